@@ -1,0 +1,3 @@
+"""Active learning for nnU-Net v2."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,1 @@
+"""Who annotates: the oracle, which reads the dataset's own labels."""

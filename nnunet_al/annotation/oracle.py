@@ -1,0 +1,68 @@
+"""Simulated annotation: the oracle reads the dataset's own labels, and only inside the regions asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from nnunet_al.pool.boxes import Region, to_slices
+
+ReadLabels = Callable[[str], "np.ndarray | None"]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the oracle knows about a batch.
+
+    Attributes
+    ----------
+    labels : case -> labels (z, y, x) where the batch annotates something new, the ignore value elsewhere
+    disagreements : sentences on voxels whose earlier annotation differs from the dataset's label now
+    unanswered : regions of which the dataset's labels tell nothing
+    """
+
+    labels: dict[str, np.ndarray]
+    disagreements: tuple[str, ...]
+    unanswered: tuple[Region, ...]
+
+
+def ask(
+    regions: Iterable[Region], read_labels: ReadLabels, read_annotated: Callable[[str], np.ndarray], ignore: int
+) -> Answer:
+    """Annotate ``regions`` from the dataset's labels; what is annotated already stands.
+
+    Parameters
+    ----------
+    regions
+        the batch
+    read_labels
+        case -> the dataset's labels (z, y, x), None where the case has no label file
+    read_annotated
+        case -> labels (z, y, x) annotated so far, ``ignore`` elsewhere
+    ignore
+        value of unannotated voxels, in the dataset's labels too
+    """
+    by_case: dict[str, list[Region]] = {}
+    for region in regions:
+        by_case.setdefault(region.case, []).append(region)
+    labels, disagreements, unanswered = {}, [], []
+    for case, asked in sorted(by_case.items()):
+        truth_xyz = read_labels(case)
+        if truth_xyz is None:
+            unanswered.extend(asked)
+            continue
+        known = [region for region in asked if np.any(truth_xyz[to_slices(region.box)] != ignore)]
+        unanswered.extend(region for region in asked if region not in known)
+        if not known:
+            continue
+        inside_xyz = np.zeros(truth_xyz.shape, bool)
+        for region in known:
+            inside_xyz[to_slices(region.box)] = True
+        earlier_xyz = read_annotated(case)
+        labels[case] = np.where(inside_xyz & (earlier_xyz == ignore), truth_xyz, ignore)
+        both_xyz = inside_xyz & (earlier_xyz != ignore) & (truth_xyz != ignore)
+        if differing := int((earlier_xyz[both_xyz] != truth_xyz[both_xyz]).sum()):
+            disagreements.append(f"{case}: {differing} voxels annotated earlier differ from the label now; they stand.")
+    return Answer(labels, tuple(disagreements), tuple(unanswered))

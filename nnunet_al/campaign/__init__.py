@@ -1,0 +1,1 @@
+"""What was decided, what was annotated, and the round as resumable stages."""

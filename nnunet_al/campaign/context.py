@@ -1,0 +1,236 @@
+"""What the stages of a round share: the campaign's decisions, its data, and where everything lies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nnunet_al.campaign.decisions import Decisions
+from nnunet_al.campaign.folders import CampaignFolder, RoundFolder
+from nnunet_al.campaign.ledger import Commit, Ledger
+from nnunet_al.errors import CampaignError
+from nnunet_al.files import hash_json, read_json
+from nnunet_al.nnunet.case_facts import CaseFacts
+from nnunet_al.nnunet.environment import Roots
+from nnunet_al.nnunet.geometry import case_geometry
+from nnunet_al.nnunet.image_store import StoredImage, ensure_images, store_folder
+from nnunet_al.nnunet.label_io import LabelFormat
+from nnunet_al.nnunet.raw_dataset import CaseFiles, RawDataset
+from nnunet_al.nnunet.verification import verify_dataset
+from nnunet_al.pool.boxes import Region
+from nnunet_al.pool.geometry import CaseGeometry
+from nnunet_al.pool.table import load_regions
+from nnunet_al.seeding import generator
+
+
+@dataclass(frozen=True)
+class Options:
+    """Where and how a round runs; nothing here changes a batch.
+
+    Attributes
+    ----------
+    device : "cuda", "cpu" or "mps"
+    workers : processes for preprocessing, threads for reading
+    scoring_batch_size : windows held at a time while scoring
+    parts, part : number of shards in which the pool is scored, and the one of this call
+    keep : "all" or "last", checkpoints to keep
+    verbose : show what nnU-Net prints
+    """
+
+    device: str = "cuda"
+    workers: int = 2
+    scoring_batch_size: int = 64
+    parts: int = 1
+    part: int = 0
+    keep: str = "all"
+    verbose: bool = False
+
+    def check(self) -> None:
+        """Refuse numbers that mean nothing.
+
+        Raises
+        ------
+        CampaignError
+            naming the option.
+        """
+        for flag, value in {
+            "-np": self.workers,
+            "-scoring_batch_size": self.scoring_batch_size,
+            "-num_parts": self.parts,
+        }.items():
+            if value < 1:
+                raise CampaignError(f"{flag} {value}: give at least 1.")
+        if not 0 <= self.part < self.parts:
+            raise CampaignError(f"-part_id {self.part}: with -num_parts {self.parts} give 0 to {self.parts - 1}.")
+
+
+@dataclass(frozen=True)
+class Data:
+    """The raw dataset and what reading it once has shown.
+
+    Attributes
+    ----------
+    facts : of all training cases
+    tests : the files of the test cases, wherever they lie
+    test_facts : of the test cases
+    """
+
+    dataset: RawDataset
+    facts: dict[str, CaseFacts]
+    tests: dict[str, CaseFiles]
+    test_facts: dict[str, CaseFacts]
+
+
+def read_data(roots: Roots, dataset: str, test: str, workers: int) -> Data:
+    """Read and check a dataset; files that have not changed since the last call are not read again.
+
+    Raises
+    ------
+    DatasetError
+        for the first file that is not in order.
+    """
+    raw = RawDataset.read(roots.raw / dataset)
+    cache = store_folder(roots, dataset) / "facts.json"
+    if test == "ts":
+        both = {**raw.test_cases, **raw.cases}
+        facts = verify_dataset(raw, workers, cache, cases=both)
+        return Data(raw, {c: facts[c] for c in raw.cases}, raw.test_cases, {c: facts[c] for c in raw.test_cases})
+    facts = verify_dataset(raw, workers, cache)
+    return Data(raw, facts, raw.cases, facts)
+
+
+class RoundContext:
+    """Everything that the stages of one round read."""
+
+    def __init__(
+        self, folder: CampaignFolder, number: int, decided: Decisions, roots: Roots, data: Data, options: Options
+    ) -> None:
+        """Collect; nothing is read before it is needed."""
+        self.folder = folder
+        self.round: RoundFolder = folder.round(number)
+        self.number = number
+        self.decided = decided
+        self.roots = roots
+        self.data = data
+        self.options = options
+        self._check_cases()
+
+    @property
+    def previous(self) -> RoundFolder | None:
+        """The round before this one."""
+        return self.folder.round(self.number - 1) if self.number > 0 else None
+
+    @property
+    def ignore(self) -> int:
+        """Value of unannotated voxels."""
+        return self.data.dataset.effective_ignore
+
+    @property
+    def store(self) -> Path:
+        """Folder of the preprocessed images that all campaigns of the dataset share."""
+        return store_folder(self.roots, self.decided.dataset)
+
+    @cached_property
+    def label_format(self) -> LabelFormat:
+        """How label volumes are read and written."""
+        dataset = self.data.dataset
+        return LabelFormat(dataset.dataset_json, next(iter(dataset.cases.values())).images[0])
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        """What was annotated."""
+        return Ledger(self.folder.ledger, self.label_format, self.data.dataset.file_ending, self.ignore)
+
+    @cached_property
+    def commits(self) -> list[Commit]:
+        """The commits that this round's model is trained on: those of all rounds before."""
+        return [commit for commit in self.ledger.commits() if commit.round < self.number]
+
+    @cached_property
+    def annotated_cases(self) -> list[str]:
+        """Cases of which something is annotated before this round."""
+        return sorted({case for commit in self.commits for case in commit.label_hashes})
+
+    @cached_property
+    def first_plans(self) -> dict[str, Any]:
+        """The plans that the campaign stands on, made from the geometry of the pool."""
+        plans: dict[str, Any] = read_json(self.plans_file(self.folder.prepared))
+        return plans
+
+    @cached_property
+    def plans(self) -> dict[str, Any]:
+        """The plans of this round."""
+        plans: dict[str, Any] = read_json(self.plans_file(self.round))
+        return plans
+
+    @cached_property
+    def regions(self) -> list[Region]:
+        """All regions of the campaign; a region's index is its number."""
+        return load_regions(self.folder.root / "regions.npz")
+
+    @cached_property
+    def geometries(self) -> dict[str, CaseGeometry]:
+        """Of all cases of the pool, under the campaign's plans."""
+        return {
+            case: case_geometry(self.data.facts[case], self.first_plans, self.decided.configuration)
+            for case in self.decided.pool_cases
+        }
+
+    @cached_property
+    def rng(self) -> Callable[[str], np.random.Generator]:
+        """From a purpose to its generator in this round."""
+        return partial(generator, self.decided.seed, self.number)
+
+    def plans_file(self, round_: RoundFolder) -> Path:
+        """Return the plans file of a round."""
+        return round_.view.preprocessed / self.decided.dataset / f"{self.decided.plans}.json"
+
+    def pool_images(self) -> dict[str, StoredImage]:
+        """Return where the preprocessed images of the pool lie; those that are missing are made."""
+        d = self.decided
+        dataset_json = read_json(self.round.view.preprocessed / d.dataset / "dataset.json")
+        files = {case: self.data.dataset.cases[case] for case in d.pool_cases}
+        return ensure_images(
+            files,
+            self.data.facts,
+            self.plans,
+            d.configuration,
+            dataset_json,
+            self.store,
+            self.options.workers,
+            self.log("images"),
+        )
+
+    def log(self, stage: str) -> Path:
+        """Return the file that gets what nnU-Net prints in a stage."""
+        return self.round.logs / f"{stage}.txt"
+
+    def composed_label(self, case: str) -> Path:
+        """Return where the composed label of a case lies in this round's view."""
+        ending = self.data.dataset.file_ending
+        return self.round.view.raw / self.decided.dataset / "labelsTr" / f"{case}{ending}"
+
+    def checkpoint(self, round_: RoundFolder) -> Path:
+        """Return the final checkpoint of a round."""
+        d = self.decided
+        model = round_.view.results / d.dataset / f"{d.trainer}__{d.plans}__{d.configuration}"
+        return model / f"fold_{d.fold}" / "checkpoint_final.pth"
+
+    def _check_cases(self) -> None:
+        known = {**self.data.test_facts, **self.data.facts}
+        for case in (*self.decided.pool_cases, *self.decided.test_cases):
+            if case not in known:
+                raise CampaignError(
+                    f"The case {case} of the campaign {self.folder.root} is no longer in {self.data.dataset.folder}: "
+                    "put its files back."
+                )
+            if hash_json(known[case].image_hashes) != self.decided.hashes[case]:
+                raise CampaignError(
+                    f"The image of {case} in {self.data.dataset.folder} is not the one that the campaign "
+                    f"{self.folder.root} began with: put it back, or start another campaign with -tag."
+                )

@@ -1,0 +1,58 @@
+"""One process per campaign: a lock that the operating system releases when its holder dies."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+
+from nnunet_al.errors import CampaignLockedError
+from nnunet_al.files import read_json, storage_errors, write_json
+
+
+@contextmanager
+def campaign_lock(path: Path) -> Iterator[None]:
+    """Hold the lock ``path`` for the duration.
+
+    A POSIX record lock is used: it ends with the process, however that ends, child processes do not inherit it, and
+    network file systems carry it between hosts. Who holds it stands in a file beside it, for the sentence below.
+
+    Raises
+    ------
+    CampaignLockedError
+        if another process holds it; names host, process id and since when.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    holder_file = path.with_name(path.name + ".json")
+    with storage_errors(path):
+        file = path.open("a+b")
+    with file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError) as error:
+            raise CampaignLockedError(_describe(path, holder_file)) from error
+        write_json(
+            holder_file,
+            {
+                "host": socket.gethostname(),
+                "process": os.getpid(),
+                "since": datetime.now().astimezone().isoformat(timespec="seconds"),
+            },
+        )
+        try:
+            yield
+        finally:
+            holder_file.unlink(missing_ok=True)
+
+
+def _describe(path: Path, holder_file: Path) -> str:
+    try:
+        holder = read_json(holder_file)
+        who = f"process {holder['process']} on host {holder['host']} since {holder['since']}"
+    except (OSError, ValueError, KeyError):
+        who = "a process that has just begun"
+    return f"Another process works on the campaign {path.parent}: {who}; wait for it or stop it."

@@ -1,0 +1,131 @@
+"""Start a campaign: check the data, choose pool and test cases, make the first plan and cut the regions."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+
+from nnunet_al.campaign.context import Data
+from nnunet_al.campaign.decisions import Decisions
+from nnunet_al.campaign.folders import CampaignFolder
+from nnunet_al.errors import CampaignError, DatasetError
+from nnunet_al.files import hash_json
+from nnunet_al.nnunet.environment import Roots
+from nnunet_al.nnunet.fingerprint import extract_fingerprint
+from nnunet_al.nnunet.geometry import case_geometry
+from nnunet_al.nnunet.planning import PlannerSettings, plan
+from nnunet_al.nnunet.round_view import write_round_view
+from nnunet_al.nnunet.splits import pool_and_test
+from nnunet_al.pool.table import save_regions
+from nnunet_al.pool.tiling import tile_case
+from nnunet_al.progress import say
+from nnunet_al.selection.flqmi_submodlib import choose_engine
+
+_LIKELY_QUERY_SHARE = 8  # the papers' query sets are 1/8 and 1/16 of the pool
+
+
+def start(folder: CampaignFolder, decided: Decisions, roots: Roots, data: Data) -> Decisions:
+    """Prepare a campaign; it exists once its decisions are written, which is the last thing done.
+
+    Raises
+    ------
+    DatasetError, CampaignError, ModelError
+        if the campaign cannot be started; nothing of it is left behind.
+    """
+    decided = choose_cases(decided, roots, data)
+    say(f"Starting a campaign on {len(decided.pool_cases)} cases, {len(decided.test_cases)} are kept for the test.")
+    try:
+        return _prepare(folder, decided, roots, data)
+    except BaseException:
+        for path in (folder.prepared.root, folder.root / "regions.npz"):
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        raise
+
+
+def choose_cases(decided: Decisions, roots: Roots, data: Data) -> Decisions:
+    """Decide pool and test cases, and whether the campaign starts from annotations that the dataset has.
+
+    Raises
+    ------
+    DatasetError
+        if there is nothing to test on.
+    """
+    labelled = {case for case, facts in data.facts.items() if facts.label_state in {"complete", "partial"}}
+    if decided.test == "ts":
+        pool, test = (
+            sorted(data.facts),
+            sorted(c for c, facts in data.test_facts.items() if facts.label_hash is not None),
+        )
+        if not test:
+            raise DatasetError(
+                f"-test ts: {data.dataset.folder} has no imagesTs with labelsTs; add them or leave it out."
+            )
+    else:
+        split_files = [root / decided.dataset / "splits_final.json" for root in (roots.preprocessed, roots.raw)]
+        pool, test = pool_and_test(sorted(data.facts), labelled, decided.fold, split_files)
+    complete = all(data.facts[case].label_state == "complete" for case in pool)
+    if not complete and not labelled.intersection(pool):
+        raise DatasetError(
+            f"No case of the pool in {data.dataset.folder} has an annotation: label some cases in labelsTr first."
+        )
+    everything = {**data.test_facts, **data.facts} if decided.test == "fold" else {**data.facts, **data.test_facts}
+    return replace(
+        decided,
+        pool_cases=tuple(pool),
+        test_cases=tuple(test),
+        starts_from="nothing" if complete else "dataset",
+        hashes={case: hash_json(everything[case].image_hashes) for case in (*pool, *test)},
+    )
+
+
+def _prepare(folder: CampaignFolder, decided: Decisions, roots: Roots, data: Data) -> Decisions:
+    pool_facts = {case: data.facts[case] for case in decided.pool_cases}
+    dataset = data.dataset
+    view = folder.prepared.view
+    fingerprint = extract_fingerprint({}, pool_facts, len(dataset.channels), len(pool_facts), dataset.effective_ignore)
+    write_round_view(view, dataset, dict.fromkeys(pool_facts), fingerprint)
+    log = folder.prepared.logs / "plan.txt"
+    plans = plan(
+        view,
+        decided.dataset,
+        decided.planner,
+        PlannerSettings(len(pool_facts)),
+        plans_name=decided.plans or None,
+        log=log,
+    )
+    decided = replace(decided, plans=plans["plans_name"])
+    if decided.configuration not in plans["configurations"]:
+        raise CampaignError(f"-c {decided.configuration}: {decided.dataset} has {', '.join(plans['configurations'])}.")
+    if "previous_stage" in plans["configurations"][decided.configuration]:
+        raise CampaignError(f"-c {decided.configuration}: cascades are not supported; use 2d, 3d_lowres or 3d_fullres.")
+    if decided.pretrained_weights is not None:
+        _check_weights(decided, plans, view)
+    patch_size = tuple(plans["configurations"][decided.configuration]["patch_size"])
+    regions = [
+        region
+        for facts in pool_facts.values()
+        for region in tile_case(
+            case_geometry(facts, plans, decided.configuration), decided.unit, patch_size, decided.overlap
+        )
+    ]
+    save_regions(folder.root / "regions.npz", regions)
+    if decided.recipe.selector == "flqmi" and decided.engine is None:
+        query = max(5 * decided.budget, len(regions) // _LIKELY_QUERY_SHARE)
+        decided = replace(decided, engine=choose_engine(len(regions), query))
+    say(f"The pool holds {len(regions)} regions ({decided.unit}).")
+    decided.save(folder.decisions)
+    return decided
+
+
+def _check_weights(decided: Decisions, plans: dict, view: Roots) -> None:
+    from pathlib import Path
+
+    import torch
+
+    from nnunet_al.files import read_json
+    from nnunet_al.nnunet.model import Plan, load_network
+
+    dataset_json = read_json(view.preprocessed / decided.dataset / "dataset.json")
+    load_network(
+        Plan.of(plans, dataset_json, decided.configuration), Path(str(decided.pretrained_weights)), torch.device("cpu")
+    )

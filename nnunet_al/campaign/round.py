@@ -1,0 +1,178 @@
+"""One round: which one it is, and its stages in order."""
+
+from __future__ import annotations
+
+import shutil
+
+from nnunet_al.campaign import model_stages, selection_stages
+from nnunet_al.campaign.context import Options, RoundContext, read_data
+from nnunet_al.campaign.decisions import Decisions, Wishes
+from nnunet_al.campaign.folders import CampaignFolder
+from nnunet_al.campaign.lock import campaign_lock
+from nnunet_al.campaign.prepare import start
+from nnunet_al.campaign.stages import Stage, is_done, run_stages
+from nnunet_al.campaign.status import FINAL_STAGE
+from nnunet_al.errors import CampaignError, CampaignLockedError
+from nnunet_al.files import read_json
+from nnunet_al.nnunet.environment import Roots
+from nnunet_al.progress import say
+
+Stages = list[Stage[RoundContext]]
+
+MODEL_STAGES: Stages = [
+    Stage("labels", "composing labels from the ledger", model_stages.compose_labels),
+    Stage("fingerprint", "extracting the fingerprint", model_stages.fingerprint),
+    Stage("plan", "planning", model_stages.plan_round),
+    Stage("preprocess", "preprocessing", model_stages.preprocess),
+    Stage("train", "training", model_stages.train),
+    Stage("evaluate", "evaluating on the test cases", model_stages.evaluate),
+]
+ANNOTATE = Stage(FINAL_STAGE, "annotating", selection_stages.annotate)
+FIRST_ROUND: Stages = [Stage("select", "drawing the initial batch", selection_stages.select_initial), ANNOTATE]
+
+
+def do_round(roots: Roots, wishes: Wishes, options: Options, number: int | None = None) -> None:
+    """Start the campaign if there is none, continue an interrupted round, else do the next one.
+
+    With ``number`` that round is done, and nothing when it is complete.
+
+    Raises
+    ------
+    NnunetALError
+        of the kind that says what is in the way; the campaign stays as it was.
+    WaitingForReaders
+        if the dataset has no label yet for some of the batch.
+    """
+    wishes.check()
+    options.check()
+    wished = wishes.decide()
+    folder = CampaignFolder.of(
+        roots, wished.dataset, wished.configuration, wished.recipe.name, wished.seed, wished.tag, wished.fold
+    )
+    decided = _continued(folder, wishes)
+    _check_device(options)
+    data = read_data(roots, wished.dataset, (decided or wished).test, options.workers)
+    try:
+        with campaign_lock(folder.lock):
+            decided = _continued(folder, wishes) or start(folder, wished, roots, data)
+            chosen = _choose_round(folder, number)
+            if chosen is None:
+                return
+            context = RoundContext(folder, chosen, decided, roots, data, options)
+            say(f"Round {chosen} of {folder.root}")
+            alone = options.parts == 1
+            run_stages(MODEL_STAGES if chosen else FIRST_ROUND, context, context.round.stages, alone)
+            if alone and chosen:
+                run_stages(_selection_stages(decided), context, context.round.stages)
+        if not alone and chosen:
+            _run_part(context)
+    finally:
+        _forget_unborn(folder)
+    if is_done(context.round.stages, FINAL_STAGE):
+        _finish(context)
+
+
+def _selection_stages(decided: Decisions, parts: int = 1, part: int = 0) -> Stages:
+    stages = []
+    for phase in (*decided.recipe.phases(), "select"):
+        if phase in _SHARDED:
+            sentence, work, merge = _SHARDED[phase]
+            stages.append(Stage(_part_stage(phase, part, parts), sentence, work))
+            stages.append(Stage(phase, f"{sentence}: putting the parts together", merge))
+        else:
+            stages.append(_WHOLE[phase])
+    return [*stages, ANNOTATE]
+
+
+_SHARDED = {
+    "score": ("scoring the pool", selection_stages.score_part, selection_stages.score_merge),
+    "embed": ("embedding the pool", selection_stages.embed_part, selection_stages.embed_merge),
+}
+_WHOLE = {
+    "fisher": Stage("fisher", "averaging squared gradients", selection_stages.fisher),
+    "select": Stage("select", "selecting the batch", selection_stages.select),
+}
+
+
+def _part_stage(phase: str, part: int, parts: int) -> str:
+    return f"{phase}_part_{part}_of_{parts}"
+
+
+def _run_part(context: RoundContext) -> None:
+    """Do this shard's share of each phase, and whatever becomes possible when all shards are there."""
+    parts, part = context.options.parts, context.options.part
+    markers = context.round.stages
+    for stage in _selection_stages(context.decided, parts, part):
+        if is_done(markers, stage.name):
+            continue
+        phase = stage.name.partition("_part_")[0]
+        if stage.name != phase:
+            with campaign_lock(context.folder.root / f"lock_part_{part}_of_{parts}"):
+                run_stages([stage], context, markers, alone=False)
+            continue
+        missing = [
+            other
+            for other in range(parts)
+            if phase in _SHARDED and not is_done(markers, _part_stage(phase, other, parts))
+        ]
+        if missing:
+            say(f"Part {part} of {parts} is done; the others ({', '.join(map(str, missing))}) must {phase} first.")
+            return
+        try:
+            with campaign_lock(context.folder.lock):
+                run_stages([stage], context, markers, alone=False)
+        except CampaignLockedError:
+            say(f"Part {part} of {parts} is done; the call for another part goes on.")
+            return
+
+
+def _continued(folder: CampaignFolder, wishes: Wishes) -> Decisions | None:
+    if not folder.decisions.is_file():
+        return None
+    decided = Decisions.load(folder.decisions)
+    wishes.compare(decided, folder.root)
+    return decided
+
+
+def _check_device(options: Options) -> None:
+    from nnunet_al.nnunet.training import torch_device
+
+    torch_device(options.device)
+
+
+def _choose_round(folder: CampaignFolder, number: int | None) -> int | None:
+    """Return the round to do, or None when there is nothing left to do, which is said."""
+    rounds = folder.rounds()
+    complete = [round_ for round_ in rounds if is_done(round_.stages, FINAL_STAGE)]
+    upcoming = len(complete)
+    if number is not None and number < 0:
+        raise CampaignError(f"-round {number}: rounds are counted from 0.")
+    if number is not None and number < upcoming:
+        say(f"Round {number} of {folder.root} is done already.")
+        return None
+    if number is not None and number > upcoming:
+        raise CampaignError(f"-round {number}: round {upcoming} of {folder.root} comes first.")
+    if complete and complete[-1].number > 0 and not read_json(complete[-1].batch)["regions"]:
+        say(f"The pool of {folder.root} is used up: nothing is left to annotate.")
+        return None
+    return upcoming
+
+
+def _forget_unborn(folder: CampaignFolder) -> None:
+    """Remove the folders of a campaign that could not be started, so that nothing of the attempt is left."""
+    if folder.decisions.is_file() or not folder.root.is_dir():
+        return
+    if any(path.name not in {"lock", "lock.json"} for path in folder.root.iterdir()):
+        return  # another process is at it
+    shutil.rmtree(folder.root)
+    for parent in list(folder.root.parents)[:3]:
+        if any(parent.iterdir()):
+            break
+        parent.rmdir()
+
+
+def _finish(context: RoundContext) -> None:
+    if context.options.keep == "last" and context.number > 1 and context.previous is not None:
+        for checkpoint in context.checkpoint(context.previous).parent.glob("checkpoint_*.pth"):
+            checkpoint.unlink()
+    say(f"Round {context.number} is done. The same command does the next one.")

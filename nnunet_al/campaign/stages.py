@@ -1,0 +1,67 @@
+"""A stage is a function from files to files that is complete or absent."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from nnunet_al.errors import NnunetALError, StorageError
+from nnunet_al.files import out_of_space, read_json, remove_temporary_files, write_json
+from nnunet_al.progress import say
+
+Context = TypeVar("Context")
+
+
+@dataclass(frozen=True)
+class Stage(Generic[Context]):
+    """One arrow of a round: its name, what a user reads while it runs, and its work."""
+
+    name: str
+    sentence: str
+    work: Callable[[Context], None]
+
+
+def is_done(markers: Path, name: str) -> bool:
+    """Tell whether the stage's marker, written last, says that it is complete."""
+    return (markers / f"{name}.json").is_file()
+
+
+def seconds_of(markers: Path, name: str) -> float:
+    """Return how long the stage took, as its marker says."""
+    return float(read_json(markers / f"{name}.json")["seconds"])
+
+
+def run_stages(stages: Sequence[Stage[Context]], context: Context, markers: Path, alone: bool = True) -> None:
+    """Run the stages that are not done yet, in order, and mark each when it is complete.
+
+    A stage that was interrupted starts again: it overwrites what it left behind, or continues it if it can, as
+    training does. What a killed process left half-written is removed first, unless other processes write beside this
+    one (``alone`` False, as for the shards of a pool).
+
+    Raises
+    ------
+    StorageError
+        if a stage failed because the disk is full, whatever library noticed it.
+    """
+    remaining = [stage for stage in stages if not is_done(markers, stage.name)]
+    if remaining and alone:
+        remove_temporary_files(markers.parent)
+    for stage in remaining:
+        say(f"  {stage.sentence}")
+        started = time.monotonic()
+        try:
+            stage.work(context)
+        except NnunetALError:
+            raise
+        except Exception as error:
+            if out_of_space(error):
+                raise StorageError(
+                    f"No space is left in {markers.parent} for the stage '{stage.name}': free some and run the same "
+                    "command again; nothing annotated is lost."
+                ) from error
+            raise
+        marker = {"stage": stage.name, "seconds": round(time.monotonic() - started, 3)}
+        write_json(markers / f"{stage.name}.json", marker)

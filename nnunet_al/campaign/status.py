@@ -1,0 +1,83 @@
+"""Where the campaigns of a dataset stand, for people and for scripts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nnunet_al.campaign.decisions import Decisions
+from nnunet_al.campaign.folders import CampaignFolder, RoundFolder
+from nnunet_al.campaign.stages import is_done
+from nnunet_al.files import read_json
+
+FINAL_STAGE = "annotate"
+
+
+def campaign_status(folder: CampaignFolder) -> dict[str, Any]:
+    """Return the state of one campaign as plain JSON.
+
+    ``stage`` names the last stage that is complete, with its round; ``annotated`` counts the regions annotated up to
+    the end of a round, and ``metrics`` belong to the model that the round trained, before its batch was annotated.
+    """
+    decided = Decisions.load(folder.decisions)
+    annotated = 0
+    rounds = []
+    for round_ in folder.rounds():
+        batch = read_json(round_.batch)["regions"] if round_.batch.is_file() else []
+        done = is_done(round_.stages, FINAL_STAGE)
+        annotated += len(batch) if done else 0
+        metrics = read_json(round_.metrics) if round_.metrics.is_file() else None
+        rounds.append(
+            {
+                "round": round_.number,
+                "complete": done,
+                "annotated": annotated,
+                "batch": [{key: region[key] for key in ("case", "box", "score")} for region in batch],
+                "metrics": metrics and {key: metrics[key] for key in ("foreground_mean", "mean")},
+            }
+        )
+    return {
+        "dataset": decided.dataset,
+        "strategy": decided.recipe.name,
+        "configuration": decided.configuration,
+        "unit": decided.unit,
+        "fold": decided.fold,
+        "seed": decided.seed,
+        "tag": decided.tag,
+        "stage": _last_stage(folder.rounds()),
+        "pool_cases": len(decided.pool_cases),
+        "test_cases": len(decided.test_cases),
+        "folder": str(folder.root),
+        "rounds": rounds,
+    }
+
+
+def status_table(campaigns: list[dict[str, Any]]) -> str:
+    """Format campaigns as a table for a person."""
+    if not campaigns:
+        return "No campaign was started on this dataset yet."
+    lines = []
+    for campaign in campaigns:
+        names = [campaign["configuration"], campaign["strategy"], campaign["unit"]]
+        tag = f", tag {campaign['tag']}" if campaign["tag"] else ""
+        lines.append(
+            f"{' '.join(names)}, fold {campaign['fold']}, seed {campaign['seed']}{tag}: {campaign['pool_cases']} cases "
+            f"in the pool, {campaign['test_cases']} test cases; {campaign['stage']}"
+        )
+        lines.append(f"  {'round':>5}  {'batch':>5}  {'annotated':>9}  {'dice':>6}  {'hd95 mm':>8}")
+        for round_ in campaign["rounds"]:
+            mean = round_["metrics"] and round_["metrics"]["foreground_mean"]
+            dice, hd95 = (f"{mean['dice']:.4f}", f"{mean['hd95_mm']:.2f}") if mean else ("-", "-")
+            lines.append(
+                f"  {round_['round']:>5}  {len(round_['batch']):>5}  {round_['annotated']:>9}  {dice:>6}  {hd95:>8}"
+                + ("" if round_["complete"] else "  (not complete)")
+            )
+        lines.append(f"  {campaign['folder']}")
+    return "\n".join(lines)
+
+
+def _last_stage(rounds: list[RoundFolder]) -> str:
+    for round_ in reversed(rounds):
+        markers = sorted(round_.stages.glob("[!.]*.json"), key=lambda path: path.stat().st_mtime_ns)
+        if markers:
+            return f"round {round_.number}: {markers[-1].stem} done"
+    return "begun"

@@ -1,0 +1,36 @@
+"""What all commands share: errors become one sentence and an exit code."""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Sequence
+
+from nnunet_al.errors import NnunetALError, WaitingForReaders
+from nnunet_al.progress import say
+
+DONE, CRASHED, REFUSED, WAITING, INTERRUPTED = 0, 1, 2, 3, 130
+
+
+def run(
+    build_parser: Callable[[], ArgumentParser],
+    work: Callable[[Namespace], int | None],
+    argv: Sequence[str] | None = None,
+) -> int:
+    """Parse the arguments, do the work and return the exit code.
+
+    0: done, also when there was nothing left to do; 2: refused, with one sentence; 3: waiting for readers. A crash of
+    ours is no message: its traceback goes through and Python exits with 1.
+    """
+    arguments = build_parser().parse_args(argv)
+    try:
+        return work(arguments) or DONE
+    except WaitingForReaders as waiting:
+        say(str(waiting))
+        return WAITING
+    except NnunetALError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return REFUSED
+    except KeyboardInterrupt:
+        print("Interrupted. The same command continues where this one stopped.", file=sys.stderr)
+        return INTERRUPTED

@@ -1,0 +1,97 @@
+"""``nnUNetv2_al_demo``: a whole campaign on generated data, on a CPU, in minutes."""
+
+from __future__ import annotations
+
+import os
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nnunet_al.cli.arguments import make_parser
+from nnunet_al.cli.command import run
+from nnunet_al.progress import say
+
+if TYPE_CHECKING:
+    from nnunet_al.campaign.context import Options
+    from nnunet_al.campaign.folders import CampaignFolder
+    from nnunet_al.nnunet.environment import Roots
+
+_DESCRIPTION = """\
+Makes a small dataset of phantoms and runs active learning on it with two strategies, on the CPU: an initial batch and
+three rounds each. Writes the learning curves and a picture of what was selected. Interrupted, it continues.
+"""
+
+DATASET, NAME = 999, "Dataset999_PhantomDemo"
+STRATEGIES = ("random", "usimf")
+ROUNDS = 3
+
+
+def build_parser() -> ArgumentParser:
+    """Return the command's parser."""
+    parser = make_parser("nnUNetv2_al_demo", _DESCRIPTION)
+    parser.add_argument("-o", default="nnunet_al_demo", metavar="FOLDER", help="where to (default: nnunet_al_demo)")
+    return parser
+
+
+def work(arguments: Namespace) -> None:
+    """Run the demo."""
+    from nnunet_al.campaign.context import Options
+    from nnunet_al.campaign.decisions import Wishes
+    from nnunet_al.campaign.folders import CampaignFolder
+    from nnunet_al.campaign.round import do_round
+    from nnunet_al.campaign.status import campaign_status, status_table
+    from nnunet_al.nnunet.environment import Roots, using
+
+    output = Path(arguments.o).absolute()
+    roots = Roots.below(output).create()
+    options = Options(device="cpu", workers=1)
+    # as many processes for augmentation as nnU-Net takes by itself only slow a short training down
+    with using(roots, nnUNet_n_proc_DA=os.environ.get("nnUNet_n_proc_DA", "0")):
+        make_dataset(roots.raw / NAME)
+        for strategy in STRATEGIES:
+            wishes = Wishes(
+                dataset=NAME,
+                configuration="2d",
+                fold=0,
+                seed=0,
+                tag=None,
+                strategy=strategy,
+                budget=20,
+                initial=20,
+                epochs=5,
+                iterations=20,
+                batch_size=12,
+                optimizer="adamw",
+            )
+            for number in range(ROUNDS + 1):
+                do_round(roots, wishes, options, number)
+        folders = [CampaignFolder.of(roots, NAME, "2d", strategy, 0, None, 0) for strategy in STRATEGIES]
+        draw(folders, roots, options, output)
+    print(status_table([campaign_status(folder) for folder in folders]))
+    say(f"Learning curves: {output / 'learning_curves.png'}\nWhat was selected: {output / 'selection.png'}")
+
+
+def make_dataset(folder: Path) -> None:
+    """Make the phantoms, unless they are there from a demo that was interrupted."""
+    from nnunet_al.synthetic.phantom import make_phantom_dataset
+
+    if not folder.exists():
+        make_phantom_dataset(folder, cases=16)
+
+
+def draw(folders: list[CampaignFolder], roots: Roots, options: Options, output: Path) -> None:
+    """Draw the learning curves of the campaigns, and what their last batches asked for."""
+    from nnunet_al.campaign.reopen import open_round
+    from nnunet_al.report.campaign_pictures import curve_of, panels_of
+    from nnunet_al.report.curves import learning_curves
+    from nnunet_al.report.selection_picture import selection_picture
+
+    learning_curves([curve_of(folder) for folder in folders], output / "learning_curves.png")
+    panels = [panel for folder in folders for panel in panels_of(open_round(folder, roots, ROUNDS, options), 4)]
+    selection_picture(panels, output / "selection.png", f"The first regions asked for in round {ROUNDS}")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command."""
+    return run(build_parser, work, argv)

@@ -1,0 +1,83 @@
+"""``nnUNetv2_al_evaluate``: Dice and HD95 of a round's model, again or with another checkpoint or other labels."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from nnunet_al.cli.arguments import add_campaign_choice, add_dataset, chosen_campaign, make_parser
+from nnunet_al.cli.command import run
+from nnunet_al.errors import CampaignError
+from nnunet_al.progress import say
+
+_DESCRIPTION = """\
+Evaluates the model of a round on the campaign's test cases. The round's own evaluation is written anew; with another
+checkpoint or other labels the result goes to -o, or is only printed, and the campaign stays as it is.
+"""
+
+
+def build_parser() -> ArgumentParser:
+    """Return the command's parser."""
+    parser = make_parser("nnUNetv2_al_evaluate", _DESCRIPTION)
+    add_dataset(parser)
+    add_campaign_choice(parser)
+    parser.add_argument("-round", type=int, metavar="K", help="round to evaluate (default: the last with a model)")
+    parser.add_argument("-chk", metavar="FILE", help="another checkpoint that fits the round's plans")
+    parser.add_argument("-labels", metavar="FOLDER", help="other labels of the test cases, named like the dataset's")
+    parser.add_argument("-o", metavar="FILE", help="write the result here as JSON")
+    parser.add_argument("-device", default="cuda", choices=["cuda", "cpu", "mps"], help="default: cuda")
+    parser.add_argument("-np", type=int, default=2, help="worker processes (default: 2)")
+    return parser
+
+
+def work(arguments: Namespace) -> None:
+    """Evaluate and print."""
+    from nnunet_al.campaign.context import Options
+    from nnunet_al.campaign.evaluation import evaluate_checkpoint
+    from nnunet_al.campaign.lock import campaign_lock
+    from nnunet_al.campaign.reopen import open_round
+    from nnunet_al.campaign.results import write_results
+    from nnunet_al.files import write_json
+    from nnunet_al.nnunet.environment import Roots
+
+    roots = Roots.from_environment()
+    folder = chosen_campaign(arguments, roots)
+    options = Options(device=arguments.device, workers=arguments.np)
+    options.check()
+    number = arguments.round if arguments.round is not None else _last_round_with_model(folder)
+    context = open_round(folder, roots, number, options)
+    checkpoint = Path(arguments.chk) if arguments.chk else context.checkpoint(context.round)
+    if not checkpoint.is_file():
+        raise CampaignError(f"There is no checkpoint {checkpoint}: choose another -round or name one with -chk.")
+    if arguments.labels and not Path(arguments.labels).is_dir():
+        raise CampaignError(f"-labels: there is no folder {arguments.labels}.")
+    with campaign_lock(folder.lock):
+        metrics = evaluate_checkpoint(context, checkpoint, Path(arguments.labels) if arguments.labels else None)
+        if not arguments.chk and not arguments.labels:
+            write_json(context.round.metrics, metrics)
+            write_results(folder)
+    if arguments.o:
+        write_json(Path(arguments.o), metrics)
+    say(_table(metrics))
+
+
+def _last_round_with_model(folder: Any) -> int:
+    evaluated = [round_.number for round_ in folder.rounds() if round_.metrics.is_file()]
+    if not evaluated:
+        raise CampaignError(f"No round of {folder.root} has a model yet: do round 1 first.")
+    return max(evaluated)
+
+
+def _table(metrics: dict[str, Any]) -> str:
+    lines = [f"Round {metrics['round']}, {len(metrics['cases'])} test cases, {metrics['checkpoint']}"]
+    lines.append(f"  {'class':<20} {'dice':>7} {'hd95 mm':>9}")
+    for name, values in {**metrics["mean"], "mean": metrics["foreground_mean"]}.items():
+        lines.append(f"  {name:<20} {values['dice']:>7.4f} {values['hd95_mm']:>9.2f}")
+    return "\n".join(lines)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command."""
+    return run(build_parser, work, argv)

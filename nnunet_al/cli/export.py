@@ -1,0 +1,64 @@
+"""``nnUNetv2_al_export``: all that is annotated so far as a plain nnU-Net dataset."""
+
+from __future__ import annotations
+
+import re
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
+
+from nnunet_al.cli.arguments import add_campaign_choice, add_dataset, chosen_campaign, make_parser
+from nnunet_al.cli.command import run
+from nnunet_al.errors import CampaignError, DatasetError
+from nnunet_al.progress import say
+
+
+def build_parser() -> ArgumentParser:
+    """Return the command's parser."""
+    parser = make_parser(
+        "nnUNetv2_al_export",
+        "Writes all that a campaign has annotated so far as a dataset into nnUNet_raw, with nnU-Net's ignore label\n"
+        "where a case is annotated in part, so that any nnU-Net can be trained on it.",
+    )
+    add_dataset(parser)
+    add_campaign_choice(parser)
+    parser.add_argument("-o", required=True, metavar="DATASET", help="number (601) or name (Dataset601_Name) to write")
+    return parser
+
+
+def work(arguments: Namespace) -> None:
+    """Export."""
+    from nnunet_al.campaign.context import Options
+    from nnunet_al.campaign.export import export_dataset
+    from nnunet_al.campaign.reopen import open_round
+    from nnunet_al.nnunet.environment import Roots
+
+    roots = Roots.from_environment()
+    folder = chosen_campaign(arguments, roots)
+    context = open_round(folder, roots, 0, Options(device="cpu", workers=1))
+    name = target_name(arguments.o, context.decided.dataset)
+    number = name[7:10]
+    for root in (roots.raw, roots.preprocessed, roots.results):
+        if taken := sorted(path.name for path in root.glob(f"Dataset{number}_*")):
+            raise CampaignError(f"The number {number} is taken by {root / taken[0]}: choose another with -o.")
+    count = export_dataset(context, roots.raw / name)
+    say(f"{count} annotated cases were written to {roots.raw / name}.")
+
+
+def target_name(text: str, source: str) -> str:
+    """Return the name of the new dataset: as given, or the old name with the new number.
+
+    Raises
+    ------
+    DatasetError
+        if the text is neither a number from 1 to 999 nor a name like Dataset601_Name.
+    """
+    if text.isdigit() and 1 <= int(text) <= 999:
+        return f"Dataset{int(text):03d}_{source.partition('_')[2]}"
+    if re.fullmatch(r"Dataset\d{3}_[A-Za-z0-9_-]+", text):
+        return text
+    raise DatasetError(f"-o {text}: give a number from 1 to 999 or a name like Dataset601_Name.")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command."""
+    return run(build_parser, work, argv)

@@ -1,0 +1,167 @@
+"""``nnUNetv2_al_round``: one round of active learning."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
+from typing import Any
+
+from nnunet_al.cli.arguments import add_dataset, make_parser
+from nnunet_al.cli.command import run
+from nnunet_al.errors import StrategyError
+
+_DESCRIPTION = """\
+Does one round of active learning: starts the campaign if there is none, continues an interrupted round, else does the
+next one. Round 0 asks for an initial batch; every later round trains on what is annotated, evaluates on the test cases,
+scores the pool and asks for the next batch, which the dataset's own labels answer.
+"""
+
+_EPILOG = """\
+What a campaign was started with holds until its end: options that are left out later take the campaign's values.
+nnU-Net's variables nnUNet_raw, nnUNet_preprocessed and nnUNet_results must be set.
+"""
+
+
+def build_parser() -> ArgumentParser:
+    """Return the command's parser."""
+    parser = make_parser("nnUNetv2_al_round", _DESCRIPTION, _EPILOG)
+    add_dataset(parser)
+    parser.add_argument("-s", required=True, metavar="STRATEGY", help="strategy; nnUNetv2_al_strategies lists them")
+    parser.add_argument("-c", default="2d", metavar="CONFIGURATION", help="2d or 3d_fullres (default: 2d)")
+    parser.add_argument(
+        "-f", type=int, default=0, metavar="FOLD", help="fold whose validation cases are the test set (default: 0)"
+    )
+    parser.add_argument("-seed", type=int, default=0, help="seed of every draw (default: 0)")
+    parser.add_argument("-tag", help="keeps campaigns apart that differ in anything else")
+    parser.add_argument("-round", type=int, metavar="K", help="do round K, and nothing when it is done")
+
+    decided = parser.add_argument_group("decided when the campaign starts")
+    decided.add_argument("-unit", choices=["patch", "slice", "case"], help="what one annotation is (default: patch)")
+    decided.add_argument("-b", type=int, metavar="BUDGET", help="regions a round (default: 100, cases: 4)")
+    decided.add_argument("-initial", type=int, help="random regions of round 0 (default: 100, cases: 10)")
+    decided.add_argument("-overlap", type=float, help="share by which neighbouring patches overlap (default: 0.5)")
+    decided.add_argument("-rounds", type=int, help="planned rounds, which schedules read (default: 10)")
+    decided.add_argument(
+        "-test", choices=["fold", "ts"], help="test on the fold's validation cases or on imagesTs, labelsTs"
+    )
+    decided.add_argument("-passes", type=int, help="posterior samples (default: the strategy's)")
+    decided.add_argument(
+        "-set", nargs="+", default=[], metavar="NAME=VALUE", help="other parameters of the strategy's recipe"
+    )
+    decided.add_argument(
+        "-engine", choices=["submodlib", "streaming"], help="who maximises FLQMI (default: decided by size)"
+    )
+    decided.add_argument("-tr", metavar="TRAINER", help="trainer (default: nnUNetTrainerAL)")
+    decided.add_argument("-pl", metavar="PLANNER", help="planner (default: nnUNetPlannerAL)")
+    decided.add_argument("-p", metavar="PLANS", help="name of the plans (default: the planner's)")
+    decided.add_argument("-epochs", type=int, help="epochs of a round's training (default: 1000)")
+    decided.add_argument("-iterations", type=int, help="iterations of an epoch (default: 250)")
+    decided.add_argument("-batch_size", type=int, help="training batch size (default: the plan's)")
+    decided.add_argument(
+        "-optimizer", choices=["sgd", "adamw"], help="sgd is nnU-Net's; adamw learns faster in short trainings"
+    )
+    decided.add_argument(
+        "-dropout",
+        choices=["decoder", "all"],
+        help="where dropout is: bottleneck and decoder (default), or every stage",
+    )
+    decided.add_argument("-pretrained_weights", metavar="FILE", help="checkpoint to start round 1 from")
+    decided.add_argument(
+        "--from_scratch", action="store_true", default=None, help="do not fine-tune the model of the round before"
+    )
+    decided.add_argument(
+        "--update_intensities",
+        action="store_true",
+        default=None,
+        help="let the intensity statistics follow the annotations",
+    )
+
+    here = parser.add_argument_group("where and how it runs (changes no batch)")
+    here.add_argument("-device", default="cuda", choices=["cuda", "cpu", "mps"], help="default: cuda")
+    here.add_argument("-np", type=int, default=2, help="worker processes for preprocessing and reading (default: 2)")
+    here.add_argument("-scoring_batch_size", type=int, default=64, help="regions scored at a time (default: 64)")
+    here.add_argument("-num_parts", type=int, default=1, help="score in this many shards, one call each")
+    here.add_argument("-part_id", type=int, default=0, help="the shard of this call, from 0")
+    here.add_argument("-keep", choices=["all", "last"], default="all", help="checkpoints to keep (default: all)")
+    here.add_argument("--verbose", action="store_true", help="show what nnU-Net prints")
+    return parser
+
+
+def work(arguments: Namespace) -> None:
+    """Do the round."""
+    from nnunet_al.campaign.decisions import Wishes
+    from nnunet_al.campaign.round import Options, do_round
+    from nnunet_al.nnunet.environment import Roots, dataset_name
+
+    roots = Roots.from_environment()
+    parameters = recipe_parameters(arguments.set)
+    if arguments.passes is not None:
+        parameters["passes"] = arguments.passes
+    wishes = Wishes(
+        dataset=dataset_name(arguments.d, roots),
+        configuration=arguments.c,
+        fold=arguments.f,
+        seed=arguments.seed,
+        tag=arguments.tag,
+        strategy=arguments.s,
+        parameters=parameters,
+        unit=arguments.unit,
+        overlap=arguments.overlap,
+        budget=arguments.b,
+        initial=arguments.initial,
+        rounds=arguments.rounds,
+        engine=arguments.engine,
+        test=arguments.test,
+        trainer=arguments.tr,
+        planner=arguments.pl,
+        plans=arguments.p,
+        epochs=arguments.epochs,
+        iterations=arguments.iterations,
+        batch_size=arguments.batch_size,
+        optimizer=arguments.optimizer,
+        dropout=arguments.dropout,
+        from_scratch=arguments.from_scratch,
+        pretrained_weights=arguments.pretrained_weights,
+        update_intensities=arguments.update_intensities,
+    )
+    options = Options(
+        device=arguments.device,
+        workers=arguments.np,
+        scoring_batch_size=arguments.scoring_batch_size,
+        parts=arguments.num_parts,
+        part=arguments.part_id,
+        keep=arguments.keep,
+        verbose=arguments.verbose,
+    )
+    do_round(roots, wishes, options, arguments.round)
+
+
+def recipe_parameters(settings: list[str]) -> dict[str, Any]:
+    """Read ``name=value`` pairs; numbers become numbers.
+
+    Raises
+    ------
+    StrategyError
+        if a setting holds no "=".
+    """
+    parameters: dict[str, Any] = {}
+    for setting in settings:
+        name, separator, text = setting.partition("=")
+        if not separator:
+            raise StrategyError(f"-set {setting}: write NAME=VALUE, for example eta=0.5.")
+        parameters[name] = _number(text)
+    return parameters
+
+
+def _number(text: str) -> int | float | str:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command."""
+    return run(build_parser, work, argv)

@@ -1,0 +1,1 @@
+"""How good a segmentation is: Dice and surface distances, by case and over cases."""

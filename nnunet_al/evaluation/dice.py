@@ -1,0 +1,60 @@
+"""The Dice coefficient of each class on the voxels that somebody annotated."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+# a label, or the labels that make up one of nnU-Net's regions
+ClassLabels = int | tuple[int, ...]
+
+
+def class_mask(segmentation_xyz: np.ndarray, labels: ClassLabels) -> np.ndarray:
+    """Return the bool mask of the voxels that belong to a class: one label, or any of a region's labels."""
+    if isinstance(labels, (tuple, list)):
+        return np.isin(segmentation_xyz, labels)
+    return segmentation_xyz == labels
+
+
+def dice(prediction_xyz: np.ndarray, reference_xyz: np.ndarray) -> float:
+    """Return 2 |P ∩ R| / (|P| + |R|) of two bool masks of one shape; 1 where both are empty.
+
+    nnU-Net reports NaN for two empty masks and leaves the case out of the mean; here a case without the structure
+    in which nothing was predicted is right.
+    """
+    assert prediction_xyz.shape == reference_xyz.shape
+    size = int(np.count_nonzero(prediction_xyz)) + int(np.count_nonzero(reference_xyz))
+    if size == 0:
+        return 1.0
+    return 2 * int(np.count_nonzero(prediction_xyz & reference_xyz)) / size
+
+
+def dice_per_class(
+    prediction_xyz: np.ndarray,
+    reference_xyz: np.ndarray,
+    classes: Sequence[ClassLabels],
+    ignore: int | None = None,
+) -> np.ndarray:
+    """Return the Dice coefficient of each class, float64 (C,).
+
+    Parameters
+    ----------
+    prediction_xyz, reference_xyz : int array
+        label maps of one shape, any number of axes.
+    classes : sequence of int or tuple of int
+        labels, or nnU-Net's regions as tuples of labels.
+    ignore : int, optional
+        voxels with this label in the reference are left out of both masks. Where that is all of them, every class is
+        empty twice and counts as 1.
+    """
+    counted_xyz = None if ignore is None else reference_xyz != ignore
+    return np.array([dice(*masks(prediction_xyz, reference_xyz, labels, counted_xyz)) for labels in classes])
+
+
+def masks(
+    prediction_xyz: np.ndarray, reference_xyz: np.ndarray, labels: ClassLabels, counted_xyz: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the bool masks of a class in prediction and reference, cut to the voxels that count (None: all)."""
+    pair = class_mask(prediction_xyz, labels), class_mask(reference_xyz, labels)
+    return pair if counted_xyz is None else (pair[0] & counted_xyz, pair[1] & counted_xyz)

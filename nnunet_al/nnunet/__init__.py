@@ -1,0 +1,1 @@
+"""Everything that touches nnU-Net: planning, fingerprint, preprocessing, trainer, checkpoints."""

@@ -1,0 +1,51 @@
+"""What is known of a case's files once they have been read, without any plan."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from nnunet_al.pool.boxes import Box, as_box, box_shape
+
+
+@dataclass(frozen=True)
+class CaseFacts:
+    """What is known of a case's files without any plan.
+
+    ``raw_shape`` (voxels), ``spacing_mm`` and ``crop_box`` (nnU-Net's bounding box of the nonzero voxels) are in the
+    axis order of ``reader``, the name of nnU-Net's reader. ``image_hashes`` are SHA-256 of the files, ``label_hash``
+    is one of the label's values. ``label_state`` is ``none`` (no file), ``unannotated`` (all ignore inside the crop
+    box), ``partial`` (some ignore) or ``complete``.
+    """
+
+    case: str
+    reader: str
+    image_hashes: tuple[str, ...]
+    label_hash: str | None
+    label_state: str
+    raw_shape: tuple[int, ...]
+    spacing_mm: tuple[float, ...]
+    crop_box: Box
+
+    @property
+    def shape_after_crop(self) -> tuple[int, ...]:
+        """Voxels per raw axis after nnU-Net's crop."""
+        return box_shape(self.crop_box)
+
+    @property
+    def relative_size_after_crop(self) -> float:
+        """Share of the image's voxels that the crop keeps."""
+        return float(np.prod(self.shape_after_crop) / np.prod(self.raw_shape))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the facts as a JSON value."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> CaseFacts:
+        """Build the facts from what `to_json` returned."""
+        lists = {key: tuple(content[key]) for key in ("image_hashes", "raw_shape", "spacing_mm")}
+        return cls(**{**content, **lists, "crop_box": as_box(content["crop_box"])})

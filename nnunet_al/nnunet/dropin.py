@@ -1,0 +1,151 @@
+"""Where nnU-Net looks for trainers and planners, and how ours get there.
+
+nnU-Net finds planners only inside its own package, and trainers there or in the folders of ``nnUNet_extTrainer``. One
+small file each, which imports the class from this package, is all that its search by name needs.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import nnunet_al.dropin
+from nnunet_al.errors import SetupError, StorageError
+from nnunet_al.files import storage_errors, temporary_sibling, write_text
+
+MARKER = "Drop-in of nnunet-al"
+"""Stands in the docstring of each shim: by it we know our own file."""
+
+_SHIMS = {
+    "trainers": ("nnUNetTrainerAL.py", "training/nnUNetTrainer"),
+    "planners": ("nnUNetPlannerAL.py", "experiment_planning"),
+}
+
+
+def trainer_folder() -> Path:
+    """Return the folder that ``nnUNet_extTrainer`` names to let nnU-Net find our trainer without touching its install.
+
+    Raises
+    ------
+    SetupError
+        if the package was installed without its shims.
+    """
+    return _shim_folder("trainers")
+
+
+def install(link: bool = False, nnunet: Path | None = None) -> list[Path]:
+    """Put trainer and planner into the nnU-Net install, as copies or as symbolic links, and return their files.
+
+    What is there already and ours is renewed, so the call may be repeated.
+
+    Parameters
+    ----------
+    link
+        link to this package's files instead of copying them, which keeps up with an update of ours.
+    nnunet
+        folder of the package ``nnunetv2``; the one that Python would import if not given.
+
+    Raises
+    ------
+    StorageError
+        if nnU-Net's folder cannot be written, or holds a file of that name that is not ours; nothing is changed then.
+    """
+    shims = _targets(nnunet)
+    for _, target in shims:
+        if _is_there(target) and not _is_ours(target):
+            raise StorageError(f"{target} is not a file of nnunet-al's: move it away and run the command again.")
+    for source, target in shims:
+        _link(source, target) if link else _copy(source, target)
+    return [target for _, target in shims]
+
+
+def remove(nnunet: Path | None = None) -> tuple[list[Path], list[Path]]:
+    """Take trainer and planner, and what Python compiled from them, out of the nnU-Net install.
+
+    Returns
+    -------
+    removed, foreign
+        the files taken out, and those of the same name that are not ours and stay where they are.
+
+    Raises
+    ------
+    StorageError
+        if nnU-Net's folder cannot be written.
+    """
+    present = [target for _, target in _targets(nnunet) if _is_there(target)]
+    removed = [target for target in present if _is_ours(target)]
+    for target in removed:
+        with storage_errors(target):
+            target.unlink()
+        _remove_compiled(target)
+    return removed, [target for target in present if target not in removed]
+
+
+def nnunet_folder() -> Path:
+    """Return the folder of the package ``nnunetv2`` that Python would import, without importing it.
+
+    Raises
+    ------
+    SetupError
+        if there is none.
+    """
+    found = importlib.util.find_spec("nnunetv2")
+    if found is None or not found.submodule_search_locations:
+        raise SetupError("nnunetv2 is not installed in this environment: install it with pip install nnunetv2.")
+    return Path(next(iter(found.submodule_search_locations)))
+
+
+def _shim_folder(kind: str) -> Path:
+    packaged = Path(nnunet_al.dropin.__file__).parent / kind
+    checkout = Path(nnunet_al.dropin.__file__).parents[2] / kind
+    for folder in (packaged, checkout):
+        if (folder / _SHIMS[kind][0]).is_file():
+            return folder
+    raise SetupError(f"nnunet-al was installed without {packaged}: install it again with pip.")
+
+
+def _targets(nnunet: Path | None) -> list[tuple[Path, Path]]:
+    """Return each shim and where it belongs in nnU-Net's package."""
+    package = nnunet_folder() if nnunet is None else nnunet
+    targets = []
+    for kind, (name, place) in _SHIMS.items():
+        if not (package / place).is_dir():
+            raise SetupError(f"{package} has no folder {place}: install nnunetv2 2.8.")
+        targets.append((_shim_folder(kind) / name, package / place / name))
+    return targets
+
+
+def _is_there(path: Path) -> bool:
+    return path.is_symlink() or path.exists()
+
+
+def _is_ours(path: Path) -> bool:
+    if path.is_symlink():
+        target = path.readlink()
+        if not path.exists():  # our package has gone
+            return (target.parent.name, target.name) in {(kind, name) for kind, (name, _) in _SHIMS.items()}
+    return path.is_file() and MARKER in path.read_text(encoding="utf-8", errors="replace")
+
+
+def _copy(source: Path, target: Path) -> None:
+    text = source.read_text(encoding="utf-8")
+    if target.is_symlink() or not target.is_file() or target.read_text(encoding="utf-8") != text:
+        write_text(target, text)
+
+
+def _link(source: Path, target: Path) -> None:
+    temporary = temporary_sibling(target)
+    with storage_errors(target):
+        temporary.unlink(missing_ok=True)
+        temporary.symlink_to(source.resolve())
+        temporary.replace(target)
+
+
+def _remove_compiled(source: Path) -> None:
+    """Remove what any Python compiled from ``source``, and the cache folder if that was all it held."""
+    cache = source.parent / "__pycache__"
+    with storage_errors(cache):
+        for compiled in cache.glob(f"{source.stem}.*.pyc"):
+            compiled.unlink()
+        if cache.is_dir() and not any(cache.iterdir()):
+            cache.rmdir()

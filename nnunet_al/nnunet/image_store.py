@@ -1,0 +1,217 @@
+"""Preprocessed images, stored once per dataset under a hash of everything they depend on, shared by all campaigns."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nnunet_al.files import hash_array, hash_json, read_arrays, write_arrays
+from nnunet_al.nnunet.blosc_files import move_into_place, open_array, read_pickle, temporary_in, written_intact
+from nnunet_al.nnunet.case_facts import CaseFacts
+from nnunet_al.nnunet.environment import Roots
+from nnunet_al.nnunet.raw_dataset import CaseFiles
+from nnunet_al.nnunet.workers import run_jobs
+
+_WITHOUT_STATISTICS = {
+    "ZScoreNormalization",
+    "NoNormalization",
+    "RescaleTo01Normalization",
+    "RGBTo01Normalization",
+}
+
+
+@dataclass(frozen=True)
+class StoredImage:
+    """Where one preprocessed image lies; the properties are written last, so they mark it as complete."""
+
+    folder: Path
+    case: str
+    key: str
+
+    @property
+    def array_path(self) -> Path:
+        """The image (C, *network shape), float32, in nnU-Net's blosc2 format."""
+        return self.folder / f"{self.case}-{self.key}.b2nd"
+
+    @property
+    def properties_path(self) -> Path:
+        """nnU-Net's properties of the case, without ``class_locations``, as a pickle."""
+        return self.folder / f"{self.case}-{self.key}.pkl"
+
+    @property
+    def nonzero_path(self) -> Path:
+        """nnU-Net's nonzero mask, transposed and cropped but not resampled, as packed bits."""
+        return self.folder / f"{self.case}-{self.key}_nonzero.npz"
+
+    @property
+    def exists(self) -> bool:
+        """Whether the image is complete."""
+        return self.properties_path.exists()
+
+    def open(self) -> Any:
+        """Open the image lazily; slicing gives float32 arrays."""
+        return open_array(self.array_path)
+
+    def properties(self) -> dict[str, Any]:
+        """Read nnU-Net's properties of the case."""
+        return read_pickle(self.properties_path)
+
+    def nonzero(self) -> np.ndarray:
+        """Read the nonzero mask: bool, of the shape after transpose and crop."""
+        packed = read_arrays(self.nonzero_path)
+        shape = tuple(int(length) for length in packed["shape"])
+        return np.unpackbits(packed["bits"], count=int(np.prod(shape))).astype(bool).reshape(shape)
+
+
+def store_folder(roots: Roots, dataset_name: str) -> Path:
+    """Return the folder of a dataset's stored images, beside what nnU-Net itself preprocesses."""
+    return roots.preprocessed / dataset_name / "al_images"
+
+
+def image_dependencies(plans: Mapping[str, Any], configuration: str) -> dict[str, Any]:
+    """Collect everything in the plans, and in nnU-Net, that a preprocessed image depends on.
+
+    Intensity statistics count for channels whose normalisation uses them: CT, and every scheme that is not known not
+    to. The patch size decides the chunks of the file.
+    """
+    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+    manager = PlansManager(dict(plans))
+    chosen = manager.get_configuration(configuration)
+    statistics = manager.foreground_intensity_properties_per_channel
+    return {
+        "nnunetv2": ".".join(version("nnunetv2").split(".")[:2]),
+        "reader": plans["image_reader_writer"],
+        "preprocessor": chosen.preprocessor_name,
+        "transpose": list(manager.transpose_forward),
+        "spacing": list(chosen.spacing),
+        "patch_size": list(chosen.patch_size),
+        "normalization": list(chosen.normalization_schemes),
+        "use_mask": list(chosen.use_mask_for_norm),
+        "resampling": chosen.configuration["resampling_fn_data"],
+        "resampling_kwargs": chosen.configuration["resampling_fn_data_kwargs"],
+        "intensities": {
+            str(channel): statistics[str(channel)]
+            for channel, scheme in enumerate(chosen.normalization_schemes)
+            if scheme not in _WITHOUT_STATISTICS
+        },
+    }
+
+
+def depends_on_intensities(plans: Mapping[str, Any], configuration: str) -> bool:
+    """Whether images change with the annotated voxels' intensity statistics."""
+    return bool(image_dependencies(plans, configuration)["intensities"])
+
+
+def uses_mask(plans: Mapping[str, Any], configuration: str) -> bool:
+    """Whether a channel is normalised inside the nonzero mask only."""
+    return any(image_dependencies(plans, configuration)["use_mask"])
+
+
+def image_key(facts: CaseFacts, dependencies: Mapping[str, Any], outside: np.ndarray | None = None) -> str:
+    """Hash, as 16 hexadecimal digits, everything that the image of a case depends on.
+
+    Parameters
+    ----------
+    facts
+        of the case, for its files' hashes
+    dependencies
+        see ``image_dependencies``
+    outside
+        bool, of the shape after transpose and crop: labelled voxels outside the nonzero mask. nnU-Net's masked
+        normalisation takes every voxel that is not marked as outside, so these join the mask. None if there are none.
+    """
+    digest = None if outside is None or not outside.any() else hash_array(np.flatnonzero(outside))
+    return hash_json([list(facts.image_hashes), dependencies, digest])[:16]
+
+
+def ensure_image(
+    files: CaseFiles,
+    stored: StoredImage,
+    plans: Mapping[str, Any],
+    configuration: str,
+    dataset_json: Mapping[str, Any],
+    outside: np.ndarray | None = None,
+) -> StoredImage:
+    """Preprocess the images of a case with nnU-Net's preprocessor, unless ``stored`` exists.
+
+    ``outside`` is what went into the key of ``stored`` (see ``image_key``).
+
+    Raises
+    ------
+    StorageError
+        if the disk is full or cannot be written.
+    """
+    if stored.exists:
+        return stored
+    from nnunetv2.training.dataloading.nnunet_dataset import comp_blosc2_params, nnUNetDatasetBlosc2
+    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+    manager = PlansManager(dict(plans))
+    chosen = manager.get_configuration(configuration)
+    image_C_xyz, properties = manager.image_reader_writer_class().read_images([str(file) for file in files.images])
+    nonzero_xyz, box = _nonzero(image_C_xyz, manager.transpose_forward)
+    marks_1_xyz = None
+    if outside is not None and outside.any():
+        marks_1_xyz = np.zeros((1, *image_C_xyz.shape[1:]), dtype=np.float32)
+        marks_1_xyz[0].transpose(manager.transpose_forward)[box][outside] = 1
+    data_C_xyz, _, properties = chosen.preprocessor_class(verbose=False).run_case_npy(
+        image_C_xyz, marks_1_xyz, properties, manager, chosen, dict(dataset_json)
+    )
+    data_C_xyz = data_C_xyz.astype(np.float32, copy=False)
+    properties.pop("class_locations", None)
+    temporary = temporary_in(stored.folder, stored.array_path.name)
+    stem = temporary.with_suffix("")
+    by_products = [stem.with_name(stem.name + "_seg.b2nd"), stem.with_name(stem.name + ".pkl")]
+    for path in by_products:
+        path.unlink(missing_ok=True)
+    blocks, chunks = comp_blosc2_params(data_C_xyz.shape, tuple(chosen.patch_size), data_C_xyz.itemsize)
+    empty_seg = np.zeros((1, 1, 1, 1), dtype=np.int16)
+    ones = (1, 1, 1, 1)
+    try:
+        with written_intact(temporary, data_C_xyz, stored.array_path):
+            nnUNetDatasetBlosc2.save_case(
+                data_C_xyz, empty_seg, properties, os.fspath(stem), chunks, blocks, chunks_seg=ones, blocks_seg=ones
+            )
+        write_arrays(stored.nonzero_path, bits=np.packbits(nonzero_xyz), shape=np.array(nonzero_xyz.shape))
+        move_into_place(temporary, stored.array_path)
+        move_into_place(by_products[1], stored.properties_path)
+    finally:
+        for path in (temporary, *by_products):
+            path.unlink(missing_ok=True)
+    return stored
+
+
+def ensure_images(
+    cases: Mapping[str, CaseFiles],
+    facts: Mapping[str, CaseFacts],
+    plans: Mapping[str, Any],
+    configuration: str,
+    dataset_json: Mapping[str, Any],
+    folder: Path,
+    workers: int = 1,
+    log: Path | None = None,
+) -> dict[str, StoredImage]:
+    """Preprocess the images of all ``cases`` that ``folder`` does not hold yet and return where each lies."""
+    dependencies = image_dependencies(plans, configuration)
+    images = {case: StoredImage(folder, case, image_key(facts[case], dependencies)) for case in cases}
+    missing = [case for case, stored in images.items() if not stored.exists]
+    small_json = {key: value for key, value in dataset_json.items() if key != "dataset"}  # sent with every job
+    jobs = [(cases[case], images[case], dict(plans), configuration, small_json) for case in missing]
+    run_jobs(ensure_image, jobs, workers, "preprocessing images", log)
+    return images
+
+
+def _nonzero(image_C_xyz: np.ndarray, transpose_forward: list[int]) -> tuple[np.ndarray, tuple[slice, ...]]:
+    """Return nnU-Net's nonzero mask inside its bounding box, and the box, both after the transpose."""
+    from nnunetv2.preprocessing.cropping.cropping import create_nonzero_mask, get_bbox_from_mask
+
+    mask_xyz = create_nonzero_mask(image_C_xyz).transpose(transpose_forward)
+    box = tuple(slice(low, high) for low, high in get_bbox_from_mask(mask_xyz))
+    return np.ascontiguousarray(mask_xyz[box]), box

@@ -1,0 +1,76 @@
+"""Label volumes in the dataset's own file format, through nnU-Net's readers and writers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
+from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from_dataset_json
+
+from nnunet_al.errors import DatasetError, StorageError
+from nnunet_al.files import write_atomically
+
+
+class LabelFormat:
+    """Reads and writes label volumes (z, y, x) of one dataset."""
+
+    def __init__(self, dataset_json: dict[str, Any], example_image: Path) -> None:
+        """Choose nnU-Net's reader as nnU-Net does: by dataset.json, else by the first image."""
+        reader_class = determine_reader_writer_from_dataset_json(dataset_json, str(example_image), verbose=False)
+        self._reader: BaseReaderWriter = reader_class()
+
+    def read(self, path: Path) -> np.ndarray:
+        """Return the labels (z, y, x) of ``path`` as integers.
+
+        Raises
+        ------
+        DatasetError
+            if the file cannot be read or holds values that are no integers.
+        """
+        return self.read_with_properties(path)[0]
+
+    def read_with_properties(self, path: Path) -> tuple[np.ndarray, dict[str, Any]]:
+        """Return the labels (z, y, x) and the geometry that :meth:`write` needs."""
+        try:
+            labels_1_xyz, properties = self._reader.read_seg(str(path))
+        except Exception as error:  # every library that reads images has its own kinds
+            raise DatasetError(
+                f"The label file {path} cannot be read ({_first_line(error)}): restore it from its source."
+            ) from error
+        labels_xyz = labels_1_xyz[0]
+        integers_xyz = np.rint(labels_xyz).astype(np.int32)
+        if not np.array_equal(integers_xyz, labels_xyz):
+            raise DatasetError(f"The label file {path} holds values that are not integers: export it again as labels.")
+        return integers_xyz, properties
+
+    def read_image(self, images: tuple[Path, ...]) -> np.ndarray:
+        """Return a case's raw image (channel, z, y, x)."""
+        image_C_xyz: np.ndarray = self._reader.read_images([str(path) for path in images])[0]
+        return image_C_xyz
+
+    def write(self, path: Path, labels_xyz: np.ndarray, properties: dict[str, Any]) -> None:
+        """Write labels completely or not at all, and read them back before they take the place of ``path``.
+
+        Raises
+        ------
+        StorageError
+            if what can be read back differs, as on a full disk that the image library does not notice.
+        """
+        kind = np.uint8 if labels_xyz.max(initial=0) < 256 else np.uint16
+
+        def write_and_compare(temporary: Path) -> None:
+            try:
+                self._reader.write_seg(labels_xyz.astype(kind), str(temporary), properties)
+                intact = np.array_equal(self.read(temporary), labels_xyz)
+            except (RuntimeError, DatasetError) as error:
+                raise StorageError(f"The labels could not be written to {path}: is the disk full?") from error
+            if not intact:
+                raise StorageError(f"The labels could not be written to {path} intact: is the disk full?")
+
+        write_atomically(path, write_and_compare)
+
+
+def _first_line(error: Exception) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -1,0 +1,111 @@
+"""Training data in which the border of an image is not mistaken for background.
+
+nnU-Net marks two things with -1 in a segmentation: voxels outside the nonzero mask, which are background, and what lies
+beyond the image where a patch reaches over its border, about which nobody said anything. It then turns both into
+background. Here they stay apart: in-image -1 is read as ``OUTSIDE_MASK``, padding keeps nnU-Net's -1, and after the
+augmentation the first becomes background and the second the ignore label.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
+from batchgeneratorsv2.transforms.noise.gaussian_blur import GaussianBlurTransform
+from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
+from batchgeneratorsv2.transforms.utils.random import RandomTransform
+from batchgeneratorsv2.transforms.utils.remove_label import RemoveLabelTransform
+from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2, nnUNetDatasetNumpy
+
+PADDING = -1
+"""What nnU-Net's loader and its spatial augmentation put beyond the image."""
+
+OUTSIDE_MASK = -2
+"""Our value for voxels of the image outside the nonzero mask; negative, as nnU-Net's masked augmentation expects."""
+
+
+class PaddingAwareSegmentation:
+    """A stored segmentation, read lazily, whose in-image -1 reads as ``OUTSIDE_MASK``.
+
+    It has what nnU-Net's cropping asks of an array: ``shape``, ``dtype``, ``ndim`` and slicing to a numpy array.
+    """
+
+    def __init__(self, stored: Any) -> None:
+        """Wrap an array (channels, *spatial) as nnU-Net stores it."""
+        self._stored = stored
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape (channels, *spatial) of the stored array."""
+        return tuple(self._stored.shape)
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Element type of the stored array."""
+        return np.dtype(self._stored.dtype)
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes of the stored array."""
+        return len(self.shape)
+
+    def __getitem__(self, key: Any) -> np.ndarray:
+        """Read a block, as a copy."""
+        block = np.array(self._stored[key])
+        block[block == PADDING] = OUTSIDE_MASK
+        return block
+
+
+class PaddingAwareDatasetBlosc2(nnUNetDatasetBlosc2):
+    """nnU-Net's dataset with segmentations that tell padding from the outside of the nonzero mask."""
+
+    def load_case(self, identifier: str) -> tuple[Any, PaddingAwareSegmentation, Any, dict]:
+        """Return image, segmentation, segmentation of the previous stage and properties of a case."""
+        data, segmentation, previous, properties = super().load_case(identifier)
+        return data, PaddingAwareSegmentation(segmentation), previous, properties
+
+
+class PaddingAwareDatasetNumpy(nnUNetDatasetNumpy):
+    """The same for data that nnU-Net stored as ``.npz``."""
+
+    def load_case(self, identifier: str) -> tuple[Any, PaddingAwareSegmentation, Any, dict]:
+        """Return image, segmentation, segmentation of the previous stage and properties of a case."""
+        data, segmentation, previous, properties = super().load_case(identifier)
+        return data, PaddingAwareSegmentation(segmentation), previous, properties
+
+
+_PADDING_AWARE = {nnUNetDatasetBlosc2: PaddingAwareDatasetBlosc2, nnUNetDatasetNumpy: PaddingAwareDatasetNumpy}
+
+
+def padding_aware(dataset_class: type) -> type:
+    """Return the class that reads what ``dataset_class`` reads and tells padding from the outside of the mask."""
+    return _PADDING_AWARE[dataset_class]
+
+
+def ignore_padding(transforms: ComposeTransforms, ignore_label: int) -> ComposeTransforms:
+    """Let padding become the ignore label, and the outside of the mask background, in a pipeline of nnU-Net's.
+
+    The two steps go before nnU-Net's own removal of -1, which is left nothing to do in the first segmentation channel
+    and still cleans the previous stage's in a cascade. What follows (regions, deep supervision) sees only final labels.
+    """
+    steps = list(transforms.transforms)
+    positions = [i for i, step in enumerate(steps) if isinstance(step, RemoveLabelTransform)]
+    assert positions, "nnU-Net's pipeline no longer removes the label -1"
+    steps[positions[0] : positions[0]] = [
+        RemoveLabelTransform(PADDING, ignore_label, segmentation_channels=0),
+        RemoveLabelTransform(OUTSIDE_MASK, 0, segmentation_channels=0),
+    ]
+    return ComposeTransforms(steps)
+
+
+def without_timing(transforms: ComposeTransforms) -> ComposeTransforms:
+    """Stop the Gaussian blur from choosing its implementation by a stopwatch, so that equal seeds give equal images.
+
+    The direct convolution that is left was also the faster one at nnU-Net's kernel sizes, by about 2 to 10 times.
+    """
+    for step in transforms.transforms:
+        inner: BasicTransform = step.transform if isinstance(step, RandomTransform) else step
+        if isinstance(inner, GaussianBlurTransform):
+            inner.benchmark = False
+    return transforms

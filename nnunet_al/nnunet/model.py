@@ -1,0 +1,68 @@
+"""A trained round as what scoring and prediction need: the network and what its plans say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
+from nnunetv2.utilities.label_handling.label_handling import LabelManager, determine_num_input_channels
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
+
+from nnunet_al.nnunet.checkpoints import load_network_weights
+
+
+@dataclass(frozen=True)
+class Plan:
+    """nnU-Net's managers of one plans file, configuration and dataset.json."""
+
+    plans: PlansManager
+    configuration: ConfigurationManager
+    labels: LabelManager
+    dataset_json: dict[str, Any]
+
+    @classmethod
+    def of(cls, plans: dict[str, Any], dataset_json: dict[str, Any], configuration: str) -> Plan:
+        """Read the plans of one configuration."""
+        manager = PlansManager(plans)
+        return cls(
+            manager, manager.get_configuration(configuration), manager.get_label_manager(dataset_json), dataset_json
+        )
+
+    @property
+    def patch_size(self) -> tuple[int, ...]:
+        """Planned patch in network voxels: two entries in the 2d configuration, else three."""
+        return tuple(int(length) for length in self.configuration.patch_size)
+
+    @property
+    def exclusive(self) -> bool:
+        """Whether classes exclude each other (softmax), or are nnU-Net's regions (a sigmoid each)."""
+        return not self.labels.has_regions
+
+    @property
+    def heads(self) -> tuple[int | tuple[int, ...], ...]:
+        """The labels behind the network's outputs of the foreground: classes, or regions as tuples of classes."""
+        return tuple(self.labels.foreground_regions if self.labels.has_regions else self.labels.foreground_labels)
+
+
+def load_network(plan: Plan, checkpoint: Path, device: torch.device) -> torch.nn.Module:
+    """Build the stock network of ``plan`` and load the weights of a checkpoint; evaluation mode, one output.
+
+    Raises
+    ------
+    ModelError
+        if the checkpoint cannot be read or does not fit the plans.
+    """
+    network = get_network_from_plans(
+        plan.configuration.network_arch_class_name,
+        plan.configuration.network_arch_init_kwargs,
+        plan.configuration.network_arch_init_kwargs_req_import,
+        determine_num_input_channels(plan.plans, plan.configuration, plan.dataset_json),
+        plan.labels.num_segmentation_heads,
+        allow_init=False,
+        deep_supervision=False,
+    )
+    load_network_weights(network, checkpoint, plan.plans.plans_name)
+    return network.to(device).eval()

@@ -1,0 +1,17 @@
+"""nnU-Net's nonzero mask: where a voxel counts as part of the image at all."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from nnunet_al.nnunet.raw_dataset import CaseFiles
+
+
+def nonzero_mask(files: CaseFiles, reader: str) -> np.ndarray:
+    """Return nnU-Net's mask (z, y, x), bool: nonzero in any channel, holes filled."""
+    from nnunetv2.imageio.reader_writer_registry import recursive_find_reader_writer_by_name
+    from nnunetv2.preprocessing.cropping.cropping import create_nonzero_mask
+
+    image_C_xyz, _ = recursive_find_reader_writer_by_name(reader)().read_images([str(file) for file in files.images])
+    mask_xyz: np.ndarray = create_nonzero_mask(image_C_xyz)
+    return mask_xyz

@@ -1,0 +1,180 @@
+"""nnU-Net's planners, told how large the pool is and what an earlier plan has pinned."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import nnunetv2
+from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
+from nnunetv2.experiment_planning.experiment_planners.residual_unets import residual_encoder_unet_planners as resenc
+from nnunetv2.paths import nnUNet_preprocessed
+from nnunetv2.utilities.find_class_by_name import recursive_find_python_class
+from nnunetv2.utilities.json_export import recursive_fix_for_json_export
+
+from nnunet_al.errors import SetupError
+from nnunet_al.files import read_json, write_json
+from nnunet_al.nnunet.environment import Roots, quiet, using, variables
+from nnunet_al.nnunet.round_view import IGNORE_ADDED
+
+SETTINGS_FILE = "nnUNetPlannerAL.json"
+"""Lies beside the fingerprint; without it our planners plan as their parents do."""
+
+DIFFERENCE_FILE = "plan_diff.json"
+"""Lies beside the plans: what a fresh plan would have changed."""
+
+_INTENSITIES = "foreground_intensity_properties_per_channel"
+
+
+@dataclass(frozen=True)
+class PlannerSettings:
+    """What a planner of ours is told through ``SETTINGS_FILE``.
+
+    ``pool_size`` replaces ``numTraining``, which nnU-Net's batch size follows, so that plans do not depend on how much
+    is annotated. ``pinned_plans`` is the first plan of the campaign: all of it is kept but the intensity statistics,
+    which are ``pinned_intensities`` (those of the first annotations) if given and ``update_intensities`` is False, and
+    the fresh ones otherwise.
+    """
+
+    pool_size: int
+    pinned_plans: dict[str, Any] | None = None
+    pinned_intensities: dict[str, Any] | None = None
+    update_intensities: bool = False
+
+
+def pin(fresh: Mapping[str, Any], settings: PlannerSettings) -> dict[str, Any]:
+    """Return the plan to use: the pinned one where there is one, with the intensities that ``settings`` ask for."""
+    plans = deepcopy(dict(settings.pinned_plans or fresh))
+    keep = settings.pinned_intensities is not None and not settings.update_intensities
+    plans[_INTENSITIES] = deepcopy(settings.pinned_intensities if keep else fresh[_INTENSITIES])
+    return plans
+
+
+def plan_differences(pinned: Any, fresh: Any, path: str = "") -> list[dict[str, Any]]:
+    """List every value of two plans that differs, as ``{"path", "pinned", "fresh"}``; None where one has no value."""
+    if isinstance(pinned, Mapping) and isinstance(fresh, Mapping):
+        found = []
+        for key in [*pinned, *(key for key in fresh if key not in pinned)]:
+            found += plan_differences(pinned.get(key), fresh.get(key), f"{path}/{key}" if path else str(key))
+        return found
+    return [] if pinned == fresh else [{"path": path, "pinned": pinned, "fresh": fresh}]
+
+
+class ActiveLearningPlanning(ExperimentPlanner):
+    """Mixed into one of nnU-Net's planners: pool size in, pinned plan out; the plans name stock classes only."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Read the settings beside the fingerprint, if there are any; arguments are the parent's."""
+        super().__init__(*args, **kwargs)
+        self._folder = Path(os.fspath(nnUNet_preprocessed)) / self.dataset_name
+        file = self._folder / SETTINGS_FILE
+        self._settings = PlannerSettings(**read_json(file)) if file.is_file() else None
+        if self._settings is not None:
+            self.dataset_json["numTraining"] = self._settings.pool_size
+        if self.dataset_json.get(IGNORE_ADDED):  # no output channel, so it must not cost memory in nnU-Net's estimate
+            labels = self.dataset_json["labels"]
+            self.dataset_json["labels"] = {name: value for name, value in labels.items() if name != "ignore"}
+
+    def plan_experiment(self) -> dict[str, Any]:
+        """Plan as the parent does, then pin; returns and writes the plan to use."""
+        # nnU-Net takes this variable for a number of threads while planning, and the 0 of some set-ups crashes
+        with variables(nnUNet_n_proc_DA="1"):
+            return super().plan_experiment()
+
+    def save_plans(self, plans: dict[str, Any]) -> None:
+        """Write the plan to use in place of the fresh one, without configurations left over from an earlier file."""
+        if self._settings is None:
+            super().save_plans(plans)
+            return
+        recursive_fix_for_json_export(plans)
+        fresh = json.loads(json.dumps(plans))
+        final = pin(fresh, self._settings)
+        write_json(self._folder / DIFFERENCE_FILE, plan_differences(final, fresh))
+        write_json(self._folder / f"{self.plans_identifier}.json", final)
+        plans.clear()
+        plans.update(final)
+
+
+class nnUNetPlannerAL(ActiveLearningPlanning, ExperimentPlanner):
+    """nnU-Net's default planner for active learning."""
+
+
+class nnUNetPlannerALResEncM(ActiveLearningPlanning, resenc.nnUNetPlannerResEncM):
+    """nnU-Net's ResEnc M preset for active learning."""
+
+
+class nnUNetPlannerALResEncL(ActiveLearningPlanning, resenc.nnUNetPlannerResEncL):
+    """nnU-Net's ResEnc L preset for active learning."""
+
+
+class nnUNetPlannerALResEncXL(ActiveLearningPlanning, resenc.nnUNetPlannerResEncXL):
+    """nnU-Net's ResEnc XL preset for active learning."""
+
+
+_OURS = (nnUNetPlannerAL, nnUNetPlannerALResEncM, nnUNetPlannerALResEncL, nnUNetPlannerALResEncXL)
+
+
+def planner_class(name: str) -> type[ActiveLearningPlanning]:
+    """Find a planner by name: one of ours, or any planner that nnU-Net finds, made into one of ours.
+
+    Raises
+    ------
+    SetupError
+        if there is no such planner.
+    """
+    ours = {planner.__name__: planner for planner in _OURS}
+    if name in ours:
+        return ours[name]
+    folder = os.path.join(nnunetv2.__path__[0], "experiment_planning")  # noqa: PTH118 -- nnU-Net wants a string
+    found = recursive_find_python_class(folder, name, current_module="nnunetv2.experiment_planning")
+    if not (isinstance(found, type) and issubclass(found, ExperimentPlanner)):
+        raise SetupError(f"There is no planner {name}: take one of {', '.join(ours)} or one of nnU-Net's.")
+    if issubclass(found, ActiveLearningPlanning):
+        return found
+    return type(name, (ActiveLearningPlanning, found), {})
+
+
+def plan(
+    view: Roots,
+    dataset_name: str,
+    planner_class_name: str,
+    settings: PlannerSettings,
+    gpu_memory_gb: float | None = None,
+    plans_name: str | None = None,
+    log: Path | None = None,
+) -> dict[str, Any]:
+    """Plan in a view that holds ``dataset.json`` and the fingerprint; write and return the plan to use.
+
+    Parameters
+    ----------
+    view
+        the folders to plan in
+    dataset_name
+        the dataset's folder in them
+    planner_class_name
+        one of our planners, or any of nnU-Net's
+    settings
+        pool size and what is pinned; written beside the fingerprint
+    gpu_memory_gb
+        nnU-Net's memory target in GB; the planner's own if not given
+    plans_name
+        name of the plans file without its ending; the planner's own if not given
+    log
+        file that gets what nnU-Net prints
+
+    Raises
+    ------
+    SetupError
+        if there is no such planner.
+    """
+    planner = planner_class(planner_class_name)
+    write_json(view.preprocessed / dataset_name / SETTINGS_FILE, asdict(settings))
+    options: dict[str, Any] = {"gpu_memory_target_in_gb": gpu_memory_gb, "plans_name": plans_name}
+    given = {name: value for name, value in options.items() if value is not None}
+    with using(view), quiet(log):
+        return planner(dataset_name, **given).plan_experiment()

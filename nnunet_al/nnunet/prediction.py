@@ -1,0 +1,67 @@
+"""Predict whole cases from preprocessed images: nnU-Net's sliding window, with its windows in batches."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+import torch
+from acvl_utils.cropping_and_padding.padding import pad_nd_image
+from nnunetv2.inference.export_prediction import convert_predicted_logits_to_segmentation_with_correct_shape
+from nnunetv2.inference.sliding_window_prediction import compute_gaussian, compute_steps_for_sliding_window
+
+from nnunet_al.nnunet.model import Plan
+from nnunet_al.scoring.posterior import micro_batch_size
+
+
+def sliding_window_logits(
+    network: torch.nn.Module, plan: Plan, data_C_xyz: np.ndarray, device: torch.device
+) -> torch.Tensor:
+    """Return the logits (heads, x, y, z) of a preprocessed case on the CPU, float32, without mirroring.
+
+    The windows, their Gaussian weights and the padding are nnU-Net's (tile step 0.5); windows go through the network in
+    batches, which nnU-Net does one by one.
+    """
+    padded_C_xyz, unpad = pad_nd_image(
+        torch.from_numpy(np.ascontiguousarray(data_C_xyz)), plan.patch_size, "constant", {"value": 0}, True, None
+    )
+    slicers = _slicers(tuple(padded_C_xyz.shape[1:]), plan.patch_size)
+    gaussian = compute_gaussian(plan.patch_size, sigma_scale=1.0 / 8, value_scaling_factor=10, device=device).float()
+    logits = torch.zeros((plan.labels.num_segmentation_heads, *padded_C_xyz.shape[1:]))
+    weights = torch.zeros(padded_C_xyz.shape[1:])
+    batch = micro_batch_size(plan.patch_size)
+    with torch.inference_mode():
+        for first in range(0, len(slicers), batch):
+            some = slicers[first : first + batch]
+            windows = torch.stack([padded_C_xyz[slicer] for slicer in some]).to(device)
+            with torch.autocast(device.type, enabled=device.type == "cuda"):
+                output = network(windows)
+            weighted = (output.float() * gaussian).cpu()
+            for slicer, window in zip(some, weighted, strict=True):
+                logits[slicer] += window
+                weights[slicer[1:]] += gaussian.cpu()
+    logits /= weights
+    return logits[(slice(None), *unpad[1:])]
+
+
+def predict_segmentation(
+    network: torch.nn.Module, plan: Plan, data_C_xyz: np.ndarray, properties: dict, device: torch.device
+) -> np.ndarray:
+    """Return the segmentation (z, y, x) of a preprocessed case in its raw geometry, as nnU-Net exports it."""
+    logits = sliding_window_logits(network, plan, data_C_xyz, device)
+    segmentation = convert_predicted_logits_to_segmentation_with_correct_shape(
+        logits, plan.plans, plan.configuration, plan.labels, properties, num_threads_torch=torch.get_num_threads()
+    )
+    return np.asarray(segmentation)
+
+
+def _slicers(shape: tuple[int, ...], patch_size: tuple[int, ...]) -> list[tuple]:
+    """Return nnU-Net's windows; in 2d each slice along the first axis has its own, without that axis."""
+    steps = compute_steps_for_sliding_window(shape[-len(patch_size) :], patch_size, 0.5)
+    windows = [
+        tuple(slice(start, start + length) for start, length in zip(starts, patch_size, strict=True))
+        for starts in product(*steps)
+    ]
+    if len(patch_size) == len(shape):
+        return [(slice(None), *window) for window in windows]
+    return [(slice(None), index, *window) for index in range(shape[0]) for window in windows]

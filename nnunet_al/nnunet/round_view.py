@@ -1,0 +1,218 @@
+"""A round's view of nnU-Net's folders: what stock nnU-Net finds there, made with the least work."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+from nnunet_al.files import hash_file, hash_json, read_json, write_json
+from nnunet_al.nnunet.blosc_files import link_or_copy
+from nnunet_al.nnunet.case_facts import CaseFacts
+from nnunet_al.nnunet.environment import Roots
+from nnunet_al.nnunet.image_store import StoredImage, ensure_images
+from nnunet_al.nnunet.label_preprocessing import LabelJob, label_dependencies, preprocess_label
+from nnunet_al.nnunet.raw_dataset import RawDataset
+from nnunet_al.nnunet.workers import iterate_jobs
+from nnunet_al.pool.boxes import Box
+
+RECORD_FILE = "al_preprocessed.json"
+"""Lies beside the preprocessed folders: per folder and case, what its files were made from."""
+
+IGNORE_ADDED = "nnunet_al_ignore_added"
+"""Key of a view's ``dataset.json`` that is True where the ignore label is ours and not the dataset's own."""
+
+
+def view_dataset_json(dataset: RawDataset, labels: Mapping[str, Path | None]) -> dict[str, Any]:
+    """Return the ``dataset.json`` of a view: the cases in ``labels``, with absolute paths, and an ignore label.
+
+    A case without a label gets the path where nnU-Net would expect one, which planning does not open.
+    """
+    content = deepcopy(dataset.dataset_json)
+    content["numTraining"] = len(labels)
+    if dataset.ignore_label is None:
+        content["labels"]["ignore"] = dataset.effective_ignore
+        content[IGNORE_ADDED] = True
+    expected = dataset.folder.absolute() / "labelsTr"
+    content["dataset"] = {
+        case: {
+            "images": [str(file.absolute()) for file in dataset.cases[case].images],
+            "label": str((label or expected / f"{case}{dataset.file_ending}").absolute()),
+        }
+        for case, label in sorted(labels.items())
+    }
+    return content
+
+
+def write_round_view(
+    view: Roots,
+    dataset: RawDataset,
+    labels: Mapping[str, Path | None],
+    fingerprint: Mapping[str, Any] | None = None,
+    plans: Mapping[str, Any] | None = None,
+    fold: int = 0,
+    split: tuple[Sequence[str], Sequence[str]] | None = None,
+) -> None:
+    """Write what is given of ``dataset.json``, fingerprint, plans and ``splits_final.json`` into a view.
+
+    Before planning, ``dataset.json`` and the fingerprint are needed; the planner writes the plans itself.
+
+    Parameters
+    ----------
+    view
+        the round's folders; created where they do not exist
+    dataset
+        the raw dataset
+    labels
+        the composed label of each annotated case; None for a case without any
+    fingerprint
+        as `extract_fingerprint` returns it
+    plans
+        written under the name that they carry
+    fold
+        the campaign's fold; every fold up to it gets the same lists, so that ``-f fold`` finds them
+    split
+        training and validation cases
+    """
+    view.create()
+    content = view_dataset_json(dataset, labels)
+    folder = view.preprocessed / dataset.name
+    write_json(view.raw / dataset.name / "dataset.json", content)
+    write_json(folder / "dataset.json", content)
+    if fingerprint is not None:
+        write_json(folder / "dataset_fingerprint.json", fingerprint)
+    if plans is not None:
+        write_json(folder / f"{plans['plans_name']}.json", plans)
+    if split is not None:
+        lists = {"train": sorted(split[0]), "val": sorted(split[1])}
+        write_json(folder / "splits_final.json", [lists] * (fold + 1))
+
+
+def preprocess_round(
+    view: Roots,
+    dataset: RawDataset,
+    labels: Mapping[str, Path],
+    facts: Mapping[str, CaseFacts],
+    plans: Mapping[str, Any],
+    configuration: str,
+    store: Path,
+    previous: Roots | None = None,
+    boxes: Mapping[str, Sequence[Box]] | None = None,
+    workers: int = 1,
+    log: Path | None = None,
+) -> list[str]:
+    """Make a view's preprocessed folder equal to what nnU-Net's own preprocessing would make of it.
+
+    Redone are exactly the cases whose label, image or plans changed; others stay, or come from ``previous``. The view
+    must hold ``dataset.json``. Files of cases that are no longer annotated are removed.
+
+    Parameters
+    ----------
+    view
+        the round's folders
+    dataset
+        the raw dataset
+    labels
+        the composed label of each annotated case
+    facts
+        of each annotated case, or of more cases
+    plans
+        the round's plans
+    configuration
+        which of their configurations
+    store
+        folder of the stored images
+    previous
+        the folders of the round before
+    boxes
+        annotated boxes per case (raw voxels), checked for being lost in resampling
+    workers
+        number of processes
+    log
+        file that gets what nnU-Net prints
+
+    Returns
+    -------
+    list[str]
+        one sentence for each class, region or box that is annotated and gone after resampling.
+    """
+    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+    parent = view.preprocessed / dataset.name
+    identifier = PlansManager(dict(plans)).get_configuration(configuration).data_identifier
+    folder = parent / identifier
+    dataset_json = read_json(parent / "dataset.json")
+    del dataset_json["dataset"]  # long, sent with every job, and no preprocessing looks at it
+    cases = sorted(labels)
+    _remove_strangers(folder, set(cases))
+    images = ensure_images(
+        {case: dataset.cases[case] for case in cases}, facts, plans, configuration, dataset_json, store, workers, log
+    )
+    rules = label_dependencies(plans, configuration, dataset_json)
+    jobs: dict[str, LabelJob] = {}
+    inputs: dict[str, str] = {}
+    for case in cases:
+        inside = tuple((boxes or {}).get(case, ()))
+        inputs[case] = hash_json([hash_file(labels[case]), images[case].key, rules, inside])
+        where = (facts[case], dict(plans), configuration, dataset_json, folder, inside)
+        jobs[case] = LabelJob(dataset.cases[case], labels[case], images[case], *where)
+
+    record = _read_record(parent)
+    known = record.get(identifier, {})
+    done = {case: known[case] for case in cases if _is_done(known, case, inputs[case], folder, store)}
+    if previous is not None:
+        done |= _take_over(previous.preprocessed / dataset.name, identifier, parent, done, inputs, store)
+    record[identifier] = done
+    write_json(parent / RECORD_FILE, record)
+    todo = [case for case in cases if case not in done]
+    results = iterate_jobs(preprocess_label, [(jobs[case],) for case in todo], workers, "preprocessing labels", log)
+    for index, (key, lost) in results:
+        done[todo[index]] = {"inputs": inputs[todo[index]], "image": key, "lost": lost}
+        write_json(parent / RECORD_FILE, record)
+    for case in cases:
+        image = StoredImage(store, case, done[case]["image"])
+        link_or_copy(image.array_path, folder / f"{case}.b2nd", parent, symbolic=True)
+        link_or_copy(labels[case], parent / "gt_segmentations" / f"{case}{dataset.file_ending}", parent)
+    return [sentence for case in cases for sentence in done[case]["lost"]]
+
+
+def _take_over(
+    old_parent: Path, identifier: str, parent: Path, done: dict[str, Any], inputs: dict[str, str], store: Path
+) -> dict[str, Any]:
+    """Link what an earlier round made from the same inputs into this one."""
+    old = _read_record(old_parent).get(identifier, {})
+    taken = {}
+    for case, wanted in inputs.items():
+        if case not in done and _is_done(old, case, wanted, old_parent / identifier, store):
+            for name in (f"{case}_seg.b2nd", f"{case}.pkl"):
+                link_or_copy(old_parent / identifier / name, parent / identifier / name, parent)
+            taken[case] = old[case]
+    return taken
+
+
+def _is_done(record: dict[str, Any], case: str, inputs: str, folder: Path, store: Path) -> bool:
+    entry = record.get(case)
+    return (
+        entry is not None
+        and entry["inputs"] == inputs
+        and StoredImage(store, case, entry["image"]).exists
+        and (folder / f"{case}_seg.b2nd").is_file()
+        and (folder / f"{case}.pkl").is_file()
+    )
+
+
+def _read_record(parent: Path) -> dict[str, Any]:
+    try:
+        return read_json(parent / RECORD_FILE)
+    except (OSError, ValueError):  # absent or broken: everything is made again
+        return {}
+
+
+def _remove_strangers(folder: Path, cases: set[str]) -> None:
+    """Remove files of other cases: nnU-Net would train on every image that lies in the folder."""
+    names = {name for case in cases for name in (f"{case}.b2nd", f"{case}_seg.b2nd", f"{case}.pkl")}
+    if folder.is_dir():
+        for path in folder.iterdir():
+            if path.name not in names:
+                path.unlink()

@@ -1,0 +1,68 @@
+"""nnU-Net's folds: which cases are the pool and which the untouched test set."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+from nnunetv2.utilities.crossval_split import generate_crossval_split
+
+from nnunet_al.errors import DatasetError
+from nnunet_al.files import read_json
+
+FOLDS = 5
+_SEED = 12345  # nnU-Net's own, so that the folds are the ones its users know
+
+
+def pool_and_test(
+    cases: Sequence[str], labelled: Collection[str], fold: int, split_files: Sequence[Path]
+) -> tuple[list[str], list[str]]:
+    """Split the training cases into pool and test set of a fold.
+
+    The first existing file of ``split_files`` (nnU-Net's ``splits_final.json``) decides, else nnU-Net's seeded
+    five-fold split over the cases that have labels. Cases without a label belong to the pool: nothing can be measured
+    on them.
+
+    Raises
+    ------
+    DatasetError
+        if there are fewer labelled cases than folds, no such fold, or a split file names cases that do not exist.
+    """
+    file = next((path for path in split_files if path.is_file()), None)
+    if file is not None:
+        splits = read_json(file)
+        if fold >= len(splits):
+            raise DatasetError(f"-f {fold}: {file} holds {len(splits)} folds, counted from 0.")
+        named = set(splits[fold]["train"]) | set(splits[fold]["val"])
+        if unknown := sorted(named - set(cases)):
+            raise DatasetError(
+                f"{file} names {unknown[0]} ({len(unknown)} such cases), which is not in the dataset: bring the two "
+                "into line or remove the split file."
+            )
+        validation = splits[fold]["val"]
+        left_out = set(cases) - named
+    else:
+        candidates = sorted(set(cases) & set(labelled))
+        if len(candidates) < FOLDS:
+            raise DatasetError(
+                f"The dataset has {len(candidates)} labelled cases, fewer than nnU-Net's {FOLDS} folds: label more, or "
+                "test on imagesTs and labelsTs with -test ts."
+            )
+        if fold >= FOLDS:
+            raise DatasetError(f"-f {fold}: nnU-Net makes {FOLDS} folds, counted from 0.")
+        validation = generate_crossval_split(candidates, seed=_SEED, n_splits=FOLDS)[fold]["val"]
+        left_out = set()
+    test = sorted(set(validation) & set(labelled))
+    if not test:
+        raise DatasetError(f"Fold {fold} has no labelled validation case to test on: label one or use -test ts.")
+    return sorted(set(cases) - set(test) - left_out), test
+
+
+def training_split(annotated: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return nnU-Net's training and validation list of a round, both of annotated cases.
+
+    Training uses every annotated case. The validation list, which nnU-Net only watches, is an evenly spaced fifth of
+    the same cases: test cases must not be looked at, and holding annotations back would waste them.
+    """
+    training = sorted(annotated)
+    return training, training[::FOLDS]

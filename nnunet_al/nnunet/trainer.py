@@ -1,0 +1,217 @@
+"""nnU-Net's trainer for rounds of active learning: resumable to the bit, warm-started, blind to what nobody annotated.
+
+In memory the network gets dropout; on disk everything is nnU-Net's own, so that stock nnU-Net predicts with it.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import numpy as np
+import torch
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
+from torch import nn
+
+from nnunet_al.files import remove_temporary_files
+from nnunet_al.nnunet.checkpoints import load_network_weights, write_checkpoint
+from nnunet_al.nnunet.loading import ignore_padding, padding_aware, without_timing
+from nnunet_al.nnunet.trainer_settings import TrainerSettings
+from nnunet_al.scoring.dropout import insert_dropout
+from nnunet_al.seeding import derive_seed
+
+_SECONDS_BETWEEN_PLOTS = 60.0
+
+
+class nnUNetTrainerAL(nnUNetTrainer):
+    """Train on annotated voxels only, from given weights, with dropout, saving each epoch.
+
+    Settings come from ``nnUNetTrainerAL.json`` beside the plans (see ``TrainerSettings``). What differs from nnU-Net's:
+
+    * padding beyond the image's border is ignored rather than background, where the dataset has an ignore label;
+    * activations of bottleneck and decoder carry channel dropout while training (never in evaluation);
+    * with a seed, torch, numpy and random are seeded at each epoch's start from (seed, round, epoch), so that on a CPU
+      with ``nnUNet_n_proc_DA=0`` a killed and resumed training ends with the very weights of an uninterrupted one;
+    * checkpoints are complete or absent, and name ``nnUNetTrainer`` as their trainer: its network is the same.
+    """
+
+    logger: Any
+    dataset_class: Any
+    configuration_manager: Any
+    current_epoch: int
+
+    def __init__(
+        self,
+        plans: dict,
+        configuration: str,
+        fold: int | str,
+        dataset_json: dict,
+        device: torch.device = torch.device("cuda"),  # noqa: B008 -- nnU-Net's signature
+    ) -> None:
+        """Take nnU-Net's arguments and read the settings beside the plans."""
+        super().__init__(plans, configuration, fold, dataset_json, device)
+        folder = self.preprocessed_dataset_folder_base
+        self.settings = TrainerSettings.read(Path(folder)) if folder is not None else TrainerSettings()
+        self.num_epochs = self.settings.epochs
+        self.num_iterations_per_epoch = self.settings.iterations
+        self.num_val_iterations_per_epoch = self.settings.validation_iterations
+        self.initial_lr = self.settings.initial_learning_rate
+        self.weight_decay = self.settings.weight_decay
+        if self.settings.save_every_epoch:
+            self.save_every = 1
+        self.logger = _OccasionalPlots(self.logger)
+        self._restoring = False
+
+    def initialize(self) -> None:
+        """Build the network with dropout and, unless a checkpoint is about to be restored, start from given weights.
+
+        Raises
+        ------
+        ModelError
+            if the weights to start from do not fit the plans.
+        """
+        self._seed("network")
+        super().initialize()
+        network = self._plain_network()
+        if self.settings.dropout_p > 0:
+            insert_dropout(network, self.settings.dropout_p, self.settings.dropout)
+        if self.settings.initial_weights is not None and not self._restoring:
+            plans = f"{self.plans_manager.plans_name} ({self.configuration_name})"
+            load_network_weights(network, Path(self.settings.initial_weights), plans)
+            self.print_to_log_file(f"Starting from the weights of {self.settings.initial_weights}")
+        if self.label_manager.has_ignore_label:
+            self.dataset_class = padding_aware(self.dataset_class)
+
+    def _set_batch_size_and_oversample(self) -> None:
+        if self.settings.batch_size is not None:
+            # a copy, since the plans are saved with the model and must stay what the planner wrote
+            changed = {**self.configuration_manager.configuration, "batch_size": self.settings.batch_size}
+            self.configuration_manager = ConfigurationManager(changed)
+        super()._set_batch_size_and_oversample()
+
+    def configure_optimizers(self) -> tuple[torch.optim.Optimizer, Any]:
+        """Return optimiser and schedule: nnU-Net's SGD or AdamW, both under nnU-Net's polynomial decay."""
+        optimizer, schedule = super().configure_optimizers()
+        if self.settings.optimizer == "adamw":
+            optimizer = torch.optim.AdamW(self.network.parameters(), lr=self.initial_lr, weight_decay=self.weight_decay)
+            schedule = type(schedule)(optimizer, self.initial_lr, self.num_epochs)
+        return optimizer, schedule
+
+    @staticmethod
+    def get_training_transforms(*args: Any, ignore_label: int | None = None, **kwargs: Any) -> Any:
+        """Return nnU-Net's augmentation, reproducible, with padding turned into the ignore label if there is one."""
+        transforms = nnUNetTrainer.get_training_transforms(*args, ignore_label=ignore_label, **kwargs)
+        transforms = without_timing(transforms)
+        return transforms if ignore_label is None else ignore_padding(transforms, ignore_label)
+
+    @staticmethod
+    def get_validation_transforms(*args: Any, ignore_label: int | None = None, **kwargs: Any) -> Any:
+        """Return nnU-Net's steps for validation patches, with padding ignored if there is an ignore label."""
+        transforms = nnUNetTrainer.get_validation_transforms(*args, ignore_label=ignore_label, **kwargs)
+        return transforms if ignore_label is None else ignore_padding(transforms, ignore_label)
+
+    def on_train_start(self) -> None:
+        """Prepare the training, after removing what a killed one left half-written."""
+        if self.local_rank == 0:
+            remove_temporary_files(Path(self.output_folder))
+        super().on_train_start()
+
+    def on_epoch_start(self) -> None:
+        """Seed the epoch, so that it does not depend on whether the epochs before it ran in this process."""
+        self._seed(self.current_epoch)
+        super().on_epoch_start()
+
+    def on_epoch_end(self) -> None:
+        """Log and save the epoch.
+
+        ``checkpoint_latest`` is written last, after the best score was brought up to date: nnU-Net's own order saves
+        it with the old one, and a resumed training could then replace ``checkpoint_best`` by something worse.
+        """
+        epoch = self.current_epoch
+        last = epoch == self.num_epochs - 1
+        self.logger.due(last)
+        every, self.save_every = self.save_every, sys.maxsize
+        super().on_epoch_end()
+        self.save_every = every
+        if (epoch + 1) % every == 0 and not last:
+            self.current_epoch = epoch  # a checkpoint names the epoch after the current one
+            self.save_checkpoint(str(Path(self.output_folder) / "checkpoint_latest.pth"))
+            self.current_epoch = epoch + 1
+
+    def save_checkpoint(self, filename: str) -> None:
+        """Write a checkpoint that stock nnU-Net can resume from and predict with, completely or not at all.
+
+        Raises
+        ------
+        StorageError
+            if the disk is full; an earlier checkpoint of that name stays as it was.
+        """
+        if self.local_rank != 0:
+            return
+        if self.disable_checkpointing:
+            self.print_to_log_file("No checkpoint written, checkpointing is disabled")
+            return
+        checkpoint = {
+            "network_weights": self._plain_network().state_dict(),
+            "optimizer_state": self.optimizer.state_dict(),
+            "grad_scaler_state": None if self.grad_scaler is None else self.grad_scaler.state_dict(),
+            "logging": self.logger.get_checkpoint(),
+            "_best_ema": self._best_ema,
+            "current_epoch": self.current_epoch + 1,
+            "init_args": self.my_init_kwargs,
+            "trainer_name": nnUNetTrainer.__name__,  # so that prediction does not need this package
+            "inference_allowed_mirroring_axes": self.inference_allowed_mirroring_axes,
+        }
+        write_checkpoint(checkpoint, Path(filename))
+
+    def load_checkpoint(self, filename_or_checkpoint: Any) -> None:
+        """Restore a training; the weights it once started from are not read again."""
+        self._restoring = True
+        try:
+            super().load_checkpoint(str(filename_or_checkpoint))
+        finally:
+            self._restoring = False
+
+    def _plain_network(self) -> nn.Module:
+        """Return the network itself, out of the wrappers of distributed training and compilation."""
+        network = self.network.module if self.is_ddp else self.network
+        return getattr(network, "_orig_mod", network)
+
+    def _seed(self, purpose: int | str) -> None:
+        if self.settings.seed is None:
+            return
+        # the weights of all processes of a distributed training start equal; their augmentation must differ
+        rank = (self.local_rank,) if self.is_ddp and purpose != "network" else ()
+        seed = derive_seed(self.settings.seed, self.settings.round, purpose, *rank)
+        torch.manual_seed(seed)
+        np.random.seed(seed)
+        random.seed(seed)
+
+
+class _OccasionalPlots:
+    """nnU-Net's logger, except that it draws progress.png at most once a minute, and after the last epoch.
+
+    A drawing takes a second or more: as long as a whole short epoch.
+    """
+
+    def __init__(self, logger: Any) -> None:
+        self._logger = logger
+        self._drawn_at = monotonic()
+        self._last_epoch = False
+
+    def due(self, last_epoch: bool) -> None:
+        """Say whether the epoch that ends is the last one."""
+        self._last_epoch = last_epoch
+
+    def plot_progress_png(self, output_folder: str) -> None:
+        """Draw, if it is time to."""
+        if self._last_epoch or monotonic() - self._drawn_at >= _SECONDS_BETWEEN_PLOTS:
+            self._logger.plot_progress_png(output_folder)
+            self._drawn_at = monotonic()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._logger, name)

@@ -1,0 +1,56 @@
+"""Train the model of one round, resumable at every epoch."""
+
+from __future__ import annotations
+
+import os
+from contextlib import nullcontext
+from pathlib import Path
+
+import torch
+from nnunetv2.run.run_training import get_trainer_from_args, maybe_load_checkpoint
+
+from nnunet_al.errors import SetupError
+from nnunet_al.nnunet.dropin import trainer_folder
+from nnunet_al.nnunet.environment import Roots, quiet, using
+
+
+def torch_device(name: str) -> torch.device:
+    """Return the device that ``-device`` names.
+
+    Raises
+    ------
+    SetupError
+        if torch sees no such device.
+    """
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not available.get(name, False):
+        usable = " or ".join(device for device, there in available.items() if there)
+        raise SetupError(f"-device {name} is not available here: use {usable}.")
+    return torch.device(name)
+
+
+def with_trainers() -> dict[str, str]:
+    """Return the variables with which nnU-Net finds our trainers beside those that a user has named already."""
+    folders = [str(trainer_folder()), *filter(None, os.environ.get("nnUNet_extTrainer", "").split(os.pathsep))]
+    return {"nnUNet_extTrainer": os.pathsep.join(dict.fromkeys(folders))}
+
+
+def train(
+    view: Roots,
+    dataset: str,
+    configuration: str,
+    fold: int,
+    trainer: str,
+    plans: str,
+    device: torch.device,
+    final: Path,
+    log: Path | None,
+) -> None:
+    """Train in the round's view until the checkpoint ``final`` exists; continues where an interrupted call stopped."""
+    if final.is_file():
+        return
+    with using(view, **with_trainers()), quiet(log) if log is not None else nullcontext():
+        began = (final.parent / "checkpoint_latest.pth").is_file()
+        nnunet_trainer = get_trainer_from_args(dataset, configuration, fold, trainer, plans, began, device=device)
+        maybe_load_checkpoint(nnunet_trainer, continue_training=began, validation_only=False)
+        nnunet_trainer.run_training()

@@ -1,0 +1,215 @@
+"""Each image and label is read once and held against the others before anything is built on it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import redirect_stderr
+from dataclasses import asdict, dataclass
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nnunet_al.errors import DatasetError
+from nnunet_al.files import hash_array, hash_file, hash_json, read_json, write_json
+from nnunet_al.nnunet.case_facts import CaseFacts
+from nnunet_al.nnunet.environment import quiet
+from nnunet_al.nnunet.intact_files import read_intact
+from nnunet_al.nnunet.raw_dataset import CaseFiles, RawDataset
+from nnunet_al.nnunet.workers import run_jobs
+from nnunet_al.pool.boxes import as_box
+
+_CACHE_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What every case of a dataset must agree with."""
+
+    n_channels: int
+    label_values: tuple[int, ...]
+    ignore: int | None
+
+
+def expected(dataset: RawDataset) -> Expected:
+    """Collect what ``dataset.json`` promises about each case."""
+    return Expected(len(dataset.channels), dataset.label_values, dataset.ignore_label)
+
+
+def find_reader(dataset: RawDataset) -> str:
+    """Name the reader that nnU-Net takes for the dataset: the one declared, or the first that reads the first image.
+
+    Raises
+    ------
+    DatasetError
+        if none of nnU-Net's readers can open that image.
+    """
+    from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from_dataset_json
+
+    image = next(iter(dataset.cases.values())).images[0]
+    try:
+        with quiet(), redirect_stderr(StringIO()):
+            return determine_reader_writer_from_dataset_json(dataset.dataset_json, str(image), verbose=False).__name__
+    except RuntimeError:
+        raise DatasetError(
+            f"{image} cannot be read by any of nnU-Net's readers for {dataset.file_ending}: replace the file if it is "
+            "broken, or correct file_ending in dataset.json."
+        ) from None
+
+
+def verify_case(case: str, files: CaseFiles, promised: Expected, reader: str) -> CaseFacts:
+    """Read the files of one case with nnU-Net's ``reader`` and check them against each other.
+
+    Raises
+    ------
+    DatasetError
+        if a file cannot be read, holds NaN or infinity, does not lie on the grid of the others (shape, and spacing,
+        origin and direction up to ``numpy.allclose``, as nnU-Net compares them), if the image is zero everywhere, or
+        if the label has values that ``dataset.json`` does not declare.
+    """
+    from nnunetv2.imageio.reader_writer_registry import recursive_find_reader_writer_by_name
+    from nnunetv2.preprocessing.cropping.cropping import create_nonzero_mask, get_bbox_from_mask
+
+    io = recursive_find_reader_writer_by_name(reader)()
+    channels, properties = [], []
+    for file in files.images:
+        image_C_xyz, found = read_intact(file, lambda path: io.read_images((path,)))
+        channels.append(image_C_xyz)
+        properties.append(found)
+        _check_same_grid(file, image_C_xyz, found, files.images[0], channels[0], properties[0])
+    image_C_xyz = np.concatenate(channels) if len(channels) > 1 else channels[0]
+    if len(image_C_xyz) != promised.n_channels:
+        raise DatasetError(
+            f"{files.images[0]} gives {len(image_C_xyz)} channel(s), but dataset.json declares {promised.n_channels}: "
+            "correct channel_names or the file."
+        )
+    nonzero_xyz = create_nonzero_mask(image_C_xyz)
+    if not nonzero_xyz.any():
+        raise DatasetError(f"{files.images[0]} is zero everywhere, so nothing is left to crop: remove case {case}.")
+    crop_box = as_box(get_bbox_from_mask(nonzero_xyz))
+    label_hash, label_state = None, "none"
+    if files.label is not None:
+        label_1_xyz, found = read_intact(files.label, io.read_seg)
+        _check_same_grid(files.label, label_1_xyz, found, files.images[0], channels[0], properties[0])
+        _check_values(files.label, label_1_xyz, promised)
+        label_hash = hash_array(label_1_xyz.astype(np.int16))
+        label_state = _label_state(label_1_xyz[0], nonzero_xyz, promised.ignore)
+    return CaseFacts(
+        case=case,
+        reader=reader,
+        image_hashes=tuple(hash_file(file) for file in files.images),
+        label_hash=label_hash,
+        label_state=label_state,
+        raw_shape=tuple(int(length) for length in image_C_xyz.shape[1:]),
+        spacing_mm=tuple(float(length) for length in properties[0]["spacing"]),
+        crop_box=crop_box,
+    )
+
+
+def verify_dataset(
+    dataset: RawDataset,
+    workers: int = 1,
+    cache_file: Path | None = None,
+    cases: Mapping[str, CaseFiles] | None = None,
+    log: Path | None = None,
+) -> dict[str, CaseFacts]:
+    """Verify all cases (or those given) and return their facts, sorted by case.
+
+    A case whose files have the sizes and times that ``cache_file`` knows is not read again. The cache is written only
+    when every case is in order, so bad input changes no file.
+
+    Raises
+    ------
+    DatasetError
+        for the first case, in sorted order, that is not in order; the sentence counts the others.
+    """
+    chosen = dict(sorted((dataset.cases if cases is None else cases).items()))
+    rules = hash_json([_CACHE_VERSION, asdict(expected(dataset)), _reader_choice(dataset)])
+    cached = _read_cache(cache_file, rules)
+    stamps = {case: _stamp(files) for case, files in chosen.items()}
+    known = {case: cached[case]["facts"] for case in chosen if cached.get(case, {}).get("files") == stamps[case]}
+    facts = {case: CaseFacts.from_json(content) for case, content in known.items()}
+    unread = [case for case in chosen if case not in facts]
+    if unread:
+        reader = find_reader(dataset)
+        jobs = [(case, chosen[case], expected(dataset), reader) for case in unread]
+        results = run_jobs(_facts_or_sentence, jobs, workers, "checking images", log)
+        problems = [result for result in results if isinstance(result, str)]
+        if problems:
+            others = len(problems) - 1
+            more = f" ({others} other case{'s have' if others > 1 else ' has'} problems too.)" if others else ""
+            raise DatasetError(problems[0] + more)
+        facts.update(zip(unread, results, strict=True))
+    if cache_file is not None and unread:
+        kept = {case: entry for case, entry in cached.items() if case not in stamps}
+        new = {case: {"files": stamps[case], "facts": facts[case].to_json()} for case in chosen}
+        write_json(cache_file, {"rules": rules, "cases": {**kept, **new}})
+    return {case: facts[case] for case in chosen}
+
+
+def _facts_or_sentence(case: str, files: CaseFiles, promised: Expected, reader: str) -> CaseFacts | str:
+    try:
+        return verify_case(case, files, promised, reader)
+    except DatasetError as error:
+        return str(error)
+
+
+def _check_same_grid(
+    file: Path, array: np.ndarray, found: dict[str, Any], first_file: Path, first: np.ndarray, wanted: dict[str, Any]
+) -> None:
+    if array.shape[1:] != first.shape[1:]:
+        raise DatasetError(
+            f"{file} has {array.shape[1:]} voxels, but {first_file} has {first.shape[1:]}: bring both to one grid."
+        )
+    for name, value in _grid(found).items():
+        other = _grid(wanted).get(name)
+        if other is None or np.shape(value) != np.shape(other) or not np.allclose(value, other):
+            raise DatasetError(
+                f"The {name} of {file} ({_short(value)}) is not that of {first_file} ({_short(other)}): copy it from "
+                "the image if the voxels do lie on each other, or resample."
+            )
+
+
+def _grid(properties: dict[str, Any]) -> dict[str, Any]:
+    sitk, nib = properties.get("sitk_stuff", {}), properties.get("nibabel_stuff", {})
+    grid = {"spacing": properties["spacing"], "origin": sitk.get("origin"), "direction": sitk.get("direction")}
+    grid["affine"] = nib.get("original_affine")
+    return {name: value for name, value in grid.items() if value is not None}
+
+
+def _short(value: Any) -> str:
+    return "none" if value is None else ", ".join(f"{number:.5g}" for number in np.ravel(value))
+
+
+def _check_values(file: Path, label_1_xyz: np.ndarray, promised: Expected) -> None:
+    allowed = set(promised.label_values) | ({promised.ignore} if promised.ignore is not None else set())
+    unexpected = [value for value in np.unique(label_1_xyz).tolist() if value not in allowed]
+    if unexpected:
+        shown = ", ".join(f"{value:g}" for value in unexpected[:5]) + (", ..." if len(unexpected) > 5 else "")
+        raise DatasetError(
+            f"{file} holds the label value(s) {shown}, but dataset.json declares {sorted(allowed)}: correct either."
+        )
+
+
+def _label_state(label_xyz: np.ndarray, nonzero_xyz: np.ndarray, ignore: int | None) -> str:
+    if ignore is None or not (label_xyz == ignore).any():
+        return "complete"
+    return "unannotated" if (label_xyz[nonzero_xyz] == ignore).all() else "partial"
+
+
+def _reader_choice(dataset: RawDataset) -> list[Any]:
+    return [dataset.file_ending, dataset.dataset_json.get("overwrite_image_reader_writer")]
+
+
+def _stamp(files: CaseFiles) -> list[list[Any]]:
+    paths = [*files.images, *([files.label] if files.label is not None else [])]
+    return [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in paths]
+
+
+def _read_cache(cache_file: Path | None, rules: str) -> dict[str, Any]:
+    try:
+        content = read_json(cache_file) if cache_file is not None else {}
+        return content["cases"] if content.get("rules") == rules else {}
+    except (OSError, ValueError, AttributeError, KeyError):  # absent or of another version: read the images again
+        return {}

@@ -1,0 +1,80 @@
+"""All windows of all candidate regions, each case read once, in chunks whose size changes no result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from nnunet_al.pool.boxes import Region, n_voxels
+from nnunet_al.pool.geometry import CaseGeometry
+from nnunet_al.pool.windows import Window, cell_mask, read_window, windows_of
+from nnunet_al.progress import progress
+
+ReadImage = Callable[[str], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Some windows, ready for the network.
+
+    Attributes
+    ----------
+    numbers : region number of each window
+    data_B_C_xyz : windows, without the singleton axis in 2d
+    mask_B_xyz : the voxels of each window that count; never padding
+    voxels_B : voxels of the whole region that each window belongs to
+    """
+
+    numbers: list[int]
+    data_B_C_xyz: torch.Tensor
+    mask_B_xyz: torch.Tensor
+    voxels_B: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Pool:
+    """What a pass over regions reads: who they are, where they lie, and their images."""
+
+    regions: Sequence[Region]
+    geometries: Mapping[str, CaseGeometry]
+    read_image: ReadImage
+    patch_size: tuple[int, ...]
+
+    def chunks(self, numbers_of_case: Mapping[str, Sequence[int]], size: int, readers: int) -> Iterator[Chunk]:
+        """Yield the windows of the given regions, case by case in the given order, ``size`` windows at a time.
+
+        ``readers`` threads read the next cases while the network works on the current one.
+        """
+        waiting: list[tuple[int, Window, np.ndarray, int]] = []
+        for case, image_C_xyz in self._images(list(numbers_of_case), max(1, readers)):
+            geometry = self.geometries[case]
+            for number in numbers_of_case[case]:
+                box = geometry.to_network(self.regions[number].box)
+                for window in windows_of(box, self.patch_size, geometry.network_shape):
+                    waiting.append((number, window, read_window(image_C_xyz, window), n_voxels(box)))
+                    if len(waiting) == size:
+                        yield self._chunk(waiting)
+                        waiting = []
+        if waiting:
+            yield self._chunk(waiting)
+
+    def _images(self, cases: list[str], readers: int) -> Iterator[tuple[str, np.ndarray]]:
+        with ThreadPoolExecutor(readers) as executor:
+            ahead: dict[str, Future[np.ndarray]] = {}
+            for index, case in enumerate(progress(cases, "cases")):
+                for upcoming in cases[index : index + readers + 1]:
+                    if upcoming not in ahead:
+                        ahead[upcoming] = executor.submit(self.read_image, upcoming)
+                yield case, ahead.pop(case).result()
+
+    def _chunk(self, waiting: list[tuple[int, Window, np.ndarray, int]]) -> Chunk:
+        data = torch.from_numpy(np.stack([patch for _, _, patch, _ in waiting]))
+        mask = torch.from_numpy(np.stack([cell_mask(window) for _, window, _, _ in waiting]))
+        if len(self.patch_size) == 2:
+            data, mask = data.squeeze(2), mask.squeeze(1)
+        voxels = torch.tensor([voxels for _, _, _, voxels in waiting], dtype=torch.float64)
+        return Chunk([number for number, _, _, _ in waiting], data, mask, voxels)

@@ -1,0 +1,1 @@
+"""Posterior samples, voxel maps, region scores and gradient embeddings: tensors in, numbers out."""

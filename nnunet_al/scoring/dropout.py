@@ -1,0 +1,206 @@
+"""Dropout inside the activations of a finished network, so that its state dict stays the stock one.
+
+The sub-networks of Monte Carlo dropout (Gal and Ghahramani, ICML 2016) are drawn as channel masks, once, and put into
+the network for one call: every region meets the same T sub-networks, whatever batch it comes in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import nn
+
+from nnunet_al.errors import ModelError
+
+_ACTIVATIONS = (nn.LeakyReLU, nn.ReLU, nn.GELU, nn.SiLU, nn.ELU)
+
+
+class DropoutActivation(nn.Module):
+    """A stock activation followed by channel dropout; adds nothing to the state dict.
+
+    * ``mask_C`` set: ``activation(x) * mask / (1 - p)``, one mask for all samples, in training and evaluation mode;
+    * else in training mode: fresh channels for each sample, from torch's global generator;
+    * else: the activation alone.
+
+    Inputs and outputs are (B, C, xyz) with any number of spatial axes.
+    """
+
+    def __init__(self, activation: nn.Module, p: float) -> None:
+        """Wrap `activation`; `p` is the probability that a channel is dropped, 0 <= p < 1."""
+        super().__init__()
+        assert 0.0 <= p < 1.0, p
+        self.activation = activation
+        self.p = p
+        self.mask_C: torch.Tensor | None = None  # a plain attribute: a buffer would show up in the state dict
+
+    def forward(self, x_B_C_xyz: torch.Tensor) -> torch.Tensor:
+        """Apply the activation and the dropout of the current mode."""
+        y_B_C_xyz = self.activation(x_B_C_xyz)
+        if self.mask_C is not None:
+            self.mask_C = self.mask_C.to(y_B_C_xyz.device)  # kept, so that it travels once and not at each call
+            scale_C = self.mask_C.to(y_B_C_xyz.dtype) / (1.0 - self.p)
+            return y_B_C_xyz * scale_C.reshape(1, -1, *[1] * (y_B_C_xyz.ndim - 2))
+        if self.training:
+            return torch.feature_dropout(y_B_C_xyz, self.p, True)
+        return y_B_C_xyz
+
+    def extra_repr(self) -> str:
+        """Show the probability in the network's printout."""
+        return f"p={self.p}"
+
+
+def insert_dropout(network: nn.Module, p: float = 0.1, where: str = "decoder") -> list[DropoutActivation]:
+    """Replace activations in memory by dropout activations; weights and state dict keys stay as they are.
+
+    ``"decoder"`` means the bottleneck (``network.encoder.stages[-1]``) and ``network.decoder.stages``; ``"all"`` means
+    every activation of the network. An activation that is registered in several places becomes one wrapper in all of
+    them. Layers inside `where` that already hold dropout are kept and get `p`, so a second call is harmless.
+
+    Args:
+        network: any network whose activations are modules; it is changed.
+        p: probability that a channel is dropped, 0 <= p < 1.
+        where: which part of the network gets dropout.
+
+    Returns:
+        The layers, in the network's order.
+
+    Raises:
+        ModelError: `p` or `where` is not valid, the part does not exist, an activation has weights (PReLU: its state
+            dict keys would change), or there is no activation to replace.
+    """
+    if not 0.0 <= p < 1.0:
+        raise ModelError(f"The dropout probability must be at least 0 and less than 1, not {p}: choose another one.")
+    wrappers: dict[int, DropoutActivation] = {}
+    for part in _parts(network, where):
+        for module in part.modules():  # a wrapper comes before the activation that it holds
+            if isinstance(module, nn.PReLU):
+                raise ModelError("Dropout cannot be put into PReLU, whose weights would change their names: use ReLU.")
+            if isinstance(module, DropoutActivation):
+                wrappers[id(module.activation)] = module
+            elif isinstance(module, _ACTIVATIONS) and id(module) not in wrappers:
+                wrappers[id(module)] = DropoutActivation(module, p)
+    if not wrappers:
+        raise ModelError(
+            f"There is no activation in '{where}' that could hold dropout, and a network without dropout cannot be "
+            "sampled: choose a strategy that needs no samples or another network."
+        )
+    for wrapper in wrappers.values():
+        wrapper.p = p
+        wrapper.train(wrapper.activation.training)
+    for path, module in list(network.named_modules(remove_duplicate=False)):
+        parent_path, _, name = path.rpartition(".")
+        parent = network.get_submodule(parent_path)
+        if id(module) in wrappers and not isinstance(parent, DropoutActivation):
+            setattr(parent, name, wrappers[id(module)])
+    return list(wrappers.values())
+
+
+def _parts(network: nn.Module, where: str) -> list[nn.Module]:
+    if where == "all":
+        return [network]
+    if where != "decoder":
+        raise ModelError(f"Dropout can be put into 'decoder' or 'all', not into '{where}': choose one of them.")
+    try:
+        return [network.encoder.stages[-1], network.decoder.stages]
+    except (AttributeError, TypeError):
+        raise ModelError(
+            f"{type(network).__name__} has no encoder.stages and decoder.stages to put dropout into: use 'all'."
+        ) from None
+
+
+def dropout_layers(network: nn.Module) -> list[DropoutActivation]:
+    """Return the dropout activations of a network, each once, in the network's order."""
+    return [module for module in network.modules() if isinstance(module, DropoutActivation)]
+
+
+def draw_masks(
+    network: nn.Module, example_input: torch.Tensor, passes: int, rng: np.random.Generator
+) -> list[torch.Tensor]:
+    """Draw T sub-networks: for each dropout layer a bool mask (T, C), True = the channel is kept, P(keep) = 1 - p.
+
+    The channel counts come from one forward pass of `example_input` (1, C, xyz); its values do not matter. Where all
+    channels of a layer would be dropped, one drawn at random is kept: an all-zero layer tells nothing about the input.
+
+    Args:
+        network: a network that holds dropout layers.
+        example_input: a valid input on the network's device.
+        passes: T, the number of sub-networks.
+        rng: the generator of this purpose; the draw depends on nothing else.
+
+    Returns:
+        One tensor for each layer, in the order of `dropout_layers`, on the CPU.
+
+    Raises:
+        ModelError: the network holds no dropout, or a layer is used with different numbers of channels.
+    """
+    layers = _layers_or_refuse(network)
+    channels: list[set[int]] = [set() for _ in layers]
+
+    def note(index: int) -> object:
+        return layers[index].register_forward_hook(lambda _module, _args, out: channels[index].add(out.shape[1]))
+
+    hooks = [note(index) for index in range(len(layers))]
+    try:
+        with evaluating(network), torch.no_grad():
+            network(example_input)
+    finally:
+        for hook in hooks:
+            hook.remove()  # type: ignore[attr-defined]
+    masks = []
+    for layer, counts in zip(layers, channels, strict=True):
+        if len(counts) > 1:
+            raise ModelError(
+                f"One activation of the network is used with {sorted(counts)} channels, so no mask fits it: "
+                "give each place its own activation module."
+            )
+        count = counts.pop() if counts else 0  # 0: never executed, so its mask is never read
+        keep_T_C = rng.random((passes, count)) >= layer.p
+        for keep_C in keep_T_C:
+            if count and not keep_C.any():
+                keep_C[rng.integers(count)] = True
+        masks.append(torch.from_numpy(keep_T_C))
+    return masks
+
+
+def _layers_or_refuse(network: nn.Module) -> list[DropoutActivation]:
+    layers = dropout_layers(network)
+    if not layers:
+        raise ModelError(
+            "A network without dropout cannot be sampled: all its passes are equal and every uncertainty would be 0; "
+            "put dropout into it or choose a strategy that needs no samples."
+        )
+    return layers
+
+
+@contextmanager
+def sub_network(network: nn.Module, masks: Sequence[torch.Tensor], t: int) -> Iterator[nn.Module]:
+    """Make the network the t-th of the sub-networks drawn by `draw_masks`, for as long as the block lasts.
+
+    Raises:
+        ModelError: the network holds no dropout.
+    """
+    layers = _layers_or_refuse(network)
+    assert len(layers) == len(masks), (len(layers), len(masks))
+    before = [layer.mask_C for layer in layers]
+    try:
+        for layer, mask_T_C in zip(layers, masks, strict=True):
+            layer.mask_C = mask_T_C[t]
+        yield network
+    finally:
+        for layer, mask_C in zip(layers, before, strict=True):
+            layer.mask_C = mask_C
+
+
+@contextmanager
+def evaluating(network: nn.Module) -> Iterator[nn.Module]:
+    """Put the network into evaluation mode; each module's own mode comes back afterwards."""
+    modes = [(module, module.training) for module in network.modules()]
+    network.eval()
+    try:
+        yield network
+    finally:
+        for module, mode in modes:
+            module.training = mode

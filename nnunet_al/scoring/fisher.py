@@ -1,0 +1,126 @@
+"""The diagonal of the Fisher information, and a similarity of regions that is measured by it.
+
+USIM, appendix A: F = mean over samples of the squared gradients of the log-likelihood of the network's own decision,
+S_uq = g_uᵀ (F + λ)⁻¹ g_q over parameters drawn with probability proportional to F.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from nnunet_al.errors import ModelError
+from nnunet_al.scoring.tensors import double
+
+
+class FisherDiagonal:
+    """Mean of squared gradients over samples, F_j = 1/n Σ_b g_bj², accumulated in float64.
+
+    `sums` (layer -> Σ g², the weight's shape) and `count` (n) may be added over any number of batches and processes.
+    """
+
+    def __init__(self) -> None:
+        """Start with no sample."""
+        self.sums: dict[str, torch.Tensor] = {}
+        self.count = 0
+
+    def update(self, gradients: Mapping[str, torch.Tensor]) -> None:
+        """Add the gradients (B, \\*weight.shape) of B samples, each layer at every call.
+
+        A region that is spread over several windows is ONE sample: add up its windows' gradients first. Padding of a
+        batch must be cut off first, because it would count as samples.
+        """
+        sizes = {len(gradient_B) for gradient_B in gradients.values()}
+        assert len(sizes) == 1, sizes
+        assert not self.sums or self.sums.keys() == gradients.keys(), "the layers must be the same at every call"
+        for name, gradient_B in gradients.items():
+            squares = double(gradient_B).square().sum(0)
+            self.sums[name] = self.sums[name] + squares if name in self.sums else squares
+        self.count += sizes.pop()
+
+    def merge(self, other: FisherDiagonal) -> None:
+        """Add what another process accumulated over other samples."""
+        assert not self.sums or not other.sums or self.sums.keys() == other.sums.keys()
+        for name, squares in other.sums.items():
+            self.sums[name] = self.sums[name] + squares.to(self.sums[name].device) if name in self.sums else squares
+        self.count += other.count
+
+    def mean(self) -> dict[str, torch.Tensor]:
+        """Return F for each layer, float64, of the weight's shape."""
+        assert self.count > 0, "no sample was added"
+        return {name: squares / self.count for name, squares in self.sums.items()}
+
+
+def sample_parameters(
+    fisher: Mapping[str, torch.Tensor], count: int, rng: np.random.Generator
+) -> dict[str, npt.NDArray[np.int64]]:
+    """Draw parameters without replacement with probability proportional to F (USIM: 10 000 of them).
+
+    An exponential race draws them: the `count` smallest of E_j / F_j, E_j ~ Exp(1), are distributed as successive
+    draws (Efraimidis and Spirakis 2006), in one step however unequal F is. Fewer parameters with F > 0 than `count`:
+    all of those, and the rest uniformly from the others (so everything is uniform where F is 0 everywhere). Fewer
+    parameters than `count`: all.
+
+    Args:
+        fisher: F for each layer, of the weight's shape.
+        count: number of parameters d.
+        rng: the generator of this purpose.
+
+    Returns:
+        For each layer, in the order of `fisher`, sorted indices into its flattened weight (int64, maybe none).
+
+    Raises:
+        ModelError: F is not finite, as after a training that diverged.
+    """
+    values_P = np.concatenate([tensor.detach().cpu().numpy().astype(np.float64).ravel() for tensor in fisher.values()])
+    if not np.isfinite(values_P).all():
+        raise ModelError(
+            "The Fisher information holds values that are not finite: the model diverged, train the round again."
+        )
+    races_P = np.log(rng.standard_exponential(len(values_P)))  # logarithms: E / F overflows where F is tiny
+    positive_P = values_P > 0
+    races_P[positive_P] -= np.log(values_P[positive_P])
+    positives, zeros = np.flatnonzero(positive_P), np.flatnonzero(~positive_P)
+    n_positive = min(count, len(positives))
+    chosen = np.sort(
+        np.concatenate([_smallest(races_P, positives, n_positive), _smallest(races_P, zeros, count - n_positive)])
+    )
+    sizes = [tensor.numel() for tensor in fisher.values()]
+    ends = np.cumsum(sizes)
+    parts = np.split(chosen, np.searchsorted(chosen, ends[:-1]))
+    return {name: part - (end - size) for name, part, end, size in zip(fisher.keys(), parts, ends, sizes, strict=True)}
+
+
+def _smallest(keys_P: npt.NDArray[np.float64], indices: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.int64]:
+    """The `count` of the indices whose keys are smallest, in no order; all where there are not more."""
+    if count >= len(indices):
+        return indices
+    return indices[np.argpartition(keys_P[indices], count)[:count]]
+
+
+def sampled_fisher(
+    fisher: Mapping[str, torch.Tensor], entries: Mapping[str, npt.NDArray[np.int64]]
+) -> npt.NDArray[np.float64]:
+    """Return F of the sampled parameters, (d,) float64, in the order that `select_entries` gives the gradients."""
+    parts = [fisher[name].detach().cpu().numpy().astype(np.float64).ravel()[part] for name, part in entries.items()]
+    return np.concatenate(parts)
+
+
+def damping(fisher_d: npt.NDArray[np.float64], factor: float = 1e-3) -> float:
+    """Return λ = factor · mean of F over the sampled parameters (the paper has none; its kernel is then unbounded)."""
+    return factor * float(np.mean(fisher_d))
+
+
+def fisher_scale(fisher_d: npt.NDArray[np.float64], factor: float = 1e-3) -> npt.NDArray[np.float64]:
+    """Return (F + λ)^(-1/2), (d,): scaled embeddings e = g · scale give S_uq = e_uᵀ e_q = g_uᵀ (F + λ)⁻¹ g_q.
+
+    Where F is 0 for all sampled parameters (every gradient was 0) λ is 0 too; the scale is then 1, which leaves those
+    gradients as they are.
+    """
+    values_d = np.asarray(fisher_d, dtype=np.float64)
+    if not values_d.any():
+        return np.ones_like(values_d)
+    return 1.0 / np.sqrt(values_d + damping(values_d, factor))

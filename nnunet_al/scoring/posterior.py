@@ -1,0 +1,86 @@
+"""Posterior samples of a batch of windows, and batches of one fixed size."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import nn
+
+from nnunet_al.scoring.dropout import evaluating, sub_network
+from nnunet_al.scoring.tensors import full_resolution
+
+_MICRO_BATCH_VOXELS = 2**18
+_MICRO_BATCH_LARGEST = 64
+
+
+def sampled_probabilities(
+    network: nn.Module, data_B_C_xyz: torch.Tensor, masks: Sequence[torch.Tensor], exclusive: bool = True
+) -> torch.Tensor:
+    """Return probs_T_B_C_xyz of the T sub-networks of `dropout.draw_masks`, float32, on the data's device.
+
+    Evaluation mode apart from the masks, so a sample's result depends neither on the batch nor on earlier calls.
+
+    Raises:
+        ModelError: the network holds no dropout.
+    """
+    passes = len(masks[0]) if masks else 1  # without masks `sub_network` refuses or complains
+    samples = []
+    for t in range(passes):
+        with sub_network(network, masks, t):
+            samples.append(_probabilities(network, data_B_C_xyz, exclusive))
+    return torch.stack(samples)
+
+
+def deterministic_probabilities(network: nn.Module, data_B_C_xyz: torch.Tensor, exclusive: bool = True) -> torch.Tensor:
+    """Return probs_T_B_C_xyz with T = 1, float32: the network without dropout."""
+    return _probabilities(network, data_B_C_xyz, exclusive).unsqueeze(0)
+
+
+def _probabilities(network: nn.Module, data_B_C_xyz: torch.Tensor, exclusive: bool) -> torch.Tensor:
+    with evaluating(network), torch.inference_mode():
+        logits = full_resolution(network(data_B_C_xyz)).float()
+        return torch.softmax(logits, 1) if exclusive else torch.sigmoid(logits)
+
+
+def micro_batch_size(patch_shape: Sequence[int]) -> int:
+    """Return the power of two M, 1 <= M <= 64, that is the largest with M · voxels of the patch <= 2^18 (or 1).
+
+    A function of the patch alone: float32 results differ in the last digits between batch sizes, so a size that
+    depended on the device or the pool would change which regions are selected.
+    """
+    fitting = max(1, _MICRO_BATCH_VOXELS // math.prod(patch_shape))
+    return min(_MICRO_BATCH_LARGEST, 2 ** (fitting.bit_length() - 1))
+
+
+def in_microbatches(
+    function: Callable[..., torch.Tensor], size: int, *tensors_N: torch.Tensor, batch_axis: int = 0
+) -> torch.Tensor:
+    """Call `function` on batches of exactly `size` samples and join the results along their axis `batch_axis`.
+
+    The last batch is filled up with zeros and its surplus results are cut off.
+
+    Args:
+        function: takes as many tensors as are given, (size, ...) each, and returns one with `size` along `batch_axis`.
+        size: number of samples in each call.
+        tensors_N: one or more tensors (N, ...), N >= 1.
+        batch_axis: the samples' axis in the result; 1 for probs_T_B_C_xyz.
+    """
+    (total,) = {len(tensor_N) for tensor_N in tensors_N}
+    assert total > 0, "no sample to compute"
+    results = []
+    for start in range(0, total, size):
+        real = min(size, total - start)
+        result = function(*(pad_batch(tensor_N[start : start + real], size) for tensor_N in tensors_N))
+        results.append(result.narrow(batch_axis, 0, real))
+    return torch.cat(results, dim=batch_axis)
+
+
+def pad_batch(tensor_B: torch.Tensor, size: int) -> torch.Tensor:
+    """Return the batch with zeros (False) behind its samples up to `size` samples."""
+    missing = size - len(tensor_B)
+    assert missing >= 0, (len(tensor_B), size)
+    if missing == 0:
+        return tensor_B
+    return torch.cat([tensor_B, tensor_B.new_zeros(missing, *tensor_B.shape[1:])])

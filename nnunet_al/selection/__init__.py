@@ -1,0 +1,1 @@
+"""Pure functions from scores or embeddings to a batch: indices and gains."""

@@ -1,0 +1,121 @@
+"""FLQMI by submodlib's optimiser (Kaushal et al. 2022), guarded against the calls that it does not survive."""
+
+from __future__ import annotations
+
+import logging
+import math
+
+import numpy as np
+
+from nnunet_al.errors import SetupError
+from nnunet_al.selection.flqmi_streaming import KernelRows, streaming_greedy
+from nnunet_al.selection.selection import Selection
+
+_LOGGER = logging.getLogger(__name__)
+
+LARGEST_KERNEL = 50_000_000
+# submodlib takes the kernel as a list of lists: a float object and a pointer an element, and its own copy
+_BYTES_PER_ELEMENT = 36
+_WARN_BYTES = 4 << 30
+# what submodlib reports where nothing was gained
+_NO_GAIN = float(np.finfo(np.float32).tiny)
+
+
+def submodlib_available() -> bool:
+    """Say whether submodlib can be imported here; it has wheels for some interpreters only."""
+    try:
+        import submodlib  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+def choose_engine(pool: int, query: int) -> str:
+    """Return ``"submodlib"`` where it is installed and ``pool`` x ``query`` is at most 5e7, else ``"streaming"``.
+
+    ``query`` is the number of draws, since submodlib knows no multiplicities and needs a column for each draw.
+    """
+    return "submodlib" if pool * query <= LARGEST_KERNEL and submodlib_available() else "streaming"
+
+
+def submodlib_greedy(
+    kernel_N_Q: KernelRows,
+    multiplicities_Q: np.ndarray,
+    budget: int,
+    rng: np.random.Generator,
+    eta: float,
+    epsilon: float,
+    greedy: str,
+) -> Selection:
+    """Maximise FLQMI with submodlib; parameters as in ``flqmi.flqmi_gain_order``.
+
+    * A multiplicity becomes as many equal columns. Gains are those of the kernel rounded to float32.
+    * Its stochastic optimiser restarts the C library's generator from 1 at every call and so cannot be seeded: the
+      rows are permuted by ``rng`` instead.
+    * It ends the process where its sample size rounds to 0: the naive optimiser takes its place.
+    * It refuses a budget of the whole pool, and an empty query set means nothing to it: the streaming engine's naive
+      greedy orders these.
+
+    Raises
+    ------
+    SetupError
+        if submodlib cannot be imported.
+    """
+    if not submodlib_available():
+        raise SetupError(
+            "The engine submodlib was asked for and cannot be imported: run 'pip install submodlib-py', "
+            "or use the engine streaming."
+        )
+    count = kernel_N_Q.shape[0]
+    multiplicities_Q = np.asarray(multiplicities_Q, dtype=np.int64)
+    if budget <= 0 or budget >= count or multiplicities_Q.sum() == 0:
+        return streaming_greedy(kernel_N_Q, multiplicities_Q, budget, eta, None, rng)
+
+    # 1.001: submodlib rounds down a product of its own, which may fall short of ours in the last digit
+    stochastic = greedy == "stochastic" and count / budget * math.log(1 / epsilon) >= 1.001
+    order_N = rng.permutation(count) if stochastic else np.arange(count)
+    pairs = _maximise(kernel_N_Q, order_N, multiplicities_Q, budget, eta, epsilon, stochastic)
+    assert len(pairs) == budget, f"submodlib returned {len(pairs)} of {budget} regions"
+    indices_B = order_N[[index for index, _ in pairs]]
+    gains_B = np.array([gain for _, gain in pairs])
+    gains_B[gains_B <= _NO_GAIN] = 0.0
+    return Selection(indices_B, gains_B)
+
+
+def _maximise(
+    kernel_N_Q: KernelRows,
+    order_N: np.ndarray,
+    multiplicities_Q: np.ndarray,
+    budget: int,
+    eta: float,
+    epsilon: float,
+    stochastic: bool,
+) -> list[tuple[int, float]]:
+    from submodlib import FacilityLocationVariantMutualInformationFunction
+
+    draws = int(multiplicities_Q.sum())
+    needed = len(order_N) * draws * _BYTES_PER_ELEMENT
+    if needed > _WARN_BYTES:
+        _LOGGER.warning(
+            "submodlib needs about %.0f GB for a kernel of %d x %d; the engine streaming needs none of it.",
+            needed / 1e9,
+            len(order_N),
+            draws,
+        )
+    rows = np.asarray(kernel_N_Q[order_N], dtype=np.float32)
+    function = FacilityLocationVariantMutualInformationFunction(
+        n=len(order_N),
+        num_queries=draws,
+        query_sijs=np.repeat(rows, multiplicities_Q, axis=1),
+        queryDiversityEta=float(eta),
+    )
+    # the optimiser works on a copy of its own: let the array and the list of lists go
+    function.query_sijs = function.cpp_query_sijs = None
+    return function.maximize(
+        budget,
+        optimizer="StochasticGreedy" if stochastic else "NaiveGreedy",
+        stopIfZeroGain=False,
+        stopIfNegativeGain=False,
+        epsilon=epsilon,
+        show_progress=False,
+    )

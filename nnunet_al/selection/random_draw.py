@@ -1,0 +1,72 @@
+"""Random baselines: uniform, and with a share for regions in which the model sees foreground."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from nnunet_al.selection.selection import Selection, order_by_name
+
+
+def random_draw(names_N: Sequence[str], budget: int, rng: np.random.Generator) -> Selection:
+    """Draw ``budget`` regions uniformly without replacement; every gain is 0.
+
+    The pool is permuted in the order of its names, so that its own order changes nothing, and the first regions
+    are taken, so that with the same generator a smaller batch begins a larger one.
+    """
+    order_N = order_by_name(names_N)
+    indices_B = order_N[rng.permutation(len(order_N))[: max(budget, 0)]]
+    return Selection(indices_B, np.zeros(len(indices_B)))
+
+
+def random_foreground(
+    foreground_voxels_N: np.ndarray,
+    names_N: Sequence[str],
+    budget: int,
+    rng: np.random.Generator,
+    share: float = 1 / 3,
+) -> Selection:
+    """Draw a share of the batch from regions with predicted foreground and the rest from all that remain.
+
+    After the foreground-aware random baseline of nnActive (Lüth et al. 2025). Theirs draws around voxels of the true
+    classes, which only an oracle knows; this one uses the model's prediction.
+
+    Parameters
+    ----------
+    foreground_voxels_N : array (N,)
+        predicted foreground voxels of each region; more than 0 makes a region eligible for the share.
+    names_N : sequence of str
+        unique names; the draw is over the pool sorted by them.
+    budget : int
+        number of regions asked for.
+    rng : numpy generator
+        the only source of chance.
+    share : float
+        part of the batch, rounded up, that is drawn uniformly from the eligible regions. Where there are too few,
+        the uniform draw fills the batch.
+
+    Returns
+    -------
+    Selection
+        gain 1 for a region drawn for its foreground, 0 for one drawn from all.
+    """
+    assert 0 <= share <= 1
+    order_N = order_by_name(names_N)
+    foreground_voxels_N = np.asarray(foreground_voxels_N, dtype=np.float64)
+    assert foreground_voxels_N.shape == order_N.shape
+    wanted = min(max(budget, 0), len(order_N))
+    # 1e-9: a product such as 0.07 * 100 lies above the whole number that it stands for
+    quota = math.ceil(share * wanted - 1e-9)
+
+    shuffled_N = order_N[rng.permutation(len(order_N))]
+    from_foreground = shuffled_N[foreground_voxels_N[shuffled_N] > 0][:quota]
+    taken_N = np.zeros(len(order_N), dtype=bool)
+    taken_N[from_foreground] = True
+
+    # a second permutation, because what the first leaves over is no uniform draw from the remaining regions
+    reshuffled_N = order_N[rng.permutation(len(order_N))]
+    from_all = reshuffled_N[~taken_N[reshuffled_N]][: wanted - len(from_foreground)]
+    gains_B = np.concatenate([np.ones(len(from_foreground)), np.zeros(len(from_all))])
+    return Selection(np.concatenate([from_foreground, from_all]), gains_B)

@@ -1,0 +1,1 @@
+"""A strategy is a recipe over scoring and selection; the catalog names every method with its paper."""

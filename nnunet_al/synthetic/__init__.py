@@ -1,0 +1,1 @@
+"""Phantoms: datasets without patients, for trying things out and for tests."""

@@ -1,0 +1,17 @@
+"""Lets nnU-Net find our planners by their names: `nnUNetv2_plan_experiment -d DATASET -pl nnUNetPlannerAL`.
+
+Drop-in of nnunet-al; `nnUNetv2_al_install --remove` takes it out of an nnU-Net install again.
+"""
+
+try:
+    from nnunet_al.nnunet.planning import (  # noqa: F401 -- nnU-Net looks the names up in this module
+        nnUNetPlannerAL,
+        nnUNetPlannerALResEncL,
+        nnUNetPlannerALResEncM,
+        nnUNetPlannerALResEncXL,
+    )
+except ModuleNotFoundError as error:
+    # A copy inside nnU-Net that outlived nnunet-al must not stop nnU-Net from finding its own planners.
+    ours = (error.name or "").partition(".")[0] == "nnunet_al"
+    if not (ours and __name__.startswith("nnunetv2.")):
+        raise

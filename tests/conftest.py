@@ -1,0 +1,80 @@
+"""What tests of whole rounds share: tiny phantom datasets, nnU-Net's three folders, and one call that does a round."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rounds import DATASET, ENVIRONMENT, SHAPE, run_round, set_roots
+
+
+@pytest.fixture(scope="session")
+def phantom_variants(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """A function from the options of `make_phantom_dataset` to a raw folder with that dataset, made once; copy it."""
+    from nnunet_al.synthetic.phantom import make_phantom_dataset
+
+    made: dict[str, Path] = {}
+
+    def variant(**options: Any) -> Path:
+        wanted = {"cases": 10, "shape": SHAPE, **options}
+        key = repr(sorted(wanted.items()))
+        if key not in made:
+            raw = tmp_path_factory.mktemp("phantoms") / "nnUNet_raw"
+            raw.mkdir()
+            make_phantom_dataset(raw / DATASET, **wanted)
+            made[key] = raw
+        return made[key]
+
+    return variant
+
+
+@pytest.fixture
+def make_roots(
+    phantom_variants: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Any]:
+    """A function from phantom options to nnU-Net's roots with a copy of that dataset, set in the environment."""
+    import torch
+
+    from nnunet_al.nnunet.environment import Roots
+
+    torch.set_num_threads(1)
+    monkeypatch.delenv("nnUNet_extTrainer", raising=False)
+    calls = []
+
+    def make(**options: Any) -> Roots:
+        calls.append(options)
+        folder = tmp_path / (f"roots_{len(calls)}" if len(calls) > 1 else "roots")
+        shutil.copytree(phantom_variants(**options), folder / "nnUNet_raw")
+        for name, value in {**ENVIRONMENT, **set_roots(folder)}.items():
+            monkeypatch.setenv(name, value)
+        return Roots.from_environment()
+
+    return make
+
+
+@pytest.fixture
+def roots(make_roots: Callable[..., Any]) -> Any:
+    """nnU-Net's three folders of this test, set in the environment, with its own copy of phantom dataset 501."""
+    return make_roots()
+
+
+@pytest.fixture
+def al_round(roots: Any) -> Callable[..., int]:
+    """`al_round("-s", "usimf", ...)` does a tiny round in this process and returns the exit code; see TINY_ROUND."""
+    return run_round
+
+
+@pytest.fixture(scope="session")
+def hippocampus() -> Path:
+    """The folder of a real dataset, Dataset004_Hippocampus of the Medical Segmentation Decathlon."""
+    data = os.environ.get("NNUNET_AL_TEST_DATA")
+    if not data:
+        pytest.skip("NNUNET_AL_TEST_DATA is not set: it names a folder with Dataset004_Hippocampus.")
+    folder = Path(data) / "Dataset004_Hippocampus"
+    if not folder.is_dir():
+        pytest.skip(f"NNUNET_AL_TEST_DATA names {data}, which holds no Dataset004_Hippocampus.")
+    return folder

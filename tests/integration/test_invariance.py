@@ -1,0 +1,119 @@
+"""The same model, pool and seed give the same batch, however the work is cut; and it is what the formulas say."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nnunet_al.campaign import selection_stages
+from nnunet_al.files import read_arrays
+from tests.integration.campaigns import DATASET, copy_unselected, list_cases, outcome
+from tests.integration.reference import Reference
+
+CONFIGURATIONS = ("2d", "3d_fullres")
+UNITS = ("patch", "slice", "case")
+COMBINATIONS = [
+    *((configuration, unit, "usimf") for configuration in CONFIGURATIONS for unit in UNITS),
+    ("2d", "patch", "random_foreground"),
+    ("2d", "slice", "bald"),
+    ("2d", "case", "entropy"),
+    ("3d_fullres", "patch", "bald"),
+    ("3d_fullres", "slice", "entropy"),
+    ("3d_fullres", "case", "random_foreground"),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("configuration, unit, strategy", COMBINATIONS)
+def test_how_the_work_is_cut_changes_no_batch(
+    trained, new_results, tmp_path, monkeypatch, configuration, unit, strategy
+):
+    base, source = trained(configuration, unit)
+
+    def redo(*calls, raw=None):
+        lab = new_results(base)
+        lab = lab if raw is None else lab.with_raw(raw)
+        campaign = copy_unselected(source, lab, configuration, strategy)
+        for call in calls:
+            assert lab.round(configuration, strategy, "-round", "1", *call) == 0
+        return outcome(campaign)
+
+    expected = redo(())
+    assert len(expected["batch"]) > 0
+    if strategy == "usimf":
+        assert expected == outcome(source)
+
+    assert redo(("-np", "2", "-scoring_batch_size", "1")) == expected
+    assert redo(("-scoring_batch_size", "7")) == expected
+
+    parts = [("-num_parts", "3", "-part_id", part) for part in "201" * 3]
+    assert redo(*parts) == expected, "three shards, the last one first"
+
+    raw = tmp_path / "listed"
+    list_cases(base.roots.raw / DATASET, raw / DATASET)
+    iterdir = Path.iterdir
+
+    def shuffled(path):
+        entries = list(iterdir(path))
+        random.Random(5).shuffle(entries)
+        return iter(entries)
+
+    monkeypatch.setattr(Path, "iterdir", shuffled)
+    assert redo((), raw=raw) == expected, "files in another order"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("configuration, unit", [("2d", "slice"), ("3d_fullres", "patch"), ("3d_fullres", "case")])
+@pytest.mark.parametrize("strategy", ["usimf", "bald", "entropy", "random_foreground"])
+def test_scores_are_those_of_a_plain_loop_over_regions(trained, new_results, configuration, unit, strategy):
+    base, source = trained(configuration, unit)
+    lab = new_results(base)
+    campaign = copy_unselected(source, lab, configuration, strategy)
+    with lab.at_work():
+        context = lab.context(campaign)
+        selection_stages.score_part(context)
+        selection_stages.score_merge(context)
+        found = read_arrays(context.round.scores)
+        plain = Reference(context)
+        assert found["numbers_N"].tolist() == plain.candidates()
+        scores, foreground = plain.scores()
+    np.testing.assert_array_equal(found["foreground_N"], foreground)
+    if strategy != "random_foreground":
+        np.testing.assert_allclose(found["scores_N"], scores, rtol=2e-4, atol=1e-7)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("configuration, unit", [("2d", "slice"), ("3d_fullres", "case")])
+def test_embeddings_are_those_of_plain_backpropagation(trained, new_results, configuration, unit):
+    base, source = trained(configuration, unit)
+    lab = new_results(base)
+    campaign = copy_unselected(source, lab, configuration, "usimf")
+    with lab.at_work():
+        context = lab.context(campaign, scoring_batch_size=5)
+        for stage in ("score_part", "score_merge", "fisher", "embed_part", "embed_merge"):
+            getattr(selection_stages, stage)(context)
+        embeddings_N_d = np.load(context.round.embeddings)
+        fisher = read_arrays(context.round.fisher)
+        plain = Reference(context)
+        numbers = plain.candidates()
+        assert len(embeddings_N_d) == len(numbers)
+
+        entries = {name.removeprefix("entries/"): part for name, part in fisher.items() if name != "scale_d"}
+        query = read_arrays(context.round.query)
+        draws = np.repeat(query["indices_Q"], query["multiplicities_Q"])
+        subset = context.rng("fisher subset").choice(draws, min(5, len(draws)), replace=False)
+        gradients = {index: plain.gradient(numbers[index]) for index in {*subset.tolist(), *range(0, len(numbers), 3)}}
+
+    f_d = np.mean([_flat(gradients[index], entries) ** 2 for index in subset.tolist()], axis=0)
+    scale_d = 1 / np.sqrt(f_d + 1e-3 * f_d.mean())
+    np.testing.assert_allclose(fisher["scale_d"], scale_d, rtol=1e-3)
+    for index, gradient in gradients.items():
+        expected_d = _flat(gradient, entries) * scale_d
+        np.testing.assert_allclose(embeddings_N_d[index], expected_d, rtol=2e-3, atol=1e-3 * np.abs(expected_d).max())
+
+
+def _flat(gradient, entries):
+    return np.concatenate([gradient[name].ravel()[part] for name, part in entries.items()])

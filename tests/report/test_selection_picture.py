@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from nnunet_al.report.selection_picture import PREDICTION, READER, REGION, Panel, display_range, selection_picture
+from tests.report.pictures import n_pixels_like
+
+
+def panel(**changes):
+    image = np.random.default_rng(0).normal(100, 10, (20, 30))
+    classes = np.zeros((20, 30), dtype=int)
+    classes[5:12, 8:20] = 1
+    classes[7:9, 10:14] = 2
+    values = {
+        "title": "entropy · round 1\ncase · slice 3",
+        "image_yx": image,
+        "prediction_yx": np.roll(classes, 4, 0),
+        "reference_yx": classes,
+        "box": ((2, 15), (3, 25)),
+        "spacing_yx": (2.0, 1.0),
+        "score": 0.25,
+    }
+    return Panel(**{**values, **changes})
+
+
+@pytest.mark.parametrize("left_out, colour", [("prediction_yx", PREDICTION), ("reference_yx", READER)])
+def test_each_outline_is_drawn_where_it_is_known(tmp_path, left_out, colour):
+    selection_picture([panel()], tmp_path / "all.png")
+    selection_picture([panel(**{left_out: None})], tmp_path / "less.png")
+    everything, less = n_pixels_like(tmp_path / "all.png", colour), n_pixels_like(tmp_path / "less.png", colour)
+    assert everything > less + 200
+    assert n_pixels_like(tmp_path / "less.png", REGION) > 200
+
+
+def test_the_box_of_a_whole_slice_and_outlines_at_the_border_are_seen(tmp_path):
+    path = tmp_path / "whole.png"
+    selection_picture([panel(box=((0, 20), (0, 30)), reference_yx=np.ones((20, 30), int))], path)
+    assert n_pixels_like(path, REGION) > 200
+    assert n_pixels_like(path, READER) > 200
+
+
+@pytest.mark.parametrize("n_panels", [1, 3, 4, 5, 9])
+def test_any_number_of_panels(tmp_path, n_panels):
+    path = tmp_path / "grid.png"
+    selection_picture([panel(score=None) for _ in range(n_panels)], path, title="Batch of round 1")
+    first = path.read_bytes()
+    assert first.startswith(b"\x89PNG")
+    selection_picture([panel(score=None) for _ in range(n_panels)], path, title="Batch of round 1")
+    assert path.read_bytes() == first
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_odd_images_and_no_panels(tmp_path):
+    flat, broken = np.zeros((20, 30)), np.full((20, 30), np.nan)
+    odd = [panel(image_yx=flat), panel(image_yx=broken), panel(spacing_yx=(30.0, 1.0)), panel(score=float("nan"))]
+    selection_picture(odd, tmp_path / "odd.png")
+    selection_picture([], tmp_path / "none.png")
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_display_range_leaves_out_air_and_outliers():
+    image = np.concatenate([np.zeros(1000), np.linspace(100, 200, 1000), [1e6]])
+    low, high = display_range(image)
+    assert 60 < low < 100
+    assert 190 < high < 210
+    assert display_range(np.zeros((3, 3))) == (0.0, 1.0)
+    low, high = display_range(np.full((3, 3), 7.0))
+    assert low < 7 < high

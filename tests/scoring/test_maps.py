@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.spatial.distance import jensenshannon
+from scipy.stats import entropy as scipy_entropy
+
+from nnunet_al.scoring import maps
+
+LN2 = math.log(2.0)
+
+
+def _softmax_samples(passes: int = 5, seed: int = 0, dtype: torch.dtype = torch.float64) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.softmax(2 * torch.randn(passes, 2, 4, 3, 5, 6, generator=generator, dtype=torch.float64), 2).to(dtype)
+
+
+def _samples(*rows: tuple[float, ...]) -> torch.Tensor:
+    """T rows of C probabilities of one voxel -> (T, 1, C, 1, 1)."""
+    return torch.tensor(rows, dtype=torch.float32).reshape(len(rows), 1, -1, 1, 1)
+
+
+def _value(name: str, *rows: tuple[float, ...], exclusive: bool = True) -> list[float]:
+    return maps.MAPS[name].function(_samples(*rows), exclusive).flatten().tolist()
+
+
+def test_registry_is_complete_and_honest() -> None:
+    needed = {"entropy", "least_confidence", "margin", "mc_dropout", "mean_std", "bald", "jsd", "class_variance"}
+    assert needed <= set(maps.MAPS)
+    assert all(name == voxel_map.name for name, voxel_map in maps.MAPS.items())
+    assert maps.MAPS["bald"].function is maps.MAPS["jsd"].function
+    sampled = {name for name, voxel_map in maps.MAPS.items() if voxel_map.needs_samples}
+    assert sampled == {"mc_dropout", "mean_std", "bald", "jsd", "class_variance"}
+
+
+@pytest.mark.parametrize("exclusive", [True, False])
+@pytest.mark.parametrize("name", list(maps.MAPS))
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+def test_shapes_and_types(name: str, exclusive: bool, dtype: torch.dtype) -> None:
+    voxel_map = maps.MAPS[name]
+    out = voxel_map.function(_softmax_samples(dtype=dtype), exclusive)
+    channels = (3 if exclusive else 4,) if voxel_map.per_class else ()
+    assert out.shape == (2, *channels, 3, 5, 6)
+    assert out.dtype == torch.float32
+    assert torch.isfinite(out).all()
+    assert (out >= 0).all()
+
+
+def test_bald_known_answers() -> None:
+    assert _value("bald", (1, 0), (0, 1)) == [pytest.approx(LN2)]
+    assert _value("bald", *[(0.5, 0.5)] * 8) == [0.0]  # a half-sum of the entropies would say ln 2
+    assert _value("bald", (0.2, 0.8)) == [0.0]
+    assert _value("bald", (1, 0), (0, 1), exclusive=False) == [pytest.approx(2 * LN2)]
+
+
+def test_bald_is_never_negative() -> None:
+    same = _softmax_samples(1, dtype=torch.float32).expand(7, -1, -1, -1, -1, -1)
+    assert (maps.bald(same) >= 0).all()
+    assert maps.bald(same).max() < 1e-6
+
+
+def test_bald_is_the_jensen_shannon_divergence() -> None:
+    probs = _softmax_samples(2)
+    ours = maps.MAPS["jsd"].function(probs, True)
+    theirs = jensenshannon(probs[0].numpy(), probs[1].numpy(), axis=1) ** 2
+    np.testing.assert_allclose(ours.numpy(), theirs, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", ["entropy", "mc_dropout"])
+def test_entropy_is_scipys(name: str) -> None:
+    probs = _softmax_samples()
+    ours = maps.MAPS[name].function(probs, True).numpy()
+    np.testing.assert_allclose(ours, scipy_entropy(probs.mean(0).numpy(), axis=1), rtol=1e-5)
+    binary = sum(scipy_entropy(np.stack([head, 1 - head]), axis=0) for head in np.moveaxis(probs.mean(0).numpy(), 1, 0))
+    np.testing.assert_allclose(maps.MAPS[name].function(probs, False).numpy(), binary, rtol=1e-5)
+
+
+def test_entropy_known_answers() -> None:
+    assert _value("entropy", (1, 0, 0)) == [0.0]
+    assert _value("entropy", (0.25,) * 4) == [pytest.approx(math.log(4))]
+    assert _value("mc_dropout", (1, 0), (0, 1)) == [pytest.approx(LN2)]
+
+
+def test_margin_and_confidence_are_over_classes() -> None:
+    assert _value("margin", (0.5, 0.3, 0.2)) == [pytest.approx(0.8)]
+    assert _value("margin", (0.5, 0.5, 0.0)) == [pytest.approx(1.0)]
+    assert _value("margin", (1, 0, 0), (0, 1, 0)) == [pytest.approx(1.0)]
+    assert _value("least_confidence", (0.5, 0.3, 0.2)) == [pytest.approx(0.5)]
+    assert _value("margin", (0.9, 0.5), exclusive=False) == [pytest.approx((0.2 + 1.0) / 2)]
+    assert _value("least_confidence", (0.9, 0.5), exclusive=False) == [pytest.approx((0.1 + 0.5) / 2)]
+
+
+def test_mean_std_is_a_standard_deviation() -> None:
+    assert _value("mean_std", (1, 0), (0, 1)) == [pytest.approx(0.5)]  # the variance is 0.25
+    assert _value("mean_std", (0.7, 0.3)) == [0.0]
+    probs = _softmax_samples()
+    np.testing.assert_allclose(maps.mean_std(probs).numpy(), probs.numpy().std(0).mean(1), rtol=1e-5)
+
+
+def test_class_variance_leaves_the_background_out() -> None:
+    assert _value("class_variance", (1, 0, 0), (0, 1, 0)) == [pytest.approx(0.25), 0.0]
+    assert _value("class_variance", (1, 0, 0), (0, 1, 0), exclusive=False) == [pytest.approx(0.25)] * 2 + [0.0]
+    probs = _softmax_samples()
+    np.testing.assert_allclose(maps.class_variance(probs).numpy(), probs.numpy().var(0)[:, 1:], rtol=1e-5)
+
+
+def test_foreground_probability() -> None:
+    rows = _samples((0.6, 0.3, 0.1), (0.2, 0.3, 0.5))
+    assert maps.foreground_probability(rows).item() == pytest.approx(0.6)
+    assert maps.foreground_probability(rows, exclusive=False).item() == pytest.approx(0.4)
+
+
+@pytest.mark.parametrize("exclusive", [True, False])
+@pytest.mark.parametrize("name", list(maps.MAPS))
+def test_order_of_samples_and_batches_does_not_matter(name: str, exclusive: bool) -> None:
+    probs = _softmax_samples()
+    function = maps.MAPS[name].function
+    whole = function(probs, exclusive)
+    torch.testing.assert_close(function(probs.flip(0), exclusive), whole)
+    single = torch.cat([function(probs[:, b : b + 1], exclusive) for b in range(2)])
+    torch.testing.assert_close(single, whole)
