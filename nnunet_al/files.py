@@ -6,7 +6,9 @@ import errno
 import hashlib
 import json
 import os
+import re
 import socket
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +18,8 @@ import numpy as np
 
 from nnunet_al.errors import StorageError
 
+_TEMPORARY = re.compile(r"\.(?P<host>.+)-(?P<pid>\d+)\.tmp\.")
+_FOREIGN_SECONDS = 24 * 3600
 _OUT_OF_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -59,9 +63,9 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     StorageError
         if the disk is full or the folder cannot be written; an earlier version of ``path`` stays as it was.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_sibling(path)
     with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
         try:
             write(temporary)
             _sync(temporary)
@@ -103,10 +107,32 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
 
 
 def remove_temporary_files(folder: Path) -> None:
-    """Remove what a killed process left half-written in ``folder`` and below."""
+    """Remove what killed processes left half-written in ``folder`` and below.
+
+    A file of a living process stays; so does one of another host, of which nothing is known, for a day.
+    """
     for leftover in folder.rglob(".*.tmp.*"):
-        if leftover.is_file():
+        writer = _TEMPORARY.match(leftover.name)
+        if (
+            writer is not None
+            and leftover.is_file()
+            and not _may_be_in_use(leftover, writer["host"], int(writer["pid"]))
+        ):
             leftover.unlink(missing_ok=True)
+
+
+def _may_be_in_use(path: Path, host: str, process: int) -> bool:
+    if host != socket.gethostname():
+        return time.time() - path.stat().st_mtime < _FOREIGN_SECONDS
+    if process == os.getpid():
+        return False
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def hash_file(path: Path) -> str:

@@ -16,6 +16,11 @@ def progress(items: Iterable[Item], description: str, total: int | None = None) 
     return iter(tqdm(items, desc=description, total=total, leave=False, disable=not sys.stderr.isatty()))
 
 
+def count(number: int, thing: str) -> str:
+    """Return "1 region" or "2 regions"."""
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+
+
 def say(sentence: str) -> None:
     """Tell the user what happens now, at once also when the output goes to a file."""
     tqdm.write(sentence, file=sys.stdout)

@@ -20,7 +20,7 @@ class Answer:
     ----------
     labels : case -> labels (z, y, x) where the batch annotates something new, the ignore value elsewhere
     disagreements : sentences on voxels whose earlier annotation differs from the dataset's label now
-    unanswered : regions of which the dataset's labels tell nothing
+    unanswered : regions of which the dataset's labels tell nothing that was not known before
     """
 
     labels: dict[str, np.ndarray]
@@ -53,15 +53,16 @@ def ask(
         if truth_xyz is None:
             unanswered.extend(asked)
             continue
-        known = [region for region in asked if np.any(truth_xyz[to_slices(region.box)] != ignore)]
+        earlier_xyz = read_annotated(case)
+        new_xyz = (truth_xyz != ignore) & (earlier_xyz == ignore)
+        known = [region for region in asked if new_xyz[to_slices(region.box)].any()]
         unanswered.extend(region for region in asked if region not in known)
         if not known:
             continue
         inside_xyz = np.zeros(truth_xyz.shape, bool)
         for region in known:
             inside_xyz[to_slices(region.box)] = True
-        earlier_xyz = read_annotated(case)
-        labels[case] = np.where(inside_xyz & (earlier_xyz == ignore), truth_xyz, ignore)
+        labels[case] = np.where(inside_xyz & new_xyz, truth_xyz, ignore)
         both_xyz = inside_xyz & (earlier_xyz != ignore) & (truth_xyz != ignore)
         if differing := int((earlier_xyz[both_xyz] != truth_xyz[both_xyz]).sum()):
             disagreements.append(f"{case}: {differing} voxels annotated earlier differ from the label now; they stand.")

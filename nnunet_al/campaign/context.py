@@ -14,7 +14,7 @@ from nnunet_al.campaign.decisions import Decisions
 from nnunet_al.campaign.folders import CampaignFolder, RoundFolder
 from nnunet_al.campaign.ledger import Commit, Ledger
 from nnunet_al.errors import CampaignError
-from nnunet_al.files import hash_json, read_json
+from nnunet_al.files import hash_json, read_json, remove_temporary_files
 from nnunet_al.nnunet.case_facts import CaseFacts
 from nnunet_al.nnunet.environment import Roots
 from nnunet_al.nnunet.geometry import case_geometry
@@ -78,16 +78,20 @@ class Data:
     facts : of all training cases
     tests : the files of the test cases, wherever they lie
     test_facts : of the test cases
+    remember : writes down what was read, so that the next call need not read it again
     """
 
     dataset: RawDataset
     facts: dict[str, CaseFacts]
     tests: dict[str, CaseFiles]
     test_facts: dict[str, CaseFacts]
+    remember: Callable[[], None]
 
 
 def read_data(roots: Roots, dataset: str, test: str, workers: int) -> Data:
-    """Read and check a dataset; files that have not changed since the last call are not read again.
+    """Read and check a dataset; files that have not changed since they were last remembered are not read again.
+
+    What a killed process left half-written among the dataset's preprocessed images is removed.
 
     Raises
     ------
@@ -96,12 +100,19 @@ def read_data(roots: Roots, dataset: str, test: str, workers: int) -> Data:
     """
     raw = RawDataset.read(roots.raw / dataset)
     cache = store_folder(roots, dataset) / "facts.json"
+    remove_temporary_files(cache.parent)
+    writes: list[Callable[[], None]] = []
+
+    def remember() -> None:
+        for write in writes:
+            write()
+
     if test == "ts":
-        both = {**raw.test_cases, **raw.cases}
-        facts = verify_dataset(raw, workers, cache, cases=both)
-        return Data(raw, {c: facts[c] for c in raw.cases}, raw.test_cases, {c: facts[c] for c in raw.test_cases})
-    facts = verify_dataset(raw, workers, cache)
-    return Data(raw, facts, raw.cases, facts)
+        facts = verify_dataset(raw, workers, cache, {**raw.test_cases, **raw.cases}, postpone=writes.append)
+        pool_facts, test_facts = ({c: facts[c] for c in cases} for cases in (raw.cases, raw.test_cases))
+        return Data(raw, pool_facts, raw.test_cases, test_facts, remember)
+    facts = verify_dataset(raw, workers, cache, postpone=writes.append)
+    return Data(raw, facts, raw.cases, facts, remember)
 
 
 class RoundContext:

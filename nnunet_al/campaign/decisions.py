@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from nnunet_al.strategies.recipe import Recipe
 
 SCHEMA = 1
 UNITS = ("patch", "slice", "case")
+DEFAULT_TRAINER = "nnUNetTrainerAL"
+_NAME = re.compile(r"[A-Za-z0-9]+([-._][A-Za-z0-9]+)*")  # becomes part of a folder's name
 _DEFAULT_BUDGET = {"patch": 100, "slice": 100, "case": 4}
 _DEFAULT_INITIAL = {"patch": 100, "slice": 100, "case": 10}
 
@@ -133,8 +136,11 @@ class Wishes:
             raise CampaignError(f"-overlap {self.overlap}: give a share from 0 to below 1.")
         if self.fold < 0 or self.seed < 0:
             raise CampaignError("-f and -seed are numbers from 0.")
-        if self.tag is not None and (not self.tag or "__" in self.tag or "/" in self.tag):
-            raise CampaignError(f"-tag '{self.tag}': use letters, digits, '-' and single '_'.")
+        for flag, name in {"-c": self.configuration, "-p": self.plans, "-tag": self.tag}.items():
+            if name is not None and not _NAME.fullmatch(name):
+                raise CampaignError(
+                    f"{flag} '{name}': use letters and digits, with single '-', '_' or '.' between them."
+                )
         if self.pretrained_weights is not None and not Path(self.pretrained_weights).is_file():
             raise CampaignError(f"-pretrained_weights: there is no file {self.pretrained_weights}.")
 
@@ -143,7 +149,7 @@ class Wishes:
         unit = self.unit or "patch"
         defaults: dict[str, Any] = {
             "unit": unit, "overlap": 0.5, "budget": _DEFAULT_BUDGET[unit], "initial": _DEFAULT_INITIAL[unit],
-            "rounds": 10, "test": "fold", "trainer": "nnUNetTrainerAL", "planner": "nnUNetPlannerAL",
+            "rounds": 10, "test": "fold", "trainer": DEFAULT_TRAINER, "planner": "nnUNetPlannerAL",
             "plans": "nnUNetPlans", "epochs": 1000, "iterations": 250, "optimizer": "sgd", "dropout": "decoder",
             "from_scratch": False, "update_intensities": False,
         }  # fmt: skip

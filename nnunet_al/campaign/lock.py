@@ -26,9 +26,9 @@ def campaign_lock(path: Path) -> Iterator[None]:
     CampaignLockedError
         if another process holds it; names host, process id and since when.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     holder_file = path.with_name(path.name + ".json")
     with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("a+b")
     with file:
         try:

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import replace
+from pathlib import Path
+
+import torch
 
 from nnunet_al.campaign.context import Data
-from nnunet_al.campaign.decisions import Decisions
+from nnunet_al.campaign.decisions import DEFAULT_TRAINER, Decisions
 from nnunet_al.campaign.folders import CampaignFolder
 from nnunet_al.errors import CampaignError, DatasetError
-from nnunet_al.files import hash_json
+from nnunet_al.files import hash_json, read_json
 from nnunet_al.nnunet.environment import Roots
 from nnunet_al.nnunet.fingerprint import extract_fingerprint
 from nnunet_al.nnunet.geometry import case_geometry
+from nnunet_al.nnunet.model import Plan, load_network
 from nnunet_al.nnunet.planning import PlannerSettings, plan
 from nnunet_al.nnunet.round_view import write_round_view
 from nnunet_al.nnunet.splits import pool_and_test
+from nnunet_al.nnunet.training import require_trainer
 from nnunet_al.pool.table import save_regions
 from nnunet_al.pool.tiling import tile_case
 from nnunet_al.progress import say
@@ -79,6 +84,8 @@ def choose_cases(decided: Decisions, roots: Roots, data: Data) -> Decisions:
 
 
 def _prepare(folder: CampaignFolder, decided: Decisions, roots: Roots, data: Data) -> Decisions:
+    if decided.trainer != DEFAULT_TRAINER:
+        require_trainer(decided.trainer)
     pool_facts = {case: data.facts[case] for case in decided.pool_cases}
     dataset = data.dataset
     view = folder.prepared.view
@@ -118,14 +125,6 @@ def _prepare(folder: CampaignFolder, decided: Decisions, roots: Roots, data: Dat
 
 
 def _check_weights(decided: Decisions, plans: dict, view: Roots) -> None:
-    from pathlib import Path
-
-    import torch
-
-    from nnunet_al.files import read_json
-    from nnunet_al.nnunet.model import Plan, load_network
-
     dataset_json = read_json(view.preprocessed / decided.dataset / "dataset.json")
-    load_network(
-        Plan.of(plans, dataset_json, decided.configuration), Path(str(decided.pretrained_weights)), torch.device("cpu")
-    )
+    checkpoint = Path(str(decided.pretrained_weights))
+    load_network(Plan.of(plans, dataset_json, decided.configuration), checkpoint, torch.device("cpu"))

@@ -13,7 +13,7 @@ from nnunet_al.campaign.prepare import start
 from nnunet_al.campaign.stages import Stage, is_done, run_stages
 from nnunet_al.campaign.status import FINAL_STAGE
 from nnunet_al.errors import CampaignError, CampaignLockedError
-from nnunet_al.files import read_json
+from nnunet_al.files import read_json, remove_temporary_files
 from nnunet_al.nnunet.environment import Roots
 from nnunet_al.progress import say
 
@@ -54,14 +54,17 @@ def do_round(roots: Roots, wishes: Wishes, options: Options, number: int | None 
     data = read_data(roots, wished.dataset, (decided or wished).test, options.workers)
     try:
         with campaign_lock(folder.lock):
-            decided = _continued(folder, wishes) or start(folder, wished, roots, data)
+            decided = _continued(folder, wishes)
             chosen = _choose_round(folder, number)
             if chosen is None:
                 return
+            decided = decided or start(folder, wished, roots, data)
             context = RoundContext(folder, chosen, decided, roots, data, options)
+            data.remember()  # not before, since a refusal leaves every file as it was
+            remove_temporary_files(folder.root)
             say(f"Round {chosen} of {folder.root}")
             alone = options.parts == 1
-            run_stages(MODEL_STAGES if chosen else FIRST_ROUND, context, context.round.stages, alone)
+            run_stages(MODEL_STAGES if chosen else FIRST_ROUND, context, context.round.stages)
             if alone and chosen:
                 run_stages(_selection_stages(decided), context, context.round.stages)
         if not alone and chosen:
@@ -78,7 +81,7 @@ def _selection_stages(decided: Decisions, parts: int = 1, part: int = 0) -> Stag
         if phase in _SHARDED:
             sentence, work, merge = _SHARDED[phase]
             stages.append(Stage(_part_stage(phase, part, parts), sentence, work))
-            stages.append(Stage(phase, f"{sentence}: putting the parts together", merge))
+            stages.append(Stage(phase, "putting the parts together" if parts > 1 else "", merge))
         else:
             stages.append(_WHOLE[phase])
     return [*stages, ANNOTATE]
@@ -108,7 +111,7 @@ def _run_part(context: RoundContext) -> None:
         phase = stage.name.partition("_part_")[0]
         if stage.name != phase:
             with campaign_lock(context.folder.root / f"lock_part_{part}_of_{parts}"):
-                run_stages([stage], context, markers, alone=False)
+                run_stages([stage], context, markers)
             continue
         missing = [
             other
@@ -120,7 +123,7 @@ def _run_part(context: RoundContext) -> None:
             return
         try:
             with campaign_lock(context.folder.lock):
-                run_stages([stage], context, markers, alone=False)
+                run_stages([stage], context, markers)
         except CampaignLockedError:
             say(f"Part {part} of {parts} is done; the call for another part goes on.")
             return

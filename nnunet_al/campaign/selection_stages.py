@@ -13,11 +13,11 @@ from nnunet_al.annotation.oracle import ask
 from nnunet_al.campaign.context import RoundContext
 from nnunet_al.campaign.ledger import CaseAnnotation
 from nnunet_al.campaign.model_stages import annotated_voxels
-from nnunet_al.errors import WaitingForReaders
+from nnunet_al.errors import ModelError, WaitingForReaders
 from nnunet_al.files import read_arrays, read_json, temporary_sibling, write_arrays, write_json
 from nnunet_al.pool.annotated import fully_annotated
 from nnunet_al.pool.table import by_case
-from nnunet_al.progress import say
+from nnunet_al.progress import count, say
 from nnunet_al.selection.query import QuerySet
 from nnunet_al.selection.random_draw import random_draw
 from nnunet_al.strategies.select import Candidates, draw_query_for, select_batch
@@ -26,13 +26,17 @@ _NAMED = 5
 
 
 def candidate_numbers(context: RoundContext) -> list[int]:
-    """Return the regions that may be asked for: those that are not annotated in full."""
+    """Return the regions that may be asked for: those that are not annotated in full and were not asked for before.
+
+    A region can have been answered and yet hold voxels that its reader left out on purpose.
+    """
     annotated = {
         case: context.label_format.read(context.composed_label(case)) != context.ignore
         for case in context.annotated_cases
     }
     complete_N = fully_annotated(context.regions, annotated)
-    return np.flatnonzero(~complete_N).tolist()
+    answered = {region for commit in context.commits for region in commit.regions}
+    return [number for number in np.flatnonzero(~complete_N).tolist() if context.regions[number] not in answered]
 
 
 def score_part(context: RoundContext) -> None:
@@ -73,6 +77,11 @@ def score_merge(context: RoundContext) -> None:
     scores_N = REDUCTIONS[recipe.reduction or "mean"].finish(
         _tensor(merged.stats_N_K), annotated_voxels_C=annotated_voxels(context)
     )
+    if not np.isfinite(scores_N).all():
+        raise ModelError(
+            f"The model {context.checkpoint(context.round)} predicts values that are not finite, so its training "
+            "diverged: start another campaign with -tag and, for example, -optimizer adamw."
+        )
     write_arrays(context.round.scores, numbers_N=merged.numbers_N, scores_N=scores_N, foreground_N=merged.foreground_N)
 
 
@@ -156,7 +165,7 @@ def select(context: RoundContext) -> None:
         candidates = Candidates([context.regions[number].name for number in numbers_N])
     if len(numbers_N) <= budget:
         say(
-            f"    the pool is used up after this batch: {len(numbers_N)} of {budget} regions are left"
+            f"    the pool is used up after this batch: {count(len(numbers_N), 'region')} left for a budget of {budget}"
             if len(numbers_N)
             else "    the pool is used up: nothing is left to ask for"
         )
@@ -249,7 +258,7 @@ def _write_batch(context: RoundContext, numbers_B: np.ndarray, scores_B: Sequenc
     ]
     strategy = "initial" if context.number == 0 else context.decided.recipe.name
     write_json(context.round.batch, {"round": context.number, "strategy": strategy, "regions": entries})
-    say(f"    {len(entries)} regions in {len({region.case for region in regions})} cases are asked for")
+    say(f"    asking for {count(len(entries), 'region')} in {count(len({region.case for region in regions}), 'case')}")
 
 
 def _commit_batch(context: RoundContext) -> None:
@@ -294,7 +303,7 @@ def _commit_existing(context: RoundContext) -> None:
     complete_N = fully_annotated(context.regions, masks)
     regions = tuple(region for region, complete in zip(context.regions, complete_N, strict=True) if complete)
     context.ledger.append(0, "dataset", "dataset", regions, annotations)
-    say(f"    the dataset comes with {len(regions)} annotated regions in {len(annotations)} cases")
+    say(f"    the dataset comes with {count(len(regions), 'annotated region')} in {count(len(annotations), 'case')}")
 
 
 def _label_of(context: RoundContext, case: str) -> Path:

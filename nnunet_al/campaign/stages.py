@@ -17,7 +17,7 @@ Context = TypeVar("Context")
 
 @dataclass(frozen=True)
 class Stage(Generic[Context]):
-    """One arrow of a round: its name, what a user reads while it runs, and its work."""
+    """One arrow of a round: its name, what a user reads while it runs (if anything), and its work."""
 
     name: str
     sentence: str
@@ -34,12 +34,11 @@ def seconds_of(markers: Path, name: str) -> float:
     return float(read_json(markers / f"{name}.json")["seconds"])
 
 
-def run_stages(stages: Sequence[Stage[Context]], context: Context, markers: Path, alone: bool = True) -> None:
+def run_stages(stages: Sequence[Stage[Context]], context: Context, markers: Path) -> None:
     """Run the stages that are not done yet, in order, and mark each when it is complete.
 
     A stage that was interrupted starts again: it overwrites what it left behind, or continues it if it can, as
-    training does. What a killed process left half-written is removed first, unless other processes write beside this
-    one (``alone`` False, as for the shards of a pool).
+    training does. What a killed process left half-written is removed first.
 
     Raises
     ------
@@ -47,10 +46,11 @@ def run_stages(stages: Sequence[Stage[Context]], context: Context, markers: Path
         if a stage failed because the disk is full, whatever library noticed it.
     """
     remaining = [stage for stage in stages if not is_done(markers, stage.name)]
-    if remaining and alone:
+    if remaining:
         remove_temporary_files(markers.parent)
     for stage in remaining:
-        say(f"  {stage.sentence}")
+        if stage.sentence:
+            say(f"  {stage.sentence}")
         started = time.monotonic()
         try:
             stage.work(context)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
 
@@ -23,6 +24,8 @@ def run(
     ours is no message: its traceback goes through and Python exits with 1.
     """
     arguments = build_parser().parse_args(argv)
+    # what torch is going to change concerns us, not the user
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\b")
     try:
         return work(arguments) or DONE
     except WaitingForReaders as waiting:

@@ -6,7 +6,7 @@ import os
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nnunet_al.cli.arguments import make_parser
 from nnunet_al.cli.command import run
@@ -25,6 +25,7 @@ three rounds each. Writes the learning curves and a picture of what was selected
 DATASET, NAME = 999, "Dataset999_PhantomDemo"
 STRATEGIES = ("random", "usimf")
 ROUNDS = 3
+TRAINING: dict[str, Any] = {"epochs": 5, "iterations": 20, "batch_size": 12, "optimizer": "adamw"}
 
 
 def build_parser() -> ArgumentParser:
@@ -59,10 +60,7 @@ def work(arguments: Namespace) -> None:
                 strategy=strategy,
                 budget=20,
                 initial=20,
-                epochs=5,
-                iterations=20,
-                batch_size=12,
-                optimizer="adamw",
+                **TRAINING,
             )
             for number in range(ROUNDS + 1):
                 do_round(roots, wishes, options, number)

@@ -11,6 +11,7 @@ from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from
 
 from nnunet_al.errors import DatasetError, StorageError
 from nnunet_al.files import write_atomically
+from nnunet_al.nnunet.intact_files import read_intact
 
 
 class LabelFormat:
@@ -33,12 +34,7 @@ class LabelFormat:
 
     def read_with_properties(self, path: Path) -> tuple[np.ndarray, dict[str, Any]]:
         """Return the labels (z, y, x) and the geometry that :meth:`write` needs."""
-        try:
-            labels_1_xyz, properties = self._reader.read_seg(str(path))
-        except Exception as error:  # every library that reads images has its own kinds
-            raise DatasetError(
-                f"The label file {path} cannot be read ({_first_line(error)}): restore it from its source."
-            ) from error
+        labels_1_xyz, properties = read_intact(path, self._reader.read_seg)
         labels_xyz = labels_1_xyz[0]
         integers_xyz = np.rint(labels_xyz).astype(np.int32)
         if not np.array_equal(integers_xyz, labels_xyz):
@@ -70,7 +66,3 @@ class LabelFormat:
                 raise StorageError(f"The labels could not be written to {path} intact: is the disk full?")
 
         write_atomically(path, write_and_compare)
-
-
-def _first_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

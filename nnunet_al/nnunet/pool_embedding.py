@@ -9,7 +9,7 @@ from itertools import groupby
 import numpy as np
 import torch
 
-from nnunet_al.nnunet.pool_scoring import micro_batches
+from nnunet_al.nnunet.pool_scoring import micro_batches, whole_batches
 from nnunet_al.nnunet.window_stream import Chunk, Pool
 from nnunet_al.scoring.fisher import FisherDiagonal
 from nnunet_al.scoring.gradients import bottleneck_convolution, convolutions, gradient_entries, weight_gradients
@@ -63,7 +63,7 @@ class Embedder:
         micro = micro_batch_size(pool.patch_size)
         total: np.ndarray | None = None
         current: int | None = None
-        for chunk in pool.chunks(numbers_of_case, max(1, self.chunk_windows), self.readers):
+        for chunk in pool.chunks(numbers_of_case, whole_batches(self.chunk_windows, micro), self.readers):
             for owners, data_B_C_xyz, weight_B_xyz in self._weighted(chunk, micro):
                 gradients = gradient_entries(self.network, data_B_C_xyz, weight_B_xyz, entries, self.exclusive)
                 for owner, gradient_d in zip(owners, gradients.cpu().double().numpy(), strict=False):
@@ -85,7 +85,7 @@ class Embedder:
     ) -> Iterator[tuple[int, dict[str, torch.Tensor]]]:
         # all layers' gradients of one sample are as large as the network: few windows at a time
         micro = min(4, micro_batch_size(pool.patch_size))
-        for chunk in pool.chunks(numbers_of_case, max(1, self.chunk_windows), self.readers):
+        for chunk in pool.chunks(numbers_of_case, whole_batches(self.chunk_windows, micro), self.readers):
             for owners, data_B_C_xyz, weight_B_xyz in self._weighted(chunk, micro):
                 gradients = weight_gradients(self.network, data_B_C_xyz, weight_B_xyz, layers, self.exclusive)
                 for index, owner in enumerate(owners):

@@ -67,7 +67,7 @@ class Scorer:
         foreground_N = torch.zeros(len(numbers), dtype=torch.int64)
         micro = micro_batch_size(pool.patch_size)
         masks: list[torch.Tensor] = []
-        for chunk in pool.chunks(numbers_of_case, max(1, self.chunk_windows), self.readers):
+        for chunk in pool.chunks(numbers_of_case, whole_batches(self.chunk_windows, micro), self.readers):
             for owners, data_B_C_xyz, mask_B_xyz in micro_batches(chunk, micro):
                 data_B_C_xyz = data_B_C_xyz.to(self.device)
                 if self.sampled and not masks:
@@ -96,6 +96,11 @@ class Scorer:
         mean_B_C_xyz = probs_T_B_C_xyz.mean(0)
         predicted = mean_B_C_xyz.argmax(1) > 0 if self.exclusive else (mean_B_C_xyz > 0.5).any(1)
         return partial.cpu(), (predicted & mask_B_xyz).flatten(1).sum(1).cpu()
+
+
+def whole_batches(wanted: int, micro: int) -> int:
+    """Return the least multiple of ``micro`` from ``wanted`` on: a batch cut short would be filled up with zeros."""
+    return max(1, -(-wanted // micro)) * micro
 
 
 def micro_batches(chunk: Chunk, size: int) -> Iterator[tuple[list[int], torch.Tensor, torch.Tensor]]:

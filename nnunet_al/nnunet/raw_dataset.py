@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,8 @@ from typing import Any
 from nnunet_al.errors import DatasetError
 
 LabelValue = int | tuple[int, ...]
+
+_COLOUR_ENDINGS = {".png", ".bmp", ".tif", ".tiff"}
 
 
 @dataclass(frozen=True)
@@ -158,12 +160,13 @@ def _cases_in(folder: Path, part: str, ending: str, n_channels: int) -> dict[str
         found.setdefault(match[1], {})[int(match[2])] = images / name
     cases = {}
     for case, by_channel in sorted(found.items()):
-        if sorted(by_channel) != list(range(n_channels)):
-            missing = [images / f"{case}_{c:04d}{ending}" for c in range(n_channels) if c not in by_channel]
+        wanted = 1 if _holds_all_channels(ending, by_channel) else n_channels
+        if sorted(by_channel) != list(range(wanted)):
+            missing = [images / f"{case}_{c:04d}{ending}" for c in range(wanted) if c not in by_channel]
             what = f"{missing[0]} is missing" if missing else f"{by_channel[max(by_channel)]} is one channel too many"
             raise DatasetError(f"{what}: dataset.json declares {n_channels} channel(s); add or remove the file.")
         label = labels / (case + ending)
-        cases[case] = CaseFiles(tuple(by_channel[c] for c in range(n_channels)), label if label.is_file() else None)
+        cases[case] = CaseFiles(tuple(by_channel[c] for c in range(wanted)), label if label.is_file() else None)
     return cases
 
 
@@ -174,7 +177,12 @@ def _listed_cases(folder: Path, listed: Any, n_channels: int) -> dict[str, CaseF
     cases = {}
     for case, entry in sorted(listed.items()):
         images = entry.get("images") if isinstance(entry, Mapping) else None
-        if not isinstance(images, list) or len(images) != n_channels or "/" in case or os.sep in case:
+        if (
+            not isinstance(images, list)
+            or (len(images) != n_channels and not _holds_all_channels(Path(str(images[0])).suffix, images))
+            or "/" in case
+            or os.sep in case
+        ):
             raise DatasetError(
                 f"Case {case!r} in {path} must be a plain name with {n_channels} image(s) under 'images': correct it."
             )
@@ -185,6 +193,11 @@ def _listed_cases(folder: Path, listed: Any, n_channels: int) -> dict[str, CaseF
         label = _expand(folder, entry["label"]) if entry.get("label") else None
         cases[case] = CaseFiles(files, label if label is not None and label.is_file() else None)
     return cases
+
+
+def _holds_all_channels(ending: str, images: Sized) -> bool:
+    """Whether one colour image is all that a case has: nnU-Net reads its channels from that file."""
+    return ending in _COLOUR_ENDINGS and len(images) == 1
 
 
 def _expand(folder: Path, text: str) -> Path:

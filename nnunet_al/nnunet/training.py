@@ -8,10 +8,12 @@ from pathlib import Path
 
 import torch
 from nnunetv2.run.run_training import get_trainer_from_args, maybe_load_checkpoint
+from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 
 from nnunet_al.errors import SetupError
 from nnunet_al.nnunet.dropin import trainer_folder
-from nnunet_al.nnunet.environment import Roots, quiet, using
+from nnunet_al.nnunet.environment import Roots, quiet, using, variables
+from nnunet_al.nnunet.trainer import nnUNetTrainerAL
 
 
 def torch_device(name: str) -> torch.device:
@@ -33,6 +35,27 @@ def with_trainers() -> dict[str, str]:
     """Return the variables with which nnU-Net finds our trainers beside those that a user has named already."""
     folders = [str(trainer_folder()), *filter(None, os.environ.get("nnUNet_extTrainer", "").split(os.pathsep))]
     return {"nnUNet_extTrainer": os.pathsep.join(dict.fromkeys(folders))}
+
+
+def require_trainer(name: str) -> None:
+    """Check that nnU-Net finds a trainer of this name, and that it is one of ours.
+
+    Raises
+    ------
+    SetupError
+        if it does not, or the trainer is not derived from ``nnUNetTrainerAL``.
+    """
+    with variables(**with_trainers()), quiet():
+        try:
+            found = recursive_find_trainer_class_by_name(name)
+        except RuntimeError:
+            raise SetupError(
+                f"-tr {name}: nnU-Net finds no such trainer; add its folder to the variable nnUNet_extTrainer."
+            ) from None
+    if not issubclass(found, nnUNetTrainerAL):
+        raise SetupError(
+            f"-tr {name} would train on what nobody annotated: derive it from nnUNetTrainerAL, or leave -tr out."
+        )
 
 
 def train(

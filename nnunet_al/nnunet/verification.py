@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import redirect_stderr
 from dataclasses import asdict, dataclass
+from functools import partial
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -113,11 +114,13 @@ def verify_dataset(
     cache_file: Path | None = None,
     cases: Mapping[str, CaseFiles] | None = None,
     log: Path | None = None,
+    postpone: Callable[[Callable[[], None]], object] | None = None,
 ) -> dict[str, CaseFacts]:
     """Verify all cases (or those given) and return their facts, sorted by case.
 
     A case whose files have the sizes and times that ``cache_file`` knows is not read again. The cache is written only
-    when every case is in order, so bad input changes no file.
+    when every case is in order, so bad input changes no file; ``postpone`` is handed the writing instead, by a caller
+    who may still refuse for other reasons.
 
     Raises
     ------
@@ -144,8 +147,13 @@ def verify_dataset(
     if cache_file is not None and unread:
         kept = {case: entry for case, entry in cached.items() if case not in stamps}
         new = {case: {"files": stamps[case], "facts": facts[case].to_json()} for case in chosen}
-        write_json(cache_file, {"rules": rules, "cases": {**kept, **new}})
+        write = partial(write_json, cache_file, {"rules": rules, "cases": {**kept, **new}})
+        (postpone or _at_once)(write)
     return {case: facts[case] for case in chosen}
+
+
+def _at_once(write: Callable[[], None]) -> None:
+    write()
 
 
 def _facts_or_sentence(case: str, files: CaseFiles, promised: Expected, reader: str) -> CaseFacts | str:

@@ -20,7 +20,7 @@ def save_regions(path: Path, regions: Iterable[Region]) -> None:
         path,
         cases=np.array(cases, dtype=np.str_),
         case_N=np.array([number[region.case] for region in ordered], np.int32),
-        box_N_axes_2=np.array([region.box for region in ordered], np.int32).reshape(len(ordered), -1, 2),
+        box_N_3_2=np.array([region.box for region in ordered], np.int32).reshape(len(ordered), 3, 2),
     )
 
 
@@ -28,7 +28,7 @@ def load_regions(path: Path) -> list[Region]:
     """Read what :func:`save_regions` wrote."""
     arrays = read_arrays(path)
     cases = [str(case) for case in arrays["cases"]]
-    boxes = arrays["box_N_axes_2"].tolist()
+    boxes = arrays["box_N_3_2"].tolist()
     return [Region(cases[case], as_box(box)) for case, box in zip(arrays["case_N"].tolist(), boxes, strict=True)]
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from nnunet_al.scoring.dropout import evaluating, sub_network
+from nnunet_al.scoring.prefix import shared_prefix
 from nnunet_al.scoring.tensors import full_resolution
 
 _MICRO_BATCH_VOXELS = 2**18
@@ -27,9 +28,10 @@ def sampled_probabilities(
     """
     passes = len(masks[0]) if masks else 1  # without masks `sub_network` refuses or complains
     samples = []
-    for t in range(passes):
-        with sub_network(network, masks, t):
-            samples.append(_probabilities(network, data_B_C_xyz, exclusive))
+    with shared_prefix(network):
+        for t in range(passes):
+            with sub_network(network, masks, t):
+                samples.append(_probabilities(network, data_B_C_xyz, exclusive))
     return torch.stack(samples)
 
 

@@ -1,0 +1,51 @@
+"""What lies in front of the first dropout is the same in all sampled sub-networks: compute it once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import takewhile
+
+import torch
+from torch import nn
+
+from nnunet_al.scoring.dropout import DropoutActivation
+
+
+@contextmanager
+def shared_prefix(network: nn.Module) -> Iterator[None]:
+    """Let the encoder's leading stages without dropout answer a repeated input with what they computed for it before.
+
+    A stage recognises its input by identity, so within the block the same tensor must go in again and again and nobody
+    may write into it; any other tensor is computed as always. Results are bitwise the same.
+    """
+    stages = list(takewhile(lambda stage: not _holds_dropout(stage), _encoder_stages(network)))
+    for stage in stages:
+        stage.forward = _Remembering(stage.forward)
+    try:
+        yield
+    finally:
+        for stage in stages:
+            del stage.forward  # the class's own method shows again
+
+
+class _Remembering:
+    def __init__(self, forward: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        self._forward = forward
+        self._input: torch.Tensor | None = None
+        self._output: torch.Tensor | None = None
+
+    def __call__(self, x_B_C_xyz: torch.Tensor) -> torch.Tensor:
+        if self._output is None or x_B_C_xyz is not self._input:
+            self._input, self._output = x_B_C_xyz, self._forward(x_B_C_xyz)
+        return self._output
+
+
+def _encoder_stages(network: nn.Module) -> list[nn.Module]:
+    encoder = getattr(network, "encoder", None)
+    stem = getattr(encoder, "stem", None)
+    return [*([stem] if isinstance(stem, nn.Module) else []), *getattr(encoder, "stages", [])]
+
+
+def _holds_dropout(module: nn.Module) -> bool:
+    return any(isinstance(part, DropoutActivation) for part in module.modules())
