@@ -38,7 +38,7 @@ class Options:
     workers : processes for preprocessing, threads for reading
     scoring_batch_size : windows held at a time while scoring
     parts, part : number of shards in which the pool is scored, and the one of this call
-    keep : "all" or "last", checkpoints to keep
+    keep : "all", "last" or "none": checkpoints to keep; what the next round starts from always stays
     verbose : show what nnU-Net prints
     """
 

@@ -61,8 +61,23 @@ class Ledger:
         self._ignore = ignore
 
     def commits(self) -> list[Commit]:
-        """Return all commits in order."""
-        return [_commit_from_json(read_json(path)) for path in sorted(self.folder.glob("[0-9][0-9][0-9]*.json"))]
+        """Return all commits in order.
+
+        Raises
+        ------
+        CampaignError
+            if an entry is missing, cannot be read or was written by a newer version.
+        """
+        paths = sorted(self.folder.glob("[0-9][0-9][0-9]*.json"), key=lambda path: int(path.stem))
+        commits = []
+        for number, path in enumerate(paths):
+            if int(path.stem) != number:
+                missing = self._entry_file(number)
+                raise CampaignError(
+                    f"The ledger's entry {missing} is missing, though {path.name} is there: restore it from a backup."
+                )
+            commits.append(_read_commit(path))
+        return commits
 
     def commit_of_round(self, round_number: int) -> Commit | None:
         """Return the commit that holds the annotations of a round's batch, if there is one."""
@@ -86,7 +101,7 @@ class Ledger:
             hashes[case] = hash_array(annotation.labels_xyz.astype(np.int32))
             counts[case] = int((annotation.labels_xyz != self._ignore).sum())
         commit = Commit(number, round_number, source, reader, regions, hashes, counts, disagreements)
-        write_json(self.folder / f"{number:03d}.json", _commit_to_json(commit))
+        write_json(self._entry_file(number), _commit_to_json(commit))
         return commit
 
     def touching(self, case: str) -> list[int]:
@@ -128,8 +143,22 @@ class Ledger:
                 )
             yield labels_xyz
 
+    def _entry_file(self, number: int) -> Path:
+        return self.folder / f"{number:03d}.json"
+
     def _label_file(self, number: int, case: str) -> Path:
         return self.folder / f"{number:03d}" / f"{case}{self._ending}"
+
+
+def _read_commit(path: Path) -> Commit:
+    try:
+        entry = read_json(path)
+        schema = entry["schema"]
+        if schema == SCHEMA:
+            return _commit_from_json(entry)
+    except (ValueError, KeyError, TypeError) as error:
+        raise CampaignError(f"The ledger's entry {path} cannot be read: restore it from a backup.") from error
+    raise CampaignError(f"{path} has schema {schema}, this version reads {SCHEMA}: update nnunet-al.")
 
 
 def _commit_to_json(commit: Commit) -> dict[str, Any]:

@@ -17,10 +17,12 @@ from nnunet_al.nnunet.environment import Roots
 from nnunet_al.nnunet.fingerprint import extract_fingerprint
 from nnunet_al.nnunet.geometry import case_geometry
 from nnunet_al.nnunet.model import Plan, load_network
+from nnunet_al.nnunet.nonzero import with_image
 from nnunet_al.nnunet.planning import PlannerSettings, plan
 from nnunet_al.nnunet.round_view import write_round_view
 from nnunet_al.nnunet.splits import pool_and_test
 from nnunet_al.nnunet.training import require_trainer
+from nnunet_al.nnunet.workers import run_jobs
 from nnunet_al.pool.table import save_regions
 from nnunet_al.pool.tiling import tile_case
 from nnunet_al.progress import say
@@ -29,7 +31,7 @@ from nnunet_al.selection.flqmi_submodlib import choose_engine
 _LIKELY_QUERY_SHARE = 8  # the papers' query sets are 1/8 and 1/16 of the pool
 
 
-def start(folder: CampaignFolder, decided: Decisions, roots: Roots, data: Data) -> Decisions:
+def start(folder: CampaignFolder, decided: Decisions, roots: Roots, data: Data, workers: int) -> Decisions:
     """Prepare a campaign; it exists once its decisions are written, which is the last thing done.
 
     Raises
@@ -40,7 +42,7 @@ def start(folder: CampaignFolder, decided: Decisions, roots: Roots, data: Data) 
     decided = choose_cases(decided, roots, data)
     say(f"Starting a campaign on {len(decided.pool_cases)} cases, {len(decided.test_cases)} are kept for the test.")
     try:
-        return _prepare(folder, decided, roots, data)
+        return _prepare(folder, decided, data, workers)
     except BaseException:
         for path in (folder.prepared.root, folder.root / "regions.npz"):
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
@@ -83,7 +85,7 @@ def choose_cases(decided: Decisions, roots: Roots, data: Data) -> Decisions:
     )
 
 
-def _prepare(folder: CampaignFolder, decided: Decisions, roots: Roots, data: Data) -> Decisions:
+def _prepare(folder: CampaignFolder, decided: Decisions, data: Data, workers: int) -> Decisions:
     if decided.trainer != DEFAULT_TRAINER:
         require_trainer(decided.trainer)
     pool_facts = {case: data.facts[case] for case in decided.pool_cases}
@@ -108,13 +110,12 @@ def _prepare(folder: CampaignFolder, decided: Decisions, roots: Roots, data: Dat
     if decided.pretrained_weights is not None:
         _check_weights(decided, plans, view)
     patch_size = tuple(plans["configurations"][decided.configuration]["patch_size"])
-    regions = [
-        region
-        for facts in pool_facts.values()
-        for region in tile_case(
-            case_geometry(facts, plans, decided.configuration), decided.unit, patch_size, decided.overlap
-        )
-    ]
+    jobs = []
+    for case, facts in pool_facts.items():
+        geometry = case_geometry(facts, plans, decided.configuration)
+        tiles = tile_case(geometry, decided.unit, patch_size, decided.overlap)
+        jobs.append((tiles, dataset.cases[case], facts.reader))
+    regions = [region for some in run_jobs(with_image, jobs, workers, "cutting regions") for region in some]
     save_regions(folder.root / "regions.npz", regions)
     if decided.recipe.selector == "flqmi" and decided.engine is None:
         query = max(5 * decided.budget, len(regions) // _LIKELY_QUERY_SHARE)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import shutil
 
-from nnunet_al.campaign import model_stages, selection_stages
+from nnunet_al.campaign import batch_stages, model_stages, scoring_stages
 from nnunet_al.campaign.context import Options, RoundContext, read_data
 from nnunet_al.campaign.decisions import Decisions, Wishes
-from nnunet_al.campaign.folders import CampaignFolder
+from nnunet_al.campaign.folders import CampaignFolder, RoundFolder
 from nnunet_al.campaign.lock import campaign_lock
 from nnunet_al.campaign.prepare import start
 from nnunet_al.campaign.stages import Stage, is_done, run_stages
@@ -27,8 +27,8 @@ MODEL_STAGES: Stages = [
     Stage("train", "training", model_stages.train),
     Stage("evaluate", "evaluating on the test cases", model_stages.evaluate),
 ]
-ANNOTATE = Stage(FINAL_STAGE, "annotating", selection_stages.annotate)
-FIRST_ROUND: Stages = [Stage("select", "drawing the initial batch", selection_stages.select_initial), ANNOTATE]
+ANNOTATE = Stage(FINAL_STAGE, "annotating", batch_stages.annotate)
+FIRST_ROUND: Stages = [Stage("select", "drawing the initial batch", batch_stages.select_initial), ANNOTATE]
 
 
 def do_round(roots: Roots, wishes: Wishes, options: Options, number: int | None = None) -> None:
@@ -58,7 +58,7 @@ def do_round(roots: Roots, wishes: Wishes, options: Options, number: int | None 
             chosen = _choose_round(folder, number)
             if chosen is None:
                 return
-            decided = decided or start(folder, wished, roots, data)
+            decided = decided or start(folder, wished, roots, data, options.workers)
             context = RoundContext(folder, chosen, decided, roots, data, options)
             data.remember()  # not before, since a refusal leaves every file as it was
             remove_temporary_files(folder.root)
@@ -88,12 +88,12 @@ def _selection_stages(decided: Decisions, parts: int = 1, part: int = 0) -> Stag
 
 
 _SHARDED = {
-    "score": ("scoring the pool", selection_stages.score_part, selection_stages.score_merge),
-    "embed": ("embedding the pool", selection_stages.embed_part, selection_stages.embed_merge),
+    "score": ("scoring the pool", scoring_stages.score_part, scoring_stages.score_merge),
+    "embed": ("embedding the pool", scoring_stages.embed_part, scoring_stages.embed_merge),
 }
 _WHOLE = {
-    "fisher": Stage("fisher", "averaging squared gradients", selection_stages.fisher),
-    "select": Stage("select", "selecting the batch", selection_stages.select),
+    "fisher": Stage("fisher", "averaging squared gradients", scoring_stages.fisher),
+    "select": Stage("select", "selecting the batch", batch_stages.select),
 }
 
 
@@ -175,7 +175,14 @@ def _forget_unborn(folder: CampaignFolder) -> None:
 
 
 def _finish(context: RoundContext) -> None:
-    if context.options.keep == "last" and context.number > 1 and context.previous is not None:
-        for checkpoint in context.checkpoint(context.previous).parent.glob("checkpoint_*.pth"):
-            checkpoint.unlink()
+    keep = context.options.keep
+    if keep != "all" and context.number > 1 and context.previous is not None:
+        _remove_checkpoints(context, context.previous)
+    if keep == "none" and context.number > 0 and context.decided.from_scratch:
+        _remove_checkpoints(context, context.round)  # the next round does not start from it
     say(f"Round {context.number} is done. The same command does the next one.")
+
+
+def _remove_checkpoints(context: RoundContext, round_: RoundFolder) -> None:
+    for checkpoint in context.checkpoint(round_).parent.glob("checkpoint_*.pth"):
+        checkpoint.unlink()

@@ -82,7 +82,12 @@ def build_parser() -> ArgumentParser:
     here.add_argument("-scoring_batch_size", type=int, default=64, help="regions scored at a time (default: 64)")
     here.add_argument("-num_parts", type=int, default=1, help="score in this many shards, one call each")
     here.add_argument("-part_id", type=int, default=0, help="the shard of this call, from 0")
-    here.add_argument("-keep", choices=["all", "last"], default="all", help="checkpoints to keep (default: all)")
+    here.add_argument(
+        "-keep",
+        choices=["all", "last", "none"],
+        default="all",
+        help="checkpoints to keep, beside what the next round starts from (default: all)",
+    )
     here.add_argument("--verbose", action="store_true", help="show what nnU-Net prints")
     return parser
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from nnunet_al.nnunet.raw_dataset import CaseFiles
+from nnunet_al.pool.annotated import fully_annotated
+from nnunet_al.pool.boxes import Region
 
 
 def nonzero_mask(files: CaseFiles, reader: str) -> np.ndarray:
@@ -15,3 +17,10 @@ def nonzero_mask(files: CaseFiles, reader: str) -> np.ndarray:
     image_C_xyz, _ = recursive_find_reader_writer_by_name(reader)().read_images([str(file) for file in files.images])
     mask_xyz: np.ndarray = create_nonzero_mask(image_C_xyz)
     return mask_xyz
+
+
+def with_image(regions: list[Region], files: CaseFiles, reader: str) -> list[Region]:
+    """Return the regions of one case that hold any voxel of nnU-Net's mask; the others are background by definition."""
+    outside_xyz = ~nonzero_mask(files, reader)
+    empty_N = fully_annotated(regions, {region.case: outside_xyz for region in regions})
+    return [region for region, empty in zip(regions, empty_N, strict=True) if not empty]

@@ -20,9 +20,9 @@ def sliding_window_logits(
 ) -> torch.Tensor:
     """Return the logits (heads, x, y, z) of a preprocessed case on the CPU, float16, without mirroring.
 
-    Windows, Gaussian weights, padding and precision are nnU-Net's (tile step 0.5, sums in float16, in its order). On a
-    GPU windows go through the network in batches, which nnU-Net does one by one; elsewhere batches gain nothing and
-    would differ from nnU-Net in the last digits.
+    Windows, Gaussian weights, padding and precision are nnU-Net's (tile step 0.5, sums in float16, in its order).
+    Windows go through the network in batches, which nnU-Net does one by one; convolutions then differ in the last
+    digits, so a voxel between two classes may fall to the other one.
 
     Raises
     ------
@@ -36,7 +36,7 @@ def sliding_window_logits(
     gaussian = compute_gaussian(plan.patch_size, sigma_scale=1.0 / 8, value_scaling_factor=10, device=device)
     logits = torch.zeros((plan.labels.num_segmentation_heads, *padded_C_xyz.shape[1:]), dtype=torch.half)
     weights = torch.zeros(padded_C_xyz.shape[1:], dtype=torch.half)
-    batch = micro_batch_size(plan.patch_size) if device.type == "cuda" else 1
+    batch = micro_batch_size(plan.patch_size)
     with torch.inference_mode():
         for first in range(0, len(slicers), batch):
             some = slicers[first : first + batch]

@@ -101,6 +101,13 @@ class nnUNetTrainerAL(nnUNetTrainer):
             schedule = type(schedule)(optimizer, self.initial_lr, self.num_epochs)
         return optimizer, schedule
 
+    def _build_loss(self) -> nn.Module:
+        loss = super()._build_loss()
+        if self.enable_deep_supervision and len(self._get_deep_supervision_scales()) == 1:
+            # nnU-Net drops the lowest output and divides by what is left, which is nothing for a network of two stages
+            loss.weight_factors = (1.0,)
+        return loss
+
     @staticmethod
     def get_training_transforms(*args: Any, ignore_label: int | None = None, **kwargs: Any) -> Any:
         """Return nnU-Net's augmentation, reproducible, with padding turned into the ignore label if there is one."""

@@ -7,11 +7,12 @@ import torch
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 
 from nnunet_al.campaign.context import RoundContext
-from nnunet_al.campaign.selection_stages import window_pool
+from nnunet_al.campaign.scoring_stages import window_pool
 from nnunet_al.files import read_json
 from nnunet_al.scoring.dropout import draw_masks, dropout_layers, insert_dropout
 from nnunet_al.scoring.posterior import micro_batch_size
-from tests.integration.campaigns import read_volume, weights
+
+from .campaigns import read_volume, weights
 
 
 class Reference:
@@ -107,7 +108,9 @@ class Reference:
         for data, mask in windows:
             logits = self.network(torch.from_numpy(data)[None])[0][:, torch.from_numpy(mask)]
             (torch.log_softmax(logits, 0).amax(0).sum() / voxels).backward()
-        return {name: layer.weight.grad.double().numpy() for name, layer in layers.items() if layer.weight.grad is not None}
+        return {
+            name: layer.weight.grad.double().numpy() for name, layer in layers.items() if layer.weight.grad is not None
+        }
 
     def _probabilities(self, data: np.ndarray, masks: list[torch.Tensor]) -> np.ndarray:
         batch = torch.zeros(micro_batch_size(self.patch), *data.shape)

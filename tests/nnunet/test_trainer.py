@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -249,7 +250,8 @@ def test_killed_and_resumed_equals_uninterrupted_to_the_bit(make_tiny_preprocess
     with pytest.raises(Killed):
         trainer_of(tiny, killed_at(moment, epoch), epochs=3).run_training()
     resumed = trainer_of(tiny, epochs=3, continued=True)
-    (folder_of(resumed) / f".{1}.tmp.checkpoint_latest.pth").write_bytes(b"half")
+    dead = 2**22 + 1  # above the largest process id of Linux
+    (folder_of(resumed) / f".{socket.gethostname()}-{dead}.tmp.checkpoint_latest.pth").write_bytes(b"half")
     maybe_load_checkpoint(resumed, continue_training=True, validation_only=False)
     trained(resumed)
     for name in ("final", "best"):
@@ -412,3 +414,9 @@ torch.save(predictor.network.eval()(torch.randn(1, 1, 16, 16, 16)).detach(), sys
     with torch.no_grad():
         own = trainer.network(torch.randn(1, 1, 16, 16, 16))
     assert torch.allclose(read(out), own, atol=1e-5)
+
+
+def test_a_network_of_two_stages_has_a_loss(make_tiny_preprocessed, trainer_of):
+    trainer = trainer_of(make_tiny_preprocessed())
+    trainer._get_deep_supervision_scales = lambda: [[1.0, 1.0, 1.0]]
+    assert trainer._build_loss().weight_factors == (1.0,)

@@ -1,4 +1,4 @@
-"""The stages of a round that lead from a model, or from nothing, to the next batch and its annotation."""
+"""The stages of a round that score the pool with its model: each reads every case once."""
 
 from __future__ import annotations
 
@@ -9,20 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from nnunet_al.annotation.oracle import ask
 from nnunet_al.campaign.context import RoundContext
-from nnunet_al.campaign.ledger import CaseAnnotation
 from nnunet_al.campaign.model_stages import annotated_voxels
-from nnunet_al.errors import ModelError, WaitingForReaders
-from nnunet_al.files import read_arrays, read_json, temporary_sibling, write_arrays, write_json
+from nnunet_al.errors import ModelError
+from nnunet_al.files import read_arrays, temporary_sibling, write_arrays
 from nnunet_al.pool.annotated import fully_annotated
 from nnunet_al.pool.table import by_case
-from nnunet_al.progress import count, say
-from nnunet_al.selection.query import QuerySet
-from nnunet_al.selection.random_draw import random_draw
-from nnunet_al.strategies.select import Candidates, draw_query_for, select_batch
-
-_NAMED = 5
+from nnunet_al.strategies.select import Candidates, draw_query_for
 
 
 def candidate_numbers(context: RoundContext) -> list[int]:
@@ -90,7 +83,7 @@ def fisher(context: RoundContext) -> None:
     from nnunet_al.scoring.fisher import fisher_scale, sample_parameters, sampled_fisher
 
     recipe = context.decided.recipe
-    candidates, numbers_N = _scored(context)
+    candidates, numbers_N = read_scores(context)
     query = draw_query_for(recipe, candidates, context.decided.budget, context.rng)
     write_arrays(context.round.query, indices_Q=query.indices_Q, multiplicities_Q=query.multiplicities_Q)
     if not len(query):
@@ -112,7 +105,7 @@ def embed_part(context: RoundContext) -> None:
     from nnunet_al.nnunet.pool_embedding import Embedder
 
     recipe = context.decided.recipe
-    _, numbers_N = _scored(context)
+    _, numbers_N = read_scores(context)
     shard = _shard(context, numbers_N.tolist())
     numbers = sorted(number for some in shard.values() for number in some)
     embedder: Embedder = _embedder(context)
@@ -137,7 +130,7 @@ def embed_part(context: RoundContext) -> None:
 
 def embed_merge(context: RoundContext) -> None:
     """Bring the shards' embeddings into one file, in the order of the candidates."""
-    _, numbers_N = _scored(context)
+    _, numbers_N = read_scores(context)
     row = {number: index for index, number in enumerate(numbers_N.tolist())}
     parts = [np.load(path, mmap_mode="r") for path in part_files(context, "embeddings", ".npy")]
     temporary = temporary_sibling(context.round.embeddings)
@@ -149,65 +142,17 @@ def embed_merge(context: RoundContext) -> None:
     temporary.replace(context.round.embeddings)
 
 
-def select(context: RoundContext) -> None:
-    """Choose the batch."""
-    recipe, budget = context.decided.recipe, context.decided.budget
-    if recipe.phases():
-        candidates, numbers_N = _scored(context)
-        if recipe.embedding is not None and len(numbers_N):
-            query = QuerySet(**read_arrays(context.round.query)) if context.round.query.is_file() else None
-            embeddings_N_d = np.load(context.round.embeddings, mmap_mode="r")
-            candidates = Candidates(
-                candidates.names_N, candidates.scores_N, candidates.foreground_voxels_N, embeddings_N_d, query
-            )
-    else:
-        numbers_N = np.array(candidate_numbers(context), np.int64)
-        candidates = Candidates([context.regions[number].name for number in numbers_N])
-    if len(numbers_N) <= budget:
-        say(
-            f"    the pool is used up after this batch: {count(len(numbers_N), 'region')} left for a budget of {budget}"
-            if len(numbers_N)
-            else "    the pool is used up: nothing is left to ask for"
-        )
-    chosen = select_batch(recipe, candidates, budget, context.rng, context.decided.engine or "streaming")
-    scored = recipe.needs.scores
-    _write_batch(context, numbers_N[chosen.indices_B], chosen.gains_B.tolist() if scored else [None] * len(chosen))
-
-
-def select_initial(context: RoundContext) -> None:
-    """Draw the initial batch; the same one for every strategy of a seed."""
-    wanted = context.decided.initial
-    if context.decided.starts_from == "dataset":
-        _write_batch(context, np.zeros(0, np.int64), [])
-        return
-    names_N = [region.name for region in context.regions]
-    if len(names_N) < wanted:
-        say(f"    the pool holds {len(names_N)} regions, fewer than the {wanted} asked for: all are taken")
-    drawn = random_draw(names_N, wanted, context.rng("initial batch"))
-    _write_batch(context, drawn.indices_B, [None] * len(drawn))
-
-
-def annotate(context: RoundContext) -> None:
-    """Let the oracle annotate the batch and commit it to the ledger.
-
-    Raises
-    ------
-    WaitingForReaders
-        if the dataset has no label yet for some of the batch.
-    """
-    if context.ledger.commit_of_round(context.number) is None:
-        if context.number == 0 and context.decided.starts_from == "dataset":
-            _commit_existing(context)
-        else:
-            _commit_batch(context)
-    context.round.embeddings.unlink(missing_ok=True)
-    for stale in (context.round.root / "parts").glob("embeddings*"):
-        stale.unlink()
-
-
 def part_files(context: RoundContext, what: str, ending: str = ".npz") -> list[Path]:
     """Return the files of all shards, in order; they need not exist."""
     return [_part_file(context, what, part, ending) for part in range(context.options.parts)]
+
+
+def read_scores(context: RoundContext) -> tuple[Candidates, np.ndarray]:
+    """Return the candidates with their scores, and their region numbers in the same order."""
+    arrays = read_arrays(context.round.scores)
+    numbers_N = arrays["numbers_N"]
+    names_N = [context.regions[number].name for number in numbers_N]
+    return Candidates(names_N, arrays["scores_N"], arrays["foreground_N"]), numbers_N
 
 
 def window_pool(context: RoundContext) -> Any:
@@ -228,13 +173,6 @@ def _embedder(context: RoundContext) -> Any:
     return Embedder(network, plan.exclusive, device, options.scoring_batch_size, options.workers)
 
 
-def _scored(context: RoundContext) -> tuple[Candidates, np.ndarray]:
-    arrays = read_arrays(context.round.scores)
-    numbers_N = arrays["numbers_N"]
-    names_N = [context.regions[number].name for number in numbers_N]
-    return Candidates(names_N, arrays["scores_N"], arrays["foreground_N"]), numbers_N
-
-
 def _shard(context: RoundContext, numbers: Sequence[int]) -> dict[str, list[int]]:
     groups = by_case(context.regions, numbers)
     return {case: groups[case] for case in list(groups)[context.options.part :: context.options.parts]}
@@ -248,65 +186,3 @@ def _tensor(array: np.ndarray) -> Any:
     import torch
 
     return torch.from_numpy(array)
-
-
-def _write_batch(context: RoundContext, numbers_B: np.ndarray, scores_B: Sequence[float | None]) -> None:
-    regions = [context.regions[number] for number in numbers_B]
-    entries = [
-        {"rank": rank, "case": region.case, "box": [list(side) for side in region.box], "score": score}
-        for rank, (region, score) in enumerate(zip(regions, scores_B, strict=True), start=1)
-    ]
-    strategy = "initial" if context.number == 0 else context.decided.recipe.name
-    write_json(context.round.batch, {"round": context.number, "strategy": strategy, "regions": entries})
-    say(f"    asking for {count(len(entries), 'region')} in {count(len({region.case for region in regions}), 'case')}")
-
-
-def _commit_batch(context: RoundContext) -> None:
-    from nnunet_al.pool.boxes import Region, as_box
-
-    asked = [Region(e["case"], as_box(e["box"])) for e in read_json(context.round.batch)["regions"]]
-    files = context.data.dataset.cases
-    all_commits = context.ledger.commits()
-
-    def read_labels(case: str) -> np.ndarray | None:
-        label = files[case].label
-        return None if label is None else context.label_format.read(label)
-
-    def read_annotated(case: str) -> np.ndarray:
-        return context.ledger.labels(case, context.data.facts[case].raw_shape, all_commits)
-
-    answer = ask(asked, read_labels, read_annotated, context.ignore)
-    if answer.unanswered:
-        cases = sorted({region.case for region in answer.unanswered})
-        more = f" and {len(cases) - _NAMED} more" if len(cases) > _NAMED else ""
-        raise WaitingForReaders(
-            f"Waiting for annotations: {len(answer.unanswered)} of {len(asked)} regions in {context.round.batch} have "
-            f"no label yet. Annotate {', '.join(cases[:_NAMED])}{more} in {context.data.dataset.folder / 'labelsTr'} "
-            "and run the same command again."
-        )
-    annotations = {
-        case: CaseAnnotation(labels_xyz, context.label_format.read_with_properties(_label_of(context, case))[1])
-        for case, labels_xyz in answer.labels.items()
-    }
-    context.ledger.append(context.number, "oracle", "oracle", tuple(asked), annotations, answer.disagreements)
-    for sentence in answer.disagreements:
-        say(f"    {sentence}")
-
-
-def _commit_existing(context: RoundContext) -> None:
-    annotations = {}
-    for case in context.decided.pool_cases:
-        if context.data.facts[case].label_state in {"complete", "partial"}:
-            labels_xyz, properties = context.label_format.read_with_properties(_label_of(context, case))
-            annotations[case] = CaseAnnotation(labels_xyz, properties)
-    masks = {case: annotation.labels_xyz != context.ignore for case, annotation in annotations.items()}
-    complete_N = fully_annotated(context.regions, masks)
-    regions = tuple(region for region, complete in zip(context.regions, complete_N, strict=True) if complete)
-    context.ledger.append(0, "dataset", "dataset", regions, annotations)
-    say(f"    the dataset comes with {count(len(regions), 'annotated region')} in {count(len(annotations), 'case')}")
-
-
-def _label_of(context: RoundContext, case: str) -> Path:
-    label = context.data.dataset.cases[case].label
-    assert label is not None, f"{case} was annotated from no file"
-    return label

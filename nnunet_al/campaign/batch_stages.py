@@ -1,0 +1,139 @@
+"""The stages of a round that choose the batch and have it annotated."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from nnunet_al.annotation.oracle import ask
+from nnunet_al.campaign.context import RoundContext
+from nnunet_al.campaign.ledger import CaseAnnotation
+from nnunet_al.campaign.scoring_stages import candidate_numbers, read_scores
+from nnunet_al.errors import WaitingForReaders
+from nnunet_al.files import read_arrays, read_json, write_json
+from nnunet_al.pool.annotated import fully_annotated
+from nnunet_al.pool.boxes import Region, as_box
+from nnunet_al.progress import count, say
+from nnunet_al.selection.query import QuerySet
+from nnunet_al.selection.random_draw import random_draw
+from nnunet_al.strategies.select import Candidates, select_batch
+
+_NAMED = 5
+
+
+def select_initial(context: RoundContext) -> None:
+    """Draw the initial batch; the same one for every strategy of a seed."""
+    wanted = context.decided.initial
+    if context.decided.starts_from == "dataset":
+        _write_batch(context, np.zeros(0, np.int64), [])
+        return
+    names_N = [region.name for region in context.regions]
+    if len(names_N) < wanted:
+        say(f"    the pool holds {len(names_N)} regions, fewer than the {wanted} asked for: all are taken")
+    drawn = random_draw(names_N, wanted, context.rng("initial batch"))
+    _write_batch(context, drawn.indices_B, [None] * len(drawn))
+
+
+def select(context: RoundContext) -> None:
+    """Choose the batch."""
+    recipe, budget = context.decided.recipe, context.decided.budget
+    if recipe.phases():
+        candidates, numbers_N = read_scores(context)
+        if recipe.embedding is not None and len(numbers_N):
+            query = QuerySet(**read_arrays(context.round.query)) if context.round.query.is_file() else None
+            embeddings_N_d = np.load(context.round.embeddings, mmap_mode="r")
+            candidates = Candidates(
+                candidates.names_N, candidates.scores_N, candidates.foreground_voxels_N, embeddings_N_d, query
+            )
+    else:
+        numbers_N = np.array(candidate_numbers(context), np.int64)
+        candidates = Candidates([context.regions[number].name for number in numbers_N])
+    if len(numbers_N) <= budget:
+        say(
+            f"    the pool is used up after this batch: {count(len(numbers_N), 'region')} left for a budget of {budget}"
+            if len(numbers_N)
+            else "    the pool is used up: nothing is left to ask for"
+        )
+    chosen = select_batch(recipe, candidates, budget, context.rng, context.decided.engine or "streaming")
+    scored = recipe.needs.scores
+    _write_batch(context, numbers_N[chosen.indices_B], chosen.gains_B.tolist() if scored else [None] * len(chosen))
+
+
+def annotate(context: RoundContext) -> None:
+    """Let the oracle annotate the batch and commit it to the ledger.
+
+    Raises
+    ------
+    WaitingForReaders
+        if the dataset has no label yet for some of the batch.
+    """
+    if context.ledger.commit_of_round(context.number) is None:
+        if context.number == 0 and context.decided.starts_from == "dataset":
+            _commit_existing(context)
+        else:
+            _commit_batch(context)
+    context.round.embeddings.unlink(missing_ok=True)
+    for stale in (context.round.root / "parts").glob("embeddings*"):
+        stale.unlink()
+
+
+def _write_batch(context: RoundContext, numbers_B: np.ndarray, scores_B: Sequence[float | None]) -> None:
+    regions = [context.regions[number] for number in numbers_B]
+    entries = [
+        {"rank": rank, "case": region.case, "box": [list(side) for side in region.box], "score": score}
+        for rank, (region, score) in enumerate(zip(regions, scores_B, strict=True), start=1)
+    ]
+    strategy = "initial" if context.number == 0 else context.decided.recipe.name
+    write_json(context.round.batch, {"round": context.number, "strategy": strategy, "regions": entries})
+    say(f"    asking for {count(len(entries), 'region')} in {count(len({region.case for region in regions}), 'case')}")
+
+
+def _commit_batch(context: RoundContext) -> None:
+    asked = [Region(e["case"], as_box(e["box"])) for e in read_json(context.round.batch)["regions"]]
+    files = context.data.dataset.cases
+    all_commits = context.ledger.commits()
+
+    def read_labels(case: str) -> np.ndarray | None:
+        label = files[case].label
+        return None if label is None else context.label_format.read(label)
+
+    def read_annotated(case: str) -> np.ndarray:
+        return context.ledger.labels(case, context.data.facts[case].raw_shape, all_commits)
+
+    answer = ask(asked, read_labels, read_annotated, context.ignore)
+    if answer.unanswered:
+        cases = sorted({region.case for region in answer.unanswered})
+        more = f" and {len(cases) - _NAMED} more" if len(cases) > _NAMED else ""
+        raise WaitingForReaders(
+            f"Waiting for annotations: {len(answer.unanswered)} of {len(asked)} regions in {context.round.batch} have "
+            f"no label yet. Annotate {', '.join(cases[:_NAMED])}{more} in {context.data.dataset.folder / 'labelsTr'} "
+            "and run the same command again."
+        )
+    annotations = {
+        case: CaseAnnotation(labels_xyz, context.label_format.read_with_properties(_label_of(context, case))[1])
+        for case, labels_xyz in answer.labels.items()
+    }
+    context.ledger.append(context.number, "oracle", "oracle", tuple(asked), annotations, answer.disagreements)
+    for sentence in answer.disagreements:
+        say(f"    {sentence}")
+
+
+def _commit_existing(context: RoundContext) -> None:
+    annotations = {}
+    for case in context.decided.pool_cases:
+        if context.data.facts[case].label_state in {"complete", "partial"}:
+            labels_xyz, properties = context.label_format.read_with_properties(_label_of(context, case))
+            annotations[case] = CaseAnnotation(labels_xyz, properties)
+    masks = {case: annotation.labels_xyz != context.ignore for case, annotation in annotations.items()}
+    complete_N = fully_annotated(context.regions, masks)
+    regions = tuple(region for region, complete in zip(context.regions, complete_N, strict=True) if complete)
+    context.ledger.append(0, "dataset", "dataset", regions, annotations)
+    say(f"    the dataset comes with {count(len(regions), 'annotated region')} in {count(len(annotations), 'case')}")
+
+
+def _label_of(context: RoundContext, case: str) -> Path:
+    label = context.data.dataset.cases[case].label
+    assert label is not None, f"{case} was annotated from no file"
+    return label

@@ -1,0 +1,137 @@
+"""From round to round: which weights a training starts from, what the plans keep, which checkpoints stay."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from nnunet_al.files import read_json
+from nnunet_al.nnunet.environment import Roots
+from nnunet_al.nnunet.trainer import nnUNetTrainerAL
+from nnunet_al.synthetic.phantom import make_phantom_dataset
+
+from .campaigns import DATASET, SIZES, Lab, equal_weights, weights
+
+pytestmark = pytest.mark.slow
+
+_INTENSITIES = "foreground_intensity_properties_per_channel"
+_RANDOM = ("-initial", "12", "-b", "12")
+
+
+@pytest.fixture
+def starts(monkeypatch) -> list[dict[str, torch.Tensor]]:
+    """The weights that each training begins with, with the number of parameters that its optimiser remembers."""
+    seen = []
+    begin = nnUNetTrainerAL.on_train_start
+
+    def spy(self):
+        begin(self)
+        seen.append({name: value.clone() for name, value in self.network.state_dict().items()})
+        assert not self.optimizer.state, "the optimiser is fresh"
+
+    monkeypatch.setattr(nnUNetTrainerAL, "on_train_start", spy)
+    return seen
+
+
+def final(lab: Lab, campaign, number: int):
+    return lab.context(campaign, number).checkpoint(campaign.round(number))
+
+
+@pytest.mark.parametrize("configuration", ["2d", "3d_fullres"])
+def test_a_round_goes_on_with_every_weight_of_the_one_before(fresh_lab, starts, configuration):
+    campaign = fresh_lab.start(configuration, "random", "-initial", "3", "-b", "2", "-unit", "slice", rounds=2)
+    assert len(starts) == 2
+    trained = weights(final(fresh_lab, campaign, 1))
+    assert any("seg_layers" in name for name in trained)
+    assert equal_weights(starts[1], trained)
+    assert not equal_weights(starts[0], trained)
+
+
+def test_from_scratch_each_round_starts_anew(fresh_lab, starts):
+    campaign = fresh_lab.start("2d", "random", *_RANDOM, "--from_scratch", rounds=2)
+    trained = weights(final(fresh_lab, campaign, 1))
+    assert not any(torch.equal(starts[1][name], trained[name]) for name in trained if name.endswith("conv.weight"))
+
+
+def test_round_1_starts_from_given_weights(trained, fresh_lab, starts):
+    base, source = trained("2d", "patch")
+    given = final(base, source, 1)
+    fresh_lab.start("2d", "random", *_RANDOM, "-pretrained_weights", str(given))
+    assert equal_weights(starts[0], weights(given))
+
+
+def test_weights_of_another_network_are_refused(trained, fresh_lab, tmp_path, capsys):
+    base, source = trained("3d_fullres", "patch")
+    broken = tmp_path / "broken.pth"
+    broken.write_bytes(b"no checkpoint")
+    before = sorted(fresh_lab.roots.results.rglob("*"))
+    for wrong in (final(base, source, 1), broken):
+        with_it = ("-pretrained_weights", str(wrong))
+        assert fresh_lab.round("2d", "random", *_RANDOM, *with_it) == 2
+        error = capsys.readouterr().err
+        assert str(wrong) in error
+        assert "Traceback" not in error
+    assert sorted(fresh_lab.roots.results.rglob("*")) == before
+
+
+def test_every_round_plans_anew_and_writes_down_what_it_did_not_take(trained):
+    _, campaign = trained("2d", "patch")
+    differences = read_json(campaign.round(1).root / "plan_diff.json")
+    assert isinstance(differences, list)
+    assert all(set(difference) == {"path", "pinned", "fresh"} for difference in differences)
+    plans = [read_json(view.preprocessed / DATASET / "nnUNetPlans.json") for view in views(campaign)]
+    for plan in plans:
+        plan.pop(_INTENSITIES)
+    assert plans[0] == plans[1]
+
+
+def views(campaign) -> list[Roots]:
+    return [campaign.prepared.view, campaign.round(1).view]
+
+
+@pytest.mark.parametrize("update", [False, True])
+def test_intensities_stay_or_follow_the_annotations(ct_lab, tmp_path, update):
+    lab = ct_lab.with_results(tmp_path / "results")
+    option = ("--update_intensities",) if update else ()
+    campaign = lab.start("2d", "random", "-initial", "40", "-b", "40", *option, rounds=2)
+    folders = [campaign.round(number).view.preprocessed / DATASET for number in (1, 2)]
+    planned = [read_json(folder / "nnUNetPlans.json")[_INTENSITIES] for folder in folders]
+    measured = [read_json(folder / "dataset_fingerprint.json")[_INTENSITIES] for folder in folders]
+    assert measured[0] != measured[1], "the second batch has shown something new"
+    assert planned == [measured[0], measured[1] if update else measured[0]]
+    images = [{path.name: path.resolve().name for path in (f / "nnUNetPlans_2d").glob("*[!g].b2nd")} for f in folders]
+    shared = images[0].keys() & images[1].keys()
+    assert shared
+    assert all((images[0][name] != images[1][name]) == update for name in shared)
+    different = {d["path"].partition("/")[0] for d in read_json(campaign.round(2).root / "plan_diff.json")}
+    assert (_INTENSITIES in different) == (not update)
+
+
+@pytest.fixture(scope="session")
+def ct_lab(tmp_path_factory) -> Lab:
+    roots = Roots.below(tmp_path_factory.mktemp("ct")).create()
+    make_phantom_dataset(roots.raw / DATASET, cases=6, shape=(20, 24, 12), spacing_mm=(1.0, 1.0, 2.5), modality="CT")
+    return Lab(roots)
+
+
+def test_keep_last_removes_older_checkpoints(fresh_lab):
+    campaign = fresh_lab.start("2d", "random", *_RANDOM, rounds=1)
+    first = final(fresh_lab, campaign, 1)
+    assert fresh_lab.round("2d", "random", "-keep", "last") == 0
+    assert not list(first.parent.glob("*.pth"))
+    assert final(fresh_lab, campaign, 2).is_file()
+    assert (first.parent / "debug.json").is_file(), "only checkpoints go"
+    assert fresh_lab.round("2d", "random", "-keep", "last") == 0
+    assert final(fresh_lab, campaign, 3).is_file()
+
+
+def test_the_test_set_may_be_images_of_their_own(fresh_lab):
+    initial, budget = SIZES["case"]
+    sizes = ("-unit", "case", "-initial", str(initial), "-b", str(budget))
+    campaign = fresh_lab.start("2d", "entropy", "-test", "ts", *sizes)
+    decided = read_json(campaign.decisions)
+    assert decided["test_cases"] == ["phantom_test_000", "phantom_test_001"]
+    assert len(decided["pool_cases"]) == 6
+    metrics = read_json(campaign.round(1).metrics)
+    assert list(metrics["cases"]) == decided["test_cases"]
+    assert {region["case"] for region in read_json(campaign.round(1).batch)["regions"]} <= set(decided["pool_cases"])
