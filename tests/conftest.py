@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rounds import DATASET, ENVIRONMENT, SHAPE, run_round, set_roots
+from rounds import DATASET, ENVIRONMENT, SHAPE, hurry, run_round, set_roots
 
 
 @pytest.fixture(scope="session")
@@ -42,6 +42,7 @@ def make_roots(
     from nnunet_al.nnunet.environment import Roots
 
     torch.set_num_threads(1)
+    hurry(monkeypatch.setattr)
     monkeypatch.delenv("nnUNet_extTrainer", raising=False)
     calls = []
 

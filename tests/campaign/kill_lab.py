@@ -25,7 +25,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from rounds import ENVIRONMENT, TINY_USIMF, run_round, set_roots, snapshot
+from rounds import ENVIRONMENT, TINY_USIMF, hurry, run_round, set_roots, snapshot
 
 LANES = 2
 MOMENTS_PER_STAGE = 3
@@ -118,7 +118,7 @@ def watch(folder: Path, on_change: Callable[[str, tuple[Any, ...]], None]) -> No
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
         if event == "open":
-            path, mode, flags = arguments
+            _, mode, flags = arguments
             writes = set(mode or "") & set("wax+") or (flags or 0) & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
             if not writes:
                 return
@@ -137,8 +137,8 @@ def record(lane: Lane, round_number: int, report: Path) -> int:
     moments: list[tuple[str, str, str]] = []
 
     def note(event: str, arguments: tuple[Any, ...]) -> None:
-        last = os.fspath(arguments[1]) if event == "os.rename" else os.fspath(arguments[0])
-        moments.append((event, os.path.basename(last), os.path.basename(os.path.dirname(last))))
+        place = Path(arguments[1] if event == "os.rename" else arguments[0])
+        moments.append((event, place.name, place.parent.name))
 
     watch(lane.live, note)
     started = time.monotonic()
@@ -156,7 +156,7 @@ def killed(lane: Lane, trial: Trial) -> int:
         nonlocal seen
         if seen == trial.moment:
             if trial.torn:
-                os.truncate(arguments[0], os.path.getsize(arguments[0]) // 2)
+                os.truncate(arguments[0], Path(arguments[0]).stat().st_size // 2)
             os.kill(os.getpid(), signal.SIGKILL)
         seen += 1
 
@@ -200,7 +200,7 @@ def ledger(lane: Lane) -> dict[str, str]:
 
 
 def outcome(lane: Lane) -> dict[str, Any]:
-    """Everything that must not depend on kills: decisions, ledger, batches, scores, weights; and nothing half-written."""
+    """Everything that must not depend on kills: decisions, ledger, batches, scores, weights, names of all files."""
     import torch
 
     from nnunet_al.files import hash_array, read_arrays
@@ -251,6 +251,7 @@ def main(work: Path, report: Path, every: bool) -> None:
     import nnunet_al.cli.round  # noqa: F401
 
     torch.set_num_threads(1)
+    hurry()
     lanes = [Lane(work / f"lane_{index}", work / "phantoms" / "nnUNet_raw") for index in range(LANES)]
     moments: dict[int, list[list[str]]] = {}
     wanted: list[dict[int, dict[str, Any]]] = [{}, {}]

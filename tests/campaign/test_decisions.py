@@ -1,0 +1,127 @@
+"""What was decided at the start holds; a wish that differs is refused, and one that is left out asks for nothing."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from pathlib import Path
+
+import pytest
+
+from nnunet_al.campaign.decisions import Decisions, Wishes
+from nnunet_al.campaign.folders import CampaignFolder
+from nnunet_al.errors import CampaignError, StrategyError
+from nnunet_al.files import read_json, write_json
+from nnunet_al.nnunet.environment import Roots
+
+MINIMAL = Wishes("Dataset501_X", "2d", 0, 0, None, "usimf")
+PLACE = Path("/somewhere/fold_0")
+OTHERWISE = {
+    "unit": "case", "overlap": 0.25, "budget": 3, "initial": 4, "rounds": 5, "engine": "streaming", "test": "ts",
+    "trainer": "OtherTrainer", "planner": "OtherPlanner", "plans": "OtherPlans", "epochs": 7, "iterations": 8,
+    "batch_size": 9, "optimizer": "adamw", "dropout": "all", "from_scratch": True, "update_intensities": True,
+}  # fmt: skip
+
+
+def test_decisions_survive_the_disk(tmp_path):
+    decided = replace(
+        MINIMAL.decide(), pool_cases=("a", "b"), test_cases=("c",), hashes={"a": "1", "b": "2", "c": "3"}, tag="x"
+    )
+    decided.save(tmp_path / "campaign.json")
+    assert Decisions.load(tmp_path / "campaign.json") == decided
+
+
+def test_every_parameter_of_the_recipe_is_written_in_full(tmp_path):
+    MINIMAL.decide().save(tmp_path / "campaign.json")
+    recipe = read_json(tmp_path / "campaign.json")["recipe"]
+    assert recipe["parameters"]["eta"] == MINIMAL.decide().recipe.parameters["eta"]
+    assert {"passes", "embedding_size", "fisher_samples", "eta"} <= set(recipe["parameters"])
+
+
+def test_a_newer_schema_is_refused(tmp_path):
+    path = tmp_path / "campaign.json"
+    MINIMAL.decide().save(path)
+    write_json(path, {**read_json(path), "schema": 99})
+    with pytest.raises(CampaignError, match="schema 99"):
+        Decisions.load(path)
+
+
+def test_a_wish_that_is_left_out_fits_every_campaign():
+    for name, value in OTHERWISE.items():
+        MINIMAL.compare(replace(MINIMAL.decide(), **{name: value}), PLACE)
+
+
+@pytest.mark.parametrize("name", OTHERWISE)
+def test_a_wish_that_was_decided_otherwise_is_refused_with_both_values(name):
+    decided = MINIMAL.decide()
+    with pytest.raises(CampaignError) as caught:
+        replace(MINIMAL, **{name: OTHERWISE[name]}).compare(decided, PLACE)
+    sentence = str(caught.value)
+    assert f" {OTHERWISE[name]} (started with {getattr(decided, name)})" in sentence
+    assert "-tag" in sentence
+    assert str(PLACE) in sentence
+    replace(MINIMAL, **{name: OTHERWISE[name]}).compare(replace(decided, **{name: OTHERWISE[name]}), PLACE)
+
+
+def test_the_option_is_named_as_it_is_typed():
+    from nnunet_al.cli.round import build_parser
+
+    options = {option for action in build_parser()._actions for option in action.option_strings}
+    for name, value in OTHERWISE.items():
+        with pytest.raises(CampaignError) as caught:
+            replace(MINIMAL, **{name: value}).compare(MINIMAL.decide(), PLACE)
+        named = str(caught.value).partition("otherwise: ")[2].split()[0]
+        assert named in options, f"{name} is told as {named}, which is no option"
+
+
+def test_a_parameter_of_the_recipe_is_compared_only_if_it_is_given():
+    decided = replace(MINIMAL, parameters={"passes": 3}).decide()
+    MINIMAL.compare(decided, PLACE)
+    replace(MINIMAL, parameters={"passes": 3}).compare(decided, PLACE)
+    with pytest.raises(CampaignError, match=r"passes=4 \(started with 3\)"):
+        replace(MINIMAL, parameters={"passes": 4}).compare(decided, PLACE)
+
+
+def test_all_differences_are_told_at_once():
+    with pytest.raises(CampaignError) as caught:
+        replace(MINIMAL, budget=1, unit="case", parameters={"passes": 2}).compare(MINIMAL.decide(), PLACE)
+    assert all(part in str(caught.value) for part in ("-b 1", "-unit case", "passes=2"))
+
+
+def test_the_folder_is_named_by_what_tells_campaigns_apart():
+    roots = Roots(Path("/raw"), Path("/preprocessed"), Path("/results"))
+
+    def folder(wishes: Wishes) -> Path:
+        d = wishes.decide()
+        return CampaignFolder.of(roots, d.dataset, d.configuration, d.recipe.name, d.seed, d.tag, d.fold).root
+
+    assert folder(MINIMAL) == Path("/results/Dataset501_X/al/2d__usimf__seed0/fold_0")
+    assert folder(replace(MINIMAL, tag="x", seed=3, fold=2)) == Path(
+        "/results/Dataset501_X/al/2d__usimf__seed3__x/fold_2"
+    )
+    assert folder(replace(MINIMAL, parameters={"passes": 3}, budget=7)) == folder(MINIMAL)
+
+
+def test_every_wish_becomes_a_decision():
+    assert {f.name for f in fields(Wishes)} - {"strategy", "parameters"} <= {f.name for f in fields(Decisions)}
+
+
+@pytest.mark.parametrize("unit, budget, initial", [("patch", 100, 100), ("slice", 100, 100), ("case", 4, 10)])
+def test_the_budget_follows_the_unit(unit, budget, initial):
+    decided = replace(MINIMAL, unit=unit).decide()
+    assert (decided.budget, decided.initial) == (budget, initial)
+
+
+@pytest.mark.parametrize("tag", ["a", "lr-3", "v1.0", "big_budget"])
+def test_a_tag_that_can_be_part_of_a_folders_name(tag):
+    replace(MINIMAL, tag=tag).check()
+
+
+@pytest.mark.parametrize("tag", ["", " ", "a b", "a/b", "..", ".a", "a__b", "_a", "a\nb", "ä"])
+def test_a_tag_that_cannot(tag):
+    with pytest.raises(CampaignError, match="-tag"):
+        replace(MINIMAL, tag=tag).check()
+
+
+def test_an_unknown_parameter_is_refused():
+    with pytest.raises(StrategyError, match="nobody"):
+        replace(MINIMAL, parameters={"nobody": 1}).decide()
