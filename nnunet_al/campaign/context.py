@@ -3,116 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from nnunet_al.campaign.data import Data
 from nnunet_al.campaign.decisions import Decisions
 from nnunet_al.campaign.folders import CampaignFolder, RoundFolder
 from nnunet_al.campaign.ledger import Commit, Ledger
+from nnunet_al.campaign.options import Options
 from nnunet_al.errors import CampaignError
-from nnunet_al.files import hash_json, read_json, remove_temporary_files
-from nnunet_al.nnunet.case_facts import CaseFacts
+from nnunet_al.files import hash_json, read_json
 from nnunet_al.nnunet.environment import Roots
 from nnunet_al.nnunet.geometry import case_geometry
 from nnunet_al.nnunet.image_store import StoredImage, ensure_images, store_folder
 from nnunet_al.nnunet.label_io import LabelFormat
-from nnunet_al.nnunet.raw_dataset import CaseFiles, RawDataset
-from nnunet_al.nnunet.verification import verify_dataset
 from nnunet_al.pool.boxes import Region
 from nnunet_al.pool.geometry import CaseGeometry
 from nnunet_al.pool.table import load_regions
 from nnunet_al.seeding import generator
-
-
-@dataclass(frozen=True)
-class Options:
-    """Where and how a round runs; nothing here changes a batch.
-
-    Attributes
-    ----------
-    device : "cuda", "cpu" or "mps"
-    workers : processes for preprocessing, threads for reading
-    scoring_batch_size : windows held at a time while scoring
-    parts, part : number of shards in which the pool is scored, and the one of this call
-    keep : "all", "last" or "none": checkpoints to keep; what the next round starts from always stays
-    verbose : show what nnU-Net prints
-    """
-
-    device: str = "cuda"
-    workers: int = 2
-    scoring_batch_size: int = 64
-    parts: int = 1
-    part: int = 0
-    keep: str = "all"
-    verbose: bool = False
-
-    def check(self) -> None:
-        """Refuse numbers that mean nothing.
-
-        Raises
-        ------
-        CampaignError
-            naming the option.
-        """
-        for flag, value in {
-            "-np": self.workers,
-            "-scoring_batch_size": self.scoring_batch_size,
-            "-num_parts": self.parts,
-        }.items():
-            if value < 1:
-                raise CampaignError(f"{flag} {value}: give at least 1.")
-        if not 0 <= self.part < self.parts:
-            raise CampaignError(f"-part_id {self.part}: with -num_parts {self.parts} give 0 to {self.parts - 1}.")
-
-
-@dataclass(frozen=True)
-class Data:
-    """The raw dataset and what reading it once has shown.
-
-    Attributes
-    ----------
-    facts : of all training cases
-    tests : the files of the test cases, wherever they lie
-    test_facts : of the test cases
-    remember : writes down what was read, so that the next call need not read it again
-    """
-
-    dataset: RawDataset
-    facts: dict[str, CaseFacts]
-    tests: dict[str, CaseFiles]
-    test_facts: dict[str, CaseFacts]
-    remember: Callable[[], None]
-
-
-def read_data(roots: Roots, dataset: str, test: str, workers: int) -> Data:
-    """Read and check a dataset; files that have not changed since they were last remembered are not read again.
-
-    What a killed process left half-written among the dataset's preprocessed images is removed.
-
-    Raises
-    ------
-    DatasetError
-        for the first file that is not in order.
-    """
-    raw = RawDataset.read(roots.raw / dataset)
-    cache = store_folder(roots, dataset) / "facts.json"
-    remove_temporary_files(cache.parent)
-    writes: list[Callable[[], None]] = []
-
-    def remember() -> None:
-        for write in writes:
-            write()
-
-    if test == "ts":
-        facts = verify_dataset(raw, workers, cache, {**raw.test_cases, **raw.cases}, postpone=writes.append)
-        pool_facts, test_facts = ({c: facts[c] for c in cases} for cases in (raw.cases, raw.test_cases))
-        return Data(raw, pool_facts, raw.test_cases, test_facts, remember)
-    facts = verify_dataset(raw, workers, cache, postpone=writes.append)
-    return Data(raw, facts, raw.cases, facts, remember)
 
 
 class RoundContext:

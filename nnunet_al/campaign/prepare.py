@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from nnunet_al.campaign.context import Data
+from nnunet_al.campaign.data import Data
 from nnunet_al.campaign.decisions import DEFAULT_TRAINER, Decisions
 from nnunet_al.campaign.folders import CampaignFolder
 from nnunet_al.errors import CampaignError, DatasetError

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from nnunet_al.campaign.context import Options, RoundContext, read_data
+from nnunet_al.campaign.context import RoundContext
+from nnunet_al.campaign.data import read_data
 from nnunet_al.campaign.decisions import Decisions
 from nnunet_al.campaign.folders import CampaignFolder
+from nnunet_al.campaign.options import Options
 from nnunet_al.errors import CampaignError
 from nnunet_al.nnunet.environment import Roots
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import shutil
 
 from nnunet_al.campaign import batch_stages, model_stages, scoring_stages
-from nnunet_al.campaign.context import Options, RoundContext, read_data
+from nnunet_al.campaign.context import RoundContext
+from nnunet_al.campaign.data import read_data
 from nnunet_al.campaign.decisions import Decisions, Wishes
 from nnunet_al.campaign.folders import CampaignFolder, RoundFolder
 from nnunet_al.campaign.lock import campaign_lock
+from nnunet_al.campaign.options import Options
 from nnunet_al.campaign.prepare import start
 from nnunet_al.campaign.stages import Stage, is_done, run_stages
 from nnunet_al.campaign.status import FINAL_STAGE

@@ -13,8 +13,8 @@ from nnunet_al.cli.command import run
 from nnunet_al.progress import say
 
 if TYPE_CHECKING:
-    from nnunet_al.campaign.context import Options
     from nnunet_al.campaign.folders import CampaignFolder
+    from nnunet_al.campaign.options import Options
     from nnunet_al.nnunet.environment import Roots
 
 _DESCRIPTION = """\
@@ -37,9 +37,9 @@ def build_parser() -> ArgumentParser:
 
 def work(arguments: Namespace) -> None:
     """Run the demo."""
-    from nnunet_al.campaign.context import Options
     from nnunet_al.campaign.decisions import Wishes
     from nnunet_al.campaign.folders import CampaignFolder
+    from nnunet_al.campaign.options import Options
     from nnunet_al.campaign.round import do_round
     from nnunet_al.campaign.status import campaign_status, status_table
     from nnunet_al.nnunet.environment import Roots, using

@@ -34,9 +34,9 @@ def build_parser() -> ArgumentParser:
 
 def work(arguments: Namespace) -> None:
     """Evaluate and print."""
-    from nnunet_al.campaign.context import Options
     from nnunet_al.campaign.evaluation import evaluate_checkpoint
     from nnunet_al.campaign.lock import campaign_lock
+    from nnunet_al.campaign.options import Options
     from nnunet_al.campaign.reopen import open_round
     from nnunet_al.campaign.results import write_results
     from nnunet_al.files import write_json

@@ -27,8 +27,8 @@ def build_parser() -> ArgumentParser:
 
 def work(arguments: Namespace) -> None:
     """Export."""
-    from nnunet_al.campaign.context import Options
     from nnunet_al.campaign.export import export_dataset
+    from nnunet_al.campaign.options import Options
     from nnunet_al.campaign.reopen import open_round
     from nnunet_al.nnunet.environment import Roots
 

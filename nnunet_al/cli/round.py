@@ -95,7 +95,8 @@ def build_parser() -> ArgumentParser:
 def work(arguments: Namespace) -> None:
     """Do the round."""
     from nnunet_al.campaign.decisions import Wishes
-    from nnunet_al.campaign.round import Options, do_round
+    from nnunet_al.campaign.options import Options
+    from nnunet_al.campaign.round import do_round
     from nnunet_al.nnunet.environment import Roots, dataset_name
 
     roots = Roots.from_environment()

@@ -55,7 +55,7 @@ class RawDataset:
         ending = content["file_ending"]
         channels = tuple(str(name) for name in content["channel_names"].values())
         if "dataset" in content:
-            cases = _listed_cases(folder, content["dataset"], len(channels))
+            cases = _listed_cases(folder, content["dataset"], ending, len(channels))
         else:
             cases = _cases_in(folder, "Tr", ending, len(channels))
             if not cases:
@@ -160,7 +160,7 @@ def _cases_in(folder: Path, part: str, ending: str, n_channels: int) -> dict[str
         found.setdefault(match[1], {})[int(match[2])] = images / name
     cases = {}
     for case, by_channel in sorted(found.items()):
-        wanted = 1 if _holds_all_channels(ending, by_channel) else n_channels
+        wanted = 1 if _is_one_colour_image(ending, by_channel) else n_channels
         if sorted(by_channel) != list(range(wanted)):
             missing = [images / f"{case}_{c:04d}{ending}" for c in range(wanted) if c not in by_channel]
             what = f"{missing[0]} is missing" if missing else f"{by_channel[max(by_channel)]} is one channel too many"
@@ -170,7 +170,7 @@ def _cases_in(folder: Path, part: str, ending: str, n_channels: int) -> dict[str
     return cases
 
 
-def _listed_cases(folder: Path, listed: Any, n_channels: int) -> dict[str, CaseFiles]:
+def _listed_cases(folder: Path, listed: Any, ending: str, n_channels: int) -> dict[str, CaseFiles]:
     path = folder / "dataset.json"
     if not isinstance(listed, dict) or not listed:
         raise DatasetError(f"The key 'dataset' in {path} lists no case: fill it, or remove it to use imagesTr.")
@@ -179,7 +179,7 @@ def _listed_cases(folder: Path, listed: Any, n_channels: int) -> dict[str, CaseF
         images = entry.get("images") if isinstance(entry, Mapping) else None
         if (
             not isinstance(images, list)
-            or (len(images) != n_channels and not _holds_all_channels(Path(str(images[0])).suffix, images))
+            or (len(images) != n_channels and not _is_one_colour_image(ending, images))
             or "/" in case
             or os.sep in case
         ):
@@ -195,8 +195,8 @@ def _listed_cases(folder: Path, listed: Any, n_channels: int) -> dict[str, CaseF
     return cases
 
 
-def _holds_all_channels(ending: str, images: Sized) -> bool:
-    """Whether one colour image is all that a case has: nnU-Net reads its channels from that file."""
+def _is_one_colour_image(ending: str, images: Sized) -> bool:
+    """Whether a case has one image in a format that may hold colour, from which nnU-Net reads all channels."""
     return ending in _COLOUR_ENDINGS and len(images) == 1
 
 

@@ -17,9 +17,11 @@ import SimpleITK as sitk  # noqa: N813 -- the name everybody knows
 import torch
 
 from nnunet_al.campaign import model_stages
-from nnunet_al.campaign.context import Options, RoundContext, read_data
+from nnunet_al.campaign.context import RoundContext
+from nnunet_al.campaign.data import read_data
 from nnunet_al.campaign.decisions import Decisions
 from nnunet_al.campaign.folders import CampaignFolder
+from nnunet_al.campaign.options import Options
 from nnunet_al.cli.round import main
 from nnunet_al.files import read_arrays, read_json
 from nnunet_al.nnunet.environment import Roots, using

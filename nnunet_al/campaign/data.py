@@ -1,0 +1,62 @@
+"""The raw dataset of a campaign, read and checked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from nnunet_al.errors import DatasetError
+from nnunet_al.files import remove_temporary_files
+from nnunet_al.nnunet.case_facts import CaseFacts
+from nnunet_al.nnunet.environment import Roots
+from nnunet_al.nnunet.image_store import store_folder
+from nnunet_al.nnunet.raw_dataset import CaseFiles, RawDataset
+from nnunet_al.nnunet.verification import verify_dataset
+
+
+@dataclass(frozen=True)
+class Data:
+    """The raw dataset and what reading it once has shown.
+
+    Attributes
+    ----------
+    facts : of all training cases
+    tests : the files of the test cases, wherever they lie
+    test_facts : of the test cases
+    remember : writes down what was read, so that the next call need not read it again
+    """
+
+    dataset: RawDataset
+    facts: dict[str, CaseFacts]
+    tests: dict[str, CaseFiles]
+    test_facts: dict[str, CaseFacts]
+    remember: Callable[[], None]
+
+
+def read_data(roots: Roots, dataset: str, test: str, workers: int) -> Data:
+    """Read and check a dataset; files that have not changed since they were last remembered are not read again.
+
+    What a killed process left half-written among the dataset's preprocessed images is removed.
+
+    Raises
+    ------
+    DatasetError
+        for the first file that is not in order.
+    """
+    raw = RawDataset.read(roots.raw / dataset)
+    cache = store_folder(roots, dataset) / "facts.json"
+    remove_temporary_files(cache.parent)
+    writes: list[Callable[[], None]] = []
+
+    def remember() -> None:
+        for write in writes:
+            write()
+
+    if test == "ts":
+        if both := sorted(raw.cases.keys() & raw.test_cases.keys()):
+            raise DatasetError(f"-test ts: the case {both[0]} is in imagesTr and imagesTs of {raw.folder}: rename it.")
+        facts = verify_dataset(raw, workers, cache, {**raw.test_cases, **raw.cases}, postpone=writes.append)
+        pool_facts, test_facts = ({c: facts[c] for c in cases} for cases in (raw.cases, raw.test_cases))
+        return Data(raw, pool_facts, raw.test_cases, test_facts, remember)
+    facts = verify_dataset(raw, workers, cache, postpone=writes.append)
+    return Data(raw, facts, raw.cases, facts, remember)
