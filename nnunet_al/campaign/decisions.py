@@ -32,6 +32,7 @@ class Decisions:
     rounds : planned number of rounds, which schedules read
     engine : who maximises FLQMI, "submodlib" or "streaming"; None where the strategy has no use for it
     test : "fold" (validation cases of the fold) or "ts" (imagesTs, labelsTs)
+    plans : name of the plans; empty until the first plan, for the planner's own
     starts_from : "nothing", or "dataset" where the dataset is annotated in part
     pool_cases, test_cases : case ids
     """
@@ -150,7 +151,7 @@ class Wishes:
         defaults: dict[str, Any] = {
             "unit": unit, "overlap": 0.5, "budget": _DEFAULT_BUDGET[unit], "initial": _DEFAULT_INITIAL[unit],
             "rounds": 10, "test": "fold", "trainer": DEFAULT_TRAINER, "planner": "nnUNetPlannerAL",
-            "plans": "nnUNetPlans", "epochs": 1000, "iterations": 250, "optimizer": "sgd", "dropout": "decoder",
+            "plans": "", "epochs": 1000, "iterations": 250, "optimizer": "sgd", "dropout": "decoder",
             "from_scratch": False, "update_intensities": False,
         }  # fmt: skip
         wished: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}

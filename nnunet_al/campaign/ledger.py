@@ -104,10 +104,6 @@ class Ledger:
         write_json(self._entry_file(number), _commit_to_json(commit))
         return commit
 
-    def touching(self, case: str) -> list[int]:
-        """Return the numbers of the commits that annotated something of ``case``."""
-        return [commit.number for commit in self.commits() if case in commit.label_hashes]
-
     def labels(self, case: str, shape: tuple[int, ...], commits: list[Commit]) -> np.ndarray:
         """Compose the labels (z, y, x) of a case from ``commits``; the first annotation of a voxel stands.
 
@@ -120,10 +116,6 @@ class Ledger:
         for labels_xyz in self._volumes(case, commits):
             np.copyto(composed_xyz, labels_xyz, where=composed_xyz == self._ignore)
         return composed_xyz
-
-    def annotated(self, case: str, shape: tuple[int, ...], commits: list[Commit]) -> np.ndarray:
-        """Return which voxels (z, y, x) of a case are annotated."""
-        return self.labels(case, shape, commits) != self._ignore
 
     def properties(self, case: str, commits: list[Commit]) -> dict[str, Any]:
         """Return the geometry of a case's label volumes, for writing composed ones."""

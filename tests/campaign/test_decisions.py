@@ -125,3 +125,9 @@ def test_a_tag_that_cannot(tag):
 def test_an_unknown_parameter_is_refused():
     with pytest.raises(StrategyError, match="nobody"):
         replace(MINIMAL, parameters={"nobody": 1}).decide()
+
+
+def test_the_plans_are_named_by_the_planner_unless_a_name_is_wished():
+    wishes = Wishes("Dataset501_X", "2d", 0, 0, None, "random", planner="nnUNetPlannerALResEncM")
+    assert wishes.decide().plans == ""
+    assert replace(wishes, plans="Mine").decide().plans == "Mine"
