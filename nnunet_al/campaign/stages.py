@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from nnunet_al.errors import NnunetALError, StorageError
-from nnunet_al.files import out_of_space, read_json, remove_temporary_files, write_json
+from nnunet_al.files import out_of_space, remove_temporary_files, write_json
 from nnunet_al.progress import say
 
 Context = TypeVar("Context")
@@ -27,11 +27,6 @@ class Stage(Generic[Context]):
 def is_done(markers: Path, name: str) -> bool:
     """Tell whether the stage's marker, written last, says that it is complete."""
     return (markers / f"{name}.json").is_file()
-
-
-def seconds_of(markers: Path, name: str) -> float:
-    """Return how long the stage took, as its marker says."""
-    return float(read_json(markers / f"{name}.json")["seconds"])
 
 
 def run_stages(stages: Sequence[Stage[Context]], context: Context, markers: Path) -> None:

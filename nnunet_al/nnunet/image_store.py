@@ -104,16 +104,6 @@ def image_dependencies(plans: Mapping[str, Any], configuration: str) -> dict[str
     }
 
 
-def depends_on_intensities(plans: Mapping[str, Any], configuration: str) -> bool:
-    """Whether images change with the annotated voxels' intensity statistics."""
-    return bool(image_dependencies(plans, configuration)["intensities"])
-
-
-def uses_mask(plans: Mapping[str, Any], configuration: str) -> bool:
-    """Whether a channel is normalised inside the nonzero mask only."""
-    return any(image_dependencies(plans, configuration)["use_mask"])
-
-
 def image_key(facts: CaseFacts, dependencies: Mapping[str, Any], outside: np.ndarray | None = None) -> str:
     """Hash, as 16 hexadecimal digits, everything that the image of a case depends on.
 

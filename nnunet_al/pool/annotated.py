@@ -6,20 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from nnunet_al.pool.boxes import Box, Region, contains, n_voxels, shift, to_slices
-
-
-def unannotated_share(box: Box, annotated_mask: np.ndarray) -> float:
-    """Share of the box's voxels, in [0, 1], that nobody has annotated.
-
-    Parameters
-    ----------
-    box
-        raw voxels inside the mask, not empty
-    annotated_mask
-        bool, of the raw image's shape
-    """
-    return 1.0 - int(np.count_nonzero(annotated_mask[to_slices(box)])) / n_voxels(box)
+from nnunet_al.pool.boxes import Box, Region, contains, shift, to_slices
 
 
 def fully_annotated(regions: Sequence[Region], annotated: Mapping[str, np.ndarray]) -> np.ndarray:

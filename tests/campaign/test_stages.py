@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from nnunet_al.campaign.stages import Stage, is_done, run_stages, seconds_of
+from nnunet_al.campaign.stages import Stage, is_done, run_stages
 from nnunet_al.errors import DatasetError, StorageError
+from nnunet_al.files import read_json
 
 
 class Notes(list):
@@ -47,7 +48,7 @@ def test_stages_run_in_order_and_once(notes):
     run(notes, *stages)
     assert notes == ["a", "b", "c"]
     assert all(is_done(notes.folder / "stages", name) for name in "abc")
-    assert seconds_of(notes.folder / "stages", "a") >= 0
+    assert read_json(notes.folder / "stages" / "a.json")["seconds"] >= 0
 
 
 @pytest.mark.parametrize("error", [RuntimeError("a crash of ours"), DatasetError("A sentence."), KeyboardInterrupt()])

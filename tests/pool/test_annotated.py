@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nnunet_al.pool.annotated import fully_annotated, integral_image, unannotated_share
+from nnunet_al.pool.annotated import fully_annotated, integral_image
 from nnunet_al.pool.boxes import Region, to_slices, whole
 from tests.pool.geometries import mask_of, random_box
 
@@ -27,14 +27,12 @@ def test_fully_annotated_agrees_with_looking_at_every_voxel(seed):
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_a_region_is_full_when_no_share_is_left(seed):
+def test_a_region_is_full_when_nothing_in_it_is_left(seed):
     rng = np.random.default_rng(seed)
     mask = rng.random(SHAPE) < 0.9
     for _ in range(20):
         box = random_box(rng, whole(SHAPE))
-        share = unannotated_share(box, mask)
-        assert share == pytest.approx((~mask[to_slices(box)]).mean())
-        assert (share == 0) == fully_annotated([Region("a", box)], {"a": mask})[0]
+        assert mask[to_slices(box)].all() == fully_annotated([Region("a", box)], {"a": mask})[0]
 
 
 def test_no_annotation_and_all_annotated():
