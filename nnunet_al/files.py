@@ -106,6 +106,24 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
         return {name: archive[name] for name in archive.files}
 
 
+def write_mapped_array(path: Path, shape: tuple[int, ...], fill: Callable[[np.ndarray], object]) -> None:
+    """Let ``fill`` write a float32 ``.npy`` of ``shape`` through a memory map, completely or not at all.
+
+    The blocks are claimed first where the system can do that: a map into a file that the full disk cannot hold would
+    end the process without a word.
+    """
+
+    def save(temporary: Path) -> None:
+        array = np.lib.format.open_memmap(temporary, "w+", np.float32, shape)
+        if hasattr(os, "posix_fallocate"):
+            with temporary.open("r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, temporary.stat().st_size)
+        fill(array)
+        array.flush()
+
+    write_atomically(path, save)
+
+
 def remove_temporary_files(folder: Path) -> None:
     """Remove what killed processes left half-written in ``folder`` and below.
 

@@ -158,3 +158,35 @@ def test_json_is_for_people(tmp_path):
     text = (tmp_path / "x.json").read_text()
     assert text.endswith("}\n")
     assert list(json.loads(text)) == ["b", "a"]
+
+
+def test_a_mapped_array_is_complete_or_absent(tmp_path):
+    path = tmp_path / "deep" / "array.npy"
+
+    def fill(array):
+        array[:] = [[1, 2, 3], [4, 5, 6]]
+
+    files.write_mapped_array(path, (2, 3), fill)
+    written = np.load(path, mmap_mode="r")
+    assert written.dtype == np.float32
+    assert written.tolist() == [[1, 2, 3], [4, 5, 6]]
+
+    def fail(array):
+        array[0] = 9
+        raise ValueError("stopped")
+
+    with pytest.raises(ValueError, match="stopped"):
+        files.write_mapped_array(path, (2, 3), fail)
+    assert np.load(path).tolist() == [[1, 2, 3], [4, 5, 6]]
+    assert [file.name for file in path.parent.iterdir()] == ["array.npy"]
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="this system cannot claim blocks in advance")
+def test_a_full_disk_is_noticed_before_the_map_is_written(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(StorageError, match=r"array\.npy"):
+        files.write_mapped_array(tmp_path / "array.npy", (2, 3), lambda array: pytest.fail("it must not get here"))
+    assert not list(tmp_path.iterdir())

@@ -12,7 +12,7 @@ import numpy as np
 from nnunet_al.campaign.context import RoundContext
 from nnunet_al.campaign.model_stages import annotated_voxels
 from nnunet_al.errors import ModelError
-from nnunet_al.files import read_arrays, temporary_sibling, write_arrays
+from nnunet_al.files import read_arrays, write_arrays, write_mapped_array
 from nnunet_al.pool.annotated import fully_annotated
 from nnunet_al.pool.table import by_case
 from nnunet_al.strategies.select import Candidates, draw_query_for
@@ -118,13 +118,13 @@ def embed_part(context: RoundContext) -> None:
         entries = embedder.bottleneck_entries(recipe.parameters["embedding_size"])
     dimensions = sum(len(part) for part in entries.values())
     target = _part_file(context, "embeddings", context.options.part, ".npy")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = temporary_sibling(target)
-    out_N_d = np.lib.format.open_memmap(temporary, "w+", np.float32, (len(numbers), dimensions))
     row = {number: index for index, number in enumerate(numbers)}
-    embedder.embed(window_pool(context), shard, entries, scale_d, out_N_d, row)
-    out_N_d.flush()
-    temporary.replace(target)
+    pool = window_pool(context)
+    write_mapped_array(
+        target,
+        (len(numbers), dimensions),
+        lambda out_N_d: embedder.embed(pool, shard, entries, scale_d, out_N_d, row),
+    )
     write_arrays(_part_file(context, "embedded", context.options.part), numbers_N=np.array(numbers, np.int64))
 
 
@@ -133,13 +133,13 @@ def embed_merge(context: RoundContext) -> None:
     _, numbers_N = read_scores(context)
     row = {number: index for index, number in enumerate(numbers_N.tolist())}
     parts = [np.load(path, mmap_mode="r") for path in part_files(context, "embeddings", ".npy")]
-    temporary = temporary_sibling(context.round.embeddings)
-    out_N_d = np.lib.format.open_memmap(temporary, "w+", np.float32, (len(row), parts[0].shape[1]))
-    for embeddings, owners in zip(parts, part_files(context, "embedded"), strict=True):
-        for index, number in enumerate(read_arrays(owners)["numbers_N"].tolist()):
-            out_N_d[row[number]] = embeddings[index]
-    out_N_d.flush()
-    temporary.replace(context.round.embeddings)
+
+    def join(out_N_d: np.ndarray) -> None:
+        for embeddings, owners in zip(parts, part_files(context, "embedded"), strict=True):
+            for index, number in enumerate(read_arrays(owners)["numbers_N"].tolist()):
+                out_N_d[row[number]] = embeddings[index]
+
+    write_mapped_array(context.round.embeddings, (len(row), parts[0].shape[1]), join)
 
 
 def part_files(context: RoundContext, what: str, ending: str = ".npz") -> list[Path]:

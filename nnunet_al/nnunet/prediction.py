@@ -36,6 +36,7 @@ def sliding_window_logits(
     gaussian = compute_gaussian(plan.patch_size, sigma_scale=1.0 / 8, value_scaling_factor=10, device=device)
     logits = torch.zeros((plan.labels.num_segmentation_heads, *padded_C_xyz.shape[1:]), dtype=torch.half)
     weights = torch.zeros(padded_C_xyz.shape[1:], dtype=torch.half)
+    gaussian_on_cpu = gaussian.cpu()
     batch = micro_batch_size(plan.patch_size)
     with torch.inference_mode():
         for first in range(0, len(slicers), batch):
@@ -46,7 +47,7 @@ def sliding_window_logits(
             weighted = (output * gaussian).cpu()
             for slicer, window in zip(some, weighted, strict=True):
                 logits[slicer] += window
-                weights[slicer[1:]] += gaussian.cpu()
+                weights[slicer[1:]] += gaussian_on_cpu
     logits /= weights
     if not torch.isfinite(logits).all():
         raise ModelError(
