@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from nnunet_al.selection.selection import Selection, finite_scores, rank_by_name
+from nnunet_al.selection.ranking_noise import Keys, ranking, unchanged
+from nnunet_al.selection.selection import Selection, finite_scores
 
 
-def top_k(scores_N: np.ndarray, names_N: Sequence[str], budget: int) -> Selection:
+def top_k(scores_N: np.ndarray, names_N: Sequence[str], budget: int, keys: Keys = unchanged) -> Selection:
     """Select the ``budget`` largest scores, largest first; equal scores in the order of their names.
 
     Parameters
@@ -20,9 +21,10 @@ def top_k(scores_N: np.ndarray, names_N: Sequence[str], budget: int) -> Selectio
         unique names; they alone decide ties, so that the order of the pool changes nothing.
     budget : int
         number of regions asked for; a pool that holds fewer is returned whole.
+    keys : Keys
+        from the scores to the keys that are ranked instead, called once (``ranking_noise``); the gains stay the
+        scores.
     """
     scores_N = finite_scores(scores_N, len(names_N))
-    # lexsort takes its last key first
-    order_N = np.lexsort((rank_by_name(names_N), -scores_N))
-    indices_B = order_N[: max(budget, 0)]
+    indices_B = ranking(scores_N, names_N, keys)[: max(budget, 0)]
     return Selection(indices_B, scores_N[indices_B])

@@ -1,0 +1,79 @@
+"""A share of the batch split evenly over the foreground classes, the rest by the scores alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from nnunet_al.selection.ranking_noise import Keys, ranking, unchanged
+from nnunet_al.selection.selection import Selection, finite_scores
+
+
+def class_balanced(
+    scores_N: np.ndarray,
+    class_scores_N_C: np.ndarray,
+    names_N: Sequence[str],
+    budget: int,
+    rng: np.random.Generator,
+    share: float,
+    keys: Keys = unchanged,
+) -> Selection:
+    """Select round(share · B) regions evenly by the scores of each class and the rest by the scores of all.
+
+    The class-stratified part of ClaSP PE (Lüth et al., "Finally Outshining the Random
+    Baseline", TMLR 2026). The batch is in the order of choice: class by class in the order of the columns, then the
+    rest; each ranking skips what earlier ones took.
+
+    Parameters
+    ----------
+    scores_N : float array (N,)
+        finite scores, larger is more informative, for example the mean of H(p̄).
+    class_scores_N_C : float array (N, C)
+        finite scores for each foreground class, for example means of p̄_c · H(p̄). A class for which all regions score
+        the same is ranked by names like any tie. No class: the whole batch goes by ``scores_N``.
+    names_N : sequence of str
+        unique names; they alone decide ties, so that the order of the pool changes nothing.
+    budget : int
+        B; a pool that holds fewer is returned whole.
+    rng : numpy generator
+        draws the classes, without replacement, that get one region more where the share does not divide evenly; one
+        permutation of C, whatever the remainder.
+    share : float
+        part of the batch, 0 to 1, that is split over the classes; halves are rounded to the even number.
+    keys : Keys
+        from scores to the keys that are ranked instead, called once for each ranking (a class that gets no region
+        has none), so noise that it draws at each call is independent between them.
+
+    Returns
+    -------
+    Selection
+        gains are the scores, without noise, of the ranking that chose the region.
+    """
+    assert 0 <= share <= 1
+    scores_N = finite_scores(scores_N, len(names_N))
+    class_scores_N_C = np.asarray(class_scores_N_C, dtype=np.float64)
+    assert class_scores_N_C.ndim == 2
+    wanted = min(max(budget, 0), len(scores_N))
+    parts_C = _split(round(share * wanted), class_scores_N_C.shape[1], rng)
+
+    taken_N = np.zeros(len(scores_N), dtype=bool)
+    picked, worth = [], []
+    turns = [*zip(class_scores_N_C.T, parts_C, strict=True), (scores_N, wanted - parts_C.sum())]
+    for ranked_N, part in turns:
+        if part == 0:
+            continue
+        order_N = ranking(ranked_N, names_N, keys)
+        indices = order_N[~taken_N[order_N]][:part]
+        taken_N[indices] = True
+        picked.append(indices)
+        worth.append(ranked_N[indices])
+    if not picked:
+        return Selection(np.zeros(0), np.zeros(0))
+    return Selection(np.concatenate(picked), np.concatenate(worth))
+
+
+def _split(count: int, classes: int, rng: np.random.Generator) -> np.ndarray:
+    parts_C = np.full(classes, count // max(classes, 1))
+    parts_C[rng.permutation(classes)[: count % max(classes, 1)]] += 1
+    return parts_C

@@ -1,0 +1,49 @@
+"""A batch drawn from the query set alone: the baseline that shows what FLQMI adds (Föllmer et al. 2024, appendix E)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from nnunet_al.selection.query import QuerySet
+from nnunet_al.selection.ranking_noise import ranking
+from nnunet_al.selection.selection import Selection, finite_scores, rank_by_name
+
+
+def query_sampling(
+    query: QuerySet, scores_N: np.ndarray, names_N: Sequence[str], budget: int, rng: np.random.Generator
+) -> Selection:
+    """Draw ``budget`` unique regions uniformly from the draws of the query set.
+
+    The draws are permuted and the first unique regions taken, so that a region that was drawn twice is twice as likely
+    to be the next one, and with the same generator a smaller batch begins a larger one.
+
+    Parameters
+    ----------
+    query : QuerySet
+        drawn with replacement in proportion to the uncertainty (``query.draw_query``).
+    scores_N : float array (N,)
+        finite scores; the largest of the other regions fill the batch where the query set holds too few regions.
+    names_N : sequence of str
+        unique names; the draw is over the query set sorted by them.
+    budget : int
+        number of regions asked for; a pool that holds fewer is returned whole.
+    rng : numpy generator
+        the only source of chance.
+
+    Returns
+    -------
+    Selection
+        the drawn regions and then those that fill the batch; gains are the scores.
+    """
+    scores_N = finite_scores(scores_N, len(names_N))
+    wanted = min(max(budget, 0), len(scores_N))
+    by_name_Q = np.argsort(rank_by_name(names_N)[query.indices_Q])
+    draws = np.repeat(query.indices_Q[by_name_Q], query.multiplicities_Q[by_name_Q])
+    draws = draws[rng.permutation(len(draws))]
+    drawn = draws[np.sort(np.unique(draws, return_index=True)[1])][:wanted]
+    ranked_N = ranking(scores_N, names_N)
+    others = ranked_N[~np.isin(ranked_N, drawn)][: wanted - len(drawn)]
+    indices_B = np.concatenate([drawn, others])
+    return Selection(indices_B, scores_N[indices_B])

@@ -1,0 +1,54 @@
+"""Selective uncertainty: half of the batch from the target area, half from the decision boundary (Ma et al. 2024)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from nnunet_al.selection.ranking_noise import Keys, ranking, unchanged
+from nnunet_al.selection.selection import Selection, finite_scores
+
+
+def selective_union(
+    target_N: np.ndarray,
+    boundary_N: np.ndarray,
+    names_N: Sequence[str],
+    budget: int,
+    keys: Keys = unchanged,
+) -> Selection:
+    """Select TopK(target, B/2) ∪ TopK(boundary, B/2), filled up to exactly B regions.
+
+    Equation 5 of Ma et al., "Breaking the Barrier: Selective Uncertainty-based Active Learning for Medical Image
+    Segmentation" (2024). It leaves open what happens to a region in both lists; its released
+    code then returns fewer than B. Here the lists take turns, target first, and each takes its best region that is
+    not taken yet. So the target list chooses ceil(B/2) regions and the boundary list floor(B/2), a region that both
+    want counts for the list that came to it first and is replaced by the other's next best, every region of the
+    plain union is in the batch, and where the two halves are disjoint the batch is the plain union.
+
+    Parameters
+    ----------
+    target_N, boundary_N : float array (N,)
+        finite scores (equations 3 and 4), larger is more informative.
+    names_N : sequence of str
+        unique names; they alone decide ties, so that the order of the pool changes nothing.
+    budget : int
+        B; a pool that holds fewer is returned whole.
+    keys : Keys
+        from scores to the keys that are ranked instead; called for the target list first, then for the boundary list.
+
+    Returns
+    -------
+    Selection
+        gains are the scores in the list that chose the region.
+    """
+    lists = [
+        (scores_N, iter(ranking(scores_N, names_N, keys)))
+        for scores_N in (finite_scores(target_N, len(names_N)), finite_scores(boundary_N, len(names_N)))
+    ]
+    taken: dict[int, float] = {}
+    for turn in range(min(max(budget, 0), len(names_N))):
+        scores_N, candidates = lists[turn % 2]
+        index = next(int(candidate) for candidate in candidates if int(candidate) not in taken)
+        taken[index] = float(scores_N[index])
+    return Selection(np.array(list(taken)), np.array(list(taken.values())))
