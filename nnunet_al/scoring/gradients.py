@@ -4,12 +4,16 @@ The samples of a batch must not see each other: instance, group and layer norm a
 mode here. Then the output gradient at a convolution holds each sample's share, and the sample's weight gradient is the
 correlation of the layer's input with it (Goodfellow 2015, arXiv:1510.01799, for linear layers; the same for
 convolutions), so nothing has to be repeated for each sample.
+
+A large layer has 512 · 512 · 27 weights, 28 MB for each sample. Where only entries or a sketch of the gradient are
+wanted, one offset of the kernel is held at a time, 1 MB for each sample (see ``correlation``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -19,11 +23,20 @@ import torch.nn.functional as F  # noqa: N812 -- torch's own name for it
 from torch import nn
 
 from nnunet_al.errors import ModelError
-from nnunet_al.scoring.correlation import CONVOLUTIONS, layer_gradient, refuse_unsupported
+from nnunet_al.scoring.correlation import (
+    gradient_parts,
+    kernel_offsets,
+    refuse_unsupported,
+    whole_gradient,
+    zero_parts,
+)
 from nnunet_al.scoring.dropout import evaluating
+from nnunet_al.scoring.layers import convolutions
+from nnunet_al.scoring.sketch import CountSketch
 from nnunet_al.scoring.tensors import at_least_float32, full_resolution
 
-_SIDE_BRANCHES = {"skip", "squeeze_excitation"}
+Objective = Callable[[torch.Tensor, torch.Tensor, bool], torch.Tensor]
+"""From logits_B_C_xyz, weight_B_xyz and ``exclusive`` to L_B, where L_b depends on sample b alone."""
 
 
 def log_likelihood(logits_B_C_xyz: torch.Tensor, weight_B_xyz: torch.Tensor, exclusive: bool = True) -> torch.Tensor:
@@ -46,43 +59,13 @@ def log_likelihood(logits_B_C_xyz: torch.Tensor, weight_B_xyz: torch.Tensor, exc
     return (voxels_B_xyz * weight_B_xyz).flatten(1).sum(1)
 
 
-def convolutions(network: nn.Module) -> dict[str, nn.Module]:
-    """Return the (transposed) 2d and 3d convolutions by name, sorted by name; one registered twice counts once."""
-    found = {name: module for name, module in network.named_modules() if isinstance(module, CONVOLUTIONS)}
-    return dict(sorted(found.items()))
-
-
-def bottleneck_convolution(network: nn.Module) -> dict[str, nn.Module]:
-    """Return the last convolution of the encoder, ``network.encoder.stages[-1]``, as {name: module}.
-
-    Projections in skips and squeeze-and-excitation lie beside the path and are not it.
-
-    Raises:
-        ModelError: the network has no ``encoder.stages`` or no convolution there.
-    """
-    try:
-        stage = network.encoder.stages[-1]
-    except (AttributeError, TypeError):
-        stage = nn.Identity()
-    inside = [
-        module
-        for name, module in stage.named_modules()
-        if isinstance(module, CONVOLUTIONS) and not _SIDE_BRANCHES.intersection(name.split("."))
-    ]
-    if not inside:
-        raise ModelError(
-            f"{type(network).__name__} has no convolution in encoder.stages[-1] to take gradients from: "
-            "choose a strategy that needs no gradients or another network."
-        )
-    return {name: module for name, module in convolutions(network).items() if module is inside[-1]}
-
-
 def weight_gradients(
     network: nn.Module,
     data_B_C_xyz: torch.Tensor,
     weight_B_xyz: torch.Tensor,
     layers: Mapping[str, nn.Module],
     exclusive: bool = True,
+    objective: Objective = log_likelihood,
 ) -> dict[str, torch.Tensor]:
     """Return ∂L_b/∂weight of each layer and sample, from one pass; dropout off, autocast off, ``.grad`` untouched.
 
@@ -90,9 +73,10 @@ def weight_gradients(
         network: uncompiled; its first output is the one of full resolution. A sample's result must not depend on the
             other samples of the batch (see the module's head).
         data_B_C_xyz: B windows.
-        weight_B_xyz: the voxels' weights in L, see `log_likelihood`; a sample without weight has gradient 0.
-        layers: convolutions of the network by name, see `convolutions`.
+        weight_B_xyz: the voxels' weights in L, see `objective`; a sample without weight has gradient 0.
+        layers: convolutions of the network by name, see `layers.convolutions`.
         exclusive: softmax classes, or sigmoid heads.
+        objective: L; `log_likelihood` (USIM), or `segmentation_loss.self_loss` (BADGE).
 
     Returns:
         For each layer, in the order of `layers`, a tensor (B, \\*weight.shape); zeros where the output does not
@@ -101,7 +85,11 @@ def weight_gradients(
     Raises:
         ModelError: a layer has groups, a padding other than zeros, or its input is overwritten.
     """
-    return _gradients(network, data_B_C_xyz, weight_B_xyz, layers, exclusive, lambda _name, gradient: gradient)
+
+    def whole(name: str, parts: Iterable[torch.Tensor]) -> torch.Tensor:
+        return whole_gradient(layers[name], parts)
+
+    return _gradients(network, data_B_C_xyz, weight_B_xyz, layers, exclusive, objective, whole)
 
 
 def gradient_entries(
@@ -110,26 +98,58 @@ def gradient_entries(
     weight_B_xyz: torch.Tensor,
     entries: Mapping[str, npt.NDArray[np.int64]],
     exclusive: bool = True,
+    objective: Objective = log_likelihood,
 ) -> torch.Tensor:
-    """Return `select_entries` of `weight_gradients`, (B, d), without ever holding more than one layer's gradient.
+    """Return `select_entries` of `weight_gradients`, (B, d), to the bit, holding one kernel offset at a time.
 
     `entries` holds flat indices for each layer's name and at least one index; layers without any cost nothing.
     """
     every = convolutions(network)
     layers = {name: every[name] for name, indices in entries.items() if len(indices)}
-    return torch.cat(
-        list(
-            _gradients(
-                network,
-                data_B_C_xyz,
-                weight_B_xyz,
-                layers,
-                exclusive,
-                lambda name, gradient: _pick(gradient, entries[name]),
-            ).values()
-        ),
-        dim=1,
-    )
+
+    def pick(name: str, parts: Iterable[torch.Tensor]) -> torch.Tensor:
+        # sorted by kernel offset, the innermost axis of the weight, and brought back into the given order
+        positions, offsets = np.divmod(entries[name], kernel_offsets(layers[name]))
+        order = np.argsort(offsets, kind="stable")
+        counts = np.bincount(offsets, minlength=kernel_offsets(layers[name])).tolist()
+        columns = _indices(positions[order], data_B_C_xyz.device).split(counts)
+        picked = [part.flatten(1)[:, some] for part, some in zip(parts, columns, strict=True)]
+        return torch.cat(picked, 1)[:, _indices(np.argsort(order), data_B_C_xyz.device)]
+
+    gradients = _gradients(network, data_B_C_xyz, weight_B_xyz, layers, exclusive, objective, pick)
+    return torch.cat(list(gradients.values()), dim=1)
+
+
+def sketched_gradients(
+    network: nn.Module,
+    data_B_C_xyz: torch.Tensor,
+    weight_B_xyz: torch.Tensor,
+    layers: Mapping[str, nn.Module],
+    sketch: CountSketch,
+    exclusive: bool = True,
+    objective: Objective = log_likelihood,
+) -> torch.Tensor:
+    """Return the sketch (B, sketch.size) of `weight_gradients`, holding one kernel offset of a layer at a time.
+
+    `sketch` takes the layers' flattened weights one after the other, in the order of `layers`; `sketch.size_in` is the
+    number of all their weights. Sketches are linear: those of a region's windows add up to the region's.
+
+    Raises:
+        ModelError: as `weight_gradients`.
+    """
+    sizes = [layer.weight.numel() for layer in layers.values()]
+    assert sketch.size_in == sum(sizes), (sketch.size_in, sizes)
+    ends = dict(zip(layers, accumulate(sizes), strict=True))
+
+    def summarise(name: str, parts: Iterable[torch.Tensor]) -> torch.Tensor:
+        first, step = ends[name] - layers[name].weight.numel(), kernel_offsets(layers[name])
+        total = data_B_C_xyz.new_zeros(())
+        for k, part_B_P_I in enumerate(parts):
+            total = total + sketch.part(part_B_P_I.flatten(1), slice(first + k, ends[name], step))
+        return total
+
+    gradients = _gradients(network, data_B_C_xyz, weight_B_xyz, layers, exclusive, objective, summarise)
+    return torch.stack(list(gradients.values())).sum(0)
 
 
 def select_entries(gradients: Mapping[str, torch.Tensor], entries: Mapping[str, npt.NDArray[np.int64]]) -> torch.Tensor:
@@ -138,7 +158,11 @@ def select_entries(gradients: Mapping[str, torch.Tensor], entries: Mapping[str, 
 
 
 def _pick(gradient: torch.Tensor, indices: npt.NDArray[np.int64]) -> torch.Tensor:
-    return gradient.flatten(1)[:, torch.as_tensor(indices, dtype=torch.long, device=gradient.device)]
+    return gradient.flatten(1)[:, _indices(indices, gradient.device)]
+
+
+def _indices(indices: npt.NDArray[np.int64], device: torch.device) -> torch.Tensor:
+    return torch.as_tensor(indices, dtype=torch.long, device=device)
 
 
 def _gradients(
@@ -147,9 +171,10 @@ def _gradients(
     weight_B_xyz: torch.Tensor,
     layers: Mapping[str, nn.Module],
     exclusive: bool,
-    reduce: Callable[[str, torch.Tensor], torch.Tensor],
+    objective: Objective,
+    reduce: Callable[[str, Iterable[torch.Tensor]], torch.Tensor],
 ) -> dict[str, torch.Tensor]:
-    """Return reduce(name, gradient) of each layer; `reduce` is linear, because a layer may be used several times."""
+    """Return reduce(name, parts) of each layer's gradient; it is linear, because a layer may be used several times."""
     for name, layer in layers.items():
         refuse_unsupported(name, layer)
     found: dict[str, torch.Tensor] = {}
@@ -169,7 +194,7 @@ def _gradients(
             def receive(output_gradient: torch.Tensor) -> None:
                 if inputs._version != version:
                     raise ModelError(f"The input of layer {name} is overwritten after use: its gradient is unknown.")
-                part = reduce(name, layer_gradient(layer, inputs, output_gradient))
+                part = reduce(name, gradient_parts(layer, inputs, output_gradient))
                 found[name] = found[name] + part if name in found else part
 
             # A hook sees the gradient of the value as it is now, also where an in-place activation changes it later.
@@ -183,7 +208,7 @@ def _gradients(
     try:
         with evaluating(network), _frozen(network), torch.enable_grad(), torch.autocast(device, enabled=False):
             logits = full_resolution(network(data_B_C_xyz.detach()))
-            total = log_likelihood(logits, weight_B_xyz, exclusive).sum()
+            total = objective(logits, weight_B_xyz, exclusive).sum()
             if total.requires_grad:
                 torch.autograd.grad(total, starts, allow_unused=True)
     finally:
@@ -191,7 +216,7 @@ def _gradients(
             handle.remove()
     for name, layer in layers.items():
         if name not in found:
-            found[name] = reduce(name, torch.zeros_like(layer.weight).expand(len(data_B_C_xyz), *layer.weight.shape))
+            found[name] = reduce(name, zero_parts(layer, len(data_B_C_xyz)))
     return {name: found[name] for name in layers}
 
 

@@ -62,11 +62,11 @@ def bald(probs_T_B_C_xyz: torch.Tensor, exclusive: bool = True) -> torch.Tensor:
     """Mutual information of prediction and weights, H(p̄) - mean_t H(p_t), in nats (Gal et al. 2017).
 
     This is also the Jensen-Shannon divergence of T equally weighted samples. Never negative (rounding is cut off);
-    T = 1 gives 0; heads: sum over the heads. Returns B_xyz.
+    identical samples, and so T = 1, give exactly 0; heads: sum over the heads. Returns B_xyz.
     """
     probs = at_least_float32(probs_T_B_C_xyz)
-    expected_B_xyz = _entropy(probs, exclusive, dim=2).mean(0)
-    return (_entropy(probs.mean(0), exclusive, dim=1) - expected_B_xyz).clamp_min(0.0).float()
+    entropy_T_B_xyz = _entropy(probs, exclusive, dim=2)
+    return (_entropy(_mean(probs), exclusive, dim=1) - _mean(entropy_T_B_xyz)).clamp_min(0.0).float()
 
 
 def class_variance(probs_T_B_C_xyz: torch.Tensor, exclusive: bool = True) -> torch.Tensor:
@@ -78,6 +78,17 @@ def class_variance(probs_T_B_C_xyz: torch.Tensor, exclusive: bool = True) -> tor
     return probs[:, :, 1 if exclusive else 0 :].var(0, correction=0).float()
 
 
+def class_entropy(probs_T_B_C_xyz: torch.Tensor, exclusive: bool = True) -> torch.Tensor:
+    """p̄_c · H(p̄) for each foreground class, in nats, with H as `entropy` defines it (nnActive, class-balanced entropy).
+
+    Returns B_F_xyz: without the background's channel for exclusive classes, all heads otherwise. Heads share one H, the
+    sum of the binary entropies of all heads.
+    """
+    mean_B_C_xyz = _mean(probs_T_B_C_xyz)
+    entropy_B_1_xyz = _entropy(mean_B_C_xyz, exclusive, dim=1).unsqueeze(1)
+    return (mean_B_C_xyz[:, 1 if exclusive else 0 :] * entropy_B_1_xyz).float()
+
+
 def foreground_probability(probs_T_B_C_xyz: torch.Tensor, exclusive: bool = True) -> torch.Tensor:
     """1 - p̄(background); heads: the largest p̄ of all heads, a lower bound of the chance of any. Returns B_xyz."""
     mean_B_C_xyz = _mean(probs_T_B_C_xyz)
@@ -85,7 +96,9 @@ def foreground_probability(probs_T_B_C_xyz: torch.Tensor, exclusive: bool = True
 
 
 def _mean(probs_T_B_C_xyz: torch.Tensor) -> torch.Tensor:
-    return at_least_float32(probs_T_B_C_xyz).mean(0)
+    """Mean over the samples, exact where all are equal: a plain mean of seven equal numbers may miss them."""
+    probs = at_least_float32(probs_T_B_C_xyz)
+    return probs[0] + (probs - probs[0]).mean(0)
 
 
 def _entropy(probs: torch.Tensor, exclusive: bool, dim: int) -> torch.Tensor:
@@ -121,5 +134,6 @@ MAPS: dict[str, VoxelMap] = {
         VoxelMap("bald", bald, True, False, "Houlsby et al. 2011; Gal et al. 2017"),
         VoxelMap("jsd", bald, True, False, "Lin 1991; Melville et al. 2005"),
         VoxelMap("class_variance", class_variance, True, True, "USIM, appendix A"),
+        VoxelMap("class_entropy", class_entropy, False, True, "nnActive"),
     )
 }

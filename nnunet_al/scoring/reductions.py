@@ -2,25 +2,25 @@
 
 A region may be spread over several windows, batches and processes, so a reduction never sees it whole: `partial` turns
 each window into K numbers that may be added up in any grouping, and `finish` turns the sums of a region into its score.
+V_r are the region's voxels, those where the mask is True.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from nnunet_al.scoring.tensors import double
+from nnunet_al.scoring.dilation import dilate
+from nnunet_al.scoring.region_sums import Evidence, Statistics, float64_array, masked_sums, means, sums_and_counts
 
 
 class Reduction(Protocol):
-    """What every reduction offers.
-
-    `per_class`: it takes maps B_C_xyz instead of B_xyz. `needs_foreground`: `partial` needs the foreground probability.
-    """
+    """What every reduction offers. `per_class`: it takes maps B_C_xyz instead of B_xyz."""
 
     @property
     def name(self) -> str:
@@ -30,17 +30,14 @@ class Reduction(Protocol):
     def per_class(self) -> bool:
         """Whether the map has a channel for each class."""
 
-    @property
-    def needs_foreground(self) -> bool:
-        """Whether `partial` needs `foreground_B_xyz`."""
-
-    def partial(
-        self, values: torch.Tensor, mask_B_xyz: torch.Tensor, foreground_B_xyz: torch.Tensor | None = None
-    ) -> torch.Tensor:
+    def partial(self, values: torch.Tensor, mask_B_xyz: torch.Tensor, evidence: Evidence) -> torch.Tensor:
         """Return additive statistics (B, K) in float64 of the voxels where the mask is True."""
 
-    def finish(self, stats_N_K: torch.Tensor | npt.NDArray[np.float64], **context: Any) -> npt.NDArray[np.float64]:
-        """Return the scores (N,) of N regions from the sums of their statistics; what it does not need is ignored."""
+    def finish(self, stats_N_K: Statistics, **context: Any) -> npt.NDArray[np.float64]:
+        """Return the scores (N,) of N regions from the sums of their statistics; what it does not need is ignored.
+
+        `ClassMeans` returns (N, C).
+        """
 
 
 @dataclass(frozen=True)
@@ -50,53 +47,133 @@ class Mean:
     Statistics: (sum over V_r, number of voxels).
     """
 
-    name: str = "mean"
-    per_class: bool = False
-    needs_foreground: bool = False
+    name: ClassVar[str] = "mean"
+    per_class: ClassVar[bool] = False
 
-    def partial(
-        self, values: torch.Tensor, mask_B_xyz: torch.Tensor, foreground_B_xyz: torch.Tensor | None = None
-    ) -> torch.Tensor:
+    def partial(self, values: torch.Tensor, mask_B_xyz: torch.Tensor, evidence: Evidence) -> torch.Tensor:
         """Return (B, 2) from a map B_xyz and a bool mask B_xyz."""
-        return torch.cat([_masked_sums(values.unsqueeze(1), mask_B_xyz), _counts(mask_B_xyz)], dim=1)
+        return sums_and_counts(values.unsqueeze(1), mask_B_xyz)
 
-    def finish(self, stats_N_K: torch.Tensor | npt.NDArray[np.float64], **context: Any) -> npt.NDArray[np.float64]:
+    def finish(self, stats_N_K: Statistics, **context: Any) -> npt.NDArray[np.float64]:
         """Return sum / number of voxels, (N,)."""
-        return _means(stats_N_K)[:, 0]
+        return means(float64_array(stats_N_K))[:, 0]
+
+
+@dataclass(frozen=True)
+class ClassMeans:
+    """Mean over V_r of each class's map; a region without voxels scores 0 in all classes.
+
+    Statistics: (sum over V_r for each of the C classes, number of voxels).
+    """
+
+    name: ClassVar[str] = "class_means"
+    per_class: ClassVar[bool] = True
+
+    def partial(self, values: torch.Tensor, mask_B_xyz: torch.Tensor, evidence: Evidence) -> torch.Tensor:
+        """Return (B, C + 1) from a map B_C_xyz and a bool mask B_xyz."""
+        return sums_and_counts(values, mask_B_xyz)
+
+    def finish(self, stats_N_K: Statistics, **context: Any) -> npt.NDArray[np.float64]:
+        """Return the means (N, C)."""
+        return means(float64_array(stats_N_K))
 
 
 @dataclass(frozen=True)
 class ClassWeighted:
     """Σ_c w_c · mean over V_r of U_c, with w_c = 1 / max(n_c, 1) normalised to Σ_c w_c = 1 (USIM, appendix A).
 
-    n_c is the number of annotated voxels of foreground class c. A class that is not annotated yet counts as one voxel,
-    so its weight is the largest and finite. A region without voxels scores 0.
-    Statistics: (sum of U_c over V_r for each class, number of voxels).
+    n_c are the annotated voxels of class c so far, foreground only; a class that is not annotated yet counts as one
+    voxel, so its weight is the largest and finite. Statistics: (sum over V_r for each class, number of voxels).
     """
 
-    name: str = "class_weighted"
-    per_class: bool = True
-    needs_foreground: bool = False
+    name: ClassVar[str] = "class_weighted"
+    per_class: ClassVar[bool] = True
 
-    def partial(
-        self, values: torch.Tensor, mask_B_xyz: torch.Tensor, foreground_B_xyz: torch.Tensor | None = None
-    ) -> torch.Tensor:
+    def partial(self, values: torch.Tensor, mask_B_xyz: torch.Tensor, evidence: Evidence) -> torch.Tensor:
         """Return (B, C + 1) from a map B_C_xyz and a bool mask B_xyz."""
-        return torch.cat([_masked_sums(values, mask_B_xyz), _counts(mask_B_xyz)], dim=1)
+        return sums_and_counts(values, mask_B_xyz)
 
     def finish(
-        self,
-        stats_N_K: torch.Tensor | npt.NDArray[np.float64],
-        *,
-        annotated_voxels_C: npt.ArrayLike | None = None,
-        **context: Any,
+        self, stats_N_K: Statistics, *, annotated_voxels_C: npt.ArrayLike | None = None, **context: Any
     ) -> npt.NDArray[np.float64]:
         """Return the weighted scores (N,); `annotated_voxels_C` holds n_c of the map's channels."""
         assert annotated_voxels_C is not None, "class weights need the annotated voxels of each class"
-        means_N_C = _means(stats_N_K)
+        means_N_C = means(float64_array(stats_N_K))
         counts_C = np.asarray(annotated_voxels_C, dtype=np.float64)
         assert counts_C.shape == means_N_C.shape[1:], (counts_C.shape, means_N_C.shape)
         return means_N_C @ class_weights(counts_C)
+
+
+@dataclass(frozen=True)
+class Localized:
+    """Mean over R, the predicted foreground dilated by `dilation_mm` and cut to V_r (paper 1, eq. 1).
+
+    A voxel is in R iff a voxel predicted as foreground lies within `dilation_mm` of it, from centre to centre, by
+    `spacing_mm` of the window's axes: a ball in 3d and, in 2d, a disc in the slice. Each window dilates what it sees
+    itself, also from voxels that do not belong to the region; in a region of several windows, foreground beyond a
+    window's edge does not reach into it. A region with an empty R falls back to the mean over V_r (the paper does not
+    say what happens there), and one without voxels scores 0.
+
+    Statistics: (sum over R, |R|, sum over V_r, |V_r|).
+    """
+
+    dilation_mm: float
+    spacing_mm: tuple[float, ...]
+    name: ClassVar[str] = "localized"
+    per_class: ClassVar[bool] = False
+
+    def partial(self, values: torch.Tensor, mask_B_xyz: torch.Tensor, evidence: Evidence) -> torch.Tensor:
+        """Return (B, 4) from a map B_xyz and a bool mask B_xyz."""
+        near_B_xyz = dilate(evidence.predicted_B_xyz, self.dilation_mm, self.spacing_mm) & mask_B_xyz
+        values_B_1_xyz = values.unsqueeze(1)
+        parts = [sums_and_counts(values_B_1_xyz, voxels) for voxels in (near_B_xyz, mask_B_xyz)]
+        return torch.cat(parts, dim=1)
+
+    def finish(self, stats_N_K: Statistics, **context: Any) -> npt.NDArray[np.float64]:
+        """Return the mean over R or, where R is empty in the whole region, over V_r, (N,)."""
+        stats = float64_array(stats_N_K)
+        return np.where(stats[:, 1] > 0, means(stats[:, :2])[:, 0], means(stats[:, 2:])[:, 0])
+
+
+@dataclass(frozen=True)
+class Target:
+    """Sum over {v in V_r : foreground probability > T} (paper 2, eq. 1 and 3); nothing there: 0.
+
+    A sum, so that large targets score more. Statistics: (sum,).
+    """
+
+    threshold: float
+    name: ClassVar[str] = "target"
+    per_class: ClassVar[bool] = False
+
+    def partial(self, values: torch.Tensor, mask_B_xyz: torch.Tensor, evidence: Evidence) -> torch.Tensor:
+        """Return (B, 1) from a map B_xyz and a bool mask B_xyz."""
+        return masked_sums(values.unsqueeze(1), mask_B_xyz & (evidence.foreground_B_xyz > self.threshold))
+
+    def finish(self, stats_N_K: Statistics, **context: Any) -> npt.NDArray[np.float64]:
+        """Return the sums, (N,)."""
+        return float64_array(stats_N_K)[:, 0]
+
+
+@dataclass(frozen=True)
+class Boundary:
+    """Sum over {v in V_r : |foreground probability - 0.5| < B} (paper 2, eq. 2 and 4); nothing there: 0.
+
+    B is the half width of the band around the decision boundary 0.5; the paper's text swaps the two symbols.
+    Statistics: (sum,).
+    """
+
+    width: float
+    name: ClassVar[str] = "boundary"
+    per_class: ClassVar[bool] = False
+
+    def partial(self, values: torch.Tensor, mask_B_xyz: torch.Tensor, evidence: Evidence) -> torch.Tensor:
+        """Return (B, 1) from a map B_xyz and a bool mask B_xyz."""
+        return masked_sums(values.unsqueeze(1), mask_B_xyz & ((evidence.foreground_B_xyz - 0.5).abs() < self.width))
+
+    def finish(self, stats_N_K: Statistics, **context: Any) -> npt.NDArray[np.float64]:
+        """Return the sums, (N,)."""
+        return float64_array(stats_N_K)[:, 0]
 
 
 def class_weights(annotated_voxels_C: npt.ArrayLike) -> npt.NDArray[np.float64]:
@@ -105,22 +182,27 @@ def class_weights(annotated_voxels_C: npt.ArrayLike) -> npt.NDArray[np.float64]:
     return weights_C / weights_C.sum()
 
 
-def _masked_sums(values_B_C_xyz: torch.Tensor, mask_B_xyz: torch.Tensor) -> torch.Tensor:
-    # `where` and not a product: what lies outside the region must not count even if it is NaN
-    values = double(values_B_C_xyz)
-    mask = mask_B_xyz.to(values.device).unsqueeze(1)
-    return torch.where(mask, values, torch.zeros((), dtype=values.dtype, device=values.device)).flatten(2).sum(2)
+# a factory takes the recipe's parameters and the spacing of the window's axes in mm
+REDUCTIONS: dict[str, Callable[[Mapping[str, Any], Sequence[float]], Reduction]] = {
+    "mean": lambda parameters, spacing_mm: Mean(),
+    "class_weighted": lambda parameters, spacing_mm: ClassWeighted(),
+    "class_means": lambda parameters, spacing_mm: ClassMeans(),
+    "localized": lambda parameters, spacing_mm: Localized(
+        float(parameters.get("dilation_mm", 3.0)), tuple(float(step) for step in spacing_mm)
+    ),
+    "target": lambda parameters, spacing_mm: Target(float(parameters.get("target_threshold", 0.2))),
+    "boundary": lambda parameters, spacing_mm: Boundary(float(parameters.get("boundary_width", 0.1))),
+}
 
 
-def _counts(mask_B_xyz: torch.Tensor) -> torch.Tensor:
-    return double(mask_B_xyz.flatten(1)).sum(1, keepdim=True)
+def make_reduction(name: str, parameters: Mapping[str, Any], spacing_mm: Sequence[float]) -> Reduction:
+    """Return a reduction by its name in recipes.
 
-
-def _means(stats_N_K: torch.Tensor | npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Divide the first K - 1 columns by the last, the count; 0 where nothing was counted."""
-    stats = torch.as_tensor(stats_N_K).detach().cpu().numpy().astype(np.float64)
-    sums, counts = stats[:, :-1], stats[:, -1:]
-    return np.divide(sums, counts, out=np.zeros_like(sums), where=counts > 0)
-
-
-REDUCTIONS: dict[str, Reduction] = {reduction.name: reduction for reduction in (Mean(), ClassWeighted())}
+    Args:
+        name: one of `REDUCTIONS`.
+        parameters: ``dilation_mm`` (3.0, localized), ``target_threshold`` (0.2, target), ``boundary_width`` (0.1,
+            boundary); what a reduction does not know is ignored, what is missing takes its default.
+        spacing_mm: spacing of the window's spatial axes, so two entries for 2d windows.
+    """
+    assert name in REDUCTIONS, name  # recipes have been checked before they come here
+    return REDUCTIONS[name](parameters, spacing_mm)

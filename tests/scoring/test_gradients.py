@@ -1,24 +1,30 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
+from dynamic_network_architectures.building_blocks.unet_residual_decoder import UNetResDecoder
 from torch import nn
 from torch.func import functional_call, grad, vmap
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from nnunet_al.errors import ModelError
 from nnunet_al.scoring.dropout import draw_masks, insert_dropout, sub_network
 from nnunet_al.scoring.gradients import (
-    bottleneck_convolution,
-    convolutions,
+    Objective,
     gradient_entries,
     log_likelihood,
     select_entries,
+    sketched_gradients,
     weight_gradients,
 )
+from nnunet_al.scoring.layers import bottleneck_convolution, convolutions, decoder_convolution
+from nnunet_al.scoring.segmentation_loss import self_loss
+from nnunet_al.scoring.sketch import CountSketch
 from nnunet_al.scoring.tensors import full_resolution
 
 from .networks import SPATIAL, images, unet
@@ -48,16 +54,20 @@ class Odd(nn.Module):
 
 
 def _reference(
-    network: nn.Module, data: torch.Tensor, weight: torch.Tensor, exclusive: bool
+    network: nn.Module,
+    data: torch.Tensor,
+    weight: torch.Tensor,
+    exclusive: bool,
+    objective: Objective = log_likelihood,
 ) -> dict[str, torch.Tensor]:
     """Gradients of each sample by torch's own transforms."""
     parameters = {name: parameter.detach() for name, parameter in network.named_parameters()}
 
-    def objective(values: dict[str, torch.Tensor], x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+    def single(values: dict[str, torch.Tensor], x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
         logits = full_resolution(functional_call(network, values, (x[None],)))
-        return log_likelihood(logits, w[None], exclusive)[0]
+        return objective(logits, w[None], exclusive)[0]
 
-    gradients = vmap(grad(objective), in_dims=(None, 0, 0))(parameters, data, weight)
+    gradients = vmap(grad(single), in_dims=(None, 0, 0))(parameters, data, weight)
     return {name.removesuffix(".weight"): gradient for name, gradient in gradients.items()}
 
 
@@ -91,6 +101,27 @@ def test_equal_to_torchs_gradients_per_sample(kind: str, dims: int, exclusive: b
         torch.testing.assert_close(gradient, theirs[name], rtol=1e-10, atol=1e-10)
         used += bool(gradient.abs().max() > 1e-6)
     assert used == len(layers) - 1  # a head of deep supervision, or `unused`
+
+
+@pytest.mark.parametrize("exclusive", [True, False])
+@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize("kind", ["plain", "residual", "odd"])
+def test_gradients_of_the_own_loss_equal_torchs_per_sample(kind: str, dims: int, exclusive: bool) -> None:
+    network = _network(kind, dims)
+    data = images(3, dims, dtype=torch.float64)
+    with torch.no_grad():
+        weight = _weights(data, network(data))
+    weight[1] = 0
+    layers = convolutions(network) if kind == "odd" else decoder_convolution(network)
+    ours = weight_gradients(network, data, weight, layers, exclusive, self_loss)
+    theirs = _reference(network, data, weight, exclusive, self_loss)
+    for name, gradient in ours.items():
+        torch.testing.assert_close(gradient, theirs[name], rtol=1e-9, atol=1e-10)
+        assert gradient[1].count_nonzero() == 0
+        assert name == "unused" or gradient[0].abs().max() > 1e-6
+    entries = {name: np.arange(0, layer.weight.numel(), 2) for name, layer in layers.items()}
+    picked = gradient_entries(network, data, weight, entries, exclusive, self_loss)
+    assert torch.equal(picked, select_entries(ours, entries))
 
 
 def test_heads_of_deep_supervision_have_zero_gradient() -> None:
@@ -145,6 +176,16 @@ def test_depth_is_only_what_is_needed() -> None:
     torch.testing.assert_close(alone[name], every[name])
 
 
+def test_the_decoder_records_nothing_before_its_last_convolution() -> None:
+    network, data = unet(), images(2)
+    weight = torch.ones(2, *SPATIAL[2]) / 256
+    seen: dict[str, bool] = {}
+    network.decoder.transpconvs[-1].register_forward_hook(lambda _m, _a, out: seen.update(up=out.requires_grad))
+    network.decoder.seg_layers[-1].register_forward_hook(lambda _m, _a, out: seen.update(head=out.requires_grad))
+    weight_gradients(network, data, weight, decoder_convolution(network), objective=self_loss)
+    assert seen == {"up": False, "head": True}
+
+
 def test_samples_do_not_see_each_other_and_weightless_ones_are_zero() -> None:
     network, data = _network("plain", 3), images(4, 3, dtype=torch.float64)
     weight = torch.full((4, *SPATIAL[3]), 1 / 512, dtype=torch.float64)
@@ -181,6 +222,31 @@ def test_convolutions_count_once_and_hold_the_bottleneck(kind: str) -> None:
     assert module is (last.convs[-1].conv if kind == "plain" else last.blocks[-1].conv2.conv)
 
 
+@pytest.mark.parametrize("kind", ["plain", "residual", "residual decoder"])
+def test_decoder_convolution_is_the_last_one_before_the_head(kind: str) -> None:
+    network = unet("plain" if kind == "plain" else "residual")
+    if kind == "residual decoder":
+        # its stages hold projections, nnU-Net's other networks have plain convolutions there
+        network.decoder = UNetResDecoder(network.encoder, 3, 1, deep_supervision=False)
+    order: list[nn.Module] = []
+    for module in network.modules():
+        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
+            module.register_forward_hook(lambda layer, _args, _out: order.append(layer))
+    network(images(1))
+    ((name, module),) = decoder_convolution(network).items()
+    assert convolutions(network)[name] is module
+    assert order[-1] is network.decoder.seg_layers[-1]
+    assert module is order[-2]
+    assert module.weight.shape == (4, 4 if kind == "residual decoder" else 8, 3, 3)
+
+
+def test_a_transposed_convolution_is_not_the_decoders_last() -> None:
+    network = unet()
+    wanted = nn.Conv2d(8, 4, 3)
+    network.decoder.stages[-1] = nn.Sequential(wanted, nn.ReLU(), nn.ConvTranspose2d(4, 4, 2))
+    assert list(decoder_convolution(network).values()) == [wanted]
+
+
 def test_entries_are_picked_in_order() -> None:
     network, data = unet(), images(2)
     weight = torch.ones(2, *SPATIAL[2]) / 256
@@ -193,7 +259,60 @@ def test_entries_are_picked_in_order() -> None:
     assert picked.shape == (2, 3 * (len(layers) - 1))
     by_hand = [gradients[name][1].flatten()[index].item() for name, part in entries.items() for index in part]
     assert picked[1].tolist() == by_hand
-    torch.testing.assert_close(gradient_entries(network, data, weight, entries), picked)
+    assert torch.equal(gradient_entries(network, data, weight, entries), picked)
+    mixed = {name: rng.integers(0, layer.weight.numel(), 7) for name, layer in layers.items()}
+    assert torch.equal(gradient_entries(network, data, weight, mixed), select_entries(gradients, mixed))
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_sketched_gradients_are_the_sketch_of_all_layers_gradients(dims: int) -> None:
+    network = _network("odd", dims)  # a layer that is used twice, one that is not used, transposed ones
+    data = images(3, dims, dtype=torch.float64)
+    with torch.no_grad():
+        weight = _weights(data, network(data))
+    layers = convolutions(network)
+    gradients = weight_gradients(network, data, weight, layers, True, self_loss)
+    flat = torch.cat([gradient.flatten(1) for gradient in gradients.values()], 1)
+    for size in (17, flat.shape[1]):
+        sketch = CountSketch(flat.shape[1], size, np.random.default_rng(0))
+        ours = sketched_gradients(network, data, weight, layers, sketch, True, self_loss)
+        assert ours.shape == (3, size)
+        torch.testing.assert_close(ours, sketch(flat))
+    assert torch.equal(ours, flat)
+
+
+class _Largest(TorchDispatchMode):
+    """Notes the largest tensor that is made."""
+
+    numel = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        for tensor in out if isinstance(out, (tuple, list)) else (out,):
+            if isinstance(tensor, torch.Tensor):
+                self.numel = max(self.numel, tensor.untyped_storage().nbytes() // tensor.element_size())
+        return out
+
+
+@pytest.mark.parametrize("used", [True, False])
+def test_no_gradient_of_a_whole_layer_is_held(used: bool) -> None:
+    network = nn.Sequential(nn.Conv3d(2, 32, 1), nn.Conv3d(32, 32, 3, padding=1), nn.Conv3d(32, 2, 1))
+    if not used:
+        network.forward = lambda x: network[0](x)[:, :2]
+    layers = {"1": network[1]}
+    weights = network[1].weight.numel()
+    data, mask = images(4, 3)[..., :2, :2, :2], torch.ones(4, 2, 2, 2) / 8
+    sketch = CountSketch(weights, 100, np.random.default_rng(0))
+    sketched_gradients(network, data, mask, layers, sketch)  # prepares what belongs to the layer once
+    with _Largest() as whole:
+        weight_gradients(network, data, mask, layers)
+    with _Largest() as entries:
+        gradient_entries(network, data, mask, {"1": np.arange(0, weights, 30)})
+    with _Largest() as sketched:
+        sketched_gradients(network, data, mask, layers, sketch)
+    assert whole.numel >= 4 * weights
+    assert entries.numel < weights
+    assert sketched.numel < weights
 
 
 def test_log_likelihood_known_answers() -> None:
@@ -247,6 +366,12 @@ def test_overwritten_input_is_refused() -> None:
         weight_gradients(network, images(1), torch.ones(1, *SPATIAL[2]), convolutions(network))
 
 
-def test_network_without_encoder_is_refused() -> None:
+def test_network_without_encoder_or_decoder_is_refused() -> None:
     with pytest.raises(ModelError, match=r"no convolution in encoder\.stages"):
         bottleneck_convolution(nn.Sequential(nn.Conv2d(1, 1, 1)))
+    with pytest.raises(ModelError, match=r"no convolution in decoder\.stages"):
+        decoder_convolution(nn.Sequential(nn.Conv2d(1, 1, 1)))
+    network = unet()
+    network.decoder.stages = nn.ModuleList()
+    with pytest.raises(ModelError, match=r"no convolution in decoder\.stages"):
+        decoder_convolution(network)

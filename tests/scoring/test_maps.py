@@ -28,8 +28,10 @@ def _value(name: str, *rows: tuple[float, ...], exclusive: bool = True) -> list[
 
 
 def test_registry_is_complete_and_honest() -> None:
-    needed = {"entropy", "least_confidence", "margin", "mc_dropout", "mean_std", "bald", "jsd", "class_variance"}
-    assert needed <= set(maps.MAPS)
+    needed = {"entropy", "least_confidence", "margin", "mc_dropout", "mean_std", "bald", "jsd"}
+    per_class = {"class_variance", "class_entropy"}
+    assert needed | per_class <= set(maps.MAPS)
+    assert {name for name, voxel_map in maps.MAPS.items() if voxel_map.per_class} == per_class
     assert all(name == voxel_map.name for name, voxel_map in maps.MAPS.items())
     assert maps.MAPS["bald"].function is maps.MAPS["jsd"].function
     sampled = {name for name, voxel_map in maps.MAPS.items() if voxel_map.needs_samples}
@@ -56,10 +58,30 @@ def test_bald_known_answers() -> None:
     assert _value("bald", (1, 0), (0, 1), exclusive=False) == [pytest.approx(2 * LN2)]
 
 
-def test_bald_is_never_negative() -> None:
-    same = _softmax_samples(1, dtype=torch.float32).expand(7, -1, -1, -1, -1, -1)
-    assert (maps.bald(same) >= 0).all()
-    assert maps.bald(same).max() < 1e-6
+@pytest.mark.parametrize("exclusive", [True, False])
+@pytest.mark.parametrize("passes", [1, 2, 3, 7, 8, 10])
+@pytest.mark.parametrize("name", ["bald", "jsd", "mean_std", "class_variance"])
+def test_identical_samples_disagree_by_exactly_nothing(name: str, passes: int, exclusive: bool) -> None:
+    same = _softmax_samples(1, dtype=torch.float32).expand(passes, -1, -1, -1, -1, -1)
+    assert torch.count_nonzero(maps.MAPS[name].function(same, exclusive)) == 0
+
+
+@pytest.mark.parametrize("exclusive", [True, False])
+@pytest.mark.parametrize("name", ["least_confidence", "margin", "entropy", "mc_dropout", "class_entropy"])
+def test_the_mean_of_identical_samples_is_the_sample(name: str, exclusive: bool) -> None:
+    once = _softmax_samples(1, dtype=torch.float32)
+    function = maps.MAPS[name].function
+    assert torch.equal(function(once.expand(7, -1, -1, -1, -1, -1), exclusive), function(once, exclusive))
+
+
+def test_bald_is_never_negative_nor_lost_at_certainty() -> None:
+    generator = torch.Generator().manual_seed(0)
+    close = torch.rand(7, 1, 1, 40, 40, generator=generator) * 1e-7
+    nearly_sure = torch.cat([1 - close, close], 2)
+    for exclusive in (True, False):
+        values = maps.bald(nearly_sure, exclusive)
+        assert torch.isfinite(values).all()
+        assert (values >= 0).all()
 
 
 def test_bald_is_the_jensen_shannon_divergence() -> None:
@@ -93,9 +115,57 @@ def test_margin_and_confidence_are_over_classes() -> None:
     assert _value("least_confidence", (0.9, 0.5), exclusive=False) == [pytest.approx((0.1 + 0.5) / 2)]
 
 
+@pytest.mark.parametrize(
+    "row,least,margin",
+    [
+        ((0.7, 0.3), 0.3, 0.6),
+        ((0.5, 0.5), 0.5, 1.0),
+        ((0.2, 0.7, 0.1), 0.3, 0.5),
+        ((0.4, 0.1, 0.3, 0.2), 0.6, 0.9),
+        ((0.05, 0.6, 0.05, 0.25, 0.05), 0.4, 0.65),
+        ((0.2,) * 5, 0.8, 1.0),
+    ],
+)
+def test_confidence_and_margin_by_hand(row: tuple[float, ...], least: float, margin: float) -> None:
+    assert _value("least_confidence", row) == [pytest.approx(least)]
+    assert _value("margin", row) == [pytest.approx(margin)]
+
+
+def test_margin_is_not_over_samples() -> None:
+    # of each class the largest minus the second largest sample would be 0, so that every voxel would score 1
+    assert _value("margin", *[(0.9, 0.1)] * 3) == [pytest.approx(0.2)]
+    assert _value("margin", (0.9, 0.1), (0.7, 0.3)) == [pytest.approx(0.4)]
+
+
+def test_one_class_networks() -> None:
+    # one head, p̄ = 0.75, means the same as two exclusive classes (0.25, 0.75)
+    heads, classes = ((0.6,), (0.9,)), ((0.4, 0.6), (0.1, 0.9))
+    for name in ("entropy", "mc_dropout", "bald", "least_confidence", "margin", "mean_std", "class_variance"):
+        assert _value(name, *heads, exclusive=False) == pytest.approx(_value(name, *classes)), name
+    assert _value("class_entropy", *heads, exclusive=False) == pytest.approx(_value("class_entropy", *classes))
+    assert _value("margin", *heads, exclusive=False) == [pytest.approx(0.5)]
+    assert _value("class_variance", *heads, exclusive=False) == [pytest.approx(0.0225)]
+
+
+def test_class_entropy_known_answers() -> None:
+    # H(0.5, 0.25, 0.25) = 1.5 ln 2; the background's share of it goes to no class
+    assert _value("class_entropy", (0.5, 0.25, 0.25)) == [pytest.approx(0.375 * LN2)] * 2
+    assert _value("class_entropy", (1, 0, 0), (0, 1, 0)) == [pytest.approx(0.5 * LN2), 0.0]  # of the mean
+    assert _value("class_entropy", (0, 1, 0)) == [0.0, 0.0]
+    # heads: ln 2 of the first and 0 of the second make the one H of both
+    assert _value("class_entropy", (0.5, 1.0), exclusive=False) == [pytest.approx(0.5 * LN2), pytest.approx(LN2)]
+
+
+def test_class_entropies_add_up_to_the_foregrounds_part_of_the_entropy() -> None:
+    probs = _softmax_samples()
+    expected = scipy_entropy(probs.mean(0).numpy(), axis=1) * maps.foreground_probability(probs).numpy()
+    np.testing.assert_allclose(maps.class_entropy(probs).sum(1).numpy(), expected, rtol=1e-5)
+
+
 def test_mean_std_is_a_standard_deviation() -> None:
     assert _value("mean_std", (1, 0), (0, 1)) == [pytest.approx(0.5)]  # the variance is 0.25
     assert _value("mean_std", (0.7, 0.3)) == [0.0]
+    assert _value("mean_std", (0.9, 0.1), (0.5, 0.5)) == [pytest.approx(0.2)]  # the variance is 0.04
     probs = _softmax_samples()
     np.testing.assert_allclose(maps.mean_std(probs).numpy(), probs.numpy().std(0).mean(1), rtol=1e-5)
 

@@ -3,72 +3,138 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import distance_transform_edt
 
-from nnunet_al.scoring.reductions import REDUCTIONS, ClassWeighted, Mean, class_weights
+from nnunet_al.scoring.reductions import (
+    REDUCTIONS,
+    Boundary,
+    ClassMeans,
+    ClassWeighted,
+    Evidence,
+    Localized,
+    Mean,
+    Reduction,
+    Target,
+    class_weights,
+    make_reduction,
+)
 
 CONTEXT = {"annotated_voxels_C": [10, 0, 5], "something_else": 1}
+SPACING_MM = (2.0, 1.0, 0.7)
+SHAPE = (8, 6, 4)
 
 
-def _map(name: str, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+def _reduction(name: str) -> Reduction:
+    return make_reduction(name, {"dilation_mm": 1.5}, SPACING_MM)
+
+
+def _windows(reduction: Reduction, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, Evidence]:
     generator = torch.Generator().manual_seed(seed)
-    channels = (3,) if REDUCTIONS[name].per_class else ()
-    values = torch.rand(2, *channels, 8, 6, 4, generator=generator)
-    return values, torch.rand(2, 8, 6, 4, generator=generator) > 0.4
+    channels = (3,) if reduction.per_class else ()
+    values = torch.rand(2, *channels, *SHAPE, generator=generator)
+    mask = torch.rand(2, *SHAPE, generator=generator) > 0.4
+    foreground = torch.rand(2, *SHAPE, generator=generator)
+    return values, mask, Evidence(foreground, foreground > 0.97)
+
+
+def _line(*foreground: float, predicted: tuple[int, ...] = ()) -> Evidence:
+    """Evidence of one window (1, 1, X)."""
+    flags = torch.zeros(1, 1, len(foreground), dtype=torch.bool)
+    flags[..., list(predicted)] = True
+    return Evidence(torch.tensor(foreground).reshape(1, 1, -1), flags)
 
 
 @pytest.mark.parametrize("name", list(REDUCTIONS))
-def test_chunked_is_whole(name: str) -> None:
-    reduction = REDUCTIONS[name]
-    values, mask = _map(name)
-    whole = reduction.finish(reduction.partial(values, mask), **CONTEXT)
-    chunks = [
-        reduction.partial(values[..., z : z + 3, :, :], mask[..., z : z + 3, :, :])
-        for z in range(0, values.shape[-3], 3)
-    ]
+def test_shared_out_is_whole(name: str) -> None:
+    reduction = _reduction(name)
+    values, mask, evidence = _windows(reduction)
+    whole = reduction.finish(reduction.partial(values, mask, evidence), **CONTEXT)
+    # a disjoint cover by masks, the way windows of a region share their voxels out
+    thirds = [torch.zeros_like(mask) for _ in range(3)]
+    for index, third in enumerate(thirds):
+        third[:, index * 3 : index * 3 + 3] = True
+    chunks = [reduction.partial(values, mask & third, evidence) for third in thirds]
     np.testing.assert_allclose(reduction.finish(sum(chunks), **CONTEXT), whole, rtol=1e-14)
     np.testing.assert_allclose(reduction.finish(sum(reversed(chunks)), **CONTEXT), whole, rtol=1e-14)
-    # a disjoint cover by masks, the way windows of a region share their voxels out
-    left = torch.zeros_like(mask)
-    left[:, :, :2] = True
-    parts = reduction.partial(values, mask & left) + reduction.partial(values, mask & ~left)
-    np.testing.assert_allclose(reduction.finish(parts, **CONTEXT), whole, rtol=1e-14)
+    assert len(np.unique(whole)) > 1
+
+
+@pytest.mark.parametrize("name", sorted(set(REDUCTIONS) - {"localized"}))
+def test_what_is_voxelwise_does_not_need_the_whole_window(name: str) -> None:
+    reduction = _reduction(name)
+    values, mask, evidence = _windows(reduction)
+    whole = reduction.finish(reduction.partial(values, mask, evidence), **CONTEXT)
+    chunks = []
+    for z in range(0, SHAPE[0], 3):
+        part = (slice(None), slice(z, z + 3))
+        some = Evidence(evidence.foreground_B_xyz[part], evidence.predicted_B_xyz[part])
+        chunks.append(reduction.partial(values[..., z : z + 3, :, :], mask[part], some))
+    np.testing.assert_allclose(reduction.finish(sum(chunks), **CONTEXT), whole, rtol=1e-14)
 
 
 @pytest.mark.parametrize("name", list(REDUCTIONS))
 def test_statistics_and_scores_have_their_shapes(name: str) -> None:
-    reduction = REDUCTIONS[name]
-    values, mask = _map(name)
-    stats = reduction.partial(values, mask, torch.zeros(mask.shape))
+    reduction = _reduction(name)
+    stats = reduction.partial(*_windows(reduction))
     assert stats.dtype == torch.float64
     assert stats.shape[0] == 2
     scores = reduction.finish(stats, **CONTEXT)
-    assert scores.shape == (2,)
+    assert scores.shape == ((2, 3) if name == "class_means" else (2,))
     assert np.array_equal(reduction.finish(stats.numpy(), **CONTEXT), scores)
     assert scores.dtype == np.float64
     assert reduction.name == name
+    assert reduction.finish(stats[:0], **CONTEXT).shape[0] == 0
+
+
+@pytest.mark.parametrize("name", list(REDUCTIONS))
+def test_company_in_the_batch_changes_nothing(name: str) -> None:
+    reduction = _reduction(name)
+    values, mask, evidence = _windows(reduction)
+    whole = reduction.partial(values, mask, evidence)
+    for b in range(2):
+        alone = Evidence(evidence.foreground_B_xyz[b : b + 1], evidence.predicted_B_xyz[b : b + 1])
+        torch.testing.assert_close(reduction.partial(values[b : b + 1], mask[b : b + 1], alone), whole[b : b + 1])
 
 
 @pytest.mark.parametrize("name", list(REDUCTIONS))
 def test_empty_mask_scores_zero(name: str) -> None:
-    reduction = REDUCTIONS[name]
-    values, mask = _map(name)
-    stats = reduction.partial(values, torch.zeros_like(mask))
-    assert reduction.finish(stats, **CONTEXT).tolist() == [0.0, 0.0]
+    reduction = _reduction(name)
+    values, mask, evidence = _windows(reduction)
+    scores = reduction.finish(reduction.partial(values, torch.zeros_like(mask), evidence), **CONTEXT)
+    assert not scores.any()
+    assert np.isfinite(scores).all()
 
 
 @pytest.mark.parametrize("name", list(REDUCTIONS))
 def test_what_lies_outside_the_region_does_not_count(name: str) -> None:
-    reduction = REDUCTIONS[name]
-    values, mask = _map(name)
+    reduction = _reduction(name)
+    values, mask, evidence = _windows(reduction)
     outside = ~mask.unsqueeze(1) if reduction.per_class else ~mask
     spoiled = torch.where(outside, torch.nan, values)
-    assert torch.equal(reduction.partial(spoiled, mask), reduction.partial(values, mask))
+    assert torch.equal(reduction.partial(spoiled, mask, evidence), reduction.partial(values, mask, evidence))
+
+
+def test_parameters_and_defaults() -> None:
+    assert make_reduction("localized", {}, (2, 1)) == Localized(3.0, (2.0, 1.0))
+    assert make_reduction("localized", {"dilation_mm": 5}, (2, 1)) == Localized(5.0, (2.0, 1.0))
+    assert make_reduction("target", {"passes": 3}, (1, 1)) == Target(0.2)
+    assert make_reduction("target", {"target_threshold": 0.3}, (1, 1)) == Target(0.3)
+    assert make_reduction("boundary", {}, (1, 1)) == Boundary(0.1)
+    assert make_reduction("boundary", {"boundary_width": 0.2}, (1, 1)) == Boundary(0.2)
 
 
 def test_mean_is_numpys() -> None:
-    values, mask = _map("mean")
+    values, mask, evidence = _windows(Mean())
     expected = [values[b].double().numpy()[mask[b].numpy()].mean() for b in range(2)]
-    np.testing.assert_allclose(Mean().finish(Mean().partial(values, mask)), expected, rtol=1e-14)
+    np.testing.assert_allclose(Mean().finish(Mean().partial(values, mask, evidence)), expected, rtol=1e-14)
+
+
+def test_class_means_are_the_means_of_the_classes() -> None:
+    values, mask, evidence = _windows(ClassMeans())
+    scores_N_C = ClassMeans().finish(ClassMeans().partial(values, mask, evidence))
+    for c in range(3):
+        expected = Mean().finish(Mean().partial(values[:, c], mask, evidence))
+        np.testing.assert_allclose(scores_N_C[:, c], expected, rtol=1e-14)
 
 
 def test_class_weights_known_answers() -> None:
@@ -84,5 +150,69 @@ def test_class_weighted_is_the_formula() -> None:
     values[0, 0] = 1.0
     values[0, 1, 0, 0] = 2.0
     mask = torch.ones(1, 2, 2, dtype=torch.bool)
-    score = ClassWeighted().finish(ClassWeighted().partial(values, mask), annotated_voxels_C=np.array([1, 3]))
+    stats = ClassWeighted().partial(values, mask, Evidence(torch.zeros(1, 2, 2), ~mask))
+    score = ClassWeighted().finish(stats, annotated_voxels_C=np.array([1, 3]))
     assert score.tolist() == [pytest.approx(0.75 * 1.0 + 0.25 * 0.5)]
+
+
+@pytest.mark.parametrize("dilation_mm", [0.0, 1.5, 3.0])
+def test_localized_is_scipys_dilation(dilation_mm: float) -> None:
+    reduction = Localized(dilation_mm, SPACING_MM)
+    values, mask, evidence = _windows(reduction)
+    scores = reduction.finish(reduction.partial(values, mask, evidence))
+    for b in range(2):
+        distance = distance_transform_edt(~evidence.predicted_B_xyz[b].numpy(), sampling=SPACING_MM)
+        near = (distance <= dilation_mm) & mask[b].numpy()
+        assert 0 < near.sum() < mask[b].sum()
+        assert scores[b] == pytest.approx(values[b].double().numpy()[near].mean(), rel=1e-12)
+
+
+def test_localized_by_hand() -> None:
+    values = torch.tensor([[[1.0, 2.0, 4.0, 8.0, 16.0, 32.0]]])
+    whole = torch.ones(1, 1, 6, dtype=torch.bool)
+    evidence = _line(*[0.0] * 6, predicted=(1,))
+    reduction = Localized(2.0, (9.0, 1.0))
+    assert reduction.partial(values, whole, evidence).tolist() == [[15.0, 4.0, 63.0, 6.0]]
+    # foreground that the region does not own still makes its neighbourhood part of R
+    right = torch.tensor([[[False, False, True, True, True, True]]])
+    assert reduction.finish(reduction.partial(values, right, evidence)).tolist() == [6.0]
+
+
+def test_localized_falls_back_only_where_the_whole_region_has_no_foreground() -> None:
+    values = torch.tensor([[[1.0, 2.0, 6.0]]])
+    mask = torch.ones(1, 1, 3, dtype=torch.bool)
+    reduction = Localized(0.5, (1.0, 1.0))
+    empty = reduction.partial(values, mask, _line(0, 0, 0))
+    found = reduction.partial(values, mask, _line(0, 0, 0, predicted=(2,)))
+    assert reduction.finish(empty).tolist() == [3.0]
+    # a window without foreground adds nothing to a region that has some elsewhere
+    assert reduction.finish(empty + found).tolist() == [6.0]
+    # a predicted place where the map is 0 is not an empty one
+    zero = reduction.partial(torch.tensor([[[1.0, 2.0, 0.0]]]), mask, _line(0, 0, 0, predicted=(2,)))
+    assert reduction.finish(zero).tolist() == [0.0]
+
+
+def test_target_and_boundary_by_hand() -> None:
+    values = torch.tensor([[[1.0, 2.0, 4.0, 8.0, 16.0]]])
+    mask = torch.tensor([[[True, True, True, True, False]]])
+    evidence = _line(0.1, 0.25, 0.45, 0.9, 0.5)
+    target, boundary = Target(0.2), Boundary(0.1)
+    assert target.finish(target.partial(values, mask, evidence)).tolist() == [14.0]
+    assert boundary.finish(boundary.partial(values, mask, evidence)).tolist() == [4.0]
+    wider = Boundary(0.3)
+    assert wider.finish(wider.partial(values, mask, evidence)).tolist() == [6.0]
+    # sums and not means: twice the window is twice the score
+    twice = 2 * target.partial(values, mask, evidence)
+    assert target.finish(twice).tolist() == [28.0]
+
+
+def test_the_thresholds_themselves_are_out() -> None:
+    values, mask = torch.ones(1, 1, 2), torch.ones(1, 1, 2, dtype=torch.bool)
+    assert Target(0.25).partial(values, mask, _line(0.25, 0.5)).item() == 1.0
+    assert Boundary(0.25).partial(values, mask, _line(0.25, 0.75)).item() == 0.0
+
+
+@pytest.mark.parametrize("reduction", [Target(0.2), Boundary(0.1)])
+def test_an_empty_set_scores_zero(reduction: Reduction) -> None:
+    values, mask = torch.ones(1, 1, 2), torch.ones(1, 1, 2, dtype=torch.bool)
+    assert reduction.finish(reduction.partial(values, mask, _line(0.1, 0.1))).tolist() == [0.0]

@@ -1,0 +1,59 @@
+"""The convolutions of a network that gradients are taken from, by name."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from nnunet_al.errors import ModelError
+from nnunet_al.scoring.correlation import CONVOLUTIONS, TRANSPOSED
+
+_SIDE_BRANCHES = {"skip", "squeeze_excitation"}
+
+
+def convolutions(network: nn.Module) -> dict[str, nn.Module]:
+    """Return the (transposed) 2d and 3d convolutions by name, sorted by name; one registered twice counts once."""
+    found = {name: module for name, module in network.named_modules() if isinstance(module, CONVOLUTIONS)}
+    return dict(sorted(found.items()))
+
+
+def bottleneck_convolution(network: nn.Module) -> dict[str, nn.Module]:
+    """Return the last convolution of the encoder, ``network.encoder.stages[-1]``, as {name: module}.
+
+    Projections in skips and squeeze-and-excitation lie beside the path and are not it.
+
+    Raises:
+        ModelError: the network has no ``encoder.stages`` or no convolution there.
+    """
+    return _last_convolution(network, "encoder")
+
+
+def decoder_convolution(network: nn.Module) -> dict[str, nn.Module]:
+    """Return the last convolution before the output head, in ``network.decoder.stages[-1]``, as {name: module}.
+
+    BADGE takes its gradients from it (USIM, appendix C). Neither heads nor transposed convolutions nor what lies
+    beside the path (projections in skips, squeeze-and-excitation) are it.
+
+    Raises:
+        ModelError: the network has no ``decoder.stages`` or no convolution there.
+    """
+    return _last_convolution(network, "decoder")
+
+
+def _last_convolution(network: nn.Module, part: str) -> dict[str, nn.Module]:
+    try:
+        stage = getattr(network, part).stages[-1]
+    except (AttributeError, TypeError, IndexError):
+        stage = nn.Identity()
+    inside = [
+        module
+        for name, module in stage.named_modules()
+        if isinstance(module, CONVOLUTIONS)
+        and not isinstance(module, TRANSPOSED)
+        and not _SIDE_BRANCHES.intersection(name.split("."))
+    ]
+    if not inside:
+        raise ModelError(
+            f"{type(network).__name__} has no convolution in {part}.stages[-1] to take gradients from: "
+            "choose a strategy that needs no gradients or another network."
+        )
+    return {name: module for name, module in convolutions(network).items() if module is inside[-1]}

@@ -1,0 +1,154 @@
+"""Learning loss (Yoo and Kweon, CVPR 2019): a small module reads the decoder's features and predicts a window's loss.
+
+Only the ranking of the predictions is learned, because the scale of the real losses sinks while the network trains.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812 -- torch's own name for it
+from torch import nn
+
+from nnunet_al.errors import ModelError
+from nnunet_al.scoring.dropout import evaluating
+from nnunet_al.scoring.samplers import Samples
+from nnunet_al.scoring.tensors import at_least_float32, full_resolution
+
+
+class LossModule(nn.Module):
+    """Predict one number for each sample from feature maps of several depths (Yoo and Kweon, figure 2b).
+
+    Each map: global average pooling -> Linear(C_i, width) -> ReLU; all of them concatenated -> Linear -> one number.
+    The number has no unit and may be negative: trained by `ranking_loss`, it is larger where the loss is larger.
+    """
+
+    def __init__(self, channels: Sequence[int], width: int = 128) -> None:
+        """Take the number of channels of each map, see `decoder_channels`; weights come from torch's generator."""
+        super().__init__()
+        assert len(channels) > 0, "a module without feature maps would predict a constant"
+        self.branches = nn.ModuleList(nn.Linear(count, width) for count in channels)
+        self.head = nn.Linear(width * len(channels), 1)
+
+    def forward(self, features: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Return predicted_B from maps (B, C_i, xyz), in the order of `channels`; half precision is read as float32."""
+        pooled = [at_least_float32(map_B_C_xyz).flatten(2).mean(2) for map_B_C_xyz in features]
+        branches = [F.relu(branch(map_B_C)) for branch, map_B_C in zip(self.branches, pooled, strict=True)]
+        predicted_B: torch.Tensor = self.head(torch.cat(branches, 1)).squeeze(1)
+        return predicted_B
+
+
+def ranking_loss(predicted_B: torch.Tensor, loss_B: torch.Tensor, margin: float = 1.0) -> torch.Tensor:
+    """Mean over pairs (i, j) of max(0, margin - sign(l_i - l_j) · (predicted_i - predicted_j)), eq. 2 of the paper.
+
+    The halves of the batch make the pairs: sample i goes with sample i + floor(B / 2), and the last of an odd batch is
+    left out. Two equal losses have no order: such a pair costs the margin and has gradient 0. The losses l are
+    constants for the gradient.
+
+    Args:
+        predicted_B: output of a `LossModule`.
+        loss_B: the real loss of each sample, in any unit.
+        margin: by how much predictions of a pair should differ at least, the paper's ξ.
+
+    Returns:
+        A scalar; 0, with gradient 0, where there is no pair.
+    """
+    assert predicted_B.shape == loss_B.shape, (predicted_B.shape, loss_B.shape)
+    pairs = len(predicted_B) // 2
+    if pairs == 0:
+        return (predicted_B * 0.0).sum()
+    order = torch.sign(loss_B.detach()[:pairs] - loss_B.detach()[pairs : 2 * pairs])
+    difference = predicted_B[:pairs] - predicted_B[pairs : 2 * pairs]
+    return F.relu(margin - order * difference).mean()
+
+
+def decoder_channels(network: nn.Module) -> tuple[int, ...]:
+    """Return the number of channels of each of the decoder's feature maps, from the deepest to full resolution.
+
+    Raises:
+        ModelError: the network has no ``decoder.stages`` whose blocks name their ``output_channels``.
+    """
+    try:
+        return tuple(int(stage.output_channels) for stage in _decoder_stages(network))
+    except AttributeError:
+        raise _no_decoder(network) from None
+
+
+@contextmanager
+def decoder_features(network: nn.Module) -> Iterator[list[torch.Tensor]]:
+    """Collect the outputs of ``network.decoder.stages`` for as long as the block lasts.
+
+    The list that the block gets holds the maps (B, C_i, xyz) of the latest forward pass, deepest first, as the network
+    computed them: with their graph and in its precision. Hooks do not fire in a compiled network: give the plain one.
+
+    Raises:
+        ModelError: the network has no ``decoder.stages``.
+    """
+    stages = _decoder_stages(network)
+    features: list[torch.Tensor] = []
+
+    def clear(_module: nn.Module, _args: tuple[Any, ...]) -> None:
+        features.clear()
+
+    def collect(_module: nn.Module, _args: tuple[Any, ...], output: torch.Tensor) -> None:
+        features.append(output)
+
+    hooks = [network.register_forward_pre_hook(clear)]
+    hooks += [stage.register_forward_hook(collect) for stage in stages]
+    try:
+        yield features
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def learned_loss(network: nn.Module, module: LossModule, data_B_C_xyz: torch.Tensor) -> torch.Tensor:
+    """Return predicted_loss_B of windows (B, C, xyz): evaluation mode, no dropout, no graph, at least float32.
+
+    A window's prediction depends neither on its batch nor on earlier calls. The maps are pooled over the whole window,
+    padding included, as they are in training.
+
+    Raises:
+        ModelError: the network has no ``decoder.stages``.
+    """
+    return _one_pass(network, module, data_B_C_xyz)[1]
+
+
+class LossSampler:
+    """Probabilities of the network without dropout and the predicted losses of its windows, from one forward pass."""
+
+    def __init__(self, network: nn.Module, module: LossModule, exclusive: bool) -> None:
+        """Take the plain network, the module that was trained with it, and whether classes exclude each other."""
+        self._network = network
+        self._module = module
+        self._exclusive = exclusive
+
+    def __call__(self, data_B_C_xyz: torch.Tensor) -> Samples:
+        """Return probs_T_B_C_xyz with T = 1, float32, and predicted_loss_B of windows (B, C, xyz)."""
+        logits, predicted_loss_B = _one_pass(self._network, self._module, data_B_C_xyz)
+        probs_B_C_xyz = torch.softmax(logits, 1) if self._exclusive else torch.sigmoid(logits)
+        return Samples(probs_B_C_xyz.unsqueeze(0), predicted_loss_B=predicted_loss_B)
+
+
+def _one_pass(network: nn.Module, module: LossModule, data_B_C_xyz: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    with evaluating(network), evaluating(module), torch.inference_mode(), decoder_features(network) as features:
+        logits_B_C_xyz = full_resolution(network(data_B_C_xyz)).float()
+        predicted_B: torch.Tensor = module(features)
+        return logits_B_C_xyz, predicted_B
+
+
+def _decoder_stages(network: nn.Module) -> Sequence[nn.Module]:
+    stages = getattr(getattr(network, "decoder", None), "stages", None)
+    if not isinstance(stages, (nn.ModuleList, nn.Sequential)) or not len(stages):
+        raise _no_decoder(network)
+    return list(stages)
+
+
+def _no_decoder(network: nn.Module) -> ModelError:
+    return ModelError(
+        f"{type(network).__name__} has no decoder.stages whose features could predict a loss: "
+        "choose another strategy than learning_loss or another network."
+    )

@@ -1,0 +1,53 @@
+"""What reductions are made of: the evidence they look at, and sums over the voxels of a mask."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias, Union
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from nnunet_al.scoring.tensors import double
+
+Statistics: TypeAlias = Union[torch.Tensor, npt.NDArray[np.float64]]  # noqa: UP007 -- evaluated when imported
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a reduction may look at beside the map, for whole windows and not only for the region's voxels.
+
+    Attributes
+    ----------
+    foreground_B_xyz : foreground probability of the mean prediction (`maps.foreground_probability`)
+    predicted_B_xyz : bool, the mean prediction is foreground; False in padding
+    """
+
+    foreground_B_xyz: torch.Tensor
+    predicted_B_xyz: torch.Tensor
+
+
+def masked_sums(values_B_C_xyz: torch.Tensor, mask_B_xyz: torch.Tensor) -> torch.Tensor:
+    """Return the sums (B, C), float64, over the voxels where the mask is True."""
+    # `where` and not a product: what lies outside the region must not count even if it is NaN
+    values = double(values_B_C_xyz)
+    mask = mask_B_xyz.to(values.device).unsqueeze(1)
+    return torch.where(mask, values, torch.zeros((), dtype=values.dtype, device=values.device)).flatten(2).sum(2)
+
+
+def sums_and_counts(values_B_C_xyz: torch.Tensor, mask_B_xyz: torch.Tensor) -> torch.Tensor:
+    """Return (B, C + 1), float64: the sums over the mask and, behind them, its number of voxels."""
+    counts_B_1 = double(mask_B_xyz.flatten(1)).sum(1, keepdim=True)
+    return torch.cat([masked_sums(values_B_C_xyz, mask_B_xyz), counts_B_1], dim=1)
+
+
+def float64_array(stats_N_K: Statistics) -> npt.NDArray[np.float64]:
+    """Return statistics as a numpy array, wherever they are."""
+    return torch.as_tensor(stats_N_K).detach().cpu().numpy().astype(np.float64)
+
+
+def means(sums_and_counts_N_K: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Divide the first K - 1 columns by the last, the count; 0 where nothing was counted."""
+    sums, counts = sums_and_counts_N_K[:, :-1], sums_and_counts_N_K[:, -1:]
+    return np.divide(sums, counts, out=np.zeros_like(sums), where=counts > 0)

@@ -1,0 +1,79 @@
+"""nnU-Net's loss, Dice + cross-entropy, of each sample on its own: against labels, or what the network itself decides.
+
+nnU-Net averages over its batch and tells nothing about a single sample. Here every sample is as nnU-Net's own loss
+(``DC_and_CE_loss``, ``DC_and_BCE_loss`` with an ignore label, ``batch_dice`` off) sees it when it is alone in a batch.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F  # noqa: N812 -- torch's own name for it
+
+from nnunet_al.scoring.tensors import at_least_float32
+
+_SMOOTH = 1e-5  # nnU-Net's, in voxels
+
+
+def segmentation_loss(
+    logits_B_C_xyz: torch.Tensor, target: torch.Tensor, weight_B_xyz: torch.Tensor, exclusive: bool = True
+) -> torch.Tensor:
+    """L_b = mean cross-entropy over the counted voxels - mean soft Dice over the classes, for each sample on its own.
+
+    A voxel counts 1 where its weight is positive and not at all elsewhere, in both terms; the size of the weight does
+    not matter. What logits and target hold at the other voxels does not matter either (an ignore label, for example),
+    and no gradient reaches them. With p the probability, y the target and sums over the counted voxels,
+
+    Dice_c = (2 Σ p_c y_c + s) / (Σ p_c + Σ y_c + s), s = 1e-5 voxels: without y_c and p_c it is 1.
+
+    * Exclusive classes: p by softmax, cross-entropy in nats, Dice over the classes behind background.
+    * Heads: p by sigmoid, binary cross-entropy in nats SUMMED over the heads, Dice over all heads. The sum is what
+      nnU-Net computes where the dataset has an ignore label; without one it takes the mean over the heads.
+
+    Args:
+        logits_B_C_xyz: the output of full resolution; exclusive classes: background first, C >= 2.
+        target: exclusive classes: integer labels (B, xyz), 0 <= label < C where counted; heads: (B, C, xyz) of 0 and 1
+            or bool. It is a constant for the gradient.
+        weight_B_xyz: numbers or bool; counted where > 0.
+        exclusive: softmax classes, or sigmoid heads.
+
+    Returns:
+        loss_B, differentiable, in the precision of the logits, at least float32. A sample without any counted voxel has
+        loss 0 and gradient 0 (nnU-Net: -1).
+    """
+    counted_B_1_xyz = (weight_B_xyz > 0).unsqueeze(1)
+    # filled and not multiplied: nothing outside counts, even where it is NaN or no class at all
+    logits = at_least_float32(logits_B_C_xyz).masked_fill(~counted_B_1_xyz, 0.0)
+    if exclusive:
+        assert logits.shape[1] > 1, "exclusive classes are at least background and one more"
+        assert target.shape == weight_B_xyz.shape, (target.shape, weight_B_xyz.shape)
+        labels_B_xyz = target.detach().long().masked_fill(~counted_B_1_xyz.squeeze(1), 0)
+        entropy_B_xyz = F.cross_entropy(logits, labels_B_xyz, reduction="none")
+        classes = torch.arange(1, logits.shape[1], device=logits.device).reshape(-1, *[1] * (logits.ndim - 2))
+        truth = labels_B_xyz.unsqueeze(1) == classes
+        probs = torch.softmax(logits, 1)[:, 1:]
+    else:
+        assert target.shape == logits.shape, (logits.shape, target.shape)
+        truth = target.detach().bool() & counted_B_1_xyz
+        entropy_B_xyz = F.binary_cross_entropy_with_logits(logits, truth.to(logits.dtype), reduction="none").sum(1)
+        probs = torch.sigmoid(logits)
+    voxels_B = counted_B_1_xyz.flatten(1).sum(1)
+    entropy_B = (entropy_B_xyz * counted_B_1_xyz.squeeze(1)).flatten(1).sum(1) / voxels_B.clamp_min(1)
+    loss_B = entropy_B - _soft_dice(probs * counted_B_1_xyz, truth).mean(1)
+    return torch.where(voxels_B > 0, loss_B, torch.zeros_like(loss_B))
+
+
+def self_loss(logits_B_C_xyz: torch.Tensor, weight_B_xyz: torch.Tensor, exclusive: bool = True) -> torch.Tensor:
+    """Return `segmentation_loss` against the network's own decision, a constant for the gradient: loss_B.
+
+    The decision is argmax of exclusive classes, and p > 0.5 for each head otherwise. The gradient of this loss is the
+    embedding of BADGE (Ash et al., ICLR 2020) for nnU-Net; it is large where the network is unsure.
+    """
+    logits = logits_B_C_xyz.detach()
+    decision = logits.argmax(1) if exclusive else logits > 0
+    return segmentation_loss(logits_B_C_xyz, decision, weight_B_xyz, exclusive)
+
+
+def _soft_dice(probs_B_C_xyz: torch.Tensor, truth_B_C_xyz: torch.Tensor) -> torch.Tensor:
+    both_B_C = (probs_B_C_xyz * truth_B_C_xyz).flatten(2).sum(2)
+    either_B_C = probs_B_C_xyz.flatten(2).sum(2) + truth_B_C_xyz.flatten(2).sum(2)
+    return (2 * both_B_C + _SMOOTH) / (either_B_C + _SMOOTH)
