@@ -12,6 +12,10 @@ from torch import nn
 
 from nnunet_al.errors import ModelError
 from nnunet_al.files import write_atomically
+from nnunet_al.scoring.learning_loss import LossModule, decoder_channels
+
+LEARNING_LOSS_KEY = "nnunet_al_learning_loss"
+"""Where a checkpoint keeps the loss module and its optimiser; stock nnU-Net reads other keys only."""
 
 _WRAPPERS = ("module.", "_orig_mod.")
 _NAMED = 3
@@ -71,17 +75,68 @@ def read_network_weights(checkpoint: Path) -> dict[str, torch.Tensor]:
     ModelError
         if the file is missing, broken, or not a checkpoint of nnU-Net.
     """
+    weights = _read(checkpoint).get("network_weights")
+    if not isinstance(weights, dict):
+        raise ModelError(f"{checkpoint} holds no network weights: give a checkpoint_*.pth of nnU-Net.")
+    return {_plain_name(name): value for name, value in weights.items()}
+
+
+def read_learning_loss(checkpoint: Path) -> dict[str, Any] | None:
+    """Read what ``nnUNetTrainerALLearningLoss`` keeps beside nnU-Net's own keys; ``None`` if another trainer wrote it.
+
+    Raises
+    ------
+    ModelError
+        if the file is missing or broken.
+    """
+    content: dict[str, Any] | None = _read(checkpoint).get(LEARNING_LOSS_KEY)
+    return content
+
+
+def load_loss_module(checkpoint: Path, network: nn.Module) -> LossModule:
+    """Build the loss module of a checkpoint for the network that was trained with it; on its device, evaluation mode.
+
+    Raises
+    ------
+    ModelError
+        if the file is missing or broken, holds no loss module, or one for another decoder.
+    """
+    content = read_learning_loss(checkpoint)
+    if content is None:
+        raise ModelError(
+            f"{checkpoint} was not trained by nnUNetTrainerALLearningLoss: "
+            "start the campaign with -tr nnUNetTrainerALLearningLoss."
+        )
+    module = LossModule(decoder_channels(network))
+    copy_loss_module(module, content["module"], checkpoint)
+    return module.to(next(network.parameters()).device).eval()
+
+
+def copy_loss_module(module: LossModule, weights: dict[str, torch.Tensor], checkpoint: Path) -> None:
+    """Copy the weights that ``checkpoint`` holds into a loss module.
+
+    Raises
+    ------
+    ModelError
+        if they belong to a decoder of other depth or width.
+    """
+    try:
+        module.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ModelError(
+            f"The loss module in {checkpoint} belongs to another decoder: use a checkpoint trained with these plans."
+        ) from error
+
+
+def _read(checkpoint: Path) -> dict[str, Any]:
     try:
         # nnU-Net's checkpoints hold more than tensors (plans, numpy scalars), which only a full unpickling reads
         content = torch.load(checkpoint, map_location="cpu", weights_only=False)
-        weights = content["network_weights"]
-        return {_plain_name(name): value for name, value in weights.items()}
     except FileNotFoundError as error:
         raise ModelError(f"The checkpoint {checkpoint} does not exist: give the path of a file that does.") from error
     except (OSError, EOFError, RuntimeError, BadZipFile, pickle.UnpicklingError) as error:
         raise ModelError(f"The checkpoint {checkpoint} cannot be read ({error}): it is broken, use another.") from error
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ModelError(f"{checkpoint} holds no network weights: give a checkpoint_*.pth of nnU-Net.") from error
+    return content if isinstance(content, dict) else {}
 
 
 def _save(checkpoint: dict[str, Any], path: Path) -> None:

@@ -17,13 +17,13 @@ MARKER = "Drop-in of nnunet-al"
 """Stands in the docstring of each shim: by it we know our own file."""
 
 _SHIMS = {
-    "trainers": ("nnUNetTrainerAL.py", "training/nnUNetTrainer"),
-    "planners": ("nnUNetPlannerAL.py", "experiment_planning"),
+    "trainers": (("nnUNetTrainerAL.py", "nnUNetTrainerALLearningLoss.py"), "training/nnUNetTrainer"),
+    "planners": (("nnUNetPlannerAL.py",), "experiment_planning"),
 }
 
 
 def trainer_folder() -> Path:
-    """Return the folder that ``nnUNet_extTrainer`` names to let nnU-Net find our trainer without touching its install.
+    """Return the folder that ``nnUNet_extTrainer`` names to let nnU-Net find our trainers without touching its install.
 
     Raises
     ------
@@ -34,7 +34,7 @@ def trainer_folder() -> Path:
 
 
 def install(link: bool = False, nnunet: Path | None = None) -> list[Path]:
-    """Put trainer and planner into the nnU-Net install, as copies or as symbolic links, and return their files.
+    """Put trainers and planners into the nnU-Net install, as copies or as symbolic links, and return their files.
 
     What is there already and ours is renewed, so the call may be repeated.
 
@@ -60,7 +60,7 @@ def install(link: bool = False, nnunet: Path | None = None) -> list[Path]:
 
 
 def remove(nnunet: Path | None = None) -> tuple[list[Path], list[Path]]:
-    """Take trainer and planner, and what Python compiled from them, out of the nnU-Net install.
+    """Take trainers and planners, and what Python compiled from them, out of the nnU-Net install.
 
     Returns
     -------
@@ -99,7 +99,7 @@ def _shim_folder(kind: str) -> Path:
     packaged = Path(nnunet_al.dropin.__file__).parent / kind
     checkout = Path(nnunet_al.dropin.__file__).parents[2] / kind
     for folder in (packaged, checkout):
-        if (folder / _SHIMS[kind][0]).is_file():
+        if all((folder / name).is_file() for name in _SHIMS[kind][0]):
             return folder
     raise SetupError(f"nnunet-al was installed without {packaged}: install it again with pip.")
 
@@ -108,10 +108,10 @@ def _targets(nnunet: Path | None) -> list[tuple[Path, Path]]:
     """Return each shim and where it belongs in nnU-Net's package."""
     package = nnunet_folder() if nnunet is None else nnunet
     targets = []
-    for kind, (name, place) in _SHIMS.items():
+    for kind, (names, place) in _SHIMS.items():
         if not (package / place).is_dir():
             raise SetupError(f"{package} has no folder {place}: install nnunetv2 2.8.")
-        targets.append((_shim_folder(kind) / name, package / place / name))
+        targets += [(_shim_folder(kind) / name, package / place / name) for name in names]
     return targets
 
 
@@ -123,7 +123,7 @@ def _is_ours(path: Path) -> bool:
     if path.is_symlink():
         target = path.readlink()
         if not path.exists():  # our package has gone
-            return (target.parent.name, target.name) in {(kind, name) for kind, (name, _) in _SHIMS.items()}
+            return target.name in _SHIMS.get(target.parent.name, ((), ""))[0]
     return path.is_file() and MARKER in path.read_text(encoding="utf-8", errors="replace")
 
 

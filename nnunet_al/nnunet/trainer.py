@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import random
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
 import numpy as np
 import torch
+from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from torch import nn
@@ -34,8 +36,9 @@ class nnUNetTrainerAL(nnUNetTrainer):
 
     * padding beyond the image's border is ignored rather than background, where the dataset has an ignore label;
     * activations of bottleneck and decoder carry channel dropout while training (never in evaluation);
-    * with a seed, torch, numpy and random are seeded at each epoch's start from (seed, round, epoch), so that on a CPU
-      with ``nnUNet_n_proc_DA=0`` a killed and resumed training ends with the very weights of an uninterrupted one;
+    * with a seed, torch, numpy and random are seeded at each epoch's start from (seed, round, fold, epoch), so that on
+      a CPU with ``nnUNet_n_proc_DA=0`` a killed and resumed training ends with the very weights of an uninterrupted
+      one, while the folds of one round differ;
     * checkpoints are complete or absent, and name ``nnUNetTrainer`` as their trainer: its network is the same.
     """
 
@@ -95,11 +98,18 @@ class nnUNetTrainerAL(nnUNetTrainer):
 
     def configure_optimizers(self) -> tuple[torch.optim.Optimizer, Any]:
         """Return optimiser and schedule: nnU-Net's SGD or AdamW, both under nnU-Net's polynomial decay."""
-        optimizer, schedule = super().configure_optimizers()
+        return self.optimizer_for(self.network.parameters())
+
+    def optimizer_for(self, parameters: Iterable[nn.Parameter]) -> tuple[torch.optim.Optimizer, Any]:
+        """Return a new optimiser of the kind that the settings name, and its schedule."""
+        optimizer: torch.optim.Optimizer
         if self.settings.optimizer == "adamw":
-            optimizer = torch.optim.AdamW(self.network.parameters(), lr=self.initial_lr, weight_decay=self.weight_decay)
-            schedule = type(schedule)(optimizer, self.initial_lr, self.num_epochs)
-        return optimizer, schedule
+            optimizer = torch.optim.AdamW(parameters, lr=self.initial_lr, weight_decay=self.weight_decay)
+        else:
+            optimizer = torch.optim.SGD(
+                parameters, lr=self.initial_lr, weight_decay=self.weight_decay, momentum=0.99, nesterov=True
+            )
+        return optimizer, PolyLRScheduler(optimizer, self.initial_lr, self.num_epochs)
 
     def _build_loss(self) -> nn.Module:
         loss = super()._build_loss()
@@ -162,7 +172,11 @@ class nnUNetTrainerAL(nnUNetTrainer):
         if self.disable_checkpointing:
             self.print_to_log_file("No checkpoint written, checkpointing is disabled")
             return
-        checkpoint = {
+        write_checkpoint(self.checkpoint(), Path(filename))
+
+    def checkpoint(self) -> dict[str, Any]:
+        """Return what a checkpoint of the current epoch holds: nnU-Net's own keys."""
+        return {
             "network_weights": self._plain_network().state_dict(),
             "optimizer_state": self.optimizer.state_dict(),
             "grad_scaler_state": None if self.grad_scaler is None else self.grad_scaler.state_dict(),
@@ -173,7 +187,6 @@ class nnUNetTrainerAL(nnUNetTrainer):
             "trainer_name": nnUNetTrainer.__name__,  # so that prediction does not need this package
             "inference_allowed_mirroring_axes": self.inference_allowed_mirroring_axes,
         }
-        write_checkpoint(checkpoint, Path(filename))
 
     def load_checkpoint(self, filename_or_checkpoint: Any) -> None:
         """Restore a training; the weights it once started from are not read again."""
@@ -193,7 +206,7 @@ class nnUNetTrainerAL(nnUNetTrainer):
             return
         # the weights of all processes of a distributed training start equal; their augmentation must differ
         rank = (self.local_rank,) if self.is_ddp and purpose != "network" else ()
-        seed = derive_seed(self.settings.seed, self.settings.round, purpose, *rank)
+        seed = derive_seed(self.settings.seed, self.settings.round, f"fold {self.fold}", purpose, *rank)
         torch.manual_seed(seed)
         np.random.seed(seed)
         random.seed(seed)

@@ -35,9 +35,11 @@ class TrainerSettings:
     learning_rate
         at the first epoch; ``None`` takes 1e-2 for sgd and 1e-3 for adamw.
     seed, round
-        the campaign's seed and the round, from which each epoch is seeded; ``None`` leaves the generators alone.
+        the campaign's seed and the round, from which each epoch is seeded, together with the fold that is trained;
+        ``None`` leaves the generators alone.
     initial_weights
-        checkpoint whose network weights, heads included, a new training starts from.
+        checkpoint whose network weights, heads included, a new training starts from (with the loss module, where the
+        trainer trains one and the checkpoint holds it).
     dropout_p, dropout
         probability that a channel is dropped in training, and where: ``"decoder"`` (with the bottleneck) or ``"all"``.
     save_every_epoch

@@ -37,13 +37,20 @@ def with_trainers() -> dict[str, str]:
     return {"nnUNet_extTrainer": os.pathsep.join(dict.fromkeys(folders))}
 
 
-def require_trainer(name: str) -> None:
-    """Check that nnU-Net finds a trainer of this name, and that it is one of ours.
+def require_trainer(name: str, base: str | None = None) -> None:
+    """Check that nnU-Net finds a trainer of this name, that it is one of ours and, if asked, one of a kind.
+
+    Parameters
+    ----------
+    name
+        the trainer's class.
+    base
+        name of the class that it must be or be derived from, where a strategy asks for one.
 
     Raises
     ------
     SetupError
-        if it does not, or the trainer is not derived from ``nnUNetTrainerAL``.
+        if it does not, the trainer is not derived from ``nnUNetTrainerAL``, or not of the kind.
     """
     with variables(**with_trainers()), quiet():
         try:
@@ -56,6 +63,8 @@ def require_trainer(name: str) -> None:
         raise SetupError(
             f"-tr {name} would train on what nobody annotated: derive it from nnUNetTrainerAL, or leave -tr out."
         )
+    if base is not None and base not in {ancestor.__name__ for ancestor in found.__mro__}:
+        raise SetupError(f"-tr {name} does not train what the strategy needs: derive it from {base}, or leave -tr out.")
 
 
 def train(

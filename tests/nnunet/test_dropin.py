@@ -18,7 +18,15 @@ from nnunet_al.errors import SetupError, StorageError
 from nnunet_al.nnunet import dropin
 
 CHECKOUT = Path(nnunet_al.__file__).parents[1]
-SHIMS = ("training/nnUNetTrainer/nnUNetTrainerAL.py", "experiment_planning/nnUNetPlannerAL.py")
+SHIMS = (
+    "training/nnUNetTrainer/nnUNetTrainerAL.py",
+    "training/nnUNetTrainer/nnUNetTrainerALLearningLoss.py",
+    "experiment_planning/nnUNetPlannerAL.py",
+)
+TRAINERS = {
+    "nnUNetTrainerAL": "nnunet_al.nnunet.trainer",
+    "nnUNetTrainerALLearningLoss": "nnunet_al.nnunet.learning_loss_trainer",
+}
 PLANNERS = ("nnUNetPlannerAL", "nnUNetPlannerALResEncM", "nnUNetPlannerALResEncL", "nnUNetPlannerALResEncXL")
 
 
@@ -41,9 +49,9 @@ def nnunet(tmp_path) -> Path:
     return package
 
 
-def test_the_trainer_folder_holds_our_shim_and_nothing_else_to_import():
+def test_the_trainer_folder_holds_our_shims_and_nothing_else_to_import():
     folder = dropin.trainer_folder()
-    assert sorted(path.name for path in folder.glob("*.py")) == ["__init__.py", "nnUNetTrainerAL.py"]
+    assert sorted(path.stem for path in folder.glob("*.py")) == ["__init__", *TRAINERS]
 
 
 def test_a_package_without_its_shims_is_told(monkeypatch, tmp_path):
@@ -62,7 +70,7 @@ def test_installed_twice_and_removed_leaves_no_trace(nnunet, link):
     assert set(once) - set(before) == set(SHIMS)
     assert all(file.is_symlink() == link for file in files)
     for file in files:
-        (file.parent / "__pycache__").mkdir()
+        (file.parent / "__pycache__").mkdir(exist_ok=True)
         (file.parent / "__pycache__" / f"{file.stem}.cpython-310.pyc").write_bytes(b"compiled")
     assert dropin.remove(nnunet) == (files, [])
     assert tree(nnunet) == before
@@ -119,9 +127,10 @@ def test_what_is_not_ours_is_neither_overwritten_nor_removed(nnunet, tmp_path, s
 
 
 def test_a_link_that_outlived_our_package_is_removed(nnunet, tmp_path):
-    (nnunet / SHIMS[0]).symlink_to(tmp_path / "gone" / "trainers" / "nnUNetTrainerAL.py")
-    assert dropin.remove(nnunet) == ([nnunet / SHIMS[0]], [])
-    assert not (nnunet / SHIMS[0]).is_symlink()
+    for shim in SHIMS[:2]:
+        (nnunet / shim).symlink_to(tmp_path / "gone" / "trainers" / Path(shim).name)
+    assert dropin.remove(nnunet) == ([nnunet / shim for shim in SHIMS[:2]], [])
+    assert not any((nnunet / shim).is_symlink() for shim in SHIMS[:2])
 
 
 def test_a_read_only_install_is_one_sentence(nnunet, monkeypatch):
@@ -155,9 +164,9 @@ def test_the_command(nnunet, monkeypatch, capsys):
     assert tree(nnunet) == before
     assert command.main(["--remove"]) == 0
     assert "nothing to remove" in capsys.readouterr().out
-    (nnunet / SHIMS[1]).write_text("mine")
+    (nnunet / SHIMS[2]).write_text("mine")
     assert command.main([]) == 2
-    assert SHIMS[1] in capsys.readouterr().err
+    assert SHIMS[2] in capsys.readouterr().err
     assert command.main(["--remove"]) == 0
     assert "not a file of nnunet-al" in capsys.readouterr().out
 
@@ -218,9 +227,9 @@ def test_nnunet_finds_what_was_installed_and_is_as_before_when_it_is_removed(who
     search(FIND_PLANNER, ("nnUNetPlannerResEncM",), path)
     before = tree(whole_nnunet)
     dropin.install(link, whole_nnunet)
-    found = search(FIND_TRAINER, ("nnUNetTrainerAL", "nnUNetTrainer_5epochs"), path)
-    assert found[0] == [str(whole_nnunet), "nnunet_al.nnunet.trainer"]
-    assert found[1][1].startswith("nnunetv2.")
+    found = search(FIND_TRAINER, (*TRAINERS, "nnUNetTrainer_5epochs"), path)
+    assert found[:2] == [[str(whole_nnunet), module] for module in TRAINERS.values()]
+    assert found[2][1].startswith("nnunetv2.")
     found = search(FIND_PLANNER, (*PLANNERS, "ExperimentPlanner"), path)
     assert found[:4] == [[str(whole_nnunet), "nnunet_al.nnunet.planning"]] * 4
     assert found[4][1].startswith("nnunetv2.")
@@ -239,7 +248,7 @@ def test_a_copy_that_outlived_our_package_does_not_hinder_nnunet(whole_nnunet):
 
 
 @pytest.mark.slow
-def test_nnunet_finds_the_trainer_by_its_variable():
+def test_nnunet_finds_the_trainers_by_their_variable():
     path = [CHECKOUT]
-    found = search(FIND_TRAINER, ("nnUNetTrainerAL",), path, nnUNet_extTrainer=str(dropin.trainer_folder()))
-    assert found[0][1] == "nnunet_al.nnunet.trainer"
+    found = search(FIND_TRAINER, tuple(TRAINERS), path, nnUNet_extTrainer=str(dropin.trainer_folder()))
+    assert [module for _, module in found] == list(TRAINERS.values())

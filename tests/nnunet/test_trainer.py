@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import errno
+import functools
+import json
 import socket
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,12 +17,10 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunet_al.errors import ModelError, StorageError
 from nnunet_al.nnunet.checkpoints import write_checkpoint
 from nnunet_al.nnunet.trainer import nnUNetTrainerAL
-from nnunet_al.nnunet.trainer_settings import TrainerSettings
 from nnunet_al.scoring.dropout import DropoutActivation
 
 from .conftest import CASES, IGNORE
-
-CPU = torch.device("cpu")
+from .trainings import CPU, Killed, equal, final_weights, folder_of, killed_at, make_trainer, read, trained
 
 
 @pytest.fixture(autouse=True)
@@ -34,37 +33,7 @@ def one_thread(monkeypatch):
 def trainer_of(monkeypatch):
     """A function (dataset, settings) -> trainer of fold 0 in the dataset's own results folder."""
 
-    def make(tiny, trainer_class=nnUNetTrainerAL, continued=False, **settings):
-        monkeypatch.setenv("nnUNet_raw", str(tiny.raw))
-        monkeypatch.setenv("nnUNet_preprocessed", str(tiny.preprocessed))
-        monkeypatch.setenv("nnUNet_results", str(tiny.results))
-        settings = {"epochs": 2, "iterations": 2, "seed": 7} | settings
-        TrainerSettings(**settings).write(tiny.folder)
-        plans = tiny.plans | {"continue_training": continued}
-        return trainer_class(plans, tiny.configuration, 0, tiny.dataset_json, CPU)
-
-    return make
-
-
-def folder_of(trainer) -> Path:
-    return Path(trainer.output_folder)
-
-
-def read(path: Path) -> dict:
-    return torch.load(path, map_location="cpu", weights_only=False)
-
-
-def final_weights(trainer) -> dict[str, torch.Tensor]:
-    return read(folder_of(trainer) / "checkpoint_final.pth")["network_weights"]
-
-
-def equal(a: dict, b: dict) -> bool:
-    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
-
-
-def trained(trainer):
-    trainer.run_training()
-    return trainer
+    return functools.partial(make_trainer, monkeypatch)
 
 
 # ---------------------------------------------------------------- settings
@@ -205,29 +174,24 @@ def test_equal_seeds_give_equal_weights_and_others_do_not(make_tiny_preprocessed
     assert not equal(first, other_round)
 
 
-class Killed(BaseException):
-    """Stands for a signal: nobody catches it."""
+def test_the_folds_of_one_round_start_and_train_differently(make_tiny_preprocessed, trainer_of):
+    """Equal cases in both folds: what differs comes from the seeds alone."""
 
+    def of_fold(fold):
+        tiny = make_tiny_preprocessed()
+        splits = json.loads((tiny.folder / "splits_final.json").read_text())
+        (tiny.folder / "splits_final.json").write_text(json.dumps(splits * 2))
+        trainer = trainer_of(tiny, fold=fold, epochs=1)
+        trainer.initialize()
+        initial = {name: value.clone() for name, value in trainer.network.state_dict().items()}
+        trainer._seed(0)
+        return initial, torch.rand(3), np.random.rand()
 
-def killed_at(moment: str, epoch: int):
-    """A trainer that dies at one moment of one epoch."""
-
-    class Mortal(nnUNetTrainerAL):
-        def save_checkpoint(self, filename):
-            here = self.current_epoch == epoch
-            if here and moment == f"before {Path(filename).stem}":
-                raise Killed
-            super().save_checkpoint(filename)
-            if here and moment == f"after {Path(filename).stem}":
-                raise Killed
-
-        def validation_step(self, batch):
-            if self.current_epoch == epoch and moment == "in the epoch":
-                raise Killed
-            return super().validation_step(batch)
-
-    Mortal.__name__ = nnUNetTrainerAL.__name__  # nnU-Net names the output folder by it
-    return Mortal
+    (weights, drawn, number), (other_weights, other_drawn, other_number) = of_fold(0), of_fold(1)
+    assert not equal(weights, other_weights)
+    assert not torch.equal(drawn, other_drawn)
+    assert number != other_number
+    assert equal(weights, of_fold(0)[0])
 
 
 @pytest.mark.parametrize(

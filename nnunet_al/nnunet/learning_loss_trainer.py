@@ -1,0 +1,200 @@
+"""The trainer of learning loss: beside the network it trains a module that ranks patches by the loss they will have."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from nnunet_al.errors import ModelError, SetupError
+from nnunet_al.nnunet.checkpoints import LEARNING_LOSS_KEY, copy_loss_module, read_learning_loss
+from nnunet_al.nnunet.trainer import nnUNetTrainerAL
+from nnunet_al.scoring.learning_loss import LossModule, decoder_channels, decoder_features, ranking_loss
+from nnunet_al.scoring.segmentation_loss import segmentation_loss
+from nnunet_al.scoring.tensors import full_resolution
+
+_LARGEST_GRADIENT_NORM = 12.0  # nnU-Net's
+
+
+class nnUNetTrainerALLearningLoss(nnUNetTrainerAL):
+    """Train network and loss module together (Yoo and Kweon, CVPR 2019): nnU-Net's loss + λ · ranking loss.
+
+    The module reads the decoder's features of a training patch and learns to rank patches by their own Dice +
+    cross-entropy at full resolution, over annotated voxels. Patches where nothing is annotated make no pair, and a step
+    without any pair leaves the module as it is; 3d plans with a batch of 2 have one pair a step at most.
+
+    * The module has an optimiser of its own, of the kind, learning rate and schedule of the network's, and its own
+      clipping of gradients; so everything of nnU-Net's in a checkpoint stays what nnU-Net would have written.
+    * Module and optimiser stand in the checkpoint under a key of their own, which stock nnU-Net ignores.
+    * Fine-tuning goes on from the module of the weights to start from, where they have one.
+    * The network is not compiled, because hooks in a compiled network are not reliable: on a GPU a step takes longer
+      than `nnUNetTrainerAL`'s.
+    * One GPU only.
+    """
+
+    ranking_weight = 1.0
+    """λ of the paper."""
+    ranking_margin = 1.0
+    """ξ of the paper."""
+    joint_share = 0.6
+    """Share of the epochs after which the ranking loss reaches the module only, the paper's epoch 120 of 200."""
+
+    loss_module: LossModule
+    module_optimizer: torch.optim.Optimizer
+    module_schedule: Any
+
+    def initialize(self) -> None:
+        """Build the network and the loss module, and start both from given weights where there are some.
+
+        Raises
+        ------
+        SetupError
+            if the training is distributed over several GPUs.
+        ModelError
+            if the weights to start from do not fit the plans, or the network has no decoder that can be read.
+        """
+        if self.is_ddp:
+            raise SetupError("nnUNetTrainerALLearningLoss trains on one GPU: leave out -num_gpus.")
+        super().initialize()
+        self._seed("loss module")
+        self.loss_module = LossModule(decoder_channels(self._plain_network())).to(self.device)
+        self.module_optimizer, self.module_schedule = self.optimizer_for(self.loss_module.parameters())
+        if self.settings.initial_weights is not None and not self._restoring:
+            start = Path(self.settings.initial_weights)
+            content = read_learning_loss(start)
+            if content is not None:
+                copy_loss_module(self.loss_module, content["module"], start)
+            self.print_to_log_file("The loss module starts", "afresh" if content is None else "from there, too")
+
+    def _do_i_compile(self) -> bool:
+        return False
+
+    def on_train_epoch_start(self) -> None:
+        """Bring both learning rates to the epoch."""
+        super().on_train_epoch_start()
+        self.module_schedule.step(self.current_epoch)
+
+    def train_step(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Do one step of network and module.
+
+        Returns
+        -------
+        dict
+            ``loss``: nnU-Net's loss alone, so that the curves can be compared with those of other trainers;
+            ``ranking_loss``: without its weight, NaN where no two patches of the batch are annotated.
+        """
+        data_B_C_xyz = batch["data"].to(self.device, non_blocking=True)
+        target: Any = batch["target"]
+        if isinstance(target, list):
+            target = [scale.to(self.device, non_blocking=True) for scale in target]
+        else:
+            target = target.to(self.device, non_blocking=True)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.module_optimizer.zero_grad(set_to_none=True)
+        with decoder_features(self._plain_network()) as features:
+            with torch.autocast("cuda") if self.device.type == "cuda" else nullcontext():
+                output = self.network(data_B_C_xyz)
+                loss = self.loss(output, target)
+            ranking = self._ranking(features, full_resolution(output), full_resolution(target))
+        if ranking is None:
+            self._update(loss, self.optimizer)
+        else:
+            self._update(loss + self.ranking_weight * ranking, self.optimizer, self.module_optimizer)
+        return {
+            "loss": loss.detach().cpu().numpy(),
+            "ranking_loss": np.array(np.nan) if ranking is None else ranking.detach().cpu().numpy(),
+        }
+
+    def on_train_epoch_end(self, train_outputs: list[dict[str, Any]]) -> None:
+        """Log the epoch's losses; nnU-Net's logger has no place for the ranking loss, so it goes into the log file."""
+        super().on_train_epoch_end(train_outputs)
+        rankings = np.array([output["ranking_loss"] for output in train_outputs], np.float64)
+        known = rankings[~np.isnan(rankings)]
+        mean = f"{known.mean():.4f}" if len(known) else "no batch had two annotated patches"
+        self.print_to_log_file("ranking_loss", mean)
+
+    def checkpoint(self) -> dict[str, Any]:
+        """Return what nnU-Net's checkpoint holds, and under a key of its own the module and its optimiser."""
+        own = {"module": self.loss_module.state_dict(), "optimizer": self.module_optimizer.state_dict()}
+        return {**super().checkpoint(), LEARNING_LOSS_KEY: own}
+
+    def load_checkpoint(self, filename_or_checkpoint: Any) -> None:
+        """Restore a training of this trainer.
+
+        Raises
+        ------
+        ModelError
+            if the checkpoint was written by another trainer.
+        """
+        path = Path(filename_or_checkpoint)
+        content = read_learning_loss(path)
+        if content is None:
+            raise ModelError(f"{path} holds no loss module to go on with: start the training again without --c.")
+        super().load_checkpoint(filename_or_checkpoint)
+        copy_loss_module(self.loss_module, content["module"], path)
+        self.module_optimizer.load_state_dict(content["optimizer"])
+
+    def _ranking(
+        self, features: list[torch.Tensor], logits_B_C_xyz: torch.Tensor, target_B_C_xyz: torch.Tensor
+    ) -> torch.Tensor | None:
+        """Return the ranking loss over the annotated patches; None where there are fewer than two."""
+        exclusive = not self.label_manager.has_regions
+        ignore = self.label_manager.ignore_label
+        target, counted_B_xyz = counted_target(target_B_C_xyz, exclusive, ignore)
+        annotated_B = counted_B_xyz.flatten(1).any(1)
+        if int(annotated_B.sum()) < 2:
+            return None
+        with torch.no_grad():
+            loss_B = segmentation_loss(logits_B_C_xyz.float(), target, counted_B_xyz, exclusive)
+        if self.current_epoch >= self.joint_share * self.num_epochs:
+            features = [map_B_C_xyz.detach() for map_B_C_xyz in features]
+        predicted_B = self.loss_module(features)
+        return ranking_loss(predicted_B[annotated_B], loss_B[annotated_B], self.ranking_margin)
+
+    def _update(self, total: torch.Tensor, *optimizers: torch.optim.Optimizer) -> None:
+        """Step as nnU-Net does; the scaler refuses an optimiser without gradients, so only those that have some."""
+        scaler = self.grad_scaler
+        (total if scaler is None else scaler.scale(total)).backward()
+        for optimizer in optimizers:
+            if scaler is not None:
+                scaler.unscale_(optimizer)
+            parameters = [one for group in optimizer.param_groups for one in group["params"]]
+            nn.utils.clip_grad_norm_(parameters, _LARGEST_GRADIENT_NORM)
+            if scaler is not None:
+                scaler.step(optimizer)
+            else:
+                optimizer.step()
+        if scaler is not None:
+            scaler.update()
+
+
+def counted_target(
+    target_B_C_xyz: torch.Tensor, exclusive: bool, ignore_label: int | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Turn nnU-Net's target of one resolution into what `segmentation_loss` takes.
+
+    Parameters
+    ----------
+    target_B_C_xyz
+        exclusive classes: one channel of labels; regions: a channel each of 0 and 1, and with an ignore label a last
+        one that is 1 where nothing is annotated.
+    exclusive, ignore_label
+        as the label manager says; ``None`` means that every voxel is annotated.
+
+    Returns
+    -------
+    target, counted_B_xyz
+        labels (B, xyz) as int64 or regions (B, C, xyz) as float32, and where they count (bool).
+    """
+    if exclusive:
+        labels_B_xyz = target_B_C_xyz[:, 0].long()
+        if ignore_label is None:
+            return labels_B_xyz, torch.ones_like(labels_B_xyz, dtype=torch.bool)
+        return labels_B_xyz, labels_B_xyz != ignore_label
+    if ignore_label is None:
+        return target_B_C_xyz.float(), torch.ones_like(target_B_C_xyz[:, 0], dtype=torch.bool)
+    return target_B_C_xyz[:, :-1].float(), ~target_B_C_xyz[:, -1].bool()
