@@ -9,16 +9,16 @@ import numpy as np
 
 from nnunet_al.annotation.oracle import ask
 from nnunet_al.campaign.context import RoundContext
+from nnunet_al.campaign.embedding_stages import with_embeddings
 from nnunet_al.campaign.ledger import CaseAnnotation
 from nnunet_al.campaign.scoring_stages import candidate_numbers, read_scores
 from nnunet_al.errors import WaitingForReaders
-from nnunet_al.files import read_arrays, read_json, write_json
+from nnunet_al.files import read_json, write_json
 from nnunet_al.pool.annotated import fully_annotated
 from nnunet_al.pool.boxes import Region, as_box
 from nnunet_al.progress import count, say
-from nnunet_al.selection.query import QuerySet
 from nnunet_al.selection.random_draw import random_draw
-from nnunet_al.strategies.select import Candidates, select_batch
+from nnunet_al.strategies.select import Candidates, Moment, select_batch
 
 _NAMED = 5
 
@@ -38,15 +38,12 @@ def select_initial(context: RoundContext) -> None:
 
 def select(context: RoundContext) -> None:
     """Choose the batch."""
-    recipe, budget = context.decided.recipe, context.decided.budget
+    decided = context.decided
+    recipe, budget = decided.recipe, decided.budget
     if recipe.phases():
         candidates, numbers_N = read_scores(context)
         if recipe.embedding is not None and len(numbers_N):
-            query = QuerySet(**read_arrays(context.round.query)) if context.round.query.is_file() else None
-            embeddings_N_d = np.load(context.round.embeddings, mmap_mode="r")
-            candidates = Candidates(
-                candidates.names_N, candidates.scores_N, candidates.foreground_voxels_N, embeddings_N_d, query
-            )
+            candidates = with_embeddings(context, candidates)
     else:
         numbers_N = np.array(candidate_numbers(context), np.int64)
         candidates = Candidates([context.regions[number].name for number in numbers_N])
@@ -56,9 +53,10 @@ def select(context: RoundContext) -> None:
             if len(numbers_N)
             else "    the pool is used up: nothing is left to ask for"
         )
-    chosen = select_batch(recipe, candidates, budget, context.rng, context.decided.engine or "streaming")
-    scored = recipe.needs.scores
-    _write_batch(context, numbers_N[chosen.indices_B], chosen.gains_B.tolist() if scored else [None] * len(chosen))
+    moment = Moment(context.number, decided.rounds)
+    chosen = select_batch(recipe, candidates, budget, context.rng, decided.engine or "streaming", moment)
+    ranked = not recipe.selector.startswith("random")
+    _write_batch(context, numbers_N[chosen.indices_B], chosen.gains_B.tolist() if ranked else [None] * len(chosen))
 
 
 def annotate(context: RoundContext) -> None:

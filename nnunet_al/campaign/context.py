@@ -90,6 +90,12 @@ class RoundContext:
         plans: dict[str, Any] = read_json(self.plans_file(self.round))
         return plans
 
+    @property
+    def configuration(self) -> dict[str, Any]:
+        """What this round's plans say of the campaign's configuration."""
+        configuration: dict[str, Any] = self.plans["configurations"][self.decided.configuration]
+        return configuration
+
     @cached_property
     def regions(self) -> list[Region]:
         """All regions of the campaign; a region's index is its number."""
@@ -137,11 +143,18 @@ class RoundContext:
         ending = self.data.dataset.file_ending
         return self.round.view.raw / self.decided.dataset / "labelsTr" / f"{case}{ending}"
 
-    def checkpoint(self, round_: RoundFolder) -> Path:
-        """Return the final checkpoint of a round."""
+    def checkpoint(self, round_: RoundFolder, fold: int | None = None) -> Path:
+        """Return the final checkpoint of a round, or of one of its `member_folds`."""
         d = self.decided
         model = round_.view.results / d.dataset / f"{d.trainer}__{d.plans}__{d.configuration}"
-        return model / f"fold_{d.fold}" / "checkpoint_final.pth"
+        return model / f"fold_{d.fold if fold is None else fold}" / "checkpoint_final.pth"
+
+    @property
+    def member_folds(self) -> list[int]:
+        """nnU-Net's folds in which a round trains the members of its ensemble; they lie behind the campaign's own."""
+        parameters = self.decided.recipe.parameters
+        count = parameters["members"] if parameters.get("ensemble_of") == "folds" else 0
+        return [self.decided.fold + 1 + member for member in range(count)]
 
     def _check_cases(self) -> None:
         known = {**self.data.test_facts, **self.data.facts}

@@ -99,6 +99,7 @@ class Wishes:
     seed: int
     tag: str | None
     strategy: str
+    posterior: str | None = None
     parameters: dict[str, Any] = field(default_factory=dict)
     unit: str | None = None
     overlap: float | None = None
@@ -155,7 +156,9 @@ class Wishes:
             "from_scratch": False, "update_intensities": False,
         }  # fmt: skip
         wished: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
-        wished["recipe"] = catalog.get(wished.pop("strategy")).with_parameters(**wished.pop("parameters"))
+        recipe = catalog.get(wished.pop("strategy"), wished.pop("posterior"))
+        wished["recipe"] = recipe.with_parameters(**wished.pop("parameters"))
+        defaults["trainer"] = recipe.trainer or DEFAULT_TRAINER
         if wished["pretrained_weights"] is not None:
             wished["pretrained_weights"] = str(Path(wished["pretrained_weights"]).resolve())
         chosen: dict[str, Any] = {
@@ -175,7 +178,7 @@ class Wishes:
         differences = [
             f"{_flag(f.name)} {getattr(wished, f.name)} (started with {getattr(decided, f.name)})"
             for f in fields(self)
-            if f.name not in {"strategy", "parameters"} and getattr(self, f.name) is not None
+            if f.name not in {"strategy", "posterior", "parameters"} and getattr(self, f.name) is not None
             if getattr(wished, f.name) != getattr(decided, f.name)
         ]
         differences += [

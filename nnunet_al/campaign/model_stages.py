@@ -13,7 +13,7 @@ from nnunet_al.nnunet.blosc_files import link_or_copy
 from nnunet_al.nnunet.fingerprint import PLACEHOLDER, extract_fingerprint, intensity_drift
 from nnunet_al.nnunet.planning import DIFFERENCE_FILE, PlannerSettings, plan
 from nnunet_al.nnunet.round_view import preprocess_round, write_round_view
-from nnunet_al.nnunet.splits import training_split
+from nnunet_al.nnunet.splits import member_splits, training_split
 from nnunet_al.nnunet.trainer_settings import TrainerSettings
 from nnunet_al.progress import progress, say
 
@@ -36,8 +36,14 @@ def compose_labels(context: RoundContext) -> None:
         labels_xyz = composed(context, case, context.commits)
         context.label_format.write(target, labels_xyz, context.ledger.properties(case, context.commits))
     labels = {case: context.composed_label(case) for case in context.annotated_cases}
-    split = training_split(context.annotated_cases)
-    write_round_view(context.round.view, context.data.dataset, labels, fold=context.decided.fold, split=split)
+    write_round_view(
+        context.round.view,
+        context.data.dataset,
+        labels,
+        fold=context.decided.fold,
+        split=training_split(context.annotated_cases),
+        member_splits=member_splits(context.annotated_cases, len(context.member_folds)),
+    )
 
 
 def fingerprint(context: RoundContext) -> None:
@@ -97,7 +103,17 @@ def preprocess(context: RoundContext) -> None:
 
 
 def train(context: RoundContext) -> None:
-    """Train on the annotated cases, from the weights of the round before unless asked otherwise."""
+    """Train on the annotated cases, from the weights of the round before unless asked otherwise.
+
+    The members of an ensemble of folds are trained after the round's own model.
+    """
+    _train_fold(context, context.decided.fold, "train")
+    for member, fold in enumerate(context.member_folds, start=1):
+        say(f"    member {member} of {len(context.member_folds)}")
+        _train_fold(context, fold, f"train_member_{member}")
+
+
+def _train_fold(context: RoundContext, fold: int, log: str) -> None:
     from nnunet_al.nnunet.training import torch_device
     from nnunet_al.nnunet.training import train as train_model
 
@@ -109,7 +125,7 @@ def train(context: RoundContext) -> None:
         optimizer=decided.optimizer,
         seed=decided.seed,
         round=context.number,
-        initial_weights=_initial_weights(context),
+        initial_weights=_initial_weights(context, fold),
         dropout=decided.dropout,
     )
     settings.write(context.round.view.preprocessed / decided.dataset)
@@ -117,12 +133,12 @@ def train(context: RoundContext) -> None:
         context.round.view,
         decided.dataset,
         decided.configuration,
-        decided.fold,
+        fold,
         decided.trainer,
         decided.plans,
         torch_device(context.options.device),
-        context.checkpoint(context.round),
-        None if context.options.verbose else context.log("train"),
+        context.checkpoint(context.round, fold),
+        None if context.options.verbose else context.log(log),
     )
 
 
@@ -152,10 +168,10 @@ def _pinned_intensities(context: RoundContext) -> dict | None:
     return None
 
 
-def _initial_weights(context: RoundContext) -> str | None:
+def _initial_weights(context: RoundContext, fold: int) -> str | None:
     if context.number > 1 and not context.decided.from_scratch:
         assert context.previous is not None
-        before = context.checkpoint(context.previous)
+        before = context.checkpoint(context.previous, fold)
         if not before.is_file():
             raise SetupError(
                 f"The checkpoint {before} to fine-tune from is missing: run the command with -round "

@@ -86,8 +86,8 @@ def choose_cases(decided: Decisions, roots: Roots, data: Data) -> Decisions:
 
 
 def _prepare(folder: CampaignFolder, decided: Decisions, data: Data, workers: int) -> Decisions:
-    if decided.trainer != DEFAULT_TRAINER:
-        require_trainer(decided.trainer)
+    if decided.trainer != DEFAULT_TRAINER or decided.recipe.trainer is not None:
+        require_trainer(decided.trainer, decided.recipe.trainer)
     pool_facts = {case: data.facts[case] for case in decided.pool_cases}
     dataset = data.dataset
     view = folder.prepared.view

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 
-from nnunet_al.campaign import batch_stages, model_stages, scoring_stages
+from nnunet_al.campaign import batch_stages, embedding_stages, model_stages, scoring_stages
 from nnunet_al.campaign.context import RoundContext
 from nnunet_al.campaign.data import read_data
 from nnunet_al.campaign.decisions import Decisions, Wishes
@@ -68,7 +68,7 @@ def do_round(roots: Roots, wishes: Wishes, options: Options, number: int | None 
             alone = options.parts == 1
             run_stages(MODEL_STAGES if chosen else FIRST_ROUND, context, context.round.stages)
             if alone and chosen:
-                run_stages(_selection_stages(decided), context, context.round.stages)
+                run_stages(selection_stages(decided), context, context.round.stages)
         if not alone and chosen:
             _run_part(context)
     finally:
@@ -77,7 +77,8 @@ def do_round(roots: Roots, wishes: Wishes, options: Options, number: int | None 
         _finish(context)
 
 
-def _selection_stages(decided: Decisions, parts: int = 1, part: int = 0) -> Stages:
+def selection_stages(decided: Decisions, parts: int = 1, part: int = 0) -> Stages:
+    """Return the stages behind the evaluation: the phases of the strategy's recipe for one shard, select, annotate."""
     stages = []
     for phase in (*decided.recipe.phases(), "select"):
         if phase in _SHARDED:
@@ -91,10 +92,10 @@ def _selection_stages(decided: Decisions, parts: int = 1, part: int = 0) -> Stag
 
 _SHARDED = {
     "score": ("scoring the pool", scoring_stages.score_part, scoring_stages.score_merge),
-    "embed": ("embedding the pool", scoring_stages.embed_part, scoring_stages.embed_merge),
+    "embed": ("embedding the pool", embedding_stages.embed_part, embedding_stages.embed_merge),
 }
 _WHOLE = {
-    "fisher": Stage("fisher", "averaging squared gradients", scoring_stages.fisher),
+    "fisher": Stage("fisher", "averaging squared gradients", embedding_stages.fisher),
     "select": Stage("select", "selecting the batch", batch_stages.select),
 }
 
@@ -107,7 +108,7 @@ def _run_part(context: RoundContext) -> None:
     """Do this shard's share of each phase, and whatever becomes possible when all shards are there."""
     parts, part = context.options.parts, context.options.part
     markers = context.round.stages
-    for stage in _selection_stages(context.decided, parts, part):
+    for stage in selection_stages(context.decided, parts, part):
         if is_done(markers, stage.name):
             continue
         phase = stage.name.partition("_part_")[0]
@@ -177,14 +178,18 @@ def _forget_unborn(folder: CampaignFolder) -> None:
 
 
 def _finish(context: RoundContext) -> None:
-    keep = context.options.keep
-    if keep != "all" and context.number > 1 and context.previous is not None:
-        _remove_checkpoints(context, context.previous)
-    if keep == "none" and context.number > 0 and context.decided.from_scratch:
-        _remove_checkpoints(context, context.round)  # the next round does not start from it
-    say(f"Round {context.number} is done. The same command does the next one.")
+    decided, number = context.decided, context.number
+    parameters = decided.recipe.parameters
+    fine_tuned = 0 if decided.from_scratch else 1
+    in_ensemble = parameters["members"] - 1 if parameters.get("ensemble_of") == "rounds" else 0
+    kept = max({"all": number, "last": 1, "none": 0}[context.options.keep], fine_tuned, in_ensemble)
+    for round_ in context.folder.rounds():
+        if 0 < round_.number <= number - kept:
+            _remove_checkpoints(context, round_)
+    say(f"Round {number} is done. The same command does the next one.")
 
 
 def _remove_checkpoints(context: RoundContext, round_: RoundFolder) -> None:
-    for checkpoint in context.checkpoint(round_).parent.glob("checkpoint_*.pth"):
-        checkpoint.unlink()
+    for fold in (context.decided.fold, *context.member_folds):
+        for checkpoint in context.checkpoint(round_, fold).parent.glob("checkpoint_*.pth"):
+            checkpoint.unlink()

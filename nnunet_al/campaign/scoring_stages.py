@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nnunet_al.campaign.context import RoundContext
 from nnunet_al.campaign.model_stages import annotated_voxels
 from nnunet_al.errors import ModelError
-from nnunet_al.files import read_arrays, write_arrays, write_mapped_array
+from nnunet_al.files import read_arrays, write_arrays
 from nnunet_al.pool.annotated import fully_annotated
 from nnunet_al.pool.table import by_case
-from nnunet_al.strategies.select import Candidates, draw_query_for
+from nnunet_al.strategies.select import Candidates
+
+if TYPE_CHECKING:
+    from nnunet_al.nnunet.pool_scoring import Measure
+    from nnunet_al.nnunet.window_stream import Pool
+    from nnunet_al.scoring.reductions import Reduction
 
 
 def candidate_numbers(context: RoundContext) -> list[int]:
@@ -35,154 +39,79 @@ def candidate_numbers(context: RoundContext) -> list[int]:
 def score_part(context: RoundContext) -> None:
     """Score the candidates of this call's shard: the cases ``part``, ``part + parts``, ... in sorted order."""
     from nnunet_al.campaign.evaluation import load_round_model
-    from nnunet_al.nnunet.pool_scoring import Scorer
-    from nnunet_al.scoring.dropout import insert_dropout
+    from nnunet_al.campaign.posterior import make_sampler
+    from nnunet_al.nnunet.pool_scoring import Measure, Scorer
+    from nnunet_al.scoring.maps import MAPS
+    from nnunet_al.strategies.own import voxel_map
 
-    options, recipe = context.options, context.decided.recipe
+    options = context.options
     plan, network, device = load_round_model(context, context.checkpoint(context.round))
-    sampled = recipe.posterior == "mc_dropout"
-    if sampled:
-        insert_dropout(network, where=context.decided.dropout)
-    scorer = Scorer(
-        network,
-        plan.exclusive,
-        recipe.metric or "entropy",
-        recipe.reduction or "mean",
-        recipe.passes,
-        sampled,
-        context.rng("dropout"),
-        device,
-        options.scoring_batch_size,
-        options.workers,
-    )
-    part = scorer.run(window_pool(context), _shard(context, candidate_numbers(context)))
-    write_arrays(_part_file(context, "scores", options.part), **vars(part))
+    sampler = make_sampler(context, plan, network, device)
+    measures: dict[str, Measure] = {}
+    for name, (metric, reduction) in context.decided.recipe.measures().items():
+        voxels = MAPS[metric].function if metric in MAPS else voxel_map(metric)
+        measures[name] = Measure(voxels, _reduction(context, reduction))
+    scorer = Scorer(sampler, plan.exclusive, measures, device, options.scoring_batch_size, options.workers)
+    part = scorer.run(window_pool(context), shard(context, candidate_numbers(context)))
+    write_arrays(part_file(context, "scores", options.part), **part.to_arrays())
 
 
 def score_merge(context: RoundContext) -> None:
     """Put the shards' statistics together and turn them into scores."""
     from nnunet_al.nnunet.pool_scoring import PoolStatistics, merge
-    from nnunet_al.scoring.reductions import REDUCTIONS
 
-    parts = [PoolStatistics(**read_arrays(path)) for path in part_files(context, "scores")]
-    merged = merge(parts)
-    recipe = context.decided.recipe
-    scores_N = REDUCTIONS[recipe.reduction or "mean"].finish(
-        _tensor(merged.stats_N_K), annotated_voxels_C=annotated_voxels(context)
-    )
-    if not np.isfinite(scores_N).all():
-        raise ModelError(
-            f"The model {context.checkpoint(context.round)} predicts values that are not finite, so its training "
-            "diverged: start another campaign with -tag and, for example, -optimizer adamw."
-        )
-    write_arrays(context.round.scores, numbers_N=merged.numbers_N, scores_N=scores_N, foreground_N=merged.foreground_N)
-
-
-def fisher(context: RoundContext) -> None:
-    """Draw the query set; average squared gradients over a random subset of it; choose the parameters that count."""
-    from nnunet_al.scoring.fisher import fisher_scale, sample_parameters, sampled_fisher
-
-    recipe = context.decided.recipe
-    candidates, numbers_N = read_scores(context)
-    query = draw_query_for(recipe, candidates, context.decided.budget, context.rng)
-    write_arrays(context.round.query, indices_Q=query.indices_Q, multiplicities_Q=query.multiplicities_Q)
-    if not len(query):
-        write_arrays(context.round.fisher, scale_d=np.ones(1))
-        return
-    draws = np.repeat(query.indices_Q, query.multiplicities_Q)
-    subset = context.rng("fisher subset").choice(
-        draws, min(recipe.parameters["fisher_samples"], len(draws)), replace=False
-    )
-    times = Counter(int(numbers_N[index]) for index in subset)
-    diagonal = _embedder(context).fisher(window_pool(context), by_case(context.regions, times), times)
-    entries = sample_parameters(diagonal, recipe.parameters["embedding_size"], context.rng("parameters"))
-    scale_d = fisher_scale(sampled_fisher(diagonal, entries), recipe.parameters["damping"])
-    write_arrays(context.round.fisher, scale_d=scale_d, **{f"entries/{name}": part for name, part in entries.items()})
-
-
-def embed_part(context: RoundContext) -> None:
-    """Write the gradient embeddings of this shard's candidates."""
-    from nnunet_al.nnunet.pool_embedding import Embedder
-
-    recipe = context.decided.recipe
-    _, numbers_N = read_scores(context)
-    shard = _shard(context, numbers_N.tolist())
-    numbers = sorted(number for some in shard.values() for number in some)
-    embedder: Embedder = _embedder(context)
-    scale_d: Any = 1.0
-    if recipe.embedding == "fisher":
-        arrays = read_arrays(context.round.fisher)
-        scale_d = arrays.pop("scale_d")
-        entries = {name.removeprefix("entries/"): part for name, part in arrays.items() if len(part)}
-    else:
-        entries = embedder.bottleneck_entries(recipe.parameters["embedding_size"])
-    dimensions = sum(len(part) for part in entries.values())
-    target = _part_file(context, "embeddings", context.options.part, ".npy")
-    row = {number: index for index, number in enumerate(numbers)}
-    pool = window_pool(context)
-    write_mapped_array(
-        target,
-        (len(numbers), dimensions),
-        lambda out_N_d: embedder.embed(pool, shard, entries, scale_d, out_N_d, row),
-    )
-    write_arrays(_part_file(context, "embedded", context.options.part), numbers_N=np.array(numbers, np.int64))
-
-
-def embed_merge(context: RoundContext) -> None:
-    """Bring the shards' embeddings into one file, in the order of the candidates."""
-    _, numbers_N = read_scores(context)
-    row = {number: index for index, number in enumerate(numbers_N.tolist())}
-    parts = [np.load(path, mmap_mode="r") for path in part_files(context, "embeddings", ".npy")]
-
-    def join(out_N_d: np.ndarray) -> None:
-        for embeddings, owners in zip(parts, part_files(context, "embedded"), strict=True):
-            for index, number in enumerate(read_arrays(owners)["numbers_N"].tolist()):
-                out_N_d[row[number]] = embeddings[index]
-
-    write_mapped_array(context.round.embeddings, (len(row), parts[0].shape[1]), join)
-
-
-def part_files(context: RoundContext, what: str, ending: str = ".npz") -> list[Path]:
-    """Return the files of all shards, in order; they need not exist."""
-    return [_part_file(context, what, part, ending) for part in range(context.options.parts)]
+    merged = merge([PoolStatistics.from_arrays(read_arrays(path)) for path in part_files(context, "scores")])
+    found = {}
+    for name, (_, reduction) in context.decided.recipe.measures().items():
+        if len(merged.numbers_N):
+            finish = _reduction(context, reduction).finish
+            scores = finish(merged.stats[name], annotated_voxels_C=annotated_voxels(context))
+        else:
+            scores = np.zeros((0, 1) if reduction == "class_means" else 0)
+        found[f"{name}_N_C" if scores.ndim == 2 else f"{name}_N"] = scores
+        if not np.isfinite(scores).all():
+            raise ModelError(
+                f"The model {context.checkpoint(context.round)} predicts values that are not finite, so its training "
+                "diverged: start another campaign with -tag and, for example, -optimizer adamw."
+            )
+    write_arrays(context.round.scores, numbers_N=merged.numbers_N, foreground_N=merged.foreground_N, **found)
 
 
 def read_scores(context: RoundContext) -> tuple[Candidates, np.ndarray]:
-    """Return the candidates with their scores, and their region numbers in the same order."""
-    arrays = read_arrays(context.round.scores)
-    numbers_N = arrays["numbers_N"]
-    names_N = [context.regions[number].name for number in numbers_N]
-    return Candidates(names_N, arrays["scores_N"], arrays["foreground_N"]), numbers_N
+    """Return the candidates with all that the scoring pass found out, and their region numbers in the same order."""
+    arrays: dict[str, Any] = dict(read_arrays(context.round.scores))
+    numbers_N, foreground_N = arrays.pop("numbers_N"), arrays.pop("foreground_N")
+    regions = [context.regions[number] for number in numbers_N]
+    names_N, cases_N = [region.name for region in regions], [region.case for region in regions]
+    return Candidates(names_N=names_N, cases_N=cases_N, foreground_voxels_N=foreground_N, **arrays), numbers_N
 
 
-def window_pool(context: RoundContext) -> Any:
+def window_pool(context: RoundContext) -> Pool:
     """Return the regions with a way to read their preprocessed images."""
     from nnunet_al.nnunet.window_stream import Pool
 
     images = context.pool_images()
-    patch_size = tuple(context.plans["configurations"][context.decided.configuration]["patch_size"])
+    patch_size = tuple(context.configuration["patch_size"])
     return Pool(context.regions, context.geometries, lambda case: images[case].open()[:], patch_size)
 
 
-def _embedder(context: RoundContext) -> Any:
-    from nnunet_al.campaign.evaluation import load_round_model
-    from nnunet_al.nnunet.pool_embedding import Embedder
-
-    plan, network, device = load_round_model(context, context.checkpoint(context.round))
-    options = context.options
-    return Embedder(network, plan.exclusive, device, options.scoring_batch_size, options.workers)
-
-
-def _shard(context: RoundContext, numbers: Sequence[int]) -> dict[str, list[int]]:
+def shard(context: RoundContext, numbers: Sequence[int]) -> dict[str, list[int]]:
+    """Return this call's share of the given regions, by case."""
     groups = by_case(context.regions, numbers)
     return {case: groups[case] for case in list(groups)[context.options.part :: context.options.parts]}
 
 
-def _part_file(context: RoundContext, what: str, part: int, ending: str = ".npz") -> Path:
+def part_files(context: RoundContext, what: str, ending: str = ".npz") -> list[Path]:
+    """Return the files of all shards, in order; they need not exist."""
+    return [part_file(context, what, part, ending) for part in range(context.options.parts)]
+
+
+def part_file(context: RoundContext, what: str, part: int, ending: str = ".npz") -> Path:
+    """Return the file of one shard."""
     return context.round.root / "parts" / f"{what}_{part}_of_{context.options.parts}{ending}"
 
 
-def _tensor(array: np.ndarray) -> Any:
-    import torch
+def _reduction(context: RoundContext, name: str) -> Reduction:
+    from nnunet_al.scoring.reductions import make_reduction
 
-    return torch.from_numpy(array)
+    return make_reduction(name, context.decided.recipe.parameters, context.configuration["spacing"])

@@ -26,7 +26,12 @@ def build_parser() -> ArgumentParser:
     """Return the command's parser."""
     parser = make_parser("nnUNetv2_al_round", _DESCRIPTION, _EPILOG)
     add_dataset(parser)
-    parser.add_argument("-s", required=True, metavar="STRATEGY", help="strategy; nnUNetv2_al_strategies lists them")
+    parser.add_argument(
+        "-s",
+        required=True,
+        metavar="STRATEGY",
+        help="a name or METRIC[+ADDON...]; nnUNetv2_al_strategies lists them",
+    )
     parser.add_argument("-c", default="2d", metavar="CONFIGURATION", help="2d or 3d_fullres (default: 2d)")
     parser.add_argument(
         "-f", type=int, default=0, metavar="FOLD", help="fold whose validation cases are the test set (default: 0)"
@@ -43,6 +48,11 @@ def build_parser() -> ArgumentParser:
     decided.add_argument("-rounds", type=int, help="planned rounds, which schedules read (default: 10)")
     decided.add_argument(
         "-test", choices=["fold", "ts"], help="test on the fold's validation cases or on imagesTs, labelsTs"
+    )
+    decided.add_argument(
+        "-posterior",
+        choices=["mc_dropout", "tta", "ensemble"],
+        help="where the samples come from (default: the strategy's); the same as the add-on of that name",
     )
     decided.add_argument("-passes", type=int, help="posterior samples (default: the strategy's)")
     decided.add_argument(
@@ -110,6 +120,7 @@ def work(arguments: Namespace) -> None:
         seed=arguments.seed,
         tag=arguments.tag,
         strategy=arguments.s,
+        posterior=arguments.posterior,
         parameters=parameters,
         unit=arguments.unit,
         overlap=arguments.overlap,

@@ -1,4 +1,4 @@
-"""``nnUNetv2_al_strategies``: every strategy, its recipe and its paper."""
+"""``nnUNetv2_al_strategies``: every strategy, its recipe, what it costs and its paper."""
 
 from __future__ import annotations
 
@@ -7,19 +7,27 @@ from collections.abc import Sequence
 
 from nnunet_al.cli.arguments import make_parser
 from nnunet_al.cli.command import run
-from nnunet_al.strategies import catalog
+from nnunet_al.strategies import listing
 
 
 def build_parser() -> ArgumentParser:
     """Return the command's parser."""
-    parser = make_parser("nnUNetv2_al_strategies", "Lists all strategies, or explains one.")
-    parser.add_argument("strategy", nargs="?", help="name of the strategy to explain")
+    parser = make_parser("nnUNetv2_al_strategies", "Lists all strategies and how they compose, or explains one.")
+    parser.add_argument(
+        "strategy",
+        nargs="?",
+        help="strategy to explain: a name, or METRIC[+ADDON...], for example bald+stochastic_batches",
+    )
+    parser.add_argument("--markdown", action="store_true", help="print the table of the README")
     return parser
 
 
 def work(arguments: Namespace) -> None:
     """Print the table or the explanation."""
-    print(catalog.explain(arguments.strategy) if arguments.strategy else catalog.table())
+    if arguments.markdown:
+        print(listing.markdown())
+    else:
+        print(listing.explain(arguments.strategy) if arguments.strategy else listing.table())
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,8 +1,8 @@
-"""Gradient embeddings of regions: the bottleneck's gradient (USIMC), or sampled parameters by Fisher (USIMF)."""
+"""Vectors that describe regions: one pass over the pool that sums what a network says of each region's windows."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -12,27 +12,24 @@ import torch
 from nnunet_al.nnunet.pool_scoring import micro_batches, whole_batches
 from nnunet_al.nnunet.window_stream import Chunk, Pool
 from nnunet_al.scoring.fisher import FisherDiagonal
-from nnunet_al.scoring.gradients import bottleneck_convolution, convolutions, gradient_entries, weight_gradients
+from nnunet_al.scoring.gradients import weight_gradients
+from nnunet_al.scoring.layers import convolutions
 from nnunet_al.scoring.posterior import micro_batch_size, pad_batch
 
-Entries = dict[str, np.ndarray]
 Fisher = dict[str, torch.Tensor]
+WindowVectors = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+"""From data_B_C_xyz and weight_B_xyz, 1 / |V_r| on the voxels that count, to (B, d); windows of a region add up."""
 
 
 @dataclass(frozen=True)
 class Embedder:
-    """A network whose gradients describe regions."""
+    """A network that describes regions."""
 
     network: torch.nn.Module
     exclusive: bool
     device: torch.device
     chunk_windows: int
     readers: int
-
-    def bottleneck_entries(self, size: int) -> Entries:
-        """Return the first ``size`` weights of the bottleneck's last convolution (the paper's truncation)."""
-        ((name, layer),) = bottleneck_convolution(self.network).items()
-        return {name: np.arange(min(size, layer.weight.numel()))}
 
     def fisher(self, pool: Pool, numbers_of_case: Mapping[str, Sequence[int]], times: Mapping[int, int]) -> Fisher:
         """Return F, the mean over regions of g² for all convolution weights (methods: USIM, step 6).
@@ -50,29 +47,34 @@ class Embedder:
                 diagonal.update(total)
         return diagonal.mean()
 
+    def dimensions(self, vectors: WindowVectors, patch_size: Sequence[int], channels: int) -> int:
+        """Return d, which is asked of one empty window."""
+        data_B_C_xyz = torch.zeros(1, channels, *patch_size, device=self.device)
+        return int(vectors(data_B_C_xyz, torch.zeros_like(data_B_C_xyz[:, 0])).shape[1])
+
     def embed(
         self,
         pool: Pool,
         numbers_of_case: Mapping[str, Sequence[int]],
-        entries: Entries,
+        vectors: WindowVectors,
         scale_d: np.ndarray | float,
         out_N_d: np.ndarray,
         row: Mapping[int, int],
     ) -> None:
-        """Write the regions' gradients at ``entries``, times ``scale_d``, into their rows of ``out_N_d``."""
+        """Write the regions' vectors, times ``scale_d``, into their rows of ``out_N_d``."""
         micro = micro_batch_size(pool.patch_size)
         total: np.ndarray | None = None
         current: int | None = None
         for chunk in pool.chunks(numbers_of_case, whole_batches(self.chunk_windows, micro), self.readers):
             for owners, data_B_C_xyz, weight_B_xyz in self._weighted(chunk, micro):
-                gradients = gradient_entries(self.network, data_B_C_xyz, weight_B_xyz, entries, self.exclusive)
-                for owner, gradient_d in zip(owners, gradients.cpu().double().numpy(), strict=False):
-                    total = total + gradient_d if owner == current and total is not None else gradient_d
+                windows_B_d = vectors(data_B_C_xyz, weight_B_xyz).cpu().double().numpy()
+                for owner, vector_d in zip(owners, windows_B_d, strict=False):
+                    total = total + vector_d if owner == current and total is not None else vector_d
                     current = owner
                     out_N_d[row[owner]] = total * scale_d
 
     def _weighted(self, chunk: Chunk, size: int) -> Iterator[tuple[list[int], torch.Tensor, torch.Tensor]]:
-        for first, (owners, data_B_C_xyz, mask_B_xyz) in zip(
+        for first, (owners, data_B_C_xyz, mask_B_xyz, _) in zip(
             range(0, len(chunk.numbers), size), micro_batches(chunk, size), strict=True
         ):
             voxels_B = pad_batch(chunk.voxels_B[first : first + size], size).clamp_min(1)

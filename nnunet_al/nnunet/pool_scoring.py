@@ -1,23 +1,36 @@
-"""One pass over the pool: posterior samples, voxel map and reduction while a case is in memory."""
+"""One pass over the pool: posterior samples, voxel maps and reductions while a case is in memory."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from nnunet_al.nnunet.window_stream import Chunk, Pool
-from nnunet_al.scoring.dropout import draw_masks
-from nnunet_al.scoring.maps import MAPS, foreground_probability
-from nnunet_al.scoring.posterior import (
-    deterministic_probabilities,
-    micro_batch_size,
-    pad_batch,
-    sampled_probabilities,
-)
-from nnunet_al.scoring.reductions import REDUCTIONS
+from nnunet_al.scoring.maps import foreground_probability
+from nnunet_al.scoring.posterior import micro_batch_size, pad_batch
+from nnunet_al.scoring.reductions import Reduction
+from nnunet_al.scoring.region_sums import Evidence
+from nnunet_al.scoring.samplers import Sampler, Samples
+
+VoxelFunction = Callable[[torch.Tensor, bool], torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One number (or one for each class) that a pass finds out about each region.
+
+    Attributes
+    ----------
+    voxels : the voxel map, from (probs_T_B_C_xyz, exclusive) to B_xyz or B_C_xyz; None for the loss that the network's
+        loss module predicts, which is the same for all voxels of a window
+    reduction : from the voxels to the region
+    """
+
+    voxels: VoxelFunction | None
+    reduction: Reduction
 
 
 @dataclass(frozen=True)
@@ -27,34 +40,43 @@ class PoolStatistics:
     Attributes
     ----------
     numbers_N : region numbers, ascending
-    stats_N_K : additive statistics of the reduction, float64
     foreground_N : predicted foreground voxels
+    stats : additive statistics of each measure's reduction by the measure's name, (N, K) float64
     """
 
     numbers_N: np.ndarray
-    stats_N_K: np.ndarray
     foreground_N: np.ndarray
+    stats: Mapping[str, np.ndarray]
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """Return the statistics as named arrays, ready for a file."""
+        named = {f"{_STATS}{name}": stats_N_K for name, stats_N_K in self.stats.items()}
+        return {"numbers_N": self.numbers_N, "foreground_N": self.foreground_N, **named}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> PoolStatistics:
+        """Return the statistics that `to_arrays` named."""
+        stats = {name.removeprefix(_STATS): array for name, array in arrays.items() if name.startswith(_STATS)}
+        return cls(arrays["numbers_N"], arrays["foreground_N"], stats)
+
+
+_STATS = "stats/"
 
 
 @dataclass(frozen=True)
 class Scorer:
-    """A network and what is to be computed with it.
+    """What samples the posterior, and what is to be computed from its samples.
 
     Attributes
     ----------
-    metric, reduction : names of a voxel map and a reduction
-    passes : number of posterior samples, for maps that need them
-    rng : draws the dropout masks, once for all regions
+    measures : by name; none of them where only the predicted foreground is wanted
     chunk_windows : windows held at a time; changes no result
+    readers : threads that read images
     """
 
-    network: torch.nn.Module
+    sampler: Sampler
     exclusive: bool
-    metric: str
-    reduction: str
-    passes: int
-    sampled: bool
-    rng: np.random.Generator
+    measures: Mapping[str, Measure]
     device: torch.device
     chunk_windows: int
     readers: int
@@ -63,39 +85,57 @@ class Scorer:
         """Score the given regions."""
         numbers = sorted(number for some in numbers_of_case.values() for number in some)
         row = {number: index for index, number in enumerate(numbers)}
-        stats: torch.Tensor | None = None
+        stats: dict[str, torch.Tensor] = {}
         foreground_N = torch.zeros(len(numbers), dtype=torch.int64)
         micro = micro_batch_size(pool.patch_size)
-        masks: list[torch.Tensor] = []
         for chunk in pool.chunks(numbers_of_case, whole_batches(self.chunk_windows, micro), self.readers):
-            for owners, data_B_C_xyz, mask_B_xyz in micro_batches(chunk, micro):
-                data_B_C_xyz = data_B_C_xyz.to(self.device)
-                if self.sampled and not masks:
-                    masks = draw_masks(self.network, torch.zeros_like(data_B_C_xyz[:1]), self.passes, self.rng)
-                partial, foreground = self._partial(data_B_C_xyz, mask_B_xyz.to(self.device), masks)
-                if stats is None:
-                    stats = torch.zeros((len(numbers), partial.shape[1]), dtype=torch.float64)
-                # one window after the other, so that a region's sum does not depend on how its windows were batched
+            for owners, data_B_C_xyz, mask_B_xyz, inside_B_xyz in micro_batches(chunk, micro):
+                partials, foreground_B = self._partials(
+                    data_B_C_xyz.to(self.device), mask_B_xyz.to(self.device), inside_B_xyz.to(self.device)
+                )
+                for name, partial_B_K in partials.items():
+                    if name not in stats:
+                        stats[name] = torch.zeros((len(numbers), partial_B_K.shape[1]), dtype=torch.float64)
+                    # one window after the other, so that a region's sum does not depend on how its windows were batched
+                    for index, owner in enumerate(owners):
+                        stats[name][row[owner]] += partial_B_K[index]
                 for index, owner in enumerate(owners):
-                    stats[row[owner]] += partial[index]
-                    foreground_N[row[owner]] += foreground[index]
-        if stats is None:
-            stats = torch.zeros((0, 1), dtype=torch.float64)
-        return PoolStatistics(np.array(numbers, np.int64), stats.numpy(), foreground_N.numpy())
+                    foreground_N[row[owner]] += foreground_B[index]
+        arrays = {name: stats_N_K.numpy() for name, stats_N_K in stats.items()}
+        return PoolStatistics(np.array(numbers, np.int64), foreground_N.numpy(), arrays)
 
-    def _partial(
-        self, data_B_C_xyz: torch.Tensor, mask_B_xyz: torch.Tensor, masks: list[torch.Tensor]
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        if self.sampled:
-            probs_T_B_C_xyz = sampled_probabilities(self.network, data_B_C_xyz, masks, self.exclusive)
-        else:
-            probs_T_B_C_xyz = deterministic_probabilities(self.network, data_B_C_xyz, self.exclusive)
-        values = MAPS[self.metric].function(probs_T_B_C_xyz, self.exclusive)
-        foreground_B_xyz = foreground_probability(probs_T_B_C_xyz, self.exclusive)
-        partial = REDUCTIONS[self.reduction].partial(values, mask_B_xyz, foreground_B_xyz)
-        mean_B_C_xyz = probs_T_B_C_xyz.mean(0)
+    def _partials(
+        self, data_B_C_xyz: torch.Tensor, mask_B_xyz: torch.Tensor, inside_B_xyz: torch.Tensor
+    ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+        samples = self.sampler(data_B_C_xyz)
+        counted_B_xyz = _visible(mask_B_xyz, samples.visible_B_xyz)
+        evidence = self._evidence(samples, inside_B_xyz)
+        partials = {
+            name: measure.reduction.partial(self._values(measure, samples), counted_B_xyz, evidence).cpu()
+            for name, measure in self.measures.items()
+        }
+        return partials, (evidence.predicted_B_xyz & mask_B_xyz).flatten(1).sum(1).cpu()
+
+    def _values(self, measure: Measure, samples: Samples) -> torch.Tensor:
+        if measure.voxels is not None:
+            return measure.voxels(samples.probs_T_B_C_xyz, self.exclusive)
+        assert samples.predicted_loss_B is not None, "the sampler predicts no loss"
+        probs_B_xyz = samples.probs_T_B_C_xyz[0, :, 0]
+        return samples.predicted_loss_B.view(-1, *[1] * (probs_B_xyz.ndim - 1)).expand_as(probs_B_xyz)
+
+    def _evidence(self, samples: Samples, inside_B_xyz: torch.Tensor) -> Evidence:
+        mean_B_C_xyz = samples.probs_T_B_C_xyz.mean(0)
         predicted = mean_B_C_xyz.argmax(1) > 0 if self.exclusive else (mean_B_C_xyz > 0.5).any(1)
-        return partial.cpu(), (predicted & mask_B_xyz).flatten(1).sum(1).cpu()
+        return Evidence(foreground_probability(samples.probs_T_B_C_xyz, self.exclusive), predicted & inside_B_xyz)
+
+
+def _visible(mask_B_xyz: torch.Tensor, visible_B_xyz: torch.Tensor | None) -> torch.Tensor:
+    """Leave out what is not in view; a window of which nothing would be left, as in a corner, counts all its voxels."""
+    if visible_B_xyz is None:
+        return mask_B_xyz
+    seen_B_xyz = mask_B_xyz & visible_B_xyz
+    nothing_B = ~seen_B_xyz.flatten(1).any(1)
+    return torch.where(nothing_B.view(-1, *[1] * (mask_B_xyz.ndim - 1)), mask_B_xyz, seen_B_xyz)
 
 
 def whole_batches(wanted: int, micro: int) -> int:
@@ -103,11 +143,16 @@ def whole_batches(wanted: int, micro: int) -> int:
     return max(1, -(-wanted // micro)) * micro
 
 
-def micro_batches(chunk: Chunk, size: int) -> Iterator[tuple[list[int], torch.Tensor, torch.Tensor]]:
-    """Cut a chunk into batches of exactly ``size`` windows, the last filled up with zeros that nobody owns."""
+def micro_batches(chunk: Chunk, size: int) -> Iterator[tuple[list[int], torch.Tensor, torch.Tensor, torch.Tensor]]:
+    """Cut a chunk into batches of exactly ``size`` windows, the last filled up with zeros that nobody owns.
+
+    Yields the owners, data_B_C_xyz, mask_B_xyz and inside_B_xyz.
+    """
     for first in range(0, len(chunk.numbers), size):
         some = slice(first, first + size)
-        yield chunk.numbers[some], pad_batch(chunk.data_B_C_xyz[some], size), pad_batch(chunk.mask_B_xyz[some], size)
+        tensors = (chunk.data_B_C_xyz, chunk.mask_B_xyz, chunk.inside_B_xyz)
+        data_B_C_xyz, mask_B_xyz, inside_B_xyz = (pad_batch(tensor[some], size) for tensor in tensors)
+        yield chunk.numbers[some], data_B_C_xyz, mask_B_xyz, inside_B_xyz
 
 
 def merge(parts: Sequence[PoolStatistics]) -> PoolStatistics:
@@ -119,6 +164,6 @@ def merge(parts: Sequence[PoolStatistics]) -> PoolStatistics:
     order_N = np.argsort(numbers_N)
     return PoolStatistics(
         numbers_N[order_N],
-        np.concatenate([part.stats_N_K for part in filled])[order_N],
         np.concatenate([part.foreground_N for part in filled])[order_N],
+        {name: np.concatenate([part.stats[name] for part in filled])[order_N] for name in filled[0].stats},
     )

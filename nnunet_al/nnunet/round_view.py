@@ -17,6 +17,9 @@ from nnunet_al.nnunet.raw_dataset import RawDataset
 from nnunet_al.nnunet.workers import iterate_jobs
 from nnunet_al.pool.boxes import Box
 
+Split = tuple[Sequence[str], Sequence[str]]
+"""Training and validation cases."""
+
 RECORD_FILE = "al_preprocessed.json"
 """Lies beside the preprocessed folders: per folder and case, what its files were made from."""
 
@@ -52,7 +55,8 @@ def write_round_view(
     fingerprint: Mapping[str, Any] | None = None,
     plans: Mapping[str, Any] | None = None,
     fold: int = 0,
-    split: tuple[Sequence[str], Sequence[str]] | None = None,
+    split: Split | None = None,
+    member_splits: Sequence[Split] = (),
 ) -> None:
     """Write what is given of ``dataset.json``, fingerprint, plans and ``splits_final.json`` into a view.
 
@@ -74,6 +78,8 @@ def write_round_view(
         the campaign's fold; every fold up to it gets the same lists, so that ``-f fold`` finds them
     split
         training and validation cases
+    member_splits
+        those of an ensemble's members, which become the folds behind ``fold``
     """
     view.create()
     content = view_dataset_json(dataset, labels)
@@ -85,8 +91,8 @@ def write_round_view(
     if plans is not None:
         write_json(folder / f"{plans['plans_name']}.json", plans)
     if split is not None:
-        lists = {"train": sorted(split[0]), "val": sorted(split[1])}
-        write_json(folder / "splits_final.json", [lists] * (fold + 1))
+        lists = [{"train": sorted(train), "val": sorted(val)} for train, val in [split] * (fold + 1) + [*member_splits]]
+        write_json(folder / "splits_final.json", lists)
 
 
 def preprocess_round(

@@ -66,3 +66,17 @@ def training_split(annotated: Sequence[str]) -> tuple[list[str], list[str]]:
     """
     training = sorted(annotated)
     return training, training[::FOLDS]
+
+
+def member_splits(annotated: Sequence[str], members: int) -> list[tuple[list[str], list[str]]]:
+    """Return the training and validation lists of an ensemble's members: nnU-Net's cross-validation of a round.
+
+    Each member leaves another ``members``-th of the annotated cases out. With fewer cases than members, members share
+    a split; with a single case, each trains on it.
+    """
+    cases = sorted(annotated)
+    if len(cases) < 2:
+        return [(cases, cases)] * members
+    folds = generate_crossval_split(cases, seed=_SEED, n_splits=min(max(members, 2), len(cases)))
+    chosen = [folds[member % len(folds)] for member in range(members)]
+    return [(sorted(fold["train"]), sorted(fold["val"])) for fold in chosen]

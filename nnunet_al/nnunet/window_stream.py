@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from nnunet_al.pool.boxes import Region, n_voxels
 from nnunet_al.pool.geometry import CaseGeometry
-from nnunet_al.pool.windows import Window, cell_mask, read_window, windows_of
+from nnunet_al.pool.windows import Window, cell_mask, inside_mask, read_window, windows_of
 from nnunet_al.progress import progress
 
 ReadImage = Callable[[str], np.ndarray]
@@ -26,12 +27,14 @@ class Chunk:
     numbers : region number of each window
     data_B_C_xyz : windows, without the singleton axis in 2d
     mask_B_xyz : the voxels of each window that count; never padding
+    inside_B_xyz : all voxels of each window that are no padding
     voxels_B : voxels of the whole region that each window belongs to
     """
 
     numbers: list[int]
     data_B_C_xyz: torch.Tensor
     mask_B_xyz: torch.Tensor
+    inside_B_xyz: torch.Tensor
     voxels_B: torch.Tensor
 
 
@@ -49,18 +52,29 @@ class Pool:
 
         ``readers`` threads read the next cases while the network works on the current one.
         """
-        waiting: list[tuple[int, Window, np.ndarray, int]] = []
+        waiting: list[_Waiting] = []
         for case, image_C_xyz in self._images(list(numbers_of_case), max(1, readers)):
             geometry = self.geometries[case]
             for number in numbers_of_case[case]:
                 box = geometry.to_network(self.regions[number].box)
                 for window in windows_of(box, self.patch_size, geometry.network_shape):
-                    waiting.append((number, window, read_window(image_C_xyz, window), n_voxels(box)))
+                    inside_xyz = inside_mask(window, geometry.network_shape)
+                    waiting.append(
+                        _Waiting(number, window, read_window(image_C_xyz, window), inside_xyz, n_voxels(box))
+                    )
                     if len(waiting) == size:
                         yield self._chunk(waiting)
                         waiting = []
         if waiting:
             yield self._chunk(waiting)
+
+    def windows_per_region(self) -> list[int]:
+        """Return through how many windows the network sees each region."""
+        counts = []
+        for region in self.regions:
+            geometry = self.geometries[region.case]
+            counts.append(len(windows_of(geometry.to_network(region.box), self.patch_size, geometry.network_shape)))
+        return counts
 
     def _images(self, cases: list[str], readers: int) -> Iterator[tuple[str, np.ndarray]]:
         with ThreadPoolExecutor(readers) as executor:
@@ -71,10 +85,21 @@ class Pool:
                         ahead[upcoming] = executor.submit(self.read_image, upcoming)
                 yield case, ahead.pop(case).result()
 
-    def _chunk(self, waiting: list[tuple[int, Window, np.ndarray, int]]) -> Chunk:
-        data = torch.from_numpy(np.stack([patch for _, _, patch, _ in waiting]))
-        mask = torch.from_numpy(np.stack([cell_mask(window) for _, window, _, _ in waiting]))
+    def _chunk(self, waiting: list[_Waiting]) -> Chunk:
+        data = torch.from_numpy(np.stack([one.patch_C_xyz for one in waiting]))
+        mask = torch.from_numpy(np.stack([cell_mask(one.window) for one in waiting]))
+        inside = torch.from_numpy(np.stack([one.inside_xyz for one in waiting]))
         if len(self.patch_size) == 2:
-            data, mask = data.squeeze(2), mask.squeeze(1)
-        voxels = torch.tensor([voxels for _, _, _, voxels in waiting], dtype=torch.float64)
-        return Chunk([number for number, _, _, _ in waiting], data, mask, voxels)
+            data, mask, inside = data.squeeze(2), mask.squeeze(1), inside.squeeze(1)
+        voxels = torch.tensor([one.region_voxels for one in waiting], dtype=torch.float64)
+        return Chunk([one.number for one in waiting], data, mask, inside, voxels)
+
+
+class _Waiting(NamedTuple):
+    """A window that waits for its chunk to fill up."""
+
+    number: int
+    window: Window
+    patch_C_xyz: np.ndarray
+    inside_xyz: np.ndarray
+    region_voxels: int

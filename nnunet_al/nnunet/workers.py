@@ -72,4 +72,6 @@ def run_jobs(
 
 
 def _silence(log: Path | None) -> None:
+    if log is not None:
+        log.parent.mkdir(parents=True, exist_ok=True)  # a failure here would look like a killed process
     sys.stdout = Path(log or os.devnull).open("a", encoding="utf-8")  # noqa: SIM115 -- open as long as the process

@@ -90,6 +90,15 @@ def cell_mask(window: Window) -> np.ndarray:
     return mask_xyz
 
 
+def inside_mask(window: Window, network_shape: Sequence[int]) -> np.ndarray:
+    """Mark the window's voxels that lie in the image and are no padding: bool, of shape ``window.shape``."""
+    mask_xyz = np.zeros(window.shape, dtype=bool)
+    inside = intersect(window.box, whole(network_shape))
+    if inside is not None:
+        mask_xyz[to_slices(shift(inside, [-start for start in window.start]))] = True
+    return mask_xyz
+
+
 def _cells(interval: tuple[int, int], longest: int) -> list[tuple[int, int]]:
     low, high = interval
     length = high - low

@@ -1,72 +1,42 @@
-"""A recipe: which map, reduction, posterior, embedding and selector make up a strategy. Names only, no tensors."""
+"""A recipe: which map, reduction, posterior, embedding, noise and selector make up a strategy. Names only."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields, replace
 from typing import Any
 
 from nnunet_al.errors import StrategyError
-from nnunet_al.strategies.parameters import complete
-
-# voxel map: whether it needs samples of the posterior (scoring.maps holds the functions)
-METRICS: dict[str, bool] = {
-    "entropy": False,
-    "least_confidence": False,
-    "margin": False,
-    "mc_dropout": True,
-    "mean_std": True,
-    "bald": True,
-    "jsd": True,
-    "class_variance": True,
-}
-# maps with one value for each class, and the reductions that such a map needs
-PER_CLASS_METRICS = frozenset({"class_variance"})
-REDUCTIONS: dict[str, bool] = {"mean": False, "class_weighted": True}
-POSTERIORS = ("none", "deterministic", "mc_dropout")
-# embedding: the phases that produce it
-EMBEDDINGS: dict[str | None, tuple[str, ...]] = {
-    None: (),
-    "bottleneck_gradient": ("embed",),
-    "fisher": ("fisher", "embed"),
-}
-
-
-@dataclass(frozen=True)
-class Needs:
-    """What a selector works on."""
-
-    scores: bool = False
-    foreground: bool = False
-    embedding: bool = False
-
-
-SELECTORS: dict[str, Needs] = {
-    "top_k": Needs(scores=True),
-    "random": Needs(),
-    "random_foreground": Needs(foreground=True),
-    "flqmi": Needs(scores=True, embedding=True),
-}
+from nnunet_al.strategies import own
+from nnunet_al.strategies.fitting import check
+from nnunet_al.strategies.ingredients import CLASS_SCORES, EMBEDDINGS, ENTROPIES, METRIC_ALIASES, SAMPLING, Needs
+from nnunet_al.strategies.parameters import PARAMETERS_OF, complete
 
 
 @dataclass(frozen=True)
 class Recipe:
     """A strategy in full, as it is written into ``campaign.json``.
 
+    The entropy of averaged samples has one metric name for each posterior: ``mc_dropout`` for dropout samples,
+    ``entropy`` for all others; and ``jsd`` is ``bald``. Whatever is given is brought to that name.
+
     Attributes
     ----------
     name, summary, paper : str
         what it is called, what it does in one sentence, where it comes from.
-    metric : str or None
-        voxel map (``METRICS``); None for strategies that need no score.
-    reduction : str or None
-        from voxels to a region's score (``REDUCTIONS``); goes with ``metric``.
-    posterior : str
-        where probabilities come from: ``"mc_dropout"``, ``"deterministic"``, or ``"none"`` where no model is asked.
-    embedding : str or None
-        gradient embedding (``EMBEDDINGS``) for selectors that compare regions.
     selector : str
-        from scores or embeddings to a batch (``SELECTORS``).
+        from scores or embeddings to a batch (``ingredients.SELECTORS``).
+    metric : str or None
+        voxel map (``ingredients.METRICS``); None for strategies that need no score.
+    reduction : str or None
+        from voxels to a region's score (``ingredients.REDUCTIONS``); goes with ``metric``, except that the selector
+        ``selective`` brings two of its own.
+    posterior : str
+        where probabilities come from (``ingredients.POSTERIORS``), ``"none"`` where no model is asked.
+    embedding : str or None
+        vectors for selectors that compare regions (``ingredients.EMBEDDINGS``).
+    noise : str or None
+        chance in the ranking (``ingredients.NOISES``).
     parameters : mapping
         read-only; completed with the defaults of all parameters that these ingredients take.
 
@@ -84,37 +54,70 @@ class Recipe:
     reduction: str | None = None
     posterior: str = "none"
     embedding: str | None = None
+    noise: str | None = None
     parameters: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
-        """Check the ingredients and complete the parameters."""
-        self._check_names()
-        self._check_metric()
-        self._check_selector()
-        ingredients = (self.posterior, self.embedding, self.selector)
-        object.__setattr__(self, "parameters", complete(self.name, ingredients, self.parameters))
+        """Bring the metric to its one name, check the ingredients and complete the parameters."""
+        object.__setattr__(self, "metric", _one_name(self.metric, self.posterior))
+        check(self)
+        object.__setattr__(self, "parameters", complete(self.name, self.ingredients, self.parameters))
+
+    @property
+    def ingredients(self) -> tuple[str | None, ...]:
+        """The ingredients that may take parameters."""
+        return (self.posterior, self.reduction, self.embedding, self.noise, self.selector)
 
     @property
     def needs(self) -> Needs:
         """What the selector works on."""
-        return SELECTORS[self.selector]
+        selector = own.selector(self.selector)
+        assert selector is not None
+        return selector.needs
 
     @property
     def passes(self) -> int:
-        """Forward passes over each region while it is scored."""
-        return self.parameters.get("passes", 0 if self.posterior == "none" else 1)
+        """Forward passes over each region while it is scored: samples, members of the ensemble, 1 or 0."""
+        if self.posterior in SAMPLING:
+            return int(self.parameters["members" if self.posterior == "ensemble" else "passes"])
+        return 0 if self.posterior == "none" else 1
+
+    @property
+    def trainer(self) -> str | None:
+        """The trainer that its models need, where any other than the campaign's default is needed."""
+        metric = None if self.metric is None else own.metric(self.metric)
+        return metric.trainer if metric is not None else None
 
     @property
     def spelling(self) -> str:
-        """The ingredients in the order in which they act, for example ``"entropy > mean > top_k"``."""
-        return " > ".join(part for part in (self.metric, self.reduction, self.embedding, self.selector) if part)
+        """The ingredients in the order in which they act: ``"mc_dropout > bald > mean > power > top_k"``."""
+        posterior = None if self.posterior == "none" else self.posterior
+        parts = (posterior, self.metric, self.reduction, self.embedding, self.noise, self.selector)
+        return " > ".join(part for part in parts if part)
+
+    def measures(self) -> dict[str, tuple[str, str]]:
+        """Return what the scoring pass computes: field of ``select.Candidates`` (less ``_N``) -> (map, reduction)."""
+        needs, measures = self.needs, {}
+        if self.metric is not None and needs.scores:
+            measures["scores"] = (self.metric, str(self.reduction))
+        if self.metric is not None and needs.pair:
+            measures["target_scores"] = (self.metric, "target")
+            measures["boundary_scores"] = (self.metric, "boundary")
+        if needs.class_scores:
+            measures["class_scores"] = CLASS_SCORES
+        return measures
 
     def phases(self) -> tuple[str, ...]:
-        """Return the passes over the pool before selection: none, ``"score"``, then ``"fisher"``, ``"embed"``."""
-        return () if self.posterior == "none" else ("score", *EMBEDDINGS[self.embedding])
+        """Return the passes over the pool before selection: none, ``"score"``, then ``"fisher"``, ``"embed"``.
+
+        Strategies without a metric are scored too: that pass finds the predicted foreground and fixes the candidates.
+        """
+        if self.posterior == "none":
+            return ()
+        return ("score", *(EMBEDDINGS[self.embedding].phases if self.embedding else ()))
 
     def with_parameters(self, **overrides: Any) -> Recipe:
-        """Return the recipe with other parameters.
+        """Return the recipe with other parameters; it keeps its name.
 
         Raises
         ------
@@ -123,6 +126,26 @@ class Recipe:
         """
         return replace(self, parameters={**self.parameters, **overrides})
 
+    def with_posterior(self, posterior: str) -> Recipe:
+        """Return the recipe with samples from elsewhere, under the name of what it is then.
+
+        Parameters of the old posterior go, all others stay.
+
+        Raises
+        ------
+        StrategyError
+            if the strategy has no use for that posterior.
+        """
+        from nnunet_al.strategies.catalog import renamed  # the catalog is made of recipes
+
+        if posterior == self.posterior:
+            return self
+        # the entropy of averaged samples is asked for under the name of its samples: give it back the neutral one
+        neutral = "entropy" if self.metric in ENTROPIES and posterior in SAMPLING else self.metric
+        gone = PARAMETERS_OF.get(self.posterior, {})
+        kept = {name: value for name, value in self.parameters.items() if name not in gone}
+        return renamed(replace(self, metric=neutral, posterior=posterior, parameters=kept))
+
     def to_json(self) -> dict[str, Any]:
         """Return the recipe as a JSON object."""
         content = {item.name: getattr(self, item.name) for item in fields(self)}
@@ -130,7 +153,7 @@ class Recipe:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Recipe:
-        """Rebuild a recipe from ``to_json``.
+        """Rebuild a recipe from ``to_json``; fields and parameters that are younger than the file get their defaults.
 
         Raises
         ------
@@ -138,11 +161,12 @@ class Recipe:
             if a field is missing or unknown, as in a recipe of another version.
         """
         known = {item.name for item in fields(cls)}
-        if set(content) != known:
-            odd = ", ".join(sorted(set(content) ^ known))
+        needed = {item.name for item in fields(cls) if item.default is item.default_factory is MISSING}
+        odd = (set(content) - known) | (needed - set(content))
+        if odd:
             raise StrategyError(
                 f"The recipe of the strategy '{content.get('name')}' was written by another version of nnunet-al "
-                f"(missing or unknown: {odd}): continue with that version, or start a new campaign."
+                f"(missing or unknown: {', '.join(sorted(odd))}): continue with that version, or start a new campaign."
             )
         return cls(**content)
 
@@ -150,40 +174,13 @@ class Recipe:
         """Pickle by way of JSON, since a read-only mapping cannot be pickled and workers get recipes."""
         return Recipe.from_json, (self.to_json(),)
 
-    def _check_names(self) -> None:
-        self._check_known("posterior", self.posterior, POSTERIORS)
-        self._check_known("selector", self.selector, SELECTORS)
-        self._check_known("embedding", self.embedding, EMBEDDINGS)
-        if self.metric is not None:
-            self._check_known("metric", self.metric, METRICS)
-            self._check_known("reduction", self.reduction, REDUCTIONS)
 
-    def _check_known(self, kind: str, value: str | None, known: Collection[str | None]) -> None:
-        if value not in known:
-            names = ", ".join(str(name).lower() for name in known)
-            raise StrategyError(f"The strategy '{self.name}' asks for the {kind} '{value}': use one of {names}.")
-
-    def _check_metric(self) -> None:
-        if self.metric is None:
-            if self.reduction is not None:
-                self._refuse(f"has the reduction '{self.reduction}' and no metric to reduce")
-            return
-        if METRICS[self.metric] and self.posterior in ("none", "deterministic"):
-            self._refuse(f"needs posterior samples for '{self.metric}': choose the posterior mc_dropout")
-        if REDUCTIONS[str(self.reduction)] != (self.metric in PER_CLASS_METRICS):
-            self._refuse(f"cannot reduce the metric '{self.metric}' by '{self.reduction}': one is per class")
-
-    def _check_selector(self) -> None:
-        if self.needs.scores != (self.metric is not None):
-            self._refuse(f"has the selector '{self.selector}', which needs {'a' if self.needs.scores else 'no'} metric")
-        if self.needs.embedding != (self.embedding is not None):
-            wanted = "an" if self.needs.embedding else "no"
-            self._refuse(f"has the selector '{self.selector}', which needs {wanted} embedding")
-        asks_model = self.needs.scores or self.needs.foreground
-        if asks_model == (self.posterior == "none"):
-            self._refuse(
-                f"has the selector '{self.selector}' and the posterior '{self.posterior}': they do not go together"
-            )
-
-    def _refuse(self, reason: str) -> None:
-        raise StrategyError(f"The strategy '{self.name}' {reason}.")
+def _one_name(metric: str | None, posterior: str) -> str | None:
+    if metric is None:
+        return None
+    metric = METRIC_ALIASES.get(metric, metric)
+    if metric == "entropy" and posterior == "mc_dropout":
+        return "mc_dropout"
+    if metric == "mc_dropout" and posterior in SAMPLING and posterior != "mc_dropout":
+        return "entropy"
+    return metric

@@ -102,7 +102,9 @@ def test_the_folder_is_named_by_what_tells_campaigns_apart():
 
 
 def test_every_wish_becomes_a_decision():
-    assert {f.name for f in fields(Wishes)} - {"strategy", "parameters"} <= {f.name for f in fields(Decisions)}
+    assert {f.name for f in fields(Wishes)} - {"strategy", "posterior", "parameters"} <= {
+        f.name for f in fields(Decisions)
+    }
 
 
 @pytest.mark.parametrize("unit, budget, initial", [("patch", 100, 100), ("slice", 100, 100), ("case", 4, 10)])

@@ -5,10 +5,12 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
 
+import pytest
 from rounds import run_command
 
 from nnunet_al.cli import strategies
 from nnunet_al.strategies.catalog import CATALOG
+from nnunet_al.strategies.grammar import ADDONS, KINDS
 
 ROOT = Path(__file__).parents[2]
 
@@ -17,16 +19,57 @@ def test_the_command_lists_every_strategy_and_explains_each(capsys):
     assert run_command(strategies.main) == 0
     table = capsys.readouterr().out
     for name, recipe in CATALOG.items():
-        assert re.search(rf"^{name}\s", table, re.MULTILINE)
+        line = re.search(rf"^{name}\s.*$", table, re.MULTILINE)
+        assert line is not None
+        assert recipe.paper in line.group()
         assert run_command(strategies.main, name) == 0
-        assert recipe.summary in capsys.readouterr().out
+        explained = capsys.readouterr().out
+        for part in (recipe.summary, recipe.spelling, recipe.paper, *recipe.parameters, *recipe.phases()):
+            assert part in explained
     assert run_command(strategies.main, "usimff") == 2
     assert "usimf" in capsys.readouterr().err
 
 
-def test_the_readme_lists_the_same_strategies():
-    section = (ROOT / "README.md").read_text().partition("## Strategies")[2].partition("\n## ")[0]
-    assert set(re.findall(r"^\| `(\w+)`", section, re.MULTILINE)) == set(CATALOG)
+def test_the_list_ends_with_the_addons_by_kind(capsys):
+    assert run_command(strategies.main) == 0
+    end = capsys.readouterr().out.splitlines()[-4:]
+    assert [line.split()[0] for line in end] == list(KINDS)
+    assert {name.strip(",") for line in end for name in line.split()[1:]} == set(ADDONS)
+
+
+def test_the_command_explains_composed_spellings(capsys):
+    assert run_command(strategies.main, "jsd+tta") == 0
+    text = capsys.readouterr().out
+    assert text.startswith("tta: ")
+    assert "also       bald+tta" in text
+    assert run_command(strategies.main, "usimf+power") == 2
+    assert "does not rank" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "name, passes, stored",
+    [
+        ("random", "none", "none"),
+        ("random_foreground", "1 forward", "1 number"),
+        ("selective", "1 forward", "3 numbers"),
+        ("usimc", "11 forward, 1 backward", "2 + 10000 numbers"),
+        ("core_set", "2 forward", "1 + channels numbers"),
+        ("clasp_pe", "10 forward", "2 + classes numbers"),
+    ],
+)
+def test_costs_come_from_the_recipe(name, passes, stored, capsys):
+    assert run_command(strategies.main, "--markdown") == 0
+    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith(f"| `{name}` |"))
+    cells = [cell.strip() for cell in line.split("|")]
+    assert passes in cells
+    assert stored in cells
+
+
+def test_the_readme_has_the_very_table_of_the_command(capsys):
+    assert run_command(strategies.main, "--markdown") == 0
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    table = readme.partition("<!-- strategies -->\n")[2].partition("<!-- /strategies -->")[0]
+    assert table == capsys.readouterr().out
 
 
 def test_every_command_of_the_package_can_be_imported_and_describes_itself():

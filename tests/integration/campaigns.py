@@ -37,7 +37,10 @@ SIZES = {"patch": (12, 5), "slice": (8, 4), "case": (2, 2)}
 """Regions of the initial batch and of a round, per unit."""
 
 TRAINING = ("-epochs", "2", "-iterations", "4", "-batch_size", "2", "-optimizer", "adamw")
-USIMF = ("-passes", "3", "-set", "embedding_size=40", "fisher_samples=5")
+TRAINER = "nnUNetTrainerALLearningLoss"
+"""Of the campaigns that tests share: with its models every strategy can select, also by their predicted loss."""
+
+USIMF = ("-tr", TRAINER, "-passes", "3", "-set", "embedding_size=40", "fisher_samples=5")
 
 
 @contextmanager
@@ -95,7 +98,7 @@ class Lab:
         return self.campaign(configuration, strategy, tag)
 
     def campaign(self, configuration: str, strategy: str, tag: str | None = None) -> CampaignFolder:
-        return CampaignFolder.of(self.roots, self.dataset, configuration, strategy, 0, tag, 0)
+        return CampaignFolder.of(self.roots, self.dataset, configuration, catalog.get(strategy).name, 0, tag, 0)
 
     def context(self, folder: CampaignFolder, number: int = 1, **options: Any) -> RoundContext:
         decided = Decisions.load(folder.decisions)
@@ -125,9 +128,10 @@ def copy_unselected(source: CampaignFolder, lab: Lab, configuration: str, strate
     for file in made:
         file.unlink(missing_ok=True)
     decided = Decisions.load(target.decisions)
-    if decided.recipe.name != strategy:
-        recipe = catalog.get(strategy)
-        recipe = recipe.with_parameters(passes=3) if recipe.posterior == "mc_dropout" else recipe
+    recipe = catalog.get(strategy)
+    if decided.recipe.name != recipe.name:
+        small = {"passes": 3, "embedding_size": 40, "fisher_samples": 5}
+        recipe = recipe.with_parameters(**{name: small[name] for name in small if name in recipe.parameters})
         replace(decided, recipe=recipe).save(target.decisions)
     return target
 

@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nnunet_al.campaign import scoring_stages
+from nnunet_al.campaign import embedding_stages, scoring_stages
 from nnunet_al.files import read_arrays
 
 from .campaigns import DATASET, copy_unselected, list_cases, outcome
 from .reference import Reference
 
-STRATEGIES = ("usimf", "bald", "entropy", "random_foreground")
+PLAIN = ("usimf", "bald", "entropy", "random_foreground")
+STRATEGIES = (*PLAIN, "entropy+tta+localized", "learning_loss", "core_set", "badge", "clasp_pe", "selective")
 
 
 @pytest.mark.slow
@@ -55,7 +56,7 @@ def test_how_the_work_is_cut_changes_no_batch(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("configuration, unit", [("2d", "slice"), ("3d_fullres", "patch"), ("3d_fullres", "case")])
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("strategy", PLAIN)
 def test_scores_are_those_of_a_plain_loop_over_regions(trained, new_results, configuration, unit, strategy):
     base, source = trained(configuration, unit)
     lab = new_results(base)
@@ -81,8 +82,14 @@ def test_embeddings_are_those_of_plain_backpropagation(trained, new_results, con
     campaign = copy_unselected(source, lab, configuration, "usimf")
     with lab.at_work():
         context = lab.context(campaign, scoring_batch_size=5)
-        for stage in ("score_part", "score_merge", "fisher", "embed_part", "embed_merge"):
-            getattr(scoring_stages, stage)(context)
+        for module, stage in (
+            (scoring_stages, "score_part"),
+            (scoring_stages, "score_merge"),
+            (embedding_stages, "fisher"),
+            (embedding_stages, "embed_part"),
+            (embedding_stages, "embed_merge"),
+        ):
+            getattr(module, stage)(context)
         embeddings_N_d = np.load(context.round.embeddings)
         fisher = read_arrays(context.round.fisher)
         plain = Reference(context)

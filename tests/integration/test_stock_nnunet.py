@@ -20,7 +20,7 @@ from nnunet_al.nnunet.dropin import trainer_folder
 from nnunet_al.nnunet.image_store import ensure_images
 from nnunet_al.nnunet.prediction import predict_segmentation
 
-from .campaigns import DATASET, copy_unselected, read_volume, weights
+from .campaigns import DATASET, TRAINER, copy_unselected, read_volume, weights
 
 pytestmark = pytest.mark.slow
 
@@ -77,7 +77,7 @@ def test_stock_prediction_is_the_same_without_this_package_and_equals_ours(train
         (file,) = context.data.tests[case].images
         shutil.copy(file, images)
 
-    args = ("-i", images, "-d", "901", "-c", configuration, "-f", "0", "-tr", "nnUNetTrainerAL", "-device", "cpu")
+    args = ("-i", images, "-d", "901", "-c", configuration, "-f", "0", "-tr", TRAINER, "-device", "cpu")
     args = (*args, "--disable_tta", "-npp", "0", "-nps", "0")
     outputs = [tmp_path / "hidden", *([tmp_path / "installed"] if configuration == "2d" else [])]
     for output in outputs:
@@ -122,7 +122,7 @@ def test_stock_training_on_a_round_gives_the_same_model(trained, new_results):
     shutil.rmtree(view.results / DATASET)
     before = sorted(str(path) for path in view.preprocessed.rglob("*"))
 
-    args = ("901", "2d", "0", "-tr", "nnUNetTrainerAL", "-device", "cpu")
+    args = ("901", "2d", "0", "-tr", TRAINER, "-device", "cpu")
     stock("nnUNetv2_train", *args, view=view, nnUNet_extTrainer=str(trainer_folder()))
     final = lab.context(campaign).checkpoint(campaign.round(1))
     found = weights(final)

@@ -10,7 +10,8 @@ from nnunet_al.nnunet.environment import Roots, quiet, using
 from nnunet_al.nnunet.fingerprint import PLACEHOLDER, extract_fingerprint, intensity_drift
 from nnunet_al.nnunet.raw_dataset import RawDataset
 from nnunet_al.nnunet.verification import verify_dataset
-from tests.nnunet.phantoms import compose, make_dataset, read_volume, write_volume
+
+from .phantoms import compose, make_dataset, read_volume, write_volume
 
 INTENSITIES = "foreground_intensity_properties_per_channel"
 IGNORE = 3

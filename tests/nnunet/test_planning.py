@@ -16,7 +16,8 @@ from nnunet_al.nnunet.planning import DIFFERENCE_FILE, PlannerSettings, plan, pl
 from nnunet_al.nnunet.raw_dataset import RawDataset
 from nnunet_al.nnunet.round_view import write_round_view
 from nnunet_al.nnunet.verification import verify_dataset
-from tests.nnunet.phantoms import make_dataset
+
+from .phantoms import make_dataset
 
 NAME = "Dataset501_Toy"
 INTENSITIES = "foreground_intensity_properties_per_channel"

@@ -28,7 +28,8 @@ from nnunet_al.nnunet.raw_dataset import RawDataset
 from nnunet_al.nnunet.round_view import RECORD_FILE, preprocess_round, write_round_view
 from nnunet_al.nnunet.verification import verify_dataset
 from nnunet_al.pool.boxes import to_slices
-from tests.nnunet.phantoms import REGIONS, compose, make_dataset
+
+from .phantoms import REGIONS, compose, make_dataset
 
 BOXES = {
     "case_00": [((6, 13), (0, 18), (0, 11))],

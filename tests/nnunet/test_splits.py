@@ -6,7 +6,7 @@ import pytest
 from nnunetv2.utilities.crossval_split import generate_crossval_split
 
 from nnunet_al.errors import DatasetError
-from nnunet_al.nnunet.splits import pool_and_test, training_split
+from nnunet_al.nnunet.splits import member_splits, pool_and_test, training_split
 
 CASES = [f"case_{index:02d}" for index in range(13)]
 
@@ -52,3 +52,19 @@ def test_every_annotated_case_is_trained_on_and_watched_cases_are_among_them():
     assert watched
     assert set(watched) <= set(CASES)
     assert training_split(["only"]) == (["only"], ["only"])
+
+
+def test_members_are_nnunets_cross_validation_of_the_annotated_cases():
+    splits = member_splits(CASES[::-1], 4)
+    assert len(splits) == 4
+    for training, left_out in splits:
+        assert sorted(training + left_out) == CASES
+        assert training
+        assert left_out
+    assert sorted(case for _, left_out in splits for case in left_out) == CASES
+
+
+def test_with_few_cases_members_share_splits():
+    assert member_splits(CASES[:2], 3) == [*member_splits(CASES[:2], 2), member_splits(CASES[:2], 2)[0]]
+    assert member_splits(["only"], 2) == [(["only"], ["only"])] * 2
+    assert member_splits(CASES, 0) == []

@@ -13,7 +13,8 @@ from nnunet_al.nnunet import verification
 from nnunet_al.nnunet.case_facts import CaseFacts
 from nnunet_al.nnunet.raw_dataset import RawDataset
 from nnunet_al.nnunet.verification import find_reader, verify_dataset
-from tests.nnunet.phantoms import compose, make_dataset, read_volume, write_volume
+
+from .phantoms import compose, make_dataset, read_volume, write_volume
 
 
 @pytest.fixture

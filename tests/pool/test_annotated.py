@@ -5,7 +5,8 @@ import pytest
 
 from nnunet_al.pool.annotated import fully_annotated, integral_image
 from nnunet_al.pool.boxes import Region, to_slices, whole
-from tests.pool.geometries import mask_of, random_box
+
+from .geometries import mask_of, random_box
 
 SHAPE = (6, 7, 5)
 

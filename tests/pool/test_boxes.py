@@ -16,7 +16,8 @@ from nnunet_al.pool.boxes import (
     to_slices,
     whole,
 )
-from tests.pool.geometries import mask_of, random_box
+
+from .geometries import mask_of, random_box
 
 SHAPE = (5, 6, 7)
 

@@ -9,7 +9,8 @@ import pytest
 from nnunet_al.errors import CampaignError
 from nnunet_al.pool.boxes import contains, intersect, whole
 from nnunet_al.pool.geometry import CaseGeometry, OutsideCropError
-from tests.pool.geometries import N_GEOMETRIES, random_box, random_geometry
+
+from .geometries import N_GEOMETRIES, random_box, random_geometry
 
 BY_HAND = CaseGeometry(
     case="by_hand",

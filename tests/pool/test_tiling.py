@@ -9,7 +9,8 @@ from nnunet_al.errors import CampaignError
 from nnunet_al.pool.boxes import Region, box_shape, contains, intersect, whole
 from nnunet_al.pool.geometry import CaseGeometry
 from nnunet_al.pool.tiling import longest_tile, tile_axis, tile_case
-from tests.pool.geometries import N_GEOMETRIES, mask_of, random_geometry
+
+from .geometries import N_GEOMETRIES, mask_of, random_geometry
 
 PATCHES = [(5, 7), (9, 4), (6, 5, 7), (5, 30, 4)]
 

@@ -5,8 +5,9 @@ import pytest
 
 from nnunet_al.pool.boxes import box_shape, contains, intersect, n_voxels, to_slices, whole
 from nnunet_al.pool.tiling import tile_case
-from nnunet_al.pool.windows import Window, cell_mask, read_window, windows_of
-from tests.pool.geometries import N_GEOMETRIES, mask_of, random_box, random_geometry
+from nnunet_al.pool.windows import Window, cell_mask, inside_mask, read_window, windows_of
+
+from .geometries import N_GEOMETRIES, mask_of, random_box, random_geometry
 
 PATCHES = [(5, 7), (16, 4), (6, 5, 7), (4, 30, 3)]
 
@@ -106,3 +107,12 @@ def test_only_the_window_is_read_from_disk(tmp_path):
     patch = read_window(Recorder(), Window(start=(-2, 10), shape=(4, 5), cell=((0, 1), (10, 11))))
     assert reads == [(slice(None), slice(0, 2), slice(10, 15))]
     assert patch.sum() == 10
+
+
+@pytest.mark.parametrize("patch_size", PATCHES)
+@pytest.mark.parametrize("seed", range(N_GEOMETRIES))
+def test_padding_is_where_reading_ones_gives_zeros(seed, patch_size):
+    _, shape, _, windows = random_task(seed, patch_size)
+    for window in windows:
+        ones = read_window(np.ones((1, *shape), np.float32), window)[0]
+        np.testing.assert_array_equal(inside_mask(window, shape), ones == 1)

@@ -8,7 +8,8 @@ import pytest
 
 from nnunet_al.report.curves import Curve, learning_curves, mean_curve
 from nnunet_al.report.figures import BLUE, LINE_COLOURS, VERMILLION, YELLOW
-from tests.report.pictures import n_pixels_like
+
+from .pictures import n_pixels_like
 
 X = np.array([10.0, 20.0, 30.0])
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from nnunet_al.report.selection_picture import PREDICTION, READER, REGION, Panel, display_range, selection_picture
-from tests.report.pictures import n_pixels_like
+
+from .pictures import n_pixels_like
 
 
 def panel(**changes):

@@ -8,17 +8,19 @@ import sys
 import pytest
 
 from nnunet_al.errors import StrategyError
-from nnunet_al.strategies.catalog import CATALOG, explain, get, table
-from nnunet_al.strategies.parameters import PARAMETERS, PARAMETERS_OF
-from nnunet_al.strategies.recipe import (
+from nnunet_al.strategies.catalog import CATALOG, combinations, get
+from nnunet_al.strategies.ingredients import (
+    CLASS_SCORES,
     EMBEDDINGS,
+    METRIC_ALIASES,
     METRICS,
-    PER_CLASS_METRICS,
+    NOISES,
     POSTERIORS,
     REDUCTIONS,
     SELECTORS,
-    Recipe,
 )
+from nnunet_al.strategies.parameters import PARAMETERS, PARAMETERS_OF
+from nnunet_al.strategies.recipe import Recipe
 
 ENTROPY = {"metric": "entropy", "reduction": "mean", "posterior": "deterministic", "selector": "top_k"}
 USIM = {
@@ -51,6 +53,13 @@ def test_json_and_pickle_give_the_same_recipe(name):
         ("bald", ("score",), 10),
         ("usimc", ("score", "embed"), 10),
         ("usimf", ("score", "fisher", "embed"), 10),
+        ("core_set", ("score", "embed"), 1),
+        ("badge", ("score", "embed"), 1),
+        ("kmeans_bald", ("score", "embed"), 10),
+        ("query_sampling", ("score",), 10),
+        ("tta", ("score",), 8),
+        ("ensemble", ("score",), 5),
+        ("learning_loss", ("score",), 1),
     ],
 )
 def test_phases_and_passes(name, phases, passes):
@@ -66,6 +75,37 @@ def test_parameters_are_completed_and_overridden():
     assert usimf.passes == 10
     assert changed != usimf
     assert changed.with_parameters(passes=10, query_mode="uncertainty", query_size=None) == usimf
+    assert changed.with_parameters(query_size="none").parameters["query_size"] is None
+
+
+def test_defaults_depend_on_the_ingredient():
+    assert (get("bald").parameters["passes"], get("bald+tta").parameters["passes"]) == (10, 8)
+    assert get("power_bald").parameters["beta_end"] is None
+    assert get("clasp_pe").parameters["beta_end"] == 100
+
+
+@pytest.mark.parametrize(
+    "name, measures",
+    [
+        ("random", {}),
+        ("random_foreground", {}),
+        ("core_set", {}),
+        ("badge", {}),
+        ("bald", {"scores": ("bald", "mean")}),
+        ("usimf", {"scores": ("class_variance", "class_weighted")}),
+        ("learning_loss", {"scores": ("learning_loss", "mean")}),
+        ("localized_entropy", {"scores": ("entropy", "localized")}),
+        ("selective", {"target_scores": ("entropy", "target"), "boundary_scores": ("entropy", "boundary")}),
+        ("clasp_pe", {"scores": ("mc_dropout", "mean"), "class_scores": ("class_entropy", "class_means")}),
+    ],
+)
+def test_measures_name_what_the_scoring_pass_computes(name, measures):
+    assert get(name).measures() == measures
+
+
+def test_only_learning_loss_needs_a_trainer_of_its_own():
+    trainers = {name: entry.trainer for name, entry in CATALOG.items() if entry.trainer is not None}
+    assert trainers == {"learning_loss": "nnUNetTrainerALLearningLoss"}
 
 
 def test_parameters_cannot_be_changed_in_place():
@@ -78,6 +118,10 @@ def test_parameters_cannot_be_changed_in_place():
     [
         ("entropy", {"passes": 5}, "takes none"),
         ("bald", {"share": 0.5}, "it takes passes"),
+        ("bald", {"passes": "none"}, "whole number"),
+        ("clasp_pe", {"beta": 0}, "above 0"),
+        ("tta", {"noise_variance": -1}, "from 0"),
+        ("ensemble", {"ensemble_of": "seeds"}, "rounds, folds"),
         ("bald", {"passes": 0}, "whole number"),
         ("bald", {"passes": 2.5}, "whole number"),
         ("bald", {"passes": True}, "whole number"),
@@ -100,7 +144,13 @@ def test_bad_parameters_get_one_sentence(name, overrides, words):
     [
         ({**ENTROPY, "metric": "entrpy"}, "metric 'entrpy'"),
         ({**ENTROPY, "reduction": "median"}, "reduction 'median'"),
-        ({**ENTROPY, "reduction": None}, "reduction"),
+        ({**ENTROPY, "reduction": None}, "no reduction"),
+        ({**ENTROPY, "reduction": "class_means"}, "reduction 'class_means'"),
+        ({**ENTROPY, "noise": "salt"}, "noise 'salt'"),
+        ({**ENTROPY, "selector": "selective"}, "leave out the reduction"),
+        ({**ENTROPY, "selector": "kmeans", "embedding": "fisher"}, "features"),
+        ({**ENTROPY, "noise": "power", "selector": "stochastic_batches"}, "does not rank"),
+        ({"selector": "core_set", "posterior": "tta", "embedding": "features"}, "no metric that could measure"),
         ({**ENTROPY, "posterior": "magic"}, "posterior 'magic'"),
         ({**ENTROPY, "selector": "best"}, "selector 'best'"),
         ({**USIM, "embedding": "umap"}, "embedding 'umap'"),
@@ -131,48 +181,48 @@ def test_a_recipe_of_another_version_is_refused():
         Recipe.from_json(content)
 
 
+def test_a_recipe_of_before_there_was_noise_can_be_read():
+    content = get("usimc").to_json()
+    del content["noise"], content["parameters"]["compression"]
+    assert Recipe.from_json(content) == get("usimc")
+
+
+def test_one_metric_has_one_name():
+    assert recipe(**{**ENTROPY, "posterior": "mc_dropout"}).metric == "mc_dropout"
+    assert recipe(**{**ENTROPY, "metric": "mc_dropout", "posterior": "tta"}).metric == "entropy"
+    assert recipe(**{**ENTROPY, "metric": "jsd", "posterior": "tta"}).metric == "bald"
+
+
 def test_every_ingredient_with_parameters_exists():
-    known = {*POSTERIORS, *EMBEDDINGS, *SELECTORS}
+    known = {*POSTERIORS, *EMBEDDINGS, *SELECTORS, *REDUCTIONS, *NOISES}
     assert set(PARAMETERS_OF) <= known
     assert {name for names in PARAMETERS_OF.values() for name in names} == set(PARAMETERS)
-    assert all(parameter.accepts(parameter.default) for parameter in PARAMETERS.values())
+    assert all(PARAMETERS[name].accepts(value) for taken in PARAMETERS_OF.values() for name, value in taken.items())
+
+
+def test_no_two_ingredients_of_a_recipe_share_a_parameter():
+    for entry in combinations():
+        names = [name for ingredient in entry.ingredients for name in PARAMETERS_OF.get(ingredient, {})]
+        assert len(names) == len(set(names))
 
 
 def test_names_are_those_of_scoring():
-    maps = pytest.importorskip("nnunet_al.scoring.maps", reason="the voxel maps are not there yet")
-    reductions = pytest.importorskip("nnunet_al.scoring.reductions", reason="the reductions are not there yet")
-    assert {name: voxel_map.needs_samples for name, voxel_map in maps.MAPS.items()} == METRICS
-    assert {name for name, voxel_map in maps.MAPS.items() if voxel_map.per_class} == PER_CLASS_METRICS
-    assert set(REDUCTIONS) == set(reductions.REDUCTIONS)
+    from nnunet_al.scoring.maps import MAPS
+
+    ours = {name: (metric.needs_samples, metric.per_class) for name, metric in METRICS.items() if not metric.learned}
+    ours |= {alias: ours[name] for alias, name in METRIC_ALIASES.items()} | {CLASS_SCORES[0]: (False, True)}
+    assert {name: (entry.needs_samples, entry.per_class) for name, entry in MAPS.items()} == ours
 
 
-def test_unknown_strategies_are_answered_with_the_nearest():
-    with pytest.raises(StrategyError, match="did you mean usimf"):
-        get("usmif")
-    with pytest.raises(StrategyError, match="use one of random, "):
-        get("zzz")
+def test_reductions_are_those_of_scoring():
+    from nnunet_al.scoring.reductions import REDUCTIONS as KNOWN
 
-
-def test_the_table_has_a_line_for_each_strategy():
-    lines = table().splitlines()
-    assert len(lines) == len(CATALOG) + 2
-    starts = [line.split()[0] for line in lines[2:]]
-    assert starts == list(CATALOG)
-    for line, entry in zip(lines[2:], CATALOG.values(), strict=True):
-        assert entry.spelling in line
-        assert entry.paper in line
-
-
-@pytest.mark.parametrize("name", CATALOG)
-def test_explain_says_everything(name):
-    text = explain(name)
-    for part in (name, CATALOG[name].summary, CATALOG[name].paper, CATALOG[name].spelling, *CATALOG[name].parameters):
-        assert part in text
+    assert {*REDUCTIONS, CLASS_SCORES[1]} == set(KNOWN)
 
 
 def test_the_catalog_loads_nothing_heavy():
     code = (
-        "import sys, nnunet_al.strategies.catalog, nnunet_al.strategies.select; "
+        "import sys, nnunet_al.strategies.listing, nnunet_al.strategies.select; "
         "print([name for name in ('torch', 'nnunetv2', 'matplotlib', 'scipy') if name in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -1,0 +1,151 @@
+"""The stages of a round that describe the pool's regions by vectors: features, or gradients of the model's weights."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nnunet_al.campaign.context import RoundContext
+from nnunet_al.campaign.scoring_stages import part_file, part_files, read_scores, shard, window_pool
+from nnunet_al.errors import StrategyError
+from nnunet_al.files import read_arrays, write_arrays, write_mapped_array
+from nnunet_al.pool.table import by_case
+from nnunet_al.selection.query import QuerySet
+from nnunet_al.strategies.select import Candidates, draw_query_for
+
+if TYPE_CHECKING:
+    from nnunet_al.nnunet.pool_embedding import Embedder, WindowVectors
+    from nnunet_al.nnunet.window_stream import Pool
+
+
+def fisher(context: RoundContext) -> None:
+    """Draw the query set; average squared gradients over a random subset of it; choose the parameters that count."""
+    candidates, numbers_N = read_scores(context)
+    query = draw_query_for(context.decided.recipe, candidates, context.decided.budget, context.rng)
+    write_arrays(context.round.query, indices_Q=query.indices_Q, multiplicities_Q=query.multiplicities_Q)
+    fisher_of_draws(context, np.repeat(numbers_N[query.indices_Q], query.multiplicities_Q))
+
+
+def fisher_of_draws(context: RoundContext, draws: np.ndarray) -> None:
+    """Average squared gradients over a random subset of the drawn regions, given by their numbers."""
+    from nnunet_al.scoring.fisher import fisher_scale, sample_parameters, sampled_fisher
+
+    parameters = context.decided.recipe.parameters
+    if not len(draws):
+        write_arrays(context.round.fisher, scale_d=np.ones(1))
+        return
+    subset = context.rng("fisher subset").choice(draws, min(parameters["fisher_samples"], len(draws)), replace=False)
+    times = Counter(subset.tolist())
+    diagonal = _embedder(context).fisher(window_pool(context), by_case(context.regions, times), times)
+    entries = sample_parameters(diagonal, parameters["embedding_size"], context.rng("parameters"))
+    scale_d = fisher_scale(sampled_fisher(diagonal, entries), parameters["damping"])
+    write_arrays(context.round.fisher, scale_d=scale_d, **{f"entries/{name}": part for name, part in entries.items()})
+
+
+def embed_part(context: RoundContext) -> None:
+    """Write the vectors of this shard's regions."""
+    mine = shard(context, embedded_numbers(context))
+    numbers = sorted(number for some in mine.values() for number in some)
+    embedder, pool = _embedder(context), window_pool(context)
+    vectors, scale_d = _vectors(context, embedder, pool)
+    dimensions = embedder.dimensions(vectors, pool.patch_size, len(context.data.dataset.channels))
+    row = {number: index for index, number in enumerate(numbers)}
+    write_mapped_array(
+        part_file(context, "embeddings", context.options.part, ".npy"),
+        (len(numbers), dimensions),
+        lambda out_N_d: embedder.embed(pool, mine, vectors, scale_d, out_N_d, row),
+    )
+    write_arrays(part_file(context, "embedded", context.options.part), numbers_N=np.array(numbers, np.int64))
+
+
+def embed_merge(context: RoundContext) -> None:
+    """Bring the shards' vectors into one file, in the order of `embedded_numbers`."""
+    row = {number: index for index, number in enumerate(embedded_numbers(context))}
+    parts = [np.load(path, mmap_mode="r") for path in part_files(context, "embeddings", ".npy")]
+
+    def join(out_N_d: np.ndarray) -> None:
+        for embeddings, owners in zip(parts, part_files(context, "embedded"), strict=True):
+            for index, number in enumerate(read_arrays(owners)["numbers_N"].tolist()):
+                out_N_d[row[number]] = embeddings[index]
+
+    write_mapped_array(context.round.embeddings, (len(row), parts[0].shape[1]), join)
+
+
+def embedded_numbers(context: RoundContext) -> list[int]:
+    """Return the regions that have vectors: the candidates, then, where the selector looks at them, the annotated."""
+    candidates = read_arrays(context.round.scores)["numbers_N"].tolist()
+    if not context.decided.recipe.needs.references:
+        return candidates
+    return [*candidates, *sorted(set(range(len(context.regions))).difference(candidates))]
+
+
+def with_embeddings(context: RoundContext, candidates: Candidates) -> Candidates:
+    """Return the candidates with their vectors, those of the annotated regions, and the query set if it was drawn."""
+    embeddings_M_d = np.load(context.round.embeddings, mmap_mode="r")
+    count = len(candidates.names_N)
+    return replace(
+        candidates,
+        embeddings_N_d=embeddings_M_d[:count],
+        references_M_d=embeddings_M_d[count:] if context.decided.recipe.needs.references else None,
+        query=QuerySet(**read_arrays(context.round.query)) if context.round.query.is_file() else None,
+    )
+
+
+def _embedder(context: RoundContext) -> Embedder:
+    from nnunet_al.campaign.evaluation import load_round_model
+    from nnunet_al.nnunet.pool_embedding import Embedder
+
+    plan, network, device = load_round_model(context, context.checkpoint(context.round))
+    options = context.options
+    return Embedder(network, plan.exclusive, device, options.scoring_batch_size, options.workers)
+
+
+def _vectors(context: RoundContext, embedder: Embedder, pool: Pool) -> tuple[WindowVectors, Any]:
+    """Return what describes a window, and what each vector is multiplied by."""
+    from nnunet_al.scoring.features import bottleneck_features
+    from nnunet_al.scoring.gradients import gradient_entries
+    from nnunet_al.scoring.layers import bottleneck_convolution, decoder_convolution
+    from nnunet_al.scoring.segmentation_loss import self_loss
+
+    network, exclusive = embedder.network, embedder.exclusive
+    recipe = context.decided.recipe
+    if recipe.embedding == "features":
+        flatten = recipe.parameters["pooling"] == "flatten"
+        if flatten and max(pool.windows_per_region()) > 1:
+            raise StrategyError(
+                "pooling=flatten compares regions voxel by voxel, and some regions of this campaign are larger than "
+                "the network's patch: leave it out, or choose -unit patch."
+            )
+        return lambda data, weight: bottleneck_features(network, data, weight, flatten), 1.0
+    if recipe.embedding == "fisher":
+        arrays = read_arrays(context.round.fisher)
+        scale_d = arrays.pop("scale_d")
+        entries = {name.removeprefix("entries/"): part for name, part in arrays.items() if len(part)}
+        return lambda data, weight: gradient_entries(network, data, weight, entries, exclusive), scale_d
+    if recipe.embedding == "bottleneck_gradient":
+        return _layer_gradient(context, embedder, bottleneck_convolution(network)), 1.0
+    gradient = _layer_gradient(context, embedder, decoder_convolution(network), self_loss)
+
+    def share_of_region(data: Any, weight: Any) -> Any:
+        # the loss of a window is a mean over its own voxels: it counts by its share of the region
+        return gradient(data, weight) * weight.flatten(1).sum(1, keepdim=True)
+
+    return share_of_region, 1.0
+
+
+def _layer_gradient(context: RoundContext, embedder: Embedder, layer: dict[str, Any], *objective: Any) -> WindowVectors:
+    from nnunet_al.scoring.gradients import gradient_entries, sketched_gradients
+    from nnunet_al.scoring.sketch import CountSketch
+
+    network, exclusive = embedder.network, embedder.exclusive
+    parameters = context.decided.recipe.parameters
+    ((name, module),) = layer.items()
+    weights, size = module.weight.numel(), parameters["embedding_size"]
+    if parameters["compression"] == "count_sketch" and size < weights:
+        sketch = CountSketch(weights, size, context.rng("sketch"))
+        return lambda data, weight: sketched_gradients(network, data, weight, layer, sketch, exclusive, *objective)
+    entries = {name: np.arange(min(size, weights))}  # the paper's truncation
+    return lambda data, weight: gradient_entries(network, data, weight, entries, exclusive, *objective)

@@ -1,0 +1,62 @@
+"""What is known about the pool when a batch is chosen, and when that is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from nnunet_al.selection.query import QuerySet
+
+# a generator for each purpose, for example functools.partial(seeding.generator, seed, round_number)
+Generators = Callable[[str], np.random.Generator]
+
+
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """The regions that may be chosen, in any order, with what the recipe's phases have found out about them.
+
+    Attributes
+    ----------
+    names_N : sequence of str
+        unique names.
+    scores_N : float array (N,), optional
+        finite; larger is more informative.
+    foreground_voxels_N : array (N,), optional
+        predicted foreground voxels.
+    embeddings_N_d : float array (N, d), optional
+        gradients or features; for the Fisher kernel already scaled by (F + λ)^-1/2. May be mapped from disk.
+    query : QuerySet, optional
+        as ``draw_query_for`` returned it for the same regions in the same order; drawn anew where it is missing.
+    target_scores_N, boundary_scores_N : float array (N,), optional
+        sums of the map over likely foreground and over the predicted boundary.
+    class_scores_N_C : float array (N, C), optional
+        one score for each foreground class.
+    cases_N : sequence of str, optional
+        the case of each region.
+    references_M_d : float array (M, d), optional
+        embeddings of the annotated regions; None where there are none.
+    """
+
+    names_N: Sequence[str]
+    scores_N: np.ndarray | None = None
+    foreground_voxels_N: np.ndarray | None = None
+    embeddings_N_d: np.ndarray | None = None
+    query: QuerySet | None = None
+    target_scores_N: np.ndarray | None = None
+    boundary_scores_N: np.ndarray | None = None
+    class_scores_N_C: np.ndarray | None = None
+    cases_N: Sequence[str] | None = None
+    references_M_d: np.ndarray | None = None  # noqa: N815 -- a name carries its shape
+
+
+@dataclass(frozen=True)
+class Moment:
+    """When a batch is chosen: schedules stand at step ``round`` - 1 of ``planned`` steps, and stay at the last one."""
+
+    round: int = 1
+    planned: int = 10
+
+
+FIRST_ROUND = Moment()

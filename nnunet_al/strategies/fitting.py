@@ -1,0 +1,198 @@
+"""Which ingredients go together: every refusal is one sentence that says what does not fit and what does."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, NoReturn
+
+from nnunet_al.errors import StrategyError
+from nnunet_al.strategies import own
+from nnunet_al.strategies.ingredients import (
+    EMBEDDINGS,
+    ENTROPIES,
+    METRICS,
+    NOISES,
+    POSTERIORS,
+    REDUCTIONS,
+    SAMPLING,
+    SELECTORS,
+    Metric,
+    Selector,
+)
+
+if TYPE_CHECKING:
+    from nnunet_al.strategies.recipe import Recipe
+
+
+def check(recipe: Recipe) -> None:
+    """Refuse ingredients that do not exist or do not go together.
+
+    Raises
+    ------
+    StrategyError
+        with the first of the reasons.
+    """
+    selector = own.selector(recipe.selector)
+    if selector is None:
+        _unknown(recipe, "selector", recipe.selector, SELECTORS)
+    if recipe.posterior not in POSTERIORS:
+        _unknown(recipe, "posterior", recipe.posterior, POSTERIORS)
+    if recipe.embedding is not None and recipe.embedding not in EMBEDDINGS:
+        _unknown(recipe, "embedding", recipe.embedding, EMBEDDINGS)
+    if recipe.noise is not None and recipe.noise not in NOISES:
+        _unknown(recipe, "noise", recipe.noise, NOISES)
+    if recipe.reduction is not None and recipe.reduction not in REDUCTIONS:
+        _unknown(recipe, "reduction", recipe.reduction, REDUCTIONS)
+    metric = None
+    if recipe.metric is not None:
+        metric = own.metric(recipe.metric)
+        if metric is None:
+            _unknown(recipe, "metric", recipe.metric, METRICS)
+    _check_metric(recipe, selector, metric)
+    if metric is not None:
+        _check_reduction(recipe, selector, metric)
+        _check_samples(recipe, selector, metric)
+    _check_embedding(recipe, selector)
+    _check_noise(recipe, selector, metric)
+
+
+def _check_metric(recipe: Recipe, selector: Selector, metric: Metric | None) -> None:
+    if selector.needs.metric and metric is None:
+        _refuse(recipe, f"has the selector '{recipe.selector}', which needs a metric: use one of {', '.join(METRICS)}")
+    if metric is not None and not selector.needs.metric:
+        _refuse(
+            recipe,
+            f"has the selector '{recipe.selector}', which needs no metric: leave out '{recipe.metric}', or use the "
+            "selector top_k",
+        )
+    if metric is None and recipe.reduction is not None:
+        _refuse(recipe, f"has the reduction '{recipe.reduction}' and no metric to reduce: leave it out")
+    if selector.needs.model == (recipe.posterior == "none"):
+        wanted = "deterministic" if selector.needs.model else "none"
+        _refuse(
+            recipe,
+            f"has the selector '{recipe.selector}' and the posterior '{recipe.posterior}', which do not go together: "
+            f"use the posterior {wanted}",
+        )
+    if metric is None and recipe.posterior in SAMPLING:
+        _refuse(
+            recipe,
+            f"has no metric that could measure the samples of '{recipe.posterior}': use the posterior deterministic",
+        )
+
+
+def _check_reduction(recipe: Recipe, selector: Selector, metric: Metric) -> None:
+    if selector.needs.pair and not selector.needs.scores:
+        if recipe.reduction is not None:
+            _refuse(
+                recipe,
+                f"has the selector '{recipe.selector}', which sums over target and boundary by itself: leave out the "
+                f"reduction '{recipe.reduction}'",
+            )
+        if metric.per_class:
+            _refuse(
+                recipe,
+                f"has the metric '{recipe.metric}', whose values are per class, and '{recipe.selector}' takes one "
+                "value for each voxel: use another metric, for example bald",
+            )
+    else:
+        if recipe.reduction is None:
+            _refuse(recipe, f"has no reduction for its metric '{recipe.metric}': use {metric.reduction}")
+        if REDUCTIONS[recipe.reduction].per_class != metric.per_class:
+            values = "per class" if metric.per_class else "not per class"
+            _refuse(
+                recipe,
+                f"cannot reduce the metric '{recipe.metric}', whose values are {values}, by '{recipe.reduction}': use "
+                f"{metric.reduction}",
+            )
+    if metric.learned and (selector.needs.pair or recipe.reduction != "mean"):
+        what = recipe.reduction or recipe.selector
+        _refuse(
+            recipe, f"asks for '{what}' of '{recipe.metric}', which has no values for voxels: use the reduction mean"
+        )
+    if selector.needs.class_scores:
+        if recipe.metric not in ENTROPIES:
+            _refuse(
+                recipe,
+                f"has the selector '{recipe.selector}', which ranks each class by its entropy, so '{recipe.metric}' "
+                "does not go with it: use the metric entropy or mc_dropout",
+            )
+        if recipe.reduction != "mean":
+            _refuse(
+                recipe,
+                f"has the selector '{recipe.selector}', whose classes are averaged over the region: use the reduction "
+                f"mean instead of '{recipe.reduction}'",
+            )
+
+
+def _check_samples(recipe: Recipe, selector: Selector, metric: Metric) -> None:
+    if metric.needs_samples and recipe.posterior not in SAMPLING:
+        instead = ", or the metric entropy" if recipe.metric in ENTROPIES else ""
+        _refuse(
+            recipe,
+            f"needs posterior samples for '{recipe.metric}': use the posterior mc_dropout, tta or ensemble{instead}",
+        )
+    if not metric.learned:
+        return
+    if recipe.posterior != "deterministic":
+        _refuse(
+            recipe,
+            f"has the metric '{recipe.metric}', which comes from one pass of the model: leave out '{recipe.posterior}'",
+        )
+    if selector.needs.query or recipe.noise == "power":
+        what = recipe.noise if recipe.noise == "power" else recipe.selector
+        instead = "softrank" if recipe.noise == "power" else "kmeans or stochastic_batches"
+        _refuse(
+            recipe,
+            f"draws by '{what}' in proportion to the score, but that of '{recipe.metric}' may be negative: "
+            f"use {instead}",
+        )
+
+
+def _check_embedding(recipe: Recipe, selector: Selector) -> None:
+    if recipe.embedding is None:
+        if selector.needs.embedding:
+            known = selector.embeddings or tuple(EMBEDDINGS)
+            _refuse(recipe, f"has the selector '{recipe.selector}', which needs an embedding: use {' or '.join(known)}")
+    elif not selector.needs.embedding:
+        _refuse(
+            recipe, f"has the selector '{recipe.selector}', which needs no embedding: leave out '{recipe.embedding}'"
+        )
+    elif selector.embeddings and recipe.embedding not in selector.embeddings:
+        _refuse(
+            recipe,
+            f"has the selector '{recipe.selector}', which does not take the embedding '{recipe.embedding}': use "
+            f"{' or '.join(selector.embeddings)}",
+        )
+
+
+def _check_noise(recipe: Recipe, selector: Selector, metric: Metric | None) -> None:
+    if recipe.noise is None or selector.noise:
+        return
+    ranking = ", ".join(name for name, known in SELECTORS.items() if known.noise)
+    _refuse(
+        recipe,
+        f"has the selector '{recipe.selector}', which does not rank, so that the noise '{recipe.noise}' does nothing: "
+        f"leave it out, or use the selector {ranking}",
+    )
+
+
+def alike(name: str, known: Iterable[str]) -> str:
+    """Return ``"did you mean a or b?"`` where names are spelled alike, else ``"use one of ..."``."""
+    known = list(known)
+    near = difflib.get_close_matches(name.lower(), known, n=3)
+    return f"did you mean {' or '.join(near)}?" if near else f"use one of {', '.join(known)}."
+
+
+def _unknown(recipe: Recipe, kind: str, value: str | None, known: Iterable[str]) -> NoReturn:
+    missing = own.problems_sentence()
+    where = f" ({missing})" if missing else ""
+    raise StrategyError(
+        f"The strategy '{recipe.name}' asks for the {kind} '{value}', which is not there{where}: "
+        f"use one of {', '.join(known)}."
+    )
+
+
+def _refuse(recipe: Recipe, reason: str) -> NoReturn:
+    raise StrategyError(f"The strategy '{recipe.name}' {reason}.")

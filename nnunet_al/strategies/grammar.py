@@ -1,0 +1,230 @@
+"""Spellings ``BASE[+ADDON...]``: from a spelling to a recipe, and from a recipe to its one canonical spelling."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any
+
+from nnunet_al.errors import StrategyError
+from nnunet_al.strategies import own
+from nnunet_al.strategies.fitting import alike
+from nnunet_al.strategies.ingredients import (
+    EMBEDDINGS,
+    METRIC_ALIASES,
+    METRICS,
+    NOISES,
+    POSTERIORS,
+    REDUCTIONS,
+    SELECTORS,
+)
+from nnunet_al.strategies.parameters import defaults
+from nnunet_al.strategies.recipe import Recipe
+
+# in the order in which a canonical spelling has them
+KINDS = ("reduction", "posterior", "noise", "selector")
+
+
+@dataclass(frozen=True)
+class Addon:
+    """One part of a spelling: its kind, and what it puts into the recipe."""
+
+    kind: str
+    value: str
+    embedding: str | None = None
+
+
+def _addons() -> dict[str, Addon]:
+    addons = {name: Addon("reduction", name) for name in REDUCTIONS}
+    addons |= {name: Addon("posterior", name) for name in POSTERIORS if name != "none"}
+    addons |= {name: Addon("noise", name) for name in NOISES}
+    scored = [name for name, selector in SELECTORS.items() if selector.needs.metric and name != "flqmi"]
+    addons |= {name: Addon("selector", name, next(iter(SELECTORS[name].embeddings), None)) for name in scored}
+    # the two embeddings of FLQMI have names of their own in the paper
+    addons["usimc"] = Addon("selector", "flqmi", "bottleneck_gradient")
+    addons["usimf"] = Addon("selector", "flqmi", "fisher")
+    return addons
+
+
+ADDONS: Mapping[str, Addon] = MappingProxyType(_addons())
+
+
+def metric_recipe(name: str) -> Recipe:
+    """Return the recipe of a metric alone: its own posterior and reduction, and the largest scores."""
+    metric = own.metric(name)
+    assert metric is not None, name
+    return Recipe(name, f"the largest {metric.phrase}", metric.paper, "top_k", name, metric.reduction, metric.posterior)
+
+
+def compose(spelling: str, find_base: Callable[[str], Recipe], posterior: str | None = None) -> tuple[Recipe, Recipe]:
+    """Return the recipe of a spelling, still under that name, and the recipe of its base.
+
+    Parameters
+    ----------
+    spelling : str
+        ``BASE[+ADDON...]``, add-ons in any order, at most one of each kind.
+    find_base : callable
+        from a name to its recipe; raises StrategyError where there is none.
+    posterior : str, optional
+        one more add-on, as ``-posterior`` gives it; it may repeat what the spelling says.
+
+    Raises
+    ------
+    StrategyError
+        if a part does not exist, or does not go with the others.
+    """
+    first, *names = spelling.split("+")
+    if first in ADDONS and first not in {*METRICS, *METRIC_ALIASES} and not _is_base(first, find_base):
+        raise StrategyError(
+            f"The spelling '{spelling}' starts with the add-on '{first}': start with a metric or a strategy, for "
+            f"example bald+{first}."
+        )
+    base = find_base(first)
+    if posterior is not None and posterior not in POSTERIORS:
+        raise StrategyError(f"There is no posterior '{posterior}': {alike(posterior, list(POSTERIORS)[1:])}")
+    if posterior is not None and posterior not in names:
+        names.append(posterior)
+    chosen: dict[str, tuple[str, Addon]] = {}
+    for name in names:
+        addon = _addon(spelling, name)
+        if addon.kind in chosen:
+            raise StrategyError(
+                f"The spelling '{spelling}' has two add-ons of the kind {addon.kind}, '{chosen[addon.kind][0]}' and "
+                f"'{name}': leave out one of them."
+            )
+        chosen[addon.kind] = (name, addon)
+    return _combine(base, spelling, chosen), base
+
+
+def spell(recipe: Recipe) -> str | None:
+    """Return the canonical spelling from the metric on; None where the recipe has no metric or no such add-on."""
+    if recipe.metric is None:
+        return None
+    parts = [recipe.metric]
+    for kind in KINDS:
+        if _value(recipe, kind) == _default(recipe, kind):
+            continue
+        name = _addon_name(recipe, kind)
+        if name is None:
+            return None
+        parts.append(name)
+    return "+".join(parts)
+
+
+def spell_from(base: Recipe, recipe: Recipe) -> str:
+    """Return the canonical spelling of a recipe that was made of a base with parameters of its own."""
+    changed = [kind for kind in KINDS if _value(base, kind) != _value(recipe, kind)]
+    return "+".join([base.name, *(str(_addon_name(recipe, kind)) for kind in changed)])
+
+
+def presets(recipe: Recipe) -> dict[str, Any]:
+    """Return the parameters that are not at the defaults of the recipe's ingredients."""
+    usual = defaults(recipe.ingredients)
+    return {name: value for name, value in recipe.parameters.items() if value != usual[name]}
+
+
+def same(one: Recipe, other: Recipe) -> bool:
+    """Return whether two recipes differ in name, summary and paper at most."""
+    return replace(one, name="", summary="", paper="") == replace(other, name="", summary="", paper="")
+
+
+def described(recipe: Recipe, name: str) -> Recipe:
+    """Return the recipe under a name, with the summary and the papers of its ingredients."""
+    metric, selector = own.metric(str(recipe.metric)), own.selector(recipe.selector)
+    assert metric is not None
+    assert selector is not None
+    reduction = REDUCTIONS[recipe.reduction] if recipe.reduction else None
+    noise = NOISES[recipe.noise] if recipe.noise else None
+    parts = [f"{selector.phrase}, scored by the {metric.phrase}"]
+    parts += [reduction.phrase] if reduction else []
+    parts += [POSTERIORS[recipe.posterior].partition(" (")[0]] if recipe.posterior != metric.posterior else []
+    parts += [noise.phrase] if noise else []
+    papers = [metric.paper, reduction.paper if reduction else "-", noise.paper if noise else "-", selector.paper]
+    papers.insert(1, POSTERIORS[recipe.posterior].partition(" (")[2].rstrip(")") or "-")
+    known = list(dict.fromkeys(paper for paper in papers if paper != "-"))
+    return replace(recipe, name=name, summary=", ".join(parts), paper="; ".join(known) or "-")
+
+
+def _is_base(name: str, find_base: Callable[[str], Recipe]) -> bool:
+    try:
+        find_base(name)
+    except StrategyError:
+        return False
+    return True
+
+
+def _addon(spelling: str, name: str) -> Addon:
+    if name in ADDONS:
+        return ADDONS[name]
+    if name in METRICS or name in METRIC_ALIASES:
+        raise StrategyError(
+            f"The spelling '{spelling}' adds the metric '{name}', and a metric comes first: write {name}+ADDON, once."
+        )
+    if name in SELECTORS:
+        raise StrategyError(
+            f"The spelling '{spelling}' adds '{name}', which takes no scores: use it alone, or another add-on."
+        )
+    if own.selector(name) is not None:
+        return Addon("selector", name)
+    raise StrategyError(
+        f"The spelling '{spelling}' has the add-on '{name}', which is not there: "
+        f"{alike(name, [*ADDONS, *own.selectors()])}"
+    )
+
+
+def _combine(base: Recipe, spelling: str, chosen: Mapping[str, tuple[str, Addon]]) -> Recipe:
+    if not chosen:
+        return base
+    if base.metric is None:
+        name = next(iter(chosen.values()))[0]
+        raise StrategyError(
+            f"The strategy '{base.name}' has no scores, so '{name}' cannot be added to it: start with a metric, for "
+            f"example bald+{name}."
+        )
+    content: dict[str, Any] = {kind: _value(base, kind) for kind in KINDS} | {"embedding": base.embedding}
+    for kind, (name, addon) in chosen.items():
+        present = _addon_name(base, kind)
+        is_present = addon.value == content[kind] and (kind != "selector" or addon.embedding == base.embedding)
+        if not is_present and _value(base, kind) != _default(base, kind):
+            raise StrategyError(
+                f"The strategy '{base.name}' has the {kind} '{present or content[kind]}' already, so '{name}' cannot "
+                f"be added to it: start with its metric {base.metric} instead."
+            )
+        content[kind] = addon.value
+        if kind == "selector":
+            content["embedding"] = addon.embedding
+    # a selector with reductions of its own takes away what nobody asked for
+    selector = own.selector(content["selector"])
+    assert selector is not None
+    if "reduction" not in chosen and selector.needs.pair and content["reduction"] == _default(base, "reduction"):
+        content["reduction"] = None
+    made = replace(base, name=spelling, parameters={}, **content)
+    return replace(made, parameters={name: value for name, value in presets(base).items() if name in made.parameters})
+
+
+def _value(recipe: Recipe, kind: str) -> str | None:
+    if kind == "selector":  # two recipes with one selector and different embeddings are two add-ons
+        return recipe.selector
+    value: str | None = getattr(recipe, kind)
+    return value
+
+
+def _default(recipe: Recipe, kind: str) -> str | None:
+    metric = own.metric(str(recipe.metric))
+    assert metric is not None
+    if kind == "reduction":
+        return None if recipe.needs.pair else metric.reduction
+    return {"posterior": metric.posterior, "noise": None, "selector": "top_k"}[kind]
+
+
+def _addon_name(recipe: Recipe, kind: str) -> str | None:
+    embedding = recipe.embedding if kind == "selector" else None
+    wanted = Addon(kind, str(_value(recipe, kind)), embedding)
+    for name, addon in ADDONS.items():
+        if addon == wanted:
+            return name
+    return recipe.selector if kind == "selector" and embedding is None and recipe.selector not in SELECTORS else None
+
+
+assert not set(ADDONS) & set(EMBEDDINGS)

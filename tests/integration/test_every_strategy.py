@@ -1,0 +1,42 @@
+"""Every strategy selects through the command's own code from one shared trained round, in 2d and in 3d."""
+
+from __future__ import annotations
+
+import pytest
+
+from nnunet_al.campaign.scoring_stages import candidate_numbers
+from nnunet_al.files import read_json
+from nnunet_al.pool.boxes import Region, as_box
+from nnunet_al.strategies.catalog import CATALOG
+
+from .campaigns import SIZES, copy_unselected
+
+COMPOSED = (
+    "entropy+tta+localized",
+    "margin+mc_dropout+target+stochastic_batches",
+    "least_confidence+boundary",
+    "bald+selective+softrank",
+    "mean_std+ensemble+usimc",
+    "entropy+localized+usimf",
+    "learning_loss+stochastic_batches",
+    "class_variance+tta",
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", [*CATALOG, *COMPOSED])
+@pytest.mark.parametrize("unit", ["patch", "slice", "case"])
+@pytest.mark.parametrize("configuration", ["2d", "3d_fullres"])
+def test_a_strategy_selects_from_the_trained_round(trained, new_results, configuration, unit, strategy):
+    base, source = trained(configuration, unit)
+    lab = new_results(base)
+    campaign = copy_unselected(source, lab, configuration, strategy)
+    with lab.at_work():
+        context = lab.context(campaign)
+        candidates = {context.regions[number] for number in candidate_numbers(context)}
+    assert lab.round(configuration, strategy, "-round", "1") == 0
+    batch = read_json(campaign.round(1).batch)
+    chosen = [Region(entry["case"], as_box(entry["box"])) for entry in batch["regions"]]
+    assert len(chosen) == len(set(chosen)) == min(SIZES[unit][1], len(candidates))
+    assert set(chosen) <= candidates, "something annotated came back"
+    assert context.ledger.commit_of_round(1) is not None

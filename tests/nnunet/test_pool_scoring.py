@@ -1,0 +1,109 @@
+"""Whatever a recipe computes over the pool, it does not depend on how the work is cut."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from nnunet_al.nnunet.pool_scoring import Measure, PoolStatistics, Scorer, merge
+from nnunet_al.scoring.augmentation import AugmentationSampler
+from nnunet_al.scoring.dropout import insert_dropout
+from nnunet_al.scoring.learning_loss import LossModule, LossSampler, decoder_channels
+from nnunet_al.scoring.maps import MAPS
+from nnunet_al.scoring.reductions import make_reduction
+from nnunet_al.scoring.samplers import DeterministicSampler, DropoutSampler, EnsembleSampler, Samples
+from nnunet_al.strategies.catalog import combinations
+
+from .pools import PATCHES, make_network, make_pool
+
+MEASURES = sorted({(recipe.posterior, *measure) for recipe in combinations() for measure in recipe.measures().values()})
+NETWORKS = {"three classes": (3, True), "one class": (2, True), "heads": (2, False), "nothing predicted": (3, True)}
+
+
+def make_sampler(posterior: str, metric: str, dims: str, kind: str):
+    classes, exclusive = NETWORKS[kind]
+    background = 1e3 if kind == "nothing predicted" else 0.0
+    network = make_network(dims, classes, background=background)
+    rng = np.random.default_rng(5)
+    if metric == "learning_loss":
+        torch.manual_seed(1)
+        return LossSampler(network, LossModule(decoder_channels(network)).eval(), exclusive)
+    if posterior == "mc_dropout":
+        insert_dropout(network)
+        return DropoutSampler(network, exclusive, 3, rng)
+    if posterior == "tta":
+        return AugmentationSampler(network, exclusive, 3, rng, [1.0] * len(PATCHES[dims]))
+    if posterior == "ensemble":
+        members = [network, make_network(dims, classes, seed=1, background=background)]
+        return EnsembleSampler(members, exclusive)
+    return DeterministicSampler(network, exclusive)
+
+
+def make_scorer(posterior: str, metric: str, reduction: str, dims: str, kind: str, chunk: int = 64) -> Scorer:
+    voxels = None if metric == "learning_loss" else MAPS[metric].function
+    measure = Measure(voxels, make_reduction(reduction, {}, [1.0] * len(PATCHES[dims])))
+    sampler = make_sampler(posterior, metric, dims, kind)
+    return Scorer(sampler, NETWORKS[kind][1], {"scores": measure}, torch.device("cpu"), chunk, 1)
+
+
+def finish(scorer: Scorer, found: PoolStatistics, classes: int) -> np.ndarray:
+    return scorer.measures["scores"].reduction.finish(found.stats["scores"], annotated_voxels_C=[3, 0, 5][:classes])
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+@pytest.mark.parametrize("posterior, metric, reduction", MEASURES)
+def test_chunked_is_whole_and_sharded_is_whole(posterior, metric, reduction, kind):
+    pool, numbers = make_pool("2d")
+    of = (posterior, metric, reduction, "2d", kind)
+    whole = make_scorer(*of).run(pool, numbers)
+    scores = finish(make_scorer(*of), whole, NETWORKS[kind][0] - NETWORKS[kind][1])
+    assert len(scores) == len(whole.numbers_N) == len(pool.regions)
+    assert np.isfinite(scores).all()
+
+    chunked = make_scorer(*of, chunk=1).run(pool, {case: numbers[case] for case in sorted(numbers, reverse=True)})
+    parts = [make_scorer(*of).run(pool, {case: numbers[case]}) for case in ("c", "a", "b")]
+    nothing = PoolStatistics.from_arrays(make_scorer(*of).run(pool, {}).to_arrays())
+    for again in (chunked, merge([*parts, nothing]), PoolStatistics.from_arrays(whole.to_arrays())):
+        np.testing.assert_array_equal(again.numbers_N, whole.numbers_N)
+        np.testing.assert_array_equal(again.foreground_N, whole.foreground_N)
+        np.testing.assert_array_equal(again.stats["scores"], whole.stats["scores"])
+    if kind == "nothing predicted":
+        assert not whole.foreground_N.any()
+    else:
+        assert whole.foreground_N.any()
+    if kind != "nothing predicted" and metric != "learning_loss":
+        assert len(np.unique(scores)) > 1, "a score that does not see the image"
+
+
+@pytest.mark.parametrize("posterior, metric, reduction", MEASURES)
+def test_the_same_in_3d(posterior, metric, reduction):
+    pool, numbers = make_pool("3d", "patch")
+    of = (posterior, metric, reduction, "3d", "three classes")
+    some = {case: several[:3] for case, several in numbers.items()}
+    whole = make_scorer(*of).run(pool, some)
+    parts = [make_scorer(*of, chunk=1).run(pool, {case: several}) for case, several in some.items()]
+    np.testing.assert_array_equal(merge(parts[::-1]).stats["scores"], whole.stats["scores"])
+    assert np.isfinite(finish(make_scorer(*of), whole, 2)).all()
+
+
+class CornerSampler:
+    """Sees only the upper half of each window."""
+
+    def __call__(self, data_B_C_xyz: torch.Tensor) -> Samples:
+        probs = torch.full((1, len(data_B_C_xyz), 2, *data_B_C_xyz.shape[2:]), 0.5)
+        visible = torch.zeros(len(data_B_C_xyz), *data_B_C_xyz.shape[2:], dtype=torch.bool)
+        visible[:, :8] = True
+        return Samples(probs, visible)
+
+
+def test_what_is_out_of_view_is_left_out_unless_nothing_would_be_left():
+    pool, numbers = make_pool("2d", "slice")
+    measure = Measure(MAPS["entropy"].function, make_reduction("mean", {}, (1.0, 1.0)))
+    scorer = Scorer(CornerSampler(), True, {"scores": measure}, torch.device("cpu"), 64, 1)
+    found = scorer.run(pool, {"c": numbers["c"][:1]})
+    assert found.stats["scores"][0, 1] == 16 * 8, "a slice of 16 x 16 in one window: half of it is counted"
+    # in case a the cells of the lower windows lie in their lower halves, of which nothing is visible: all of them count
+    found = scorer.run(pool, {"a": numbers["a"][:1]})
+    assert 20 * 18 / 2 <= found.stats["scores"][0, 1] < 20 * 18
+    np.testing.assert_allclose(scorer.measures["scores"].reduction.finish(found.stats["scores"]), np.log(2), rtol=1e-6)

@@ -1,0 +1,245 @@
+"""Strategies of other packages: the example is installed for real, the bad ones are as entry points see them."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+from functools import partial
+from importlib.metadata import PathDistribution
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nnunet_al.errors import StrategyError
+from nnunet_al.seeding import generator
+from nnunet_al.selection.selection import Selection, order_by_name
+from nnunet_al.strategies import catalog, listing, own
+from nnunet_al.strategies.ingredients import Needs
+from nnunet_al.strategies.recipe import Recipe
+from nnunet_al.strategies.select import select_batch
+
+from .pools import pool
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "own_strategy"
+RNGS = partial(generator, 7, 2)
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory) -> Path:
+    source, target = tmp_path_factory.mktemp("source") / "own_strategy", tmp_path_factory.mktemp("site")
+    shutil.copytree(EXAMPLE, source)  # building leaves folders beside the source
+    options = ["--no-deps", "--no-build-isolation", "--no-index", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([sys.executable, "-m", "pip", "install", *options, "--target", target, source], check=True)
+    return target
+
+
+def in_a_process(installed: Path, *arguments: str) -> subprocess.CompletedProcess:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(installed), str(EXAMPLE.parents[1])])}
+    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, env=environment, check=False)
+
+
+def test_the_example_is_explained_by_the_command(installed):
+    command = "import sys; from nnunet_al.cli.strategies import main; sys.exit(main(sys.argv[1:]))"
+    explained = in_a_process(installed, "-c", command, "gini")
+    assert explained.returncode == 0, explained.stderr
+    assert "gini: largest mean Gini impurity" in explained.stdout
+    composed = in_a_process(installed, "-c", command, "gini+tta+power")
+    assert composed.stdout.startswith("gini+tta+power: the largest scores, scored by the Gini impurity")
+    assert "\ngini " in in_a_process(installed, "-c", command).stdout
+    assert "gini" not in in_a_process(installed, "-c", command, "--markdown").stdout
+
+
+def test_the_example_selects_and_survives_the_way_to_a_worker(installed, tmp_path):
+    # the second process gets the recipe as campaign.json and workers do, and has not asked for its name
+    code = (
+        "import pickle, sys; from functools import partial; import numpy as np, torch\n"
+        "from nnunet_al.seeding import generator\n"
+        "from nnunet_al.strategies import catalog, own\n"
+        "from nnunet_al.strategies.select import Candidates, select_batch\n"
+        "path = sys.argv[1]\n"
+        "if sys.argv[2] == 'write': pickle.dump(catalog.get('gini+power'), open(path, 'wb')); sys.exit()\n"
+        "recipe = pickle.load(open(path, 'rb'))\n"
+        "probs = torch.tensor([[[[1.0, 0.5]], [[0.0, 0.5]]]]).permute(0, 2, 1, 3)\n"
+        "print(recipe.name, recipe.measures(), own.voxel_map('gini')(probs, True).tolist(), own.voxel_map('bald'))\n"
+        "rows = Candidates(['a', 'b', 'c'], np.array([0.0, 1.0, 0.0]))\n"
+        "print(select_batch(recipe, rows, 1, partial(generator, 0, 1)).indices_B)\n"
+    )
+    file = str(tmp_path / "recipe.pickle")
+    assert in_a_process(installed, "-c", code, file, "write").returncode == 0
+    done = in_a_process(installed, "-c", code, file, "read")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("gini+power {'scores': ('gini', 'mean')}")
+    assert lines[0].endswith("None")
+    assert lines[1] == "[1]"
+
+
+def test_the_readme_shows_the_example():
+    readme = (EXAMPLE.parents[1] / "README.md").read_text()
+    assert (EXAMPLE / "nnunet_al_gini.py").read_text().strip() in readme
+    assert 'gini = "nnunet_al_gini:RECIPE"' in readme
+    assert 'gini = "nnunet_al_gini:RECIPE"' in (EXAMPLE / "pyproject.toml").read_text()
+
+
+@pytest.fixture
+def packages(tmp_path, monkeypatch):
+    """Return a function that puts a package with one module and its entry points where they are found."""
+    monkeypatch.setattr(own, "_REGISTRY", own._Registry())
+    monkeypatch.syspath_prepend(tmp_path)
+    before = set(sys.modules)
+
+    def add(package: str, code: str, *names: str, module: str | None = None) -> None:
+        module = module or package.replace("-", "_")
+        (tmp_path / f"{module}.py").write_text(code)
+        info = tmp_path / f"{package.replace('-', '_')}-1.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1\n")
+        points = "".join(f"{name} = {module}:RECIPE\n" for name in names)
+        (info / "entry_points.txt").write_text(f"[{own.GROUP}]\n{points}")
+        assert PathDistribution(info).name == package
+
+    yield add
+    for name in set(sys.modules) - before:
+        if name.startswith("pkg_"):
+            del sys.modules[name]
+
+
+GOOD = (
+    "from nnunet_al.strategies.recipe import Recipe\n"
+    "RECIPE = Recipe('', 'mine', 'me', 'random_foreground', posterior='deterministic', parameters={'share': 0.5})\n"
+)
+SAME = "from nnunet_al.strategies.catalog import get\nRECIPE = get('bald+localized')\n"
+
+
+def test_a_package_that_does_not_load_harms_nobody_else(packages):
+    packages("pkg-broken", "raise RuntimeError('no luck\\n today')", "broken")
+    packages("pkg-good", GOOD, "good")
+    assert catalog.get("good").name == "good"
+    assert catalog.get("bald") is catalog.CATALOG["bald"]
+    with pytest.raises(StrategyError, match=r"'broken' of the package 'pkg-broken' does not load: no luck today\.$"):
+        catalog.get("broken")
+    table = listing.table()
+    assert "\ngood " in table
+    assert "package 'pkg-broken' does not load" in table
+
+
+@pytest.mark.parametrize(
+    "name, code, words",
+    [
+        ("bald", GOOD, "taken"),
+        ("power", GOOD, "taken"),
+        ("jsd", GOOD, "taken"),
+        ("my-own", GOOD, "letters, digits"),
+        ("thing", "RECIPE = 3", "no Recipe"),
+        ("thing", "import nnunet_al_that_is_not_there", "No module named"),
+        ("thing", "from nnunet_al.strategies.own import register_metric\nregister_metric('bald', print)", "taken"),
+        ("thing", GOOD.replace("random_foreground", "best"), "selector 'best'"),
+    ],
+)
+def test_what_is_wrong_with_a_package_is_said_in_a_sentence_that_names_it(packages, name, code, words):
+    packages("pkg-mine", code, name)
+    sentence = own.problems()[name]
+    assert "'pkg-mine'" in sentence
+    assert words in sentence
+    assert "\n" not in sentence
+    assert sentence in listing.table()
+    assert name not in own.recipes()
+    if name not in {"bald", "jsd"}:
+        with pytest.raises(StrategyError):
+            catalog.get(name)
+    assert catalog.get("bald").paper == catalog.CATALOG["bald"].paper
+
+
+def test_another_name_for_built_in_ingredients_is_one_more_spelling(packages):
+    packages("pkg-same", SAME, "same")
+    recipe = catalog.get("same")
+    assert recipe == catalog.get("bald+localized")
+    assert "same" in catalog.other_names(recipe)
+    assert "also       same" in listing.explain("bald+localized")
+
+
+def test_two_packages_with_one_name_are_both_left_out(packages):
+    packages("pkg-one", GOOD, "twin")
+    packages("pkg-two", GOOD, "twin")
+    with pytest.raises(StrategyError, match="'pkg-one' and 'pkg-two' both bring a strategy 'twin'"):
+        catalog.get("twin")
+
+
+def test_what_a_package_registered_before_it_failed_is_forgotten(packages):
+    code = "from nnunet_al.strategies.own import register_metric\nregister_metric('half', print)\nraise ValueError('x')"
+    packages("pkg-half", code, "whole")
+    assert own.metric("half") is None
+    with pytest.raises(StrategyError, match="no strategy 'half'"):
+        catalog.get("half")
+
+
+def test_packages_are_loaded_when_a_name_is_not_built_in_and_once(packages):
+    code = "import builtins\nbuiltins.nnunet_al_loads = getattr(builtins, 'nnunet_al_loads', 0) + 1\n" + GOOD
+    packages("pkg-count", code, "counted")
+    assert catalog.get("bald+power").name == "power_bald"
+    assert "pkg_count" not in sys.modules
+    assert catalog.get("counted") == catalog.get("counted")
+    assert "pkg_count" in sys.modules
+
+
+def test_a_recipe_of_a_missing_package_is_refused_by_the_name_of_what_is_missing(packages):
+    packages("pkg-broken", "raise RuntimeError('no luck')", "broken")
+    content = {**catalog.get("bald").to_json(), "name": "lost", "metric": "lost"}
+    with pytest.raises(StrategyError, match=r"metric 'lost', which is not there .*pkg-broken.*no luck"):
+        Recipe.from_json(content)
+
+
+def largest_name(recipe, candidates, budget, rngs):
+    order_N = order_by_name(candidates.names_N)[::-1][: max(budget, 0)]
+    return Selection(order_N, np.zeros(len(order_N)))
+
+
+def test_an_own_selector_is_an_addon_and_selects(packages):
+    own.register_selector("last", largest_name, Needs(scores=True), phrase="the last names")
+    recipe = catalog.get("bald+last+tta")
+    assert recipe.name == "bald+tta+last"
+    assert catalog.get(recipe.name) == recipe
+    assert recipe.phases() == ("score",)
+    assert pickle.loads(pickle.dumps(recipe)) == recipe
+    assert Recipe.from_json(json.loads(json.dumps(recipe.to_json()))) == recipe
+    candidates = pool(20)
+    chosen = select_batch(recipe, candidates, 3, RNGS)
+    assert [candidates.names_N[i] for i in chosen.indices_B] == sorted(candidates.names_N)[:-4:-1]
+    assert "last" in listing.grammar()
+    with pytest.raises(StrategyError, match="does not rank"):
+        catalog.get("bald+power+last")
+
+
+def test_an_own_selector_that_breaks_its_promise_is_named(packages):
+    own.register_selector("short", lambda *_: Selection(np.zeros(1), np.zeros(1)), Needs(scores=True))
+    with pytest.raises(StrategyError, match="'short' of another package did not return a Selection of 3 of the 20"):
+        select_batch(catalog.get("bald+short"), pool(20), 3, RNGS)
+
+
+def test_an_own_metric_follows_its_flags(packages):
+    own.register_metric("spread", print, needs_samples=True, per_class=True)
+    recipe = catalog.get("spread")
+    assert (recipe.posterior, recipe.reduction, recipe.name) == ("mc_dropout", "class_weighted", "spread")
+    assert own.voxel_map("spread") is print
+    assert own.voxel_map("class_entropy") is None
+    assert catalog.get("spread+usimf").phases() == ("score", "fisher", "embed")
+    with pytest.raises(StrategyError, match="per class"):
+        catalog.get("spread+selective")
+
+
+def test_names_are_taken_once(packages):
+    own.register_metric("mine", print)
+    own.register_metric("mine", print)
+    for register in (lambda: own.register_metric("mine", repr), lambda: own.register_selector("mine", repr, Needs())):
+        with pytest.raises(StrategyError, match="taken"):
+            register()
+    for name in ("bald", "usimf", "mc_dropout", "class_entropy", "random"):
+        with pytest.raises(StrategyError, match="taken"):
+            own.register_metric(name, repr)
+    with pytest.raises(StrategyError, match="letters"):
+        own.register_metric("a+b", repr)
