@@ -42,7 +42,7 @@ def select(context: RoundContext) -> None:
     recipe, budget = decided.recipe, decided.budget
     if recipe.phases():
         candidates, numbers_N = read_scores(context)
-        if recipe.embedding is not None and len(numbers_N):
+        if recipe.embedding is not None:
             candidates = with_embeddings(context, candidates)
     else:
         numbers_N = np.array(candidate_numbers(context), np.int64)

@@ -47,18 +47,21 @@ def fisher_of_draws(context: RoundContext, draws: np.ndarray) -> None:
 
 def embed_part(context: RoundContext) -> None:
     """Write the vectors of this shard's regions."""
-    mine = shard(context, embedded_numbers(context))
+    everything = embedded_numbers(context)
+    mine = shard(context, everything)
     numbers = sorted(number for some in mine.values() for number in some)
+    target = part_file(context, "embeddings", context.options.part, ".npy")
+    write_arrays(part_file(context, "embedded", context.options.part), numbers_N=np.array(numbers, np.int64))
+    if not everything:
+        write_mapped_array(target, (0, 1), lambda _: None)
+        return
     embedder, pool = _embedder(context), window_pool(context)
     vectors, scale_d = _vectors(context, embedder, pool)
     dimensions = embedder.dimensions(vectors, pool.patch_size, len(context.data.dataset.channels))
     row = {number: index for index, number in enumerate(numbers)}
     write_mapped_array(
-        part_file(context, "embeddings", context.options.part, ".npy"),
-        (len(numbers), dimensions),
-        lambda out_N_d: embedder.embed(pool, mine, vectors, scale_d, out_N_d, row),
+        target, (len(numbers), dimensions), lambda out_N_d: embedder.embed(pool, mine, vectors, scale_d, out_N_d, row)
     )
-    write_arrays(part_file(context, "embedded", context.options.part), numbers_N=np.array(numbers, np.int64))
 
 
 def embed_merge(context: RoundContext) -> None:
@@ -77,7 +80,7 @@ def embed_merge(context: RoundContext) -> None:
 def embedded_numbers(context: RoundContext) -> list[int]:
     """Return the regions that have vectors: the candidates, then, where the selector looks at them, the annotated."""
     candidates = read_arrays(context.round.scores)["numbers_N"].tolist()
-    if not context.decided.recipe.needs.references:
+    if not candidates or not context.decided.recipe.needs.references:
         return candidates
     return [*candidates, *sorted(set(range(len(context.regions))).difference(candidates))]
 

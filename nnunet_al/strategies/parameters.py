@@ -67,7 +67,9 @@ PARAMETERS: Mapping[str, Parameter] = MappingProxyType(
             "largest rotation in degrees",
         ),
         "ensemble_of": _choice(("rounds", "folds"), "whether members are models of earlier rounds or of folds"),
-        "members": _count("models of the ensemble"),
+        "members": Parameter(
+            lambda value: _is_count(value) and value >= 2, "a whole number from 2", "models of the ensemble"
+        ),
         "dilation_mm": _from_zero("rim around the predicted foreground in mm"),
         "target_threshold": Parameter(
             lambda value: _is_number(value) and 0 <= value < 1,

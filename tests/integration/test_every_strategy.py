@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from nnunet_al.campaign.decisions import Decisions
 from nnunet_al.campaign.scoring_stages import candidate_numbers
 from nnunet_al.files import read_json
 from nnunet_al.pool.boxes import Region, as_box
@@ -40,3 +43,21 @@ def test_a_strategy_selects_from_the_trained_round(trained, new_results, configu
     assert len(chosen) == len(set(chosen)) == min(SIZES[unit][1], len(candidates))
     assert set(chosen) <= candidates, "something annotated came back"
     assert context.ledger.commit_of_round(1) is not None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["usimf", "usimc", "core_set", "badge", "kmeans_bald", "selective", "clasp_pe"])
+def test_the_last_regions_and_then_none(trained, new_results, strategy, capsys):
+    base, source = trained("2d", "case")
+    lab = new_results(base)
+    campaign = copy_unselected(source, lab, "2d", strategy)
+    replace(Decisions.load(campaign.decisions), budget=99).save(campaign.decisions)
+    left = len(read_json(campaign.root / "round_000" / "batch.json")["regions"])
+    with lab.at_work():
+        left = len(lab.context(campaign).regions) - left
+    assert lab.round("2d", strategy, "-round", "1") == 0
+    assert len(read_json(campaign.round(1).batch)["regions"]) == left
+    assert lab.round("2d", strategy, "-round", "2") == 0, "a last model, trained on everything"
+    assert read_json(campaign.round(2).batch)["regions"] == []
+    assert lab.round("2d", strategy) == 0
+    assert "nothing is left to annotate" in capsys.readouterr().out
