@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from nnunet_al.campaign.decisions import Decisions
+from nnunet_al.campaign.folders import CampaignFolder
 from nnunet_al.campaign.scoring_stages import candidate_numbers
-from nnunet_al.files import read_json
+from nnunet_al.files import read_json, write_json
+from nnunet_al.nnunet.environment import Roots
 from nnunet_al.pool.boxes import Region, as_box
 from nnunet_al.strategies.catalog import CATALOG
+from nnunet_al.synthetic.phantom import make_phantom_dataset
 
-from .campaigns import SIZES, copy_unselected
+from .campaigns import DATASET, SIZES, USIMF, Lab, copy_unselected, read_volume, rewrite_volume
 
 COMPOSED = (
     "entropy+tta+localized",
@@ -26,13 +30,8 @@ COMPOSED = (
 )
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("strategy", [*CATALOG, *COMPOSED])
-@pytest.mark.parametrize("unit", ["patch", "slice", "case"])
-@pytest.mark.parametrize("configuration", ["2d", "3d_fullres"])
-def test_a_strategy_selects_from_the_trained_round(trained, new_results, configuration, unit, strategy):
-    base, source = trained(configuration, unit)
-    lab = new_results(base)
+def selects(base: Lab, source: CampaignFolder, lab: Lab, configuration: str, strategy: str, budget: int) -> None:
+    """Let a strategy select in round 1 of a copy of ``source``, and look at what it asks for."""
     campaign = copy_unselected(source, lab, configuration, strategy)
     with lab.at_work():
         context = lab.context(campaign)
@@ -40,9 +39,42 @@ def test_a_strategy_selects_from_the_trained_round(trained, new_results, configu
     assert lab.round(configuration, strategy, "-round", "1") == 0
     batch = read_json(campaign.round(1).batch)
     chosen = [Region(entry["case"], as_box(entry["box"])) for entry in batch["regions"]]
-    assert len(chosen) == len(set(chosen)) == min(SIZES[unit][1], len(candidates))
+    assert len(chosen) == len(set(chosen)) == min(budget, len(candidates))
     assert set(chosen) <= candidates, "something annotated came back"
     assert context.ledger.commit_of_round(1) is not None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", [*CATALOG, *COMPOSED])
+@pytest.mark.parametrize("unit", ["patch", "slice", "case"])
+@pytest.mark.parametrize("configuration", ["2d", "3d_fullres"])
+def test_a_strategy_selects_from_the_trained_round(trained, new_results, configuration, unit, strategy):
+    base, source = trained(configuration, unit)
+    selects(base, source, new_results(base), configuration, strategy, SIZES[unit][1])
+
+
+@pytest.fixture(scope="module", params=["regions and two channels", "one class"])
+def unusual(request, tmp_path_factory) -> tuple[Lab, CampaignFolder]:
+    """A campaign with round 1 done on a dataset of another kind."""
+    roots = Roots.below(tmp_path_factory.mktemp("unusual")).create()
+    folder = roots.raw / DATASET
+    several = {"regions": True, "channels": 2} if request.param.startswith("regions") else {}
+    make_phantom_dataset(folder, cases=5, shape=(16, 20, 12), **several)
+    if request.param == "one class":
+        content = read_json(folder / "dataset.json")
+        write_json(folder / "dataset.json", {**content, "labels": {"background": 0, "organ": 1}})
+        for file in (folder / "labelsTr").iterdir():
+            rewrite_volume(file, np.minimum(read_volume(file), 1))
+    lab = Lab(roots)
+    sizes = ("-unit", "slice", "-initial", "6", "-b", "3")
+    return lab, lab.start("2d", "usimf", *sizes, *USIMF)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", [*CATALOG, *COMPOSED])
+def test_on_other_kinds_of_classes_and_channels(unusual, new_results, strategy):
+    base, source = unusual
+    selects(base, source, new_results(base), "2d", strategy, 3)
 
 
 @pytest.mark.slow
