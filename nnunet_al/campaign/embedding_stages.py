@@ -10,7 +10,6 @@ import numpy as np
 
 from nnunet_al.campaign.context import RoundContext
 from nnunet_al.campaign.scoring_stages import part_file, part_files, read_scores, shard, window_pool
-from nnunet_al.errors import StrategyError
 from nnunet_al.files import read_arrays, write_arrays, write_mapped_array
 from nnunet_al.pool.table import by_case
 from nnunet_al.selection.query import QuerySet
@@ -18,7 +17,6 @@ from nnunet_al.strategies.select import Candidates, draw_query_for
 
 if TYPE_CHECKING:
     from nnunet_al.nnunet.pool_embedding import Embedder, WindowVectors
-    from nnunet_al.nnunet.window_stream import Pool
 
 
 def fisher(context: RoundContext) -> None:
@@ -56,7 +54,7 @@ def embed_part(context: RoundContext) -> None:
         write_mapped_array(target, (0, 1), lambda _: None)
         return
     embedder, pool = _embedder(context), window_pool(context)
-    vectors, scale_d = _vectors(context, embedder, pool)
+    vectors, scale_d = _vectors(context, embedder)
     dimensions = embedder.dimensions(vectors, pool.patch_size, len(context.data.dataset.channels))
     row = {number: index for index, number in enumerate(numbers)}
     write_mapped_array(
@@ -106,7 +104,7 @@ def _embedder(context: RoundContext) -> Embedder:
     return Embedder(network, plan.exclusive, device, options.scoring_batch_size, options.workers)
 
 
-def _vectors(context: RoundContext, embedder: Embedder, pool: Pool) -> tuple[WindowVectors, Any]:
+def _vectors(context: RoundContext, embedder: Embedder) -> tuple[WindowVectors, Any]:
     """Return what describes a window, and what each vector is multiplied by."""
     from nnunet_al.scoring.features import bottleneck_features
     from nnunet_al.scoring.gradients import gradient_entries
@@ -117,11 +115,6 @@ def _vectors(context: RoundContext, embedder: Embedder, pool: Pool) -> tuple[Win
     recipe = context.decided.recipe
     if recipe.embedding == "features":
         flatten = recipe.parameters["pooling"] == "flatten"
-        if flatten and max(pool.windows_per_region()) > 1:
-            raise StrategyError(
-                "pooling=flatten compares regions voxel by voxel, and some regions of this campaign are larger than "
-                "the network's patch: leave it out, or choose -unit patch."
-            )
         return lambda data, weight: bottleneck_features(network, data, weight, flatten), 1.0
     if recipe.embedding == "fisher":
         arrays = read_arrays(context.round.fisher)

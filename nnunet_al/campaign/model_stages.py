@@ -105,12 +105,13 @@ def preprocess(context: RoundContext) -> None:
 def train(context: RoundContext) -> None:
     """Train on the annotated cases, from the weights of the round before unless asked otherwise.
 
-    The members of an ensemble of folds are trained after the round's own model.
+    The members of an ensemble of folds are trained before, so that the settings that stay beside the plans are those
+    of the round's own model.
     """
-    _train_fold(context, context.decided.fold, "train")
     for member, fold in enumerate(context.member_folds, start=1):
         say(f"    member {member} of {len(context.member_folds)}")
         _train_fold(context, fold, f"train_member_{member}")
+    _train_fold(context, context.decided.fold, "train")
 
 
 def _train_fold(context: RoundContext, fold: int, log: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,8 +24,11 @@ from nnunet_al.nnunet.round_view import write_round_view
 from nnunet_al.nnunet.splits import pool_and_test
 from nnunet_al.nnunet.training import require_trainer
 from nnunet_al.nnunet.workers import run_jobs
+from nnunet_al.pool.boxes import Region
+from nnunet_al.pool.geometry import CaseGeometry
 from nnunet_al.pool.table import save_regions
 from nnunet_al.pool.tiling import tile_case
+from nnunet_al.pool.windows import windows_of
 from nnunet_al.progress import say
 from nnunet_al.selection.flqmi_submodlib import choose_engine
 
@@ -110,12 +114,14 @@ def _prepare(folder: CampaignFolder, decided: Decisions, data: Data, workers: in
     if decided.pretrained_weights is not None:
         _check_weights(decided, plans, view)
     patch_size = tuple(plans["configurations"][decided.configuration]["patch_size"])
+    geometries = {case: case_geometry(facts, plans, decided.configuration) for case, facts in pool_facts.items()}
     jobs = []
     for case, facts in pool_facts.items():
-        geometry = case_geometry(facts, plans, decided.configuration)
-        tiles = tile_case(geometry, decided.unit, patch_size, decided.overlap)
+        tiles = tile_case(geometries[case], decided.unit, patch_size, decided.overlap)
         jobs.append((tiles, dataset.cases[case], facts.reader))
     regions = [region for some in run_jobs(with_image, jobs, workers, "cutting regions") for region in some]
+    if decided.recipe.parameters.get("pooling") == "flatten":
+        _check_single_windows(regions, geometries, patch_size)
     save_regions(folder.root / "regions.npz", regions)
     if decided.recipe.selector == "flqmi" and decided.engine is None:
         query = max(5 * decided.budget, len(regions) // _LIKELY_QUERY_SHARE)
@@ -129,3 +135,15 @@ def _check_weights(decided: Decisions, plans: dict, view: Roots) -> None:
     dataset_json = read_json(view.preprocessed / decided.dataset / "dataset.json")
     checkpoint = Path(str(decided.pretrained_weights))
     load_network(Plan.of(plans, dataset_json, decided.configuration), checkpoint, torch.device("cpu"))
+
+
+def _check_single_windows(
+    regions: Sequence[Region], geometries: Mapping[str, CaseGeometry], patch_size: Sequence[int]
+) -> None:
+    for region in regions:
+        geometry = geometries[region.case]
+        if len(windows_of(geometry.to_network(region.box), patch_size, geometry.network_shape)) > 1:
+            raise CampaignError(
+                f"pooling=flatten compares regions voxel by voxel, and {region.name} is larger than the network's "
+                "patch: leave it out, or choose -unit patch."
+            )

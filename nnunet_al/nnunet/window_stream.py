@@ -68,14 +68,6 @@ class Pool:
         if waiting:
             yield self._chunk(waiting)
 
-    def windows_per_region(self) -> list[int]:
-        """Return through how many windows the network sees each region."""
-        counts = []
-        for region in self.regions:
-            geometry = self.geometries[region.case]
-            counts.append(len(windows_of(geometry.to_network(region.box), self.patch_size, geometry.network_shape)))
-        return counts
-
     def _images(self, cases: list[str], readers: int) -> Iterator[tuple[str, np.ndarray]]:
         with ThreadPoolExecutor(readers) as executor:
             ahead: dict[str, Future[np.ndarray]] = {}

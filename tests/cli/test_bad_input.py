@@ -94,6 +94,25 @@ def test_a_strategy_that_does_not_exist_gets_the_nearest_names(refused):
     assert "entropy" in sentence
 
 
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (("-s", "usimf+stochastic_batches"), ("usimf", "stochastic_batches", "class_variance")),
+        (("-s", "entropy+blurred"), ("blurred", "localized")),
+        (("-s", "bald+tta", "-posterior", "ensemble"), ("tta", "ensemble", "leave out one")),
+        (("-s", "random", "-posterior", "tta"), ("random", "has no scores")),
+        (("-s", "learning_loss+power"), ("negative", "softrank")),
+        (("-s", "clasp_pe", "-set", "beta_end=0"), ("beta_end", "above 0")),
+        (("-s", "ensemble", "-passes", "5"), ("no parameter 'passes'", "members")),
+        (("-s", "learning_loss", "-tr", "nnUNetTrainerAL"), ("-tr nnUNetTrainerAL", "nnUNetTrainerALLearningLoss")),
+        (("-s", "core_set", "-unit", "case", "-set", "pooling=flatten"), ("pooling=flatten", "-unit patch")),
+    ],
+)
+def test_a_recipe_that_makes_no_sense(refused, arguments, words):
+    sentence = refused(*arguments)
+    assert all(word in sentence for word in words), sentence
+
+
 BROKEN = {
     "label cut short": lambda roots: cut_in_half(label_file(roots)),
     "label of another shape": lambda roots: rewrite(label_file(roots), lambda voxels: voxels[:, :-1]),

@@ -57,9 +57,12 @@ def test_folds_are_trained_beside_the_rounds_own_model_and_go_on_from_each_other
         sampler, probs_T_B_C_xyz = samples(fresh_lab, context)
         assert isinstance(sampler, EnsembleSampler)
         assert len(probs_T_B_C_xyz) == 2
-    settings = read_json(context.round.view.preprocessed / DATASET / "nnUNetTrainerAL.json")
     before = fresh_lab.context(campaign, 1)
-    assert settings["initial_weights"] == str(ensemble_checkpoints(before)[-1]), "a member goes on from itself"
+    for member, earlier in zip(members, ensemble_checkpoints(before), strict=True):
+        (log,) = member.parent.glob("training_log_*.txt")
+        assert f"Starting from the weights of {earlier}" in log.read_text()
+    settings = read_json(context.round.view.preprocessed / DATASET / "nnUNetTrainerAL.json")
+    assert settings["initial_weights"] == str(before.checkpoint(before.round)), "stock nnU-Net would train the model"
 
 
 def test_a_member_that_is_gone_is_named(fresh_lab, capsys):

@@ -53,6 +53,33 @@ def test_a_strategy_selects_from_the_trained_round(trained, new_results, configu
     selects(base, source, new_results(base), configuration, strategy, SIZES[unit][1])
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("configuration", ["2d", "3d_fullres"])
+@pytest.mark.parametrize(
+    "strategy, variant",
+    [
+        ("core_set", {"pooling": "flatten"}),
+        ("usimc", {"compression": "count_sketch"}),
+        ("badge", {"compression": "count_sketch"}),
+        ("usimf", {"query_mode": "max", "query_size": 30, "eta": 10.0}),
+        ("usimf", {"query_mode": "uniform", "greedy": "naive"}),
+        ("stochastic_batches", {"num_batches": 4}),
+    ],
+)
+def test_variants_of_a_method_choose_otherwise(trained, new_results, configuration, strategy, variant):
+    base, source = trained(configuration, "patch")
+    batches = []
+    for parameters in ({}, variant):
+        lab = new_results(base)
+        campaign = copy_unselected(source, lab, configuration, strategy)
+        decided = Decisions.load(campaign.decisions)
+        replace(decided, recipe=decided.recipe.with_parameters(**parameters)).save(campaign.decisions)
+        assert lab.round(configuration, strategy, "-round", "1") == 0
+        batches.append(read_json(campaign.round(1).batch)["regions"])
+    assert len(batches[0]) == len(batches[1])
+    assert batches[0] != batches[1]
+
+
 @pytest.fixture(scope="module", params=["regions and two channels", "one class"])
 def unusual(request, tmp_path_factory) -> tuple[Lab, CampaignFolder]:
     """A campaign with round 1 done on a dataset of another kind."""

@@ -62,10 +62,3 @@ def test_features_of_a_case_are_the_mean_over_its_windows():
     with torch.no_grad():
         maps = network.encoder.stages(torch.from_numpy(image_C_xyz).transpose(0, 1))
     np.testing.assert_allclose(found_N_d[numbers["c"][0]], maps.mean((0, 2, 3)), rtol=1e-4, atol=1e-5)
-
-
-def test_windows_of_a_region_are_counted():
-    pool, numbers = make_pool("2d")
-    counts = pool.windows_per_region()
-    assert counts[numbers["c"][0]] == 8
-    assert counts[numbers["a"][0]] == 9 * 2 * 2

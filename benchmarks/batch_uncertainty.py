@@ -1,0 +1,70 @@
+"""Total uncertainty of the batches that each strategy asks for, round by round (paper 4, figure 5).
+
+Uncert(X_B) = Σ_{x in X_B} Σ_c mean over the region's voxels of the variance of p(c) over the dropout passes, by the
+model that the batch was chosen with. Each strategy runs a campaign of its own; all start from the same initial batch.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from setting import Setting, make_parser, report
+
+from nnunet_al.campaign.context import RoundContext
+from nnunet_al.campaign.evaluation import load_round_model
+from nnunet_al.campaign.round import do_round
+from nnunet_al.campaign.scoring_stages import window_pool
+from nnunet_al.files import read_json
+from nnunet_al.nnunet.pool_scoring import Measure, Scorer
+from nnunet_al.pool.boxes import Region, as_box
+from nnunet_al.pool.table import by_case
+from nnunet_al.scoring.dropout import insert_dropout
+from nnunet_al.scoring.maps import MAPS
+from nnunet_al.scoring.reductions import make_reduction
+from nnunet_al.scoring.samplers import DropoutSampler
+
+STRATEGIES = ("random", "entropy", "mean_std", "bald", "core_set", "badge", "stochastic_batches", "usimc", "usimf")
+PASSES = 10
+
+
+def uncertainty_of_batch(context: RoundContext) -> float:
+    """Return Uncert(X_B) of the batch that the round asked for."""
+    number_of = {region: number for number, region in enumerate(context.regions)}
+    batch = read_json(context.round.batch)["regions"]
+    numbers = [number_of[Region(entry["case"], as_box(entry["box"]))] for entry in batch]
+    plan, network, device = load_round_model(context, context.checkpoint(context.round))
+    insert_dropout(network, where=context.decided.dropout)
+    sampler = DropoutSampler(network, plan.exclusive, PASSES, context.rng("dropout"))
+    reduction = make_reduction("class_means", {}, context.configuration["spacing"])
+    measures = {"variance": Measure(MAPS["class_variance"].function, reduction)}
+    options = context.options
+    scorer = Scorer(sampler, plan.exclusive, measures, device, options.scoring_batch_size, options.workers)
+    found = scorer.run(window_pool(context), by_case(context.regions, numbers))
+    return float(np.sum(reduction.finish(found.stats["variance"])))
+
+
+def main() -> None:
+    parser = make_parser(__doc__, STRATEGIES)
+    parser.add_argument("-rounds", type=int, help="rounds with a model (default: 5, with --quick 2)")
+    arguments = parser.parse_args()
+    setting = Setting.of(arguments)
+    rounds = arguments.rounds or (2 if arguments.quick else 5)
+    measured = []
+    for name in arguments.s:
+        found, dice = [], []
+        with setting.at_work():
+            for number in range(rounds + 1):
+                do_round(setting.roots, setting.wishes(name, trainer=None), setting.options, number)
+                if number == 0:
+                    continue
+                context = setting.context(setting.campaign(name), number)
+                found.append(uncertainty_of_batch(context))
+                dice.append(read_json(context.round.metrics)["foreground_mean"]["dice"])
+        measured.append({"strategy": name, "uncertainty": found, "dice": dice})
+        rows = [[f"`{one['strategy']}`", *(f"{value:.3f}" for value in one["uncertainty"])] for one in measured]
+        head = ["strategy", *(f"round {number}" for number in range(1, rounds + 1))]
+        numbers = {"budget": setting.budget, "passes": PASSES, "strategies": measured}
+        report(arguments, "batch_uncertainty", head, rows, numbers)  # after each strategy, since all take hours
+
+
+if __name__ == "__main__":
+    main()
