@@ -44,10 +44,13 @@ def selects(base: Lab, source: CampaignFolder, lab: Lab, configuration: str, str
     assert context.ledger.commit_of_round(1) is not None
 
 
+PLACES = [(configuration, unit) for configuration in ("2d", "3d_fullres") for unit in ("patch", "slice", "case")]
+EVERYWHERE = [(*place, strategy) for place in PLACES for strategy in CATALOG]
+EVERYWHERE += [(*place, strategy) for place in (("2d", "slice"), ("3d_fullres", "case")) for strategy in COMPOSED]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("strategy", [*CATALOG, *COMPOSED])
-@pytest.mark.parametrize("unit", ["patch", "slice", "case"])
-@pytest.mark.parametrize("configuration", ["2d", "3d_fullres"])
+@pytest.mark.parametrize("configuration, unit, strategy", EVERYWHERE)
 def test_a_strategy_selects_from_the_trained_round(trained, new_results, configuration, unit, strategy):
     base, source = trained(configuration, unit)
     selects(base, source, new_results(base), configuration, strategy, SIZES[unit][1])
