@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 from setting import Setting, candidates_of, make_parser, report
@@ -15,12 +16,24 @@ from setting import Setting, candidates_of, make_parser, report
 from nnunet_al.campaign.context import RoundContext
 from nnunet_al.campaign.embedding_stages import embed_merge, embed_part, fisher_of_draws, with_embeddings
 from nnunet_al.campaign.scoring_stages import read_scores
+from nnunet_al.cli.round import recipe_parameters
 from nnunet_al.seeding import generator
 from nnunet_al.strategies import catalog
 from nnunet_al.strategies.recipe import Recipe
 from nnunet_al.strategies.select import Candidates, draw_query_for, select_batch
 
-STRATEGIES = ("usimf", "query_sampling", "entropy", "entropy+stochastic_batches", "core_set", "badge", "bald")
+# a comma adds a parameter
+STRATEGIES = (
+    "usimf",
+    "usimf,eta=0",
+    "usimc",
+    "query_sampling",
+    "entropy",
+    "entropy+stochastic_batches",
+    "core_set",
+    "badge",
+    "bald",
+)
 
 
 @dataclass(frozen=True)
@@ -71,9 +84,38 @@ def batch_of(recipe: Recipe, pool: Candidates, budget: int, seed: int) -> np.nda
     return select_batch(recipe, pool, budget, partial(generator, seed, 1)).indices_B
 
 
+def chosen_cases(setting: Setting, base: RoundContext) -> list[str]:
+    """Return the case with the largest mean entropy and the one in the middle."""
+    candidates, _ = candidates_of(setting.select(base, catalog.get("entropy"))[0])
+    cases_N = np.asarray(candidates.cases_N)
+    means = {case: float(np.mean(candidates.scores_N[cases_N == case])) for case in sorted(set(candidates.cases_N))}
+    ranked = sorted(means, key=means.__getitem__, reverse=True)
+    return [ranked[0], ranked[len(ranked) // 2]]
+
+
+def measure(setting: Setting, base: RoundContext, recipe: Recipe, case: str, copies: int, seeds: int) -> dict[str, Any]:
+    """Return the share of a duplicated case in a strategy's batches, one for each seed."""
+    context, _ = setting.select(base, recipe)
+    candidates, _ = candidates_of(context)
+    redundant = Redundant.of(np.asarray(candidates.cases_N), case, copies)
+    if recipe.embedding == "fisher":
+        batches = usimf_batches(setting, context, recipe, redundant, seeds)
+    else:
+        pool = redundant.apply(candidates)
+        batches = [batch_of(recipe, pool, setting.budget, seed) for seed in range(seeds)]
+    return {
+        "case": case,
+        "share_of_pool": float(redundant.duplicated_M.mean()),
+        "shares": [float(redundant.duplicated_M[batch].mean()) for batch in batches],
+        "distinct_regions": [len(np.unique(redundant.rows_M[batch])) for batch in batches],
+    }
+
+
 def main() -> None:
     parser = make_parser(__doc__, STRATEGIES)
-    parser.add_argument("-case", help="the case to duplicate (the paper: hippocampus_172; default: the first of it)")
+    parser.add_argument(
+        "-case", nargs="+", help="cases to duplicate (default: the most uncertain one, and a median one)"
+    )
     parser.add_argument("-copies", type=int, default=100)
     parser.add_argument("-query_size", type=int, default=1000, help="draws of the query set")
     parser.add_argument("-seeds", type=int, default=5, help="selections of each strategy")
@@ -81,34 +123,23 @@ def main() -> None:
     setting = Setting.of(arguments)
     base = setting.trained_round()
 
-    measured, case, share_of_pool = [], arguments.case, 0.0
+    cases = arguments.case or chosen_cases(setting, base)
+    measured, rows = [], []
     for name in arguments.s:
-        recipe = catalog.get(name)
+        spelling, *settings = name.split(",")
+        recipe = catalog.get(spelling).with_parameters(**recipe_parameters(settings))
         if "query_size" in recipe.parameters:
             recipe = recipe.with_parameters(query_size=arguments.query_size)
-        context, _ = setting.select(base, recipe)
-        candidates, _ = candidates_of(context)
-        cases_N = np.asarray(candidates.cases_N)
-        case = case or ("hippocampus_172" if "hippocampus_172" in cases_N else sorted(set(cases_N))[0])
-        redundant = Redundant.of(cases_N, case, arguments.copies)
-        share_of_pool = float(redundant.duplicated_M.mean())
-        if recipe.embedding == "fisher":
-            batches = usimf_batches(setting, context, recipe, redundant, arguments.seeds)
-        else:
-            pool = redundant.apply(candidates)
-            batches = [batch_of(recipe, pool, setting.budget, seed) for seed in range(arguments.seeds)]
-        shares = [float(redundant.duplicated_M[batch].mean()) for batch in batches]
-        distinct = [len(np.unique(redundant.rows_M[batch])) for batch in batches]
-        measured.append({"strategy": name, "shares": shares, "distinct_regions": distinct})
-    rows = []
-    for one in measured:
-        shares, distinct = one["shares"], np.mean(one["distinct_regions"])
-        rows.append([f"`{one['strategy']}`", f"{np.mean(shares):.0%}", f"{min(shares):.0%} to {max(shares):.0%}"])
-        rows[-1].append(f"{distinct:.0f} of {setting.budget}")
-    print(f"{case} makes up {share_of_pool:.0%} of the pool once each of its regions stands {arguments.copies} times.")
-    head = ["strategy", "share of the duplicated case in the batch", "over seeds", "distinct regions"]
-    numbers = {"case": case, "copies": arguments.copies, "share_of_pool": share_of_pool, "strategies": measured}
-    report(arguments, "redundancy", head, rows, numbers)
+        found = [measure(setting, base, recipe, case, arguments.copies, arguments.seeds) for case in cases]
+        measured.append({"strategy": name, "cases": found})
+        cells = [
+            f"{np.mean(one['shares']):.0%} ({min(one['shares']):.0%} to {max(one['shares']):.0%}), "
+            f"{np.mean(one['distinct_regions']):.0f} distinct"
+            for one in found
+        ]
+        rows.append([f"`{name}`", *cells])
+    head = ["strategy", *(f"{one['case']} ({one['share_of_pool']:.0%} of the pool)" for one in found)]
+    report(arguments, "redundancy", head, rows, {"copies": arguments.copies, "strategies": measured})
 
 
 if __name__ == "__main__":

@@ -9,6 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+# the tests' networks are tiny, and so many threads only wait for each other; before torch is loaded
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 from rounds import DATASET, ENVIRONMENT, SHAPE, hurry, run_round, set_roots
 
 
