@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from argparse import ArgumentParser, Namespace
@@ -10,7 +11,7 @@ from collections.abc import Callable, Sequence
 from nnunet_al.errors import NnunetALError, WaitingForReaders
 from nnunet_al.progress import say
 
-DONE, CRASHED, REFUSED, WAITING, INTERRUPTED = 0, 1, 2, 3, 130
+DONE, CRASHED, REFUSED, WAITING, INTERRUPTED, CUT_OFF = 0, 1, 2, 3, 130, 141
 
 
 def run(
@@ -27,7 +28,9 @@ def run(
     # what torch is going to change concerns us, not the user
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\b")
     try:
-        return work(arguments) or DONE
+        code = work(arguments) or DONE
+        sys.stdout.flush()
+        return code
     except WaitingForReaders as waiting:
         say(str(waiting))
         return WAITING
@@ -37,3 +40,7 @@ def run(
     except KeyboardInterrupt:
         print("Interrupted. The same command continues where this one stopped.", file=sys.stderr)
         return INTERRUPTED
+    except BrokenPipeError:
+        # whoever read our output, such as head, has seen enough; Python would complain once more when it closes it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return CUT_OFF

@@ -1,6 +1,8 @@
 """The list of strategies, in the command and in the README."""
 
 import re
+import subprocess
+import sys
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -78,3 +80,11 @@ def test_every_command_of_the_package_can_be_imported_and_describes_itself():
     for command in commands:
         assert callable(command.load())
         assert import_module(command.module).build_parser().prog == command.name
+
+
+def test_a_reader_that_has_seen_enough_gets_no_traceback():
+    command = Path(sys.executable).with_name("nnUNetv2_al_strategies")
+    with subprocess.Popen([command], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as call:
+        call.stdout.close()
+        assert call.stderr.read() == b""
+        assert call.wait() == 141
