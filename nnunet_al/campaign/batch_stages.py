@@ -46,7 +46,8 @@ def select(context: RoundContext) -> None:
             candidates = with_embeddings(context, candidates)
     else:
         numbers_N = np.array(candidate_numbers(context), np.int64)
-        candidates = Candidates([context.regions[number].name for number in numbers_N])
+        regions = [context.regions[number] for number in numbers_N]
+        candidates = Candidates([region.name for region in regions], cases_N=[region.case for region in regions])
     if len(numbers_N) <= budget:
         say(
             f"    the pool is used up after this batch: {count(len(numbers_N), 'region')} left for a budget of {budget}"

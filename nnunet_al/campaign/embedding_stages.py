@@ -10,6 +10,7 @@ import numpy as np
 
 from nnunet_al.campaign.context import RoundContext
 from nnunet_al.campaign.scoring_stages import part_file, part_files, read_scores, shard, window_pool
+from nnunet_al.errors import ModelError
 from nnunet_al.files import read_arrays, write_arrays, write_mapped_array
 from nnunet_al.pool.table import by_case
 from nnunet_al.selection.query import QuerySet
@@ -70,6 +71,12 @@ def embed_merge(context: RoundContext) -> None:
     def join(out_N_d: np.ndarray) -> None:
         for embeddings, owners in zip(parts, part_files(context, "embedded"), strict=True):
             for index, number in enumerate(read_arrays(owners)["numbers_N"].tolist()):
+                if not np.isfinite(embeddings[index]).all():
+                    raise ModelError(
+                        f"The vector of {context.regions[number].name} under the model "
+                        f"{context.checkpoint(context.round)} is not finite: start another campaign with -tag and, for "
+                        "example, -optimizer adamw."
+                    )
                 out_N_d[row[number]] = embeddings[index]
 
     write_mapped_array(context.round.embeddings, (len(row), parts[0].shape[1]), join)

@@ -175,8 +175,8 @@ def _initial_weights(context: RoundContext, fold: int) -> str | None:
         before = context.checkpoint(context.previous, fold)
         if not before.is_file():
             raise SetupError(
-                f"The checkpoint {before} to fine-tune from is missing: run the command with -round "
-                f"{context.previous.number} after deleting that round's stages/train.json, or restore the file."
+                f"The checkpoint {before} to fine-tune from is missing: restore the file, or delete train.json and "
+                f"annotate.json in {context.previous.stages} and run the command with -round {context.previous.number}."
             )
         return str(before)
     return context.decided.pretrained_weights

@@ -12,7 +12,7 @@ import torch
 from nnunet_al.campaign.data import Data
 from nnunet_al.campaign.decisions import DEFAULT_TRAINER, Decisions
 from nnunet_al.campaign.folders import CampaignFolder
-from nnunet_al.errors import CampaignError, DatasetError
+from nnunet_al.errors import CampaignError, DatasetError, SetupError
 from nnunet_al.files import hash_json, read_json
 from nnunet_al.nnunet.environment import Roots
 from nnunet_al.nnunet.fingerprint import extract_fingerprint
@@ -30,7 +30,7 @@ from nnunet_al.pool.table import save_regions
 from nnunet_al.pool.tiling import tile_case
 from nnunet_al.pool.windows import windows_of
 from nnunet_al.progress import say
-from nnunet_al.selection.flqmi_submodlib import choose_engine
+from nnunet_al.selection.flqmi_submodlib import choose_engine, submodlib_available
 
 _LIKELY_QUERY_SHARE = 8  # the papers' query sets are 1/8 and 1/16 of the pool
 
@@ -123,6 +123,8 @@ def _prepare(folder: CampaignFolder, decided: Decisions, data: Data, workers: in
     if decided.recipe.parameters.get("pooling") == "flatten":
         _check_single_windows(regions, geometries, patch_size)
     save_regions(folder.root / "regions.npz", regions)
+    if decided.recipe.selector == "flqmi" and decided.engine == "submodlib" and not submodlib_available():
+        raise SetupError("-engine submodlib: it cannot be imported here; install submodlib-py, or leave -engine out.")
     if decided.recipe.selector == "flqmi" and decided.engine is None:
         query = max(5 * decided.budget, len(regions) // _LIKELY_QUERY_SHARE)
         decided = replace(decided, engine=choose_engine(len(regions), query))

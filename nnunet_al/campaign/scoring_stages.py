@@ -10,10 +10,11 @@ import numpy as np
 
 from nnunet_al.campaign.context import RoundContext
 from nnunet_al.campaign.model_stages import annotated_voxels
-from nnunet_al.errors import ModelError
+from nnunet_al.errors import ModelError, StrategyError
 from nnunet_al.files import read_arrays, write_arrays
 from nnunet_al.pool.annotated import fully_annotated
 from nnunet_al.pool.table import by_case
+from nnunet_al.strategies.own import voxel_map
 from nnunet_al.strategies.select import Candidates
 
 if TYPE_CHECKING:
@@ -42,7 +43,6 @@ def score_part(context: RoundContext) -> None:
     from nnunet_al.campaign.posterior import make_sampler
     from nnunet_al.nnunet.pool_scoring import Measure, Scorer
     from nnunet_al.scoring.maps import MAPS
-    from nnunet_al.strategies.own import voxel_map
 
     options = context.options
     plan, network, device = load_round_model(context, context.checkpoint(context.round))
@@ -50,7 +50,7 @@ def score_part(context: RoundContext) -> None:
     measures: dict[str, Measure] = {}
     for name, (metric, reduction) in context.decided.recipe.measures().items():
         voxels = MAPS[metric].function if metric in MAPS else voxel_map(metric)
-        measures[name] = Measure(voxels, _reduction(context, reduction))
+        measures[name] = Measure(voxels, _reduction(context, reduction), metric)
     scorer = Scorer(sampler, plan.exclusive, measures, device, options.scoring_batch_size, options.workers)
     part = scorer.run(window_pool(context), shard(context, candidate_numbers(context)))
     write_arrays(part_file(context, "scores", options.part), **part.to_arrays())
@@ -62,7 +62,7 @@ def score_merge(context: RoundContext) -> None:
 
     merged = merge([PoolStatistics.from_arrays(read_arrays(path)) for path in part_files(context, "scores")])
     found = {}
-    for name, (_, reduction) in context.decided.recipe.measures().items():
+    for name, (metric, reduction) in context.decided.recipe.measures().items():
         if len(merged.numbers_N):
             finish = _reduction(context, reduction).finish
             scores = finish(merged.stats[name], annotated_voxels_C=annotated_voxels(context))
@@ -70,6 +70,11 @@ def score_merge(context: RoundContext) -> None:
             scores = np.zeros((0, 1) if reduction == "class_means" else 0)
         found[f"{name}_N_C" if scores.ndim == 2 else f"{name}_N"] = scores
         if not np.isfinite(scores).all():
+            if voxel_map(metric) is not None:
+                raise StrategyError(
+                    f"The metric '{metric}' of another package gives values that are not finite: correct it there, "
+                    "delete the round's stages/score*.json and run the same command again."
+                )
             raise ModelError(
                 f"The model {context.checkpoint(context.round)} predicts values that are not finite, so its training "
                 "diverged: start another campaign with -tag and, for example, -optimizer adamw."

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 
 from nnunet_al.campaign.folders import CampaignFolder
-from nnunet_al.errors import CampaignError
+from nnunet_al.errors import CampaignError, StrategyError
 from nnunet_al.nnunet.environment import Roots, dataset_name
 from nnunet_al.strategies import catalog
 
@@ -46,7 +47,11 @@ def chosen_campaigns(arguments: Namespace, roots: Roots) -> list[CampaignFolder]
     }
     chosen = []
     for folder in CampaignFolder.of_dataset(roots, dataset_name(arguments.d, roots)):
-        decided = Decisions.load(folder.decisions)
+        try:
+            decided = Decisions.load(folder.decisions)
+        except StrategyError as error:  # of a package that is gone; the other campaigns have no part in it
+            print(f"{folder.root} is left out. {error}", file=sys.stderr)
+            continue
         is_like = {"strategy": decided.recipe.name} | {
             key: getattr(decided, key) for key in ("configuration", "fold", "seed", "tag")
         }

@@ -32,6 +32,11 @@ def build_parser() -> ArgumentParser:
         metavar="STRATEGY",
         help="a name or METRIC[+ADDON...]; nnUNetv2_al_strategies lists them",
     )
+    parser.add_argument(
+        "-posterior",
+        choices=["mc_dropout", "tta", "ensemble"],
+        help="where samples come from (default: the strategy's); the same as the add-on of that name in -s",
+    )
     parser.add_argument("-c", default="2d", metavar="CONFIGURATION", help="2d or 3d_fullres (default: 2d)")
     parser.add_argument(
         "-f", type=int, default=0, metavar="FOLD", help="fold whose validation cases are the test set (default: 0)"
@@ -49,14 +54,14 @@ def build_parser() -> ArgumentParser:
     decided.add_argument(
         "-test", choices=["fold", "ts"], help="test on the fold's validation cases or on imagesTs, labelsTs"
     )
-    decided.add_argument(
-        "-posterior",
-        choices=["mc_dropout", "tta", "ensemble"],
-        help="where the samples come from (default: the strategy's); the same as the add-on of that name",
-    )
     decided.add_argument("-passes", type=int, help="posterior samples (default: the strategy's)")
     decided.add_argument(
-        "-set", nargs="+", default=[], metavar="NAME=VALUE", help="other parameters of the strategy's recipe"
+        "-set",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="NAME=VALUE",
+        help="other parameters of the strategy's recipe",
     )
     decided.add_argument(
         "-engine", choices=["submodlib", "streaming"], help="who maximises FLQMI (default: decided by size)"
@@ -112,6 +117,8 @@ def work(arguments: Namespace) -> None:
     roots = Roots.from_environment()
     parameters = recipe_parameters(arguments.set)
     if arguments.passes is not None:
+        if "passes" in parameters:
+            raise StrategyError("-passes and -set passes=...: give one of them.")
         parameters["passes"] = arguments.passes
     wishes = Wishes(
         dataset=dataset_name(arguments.d, roots),
@@ -159,13 +166,15 @@ def recipe_parameters(settings: list[str]) -> dict[str, Any]:
     Raises
     ------
     StrategyError
-        if a setting holds no "=".
+        if a setting holds no "=", or a name stands twice.
     """
     parameters: dict[str, Any] = {}
     for setting in settings:
         name, separator, text = setting.partition("=")
         if not separator:
             raise StrategyError(f"-set {setting}: write NAME=VALUE, for example eta=0.5.")
+        if name in parameters:
+            raise StrategyError(f"-set {setting}: '{name}' is set already, to {parameters[name]}; give it once.")
         parameters[name] = _number(text)
     return parameters
 

@@ -11,6 +11,7 @@ from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from nnunetv2.utilities.label_handling.label_handling import LabelManager, determine_num_input_channels
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
+from nnunet_al.errors import ModelError
 from nnunet_al.nnunet.checkpoints import load_network_weights
 
 
@@ -53,7 +54,7 @@ def load_network(plan: Plan, checkpoint: Path, device: torch.device) -> torch.nn
     Raises
     ------
     ModelError
-        if the checkpoint cannot be read or does not fit the plans.
+        if the checkpoint cannot be read, does not fit the plans, or its training diverged.
     """
     network = get_network_from_plans(
         plan.configuration.network_arch_class_name,
@@ -65,4 +66,9 @@ def load_network(plan: Plan, checkpoint: Path, device: torch.device) -> torch.nn
         deep_supervision=False,
     )
     load_network_weights(network, checkpoint, plan.plans.plans_name)
+    if not all(torch.isfinite(weight).all() for weight in network.state_dict().values()):
+        raise ModelError(
+            f"The weights of {checkpoint} are not finite, so its training diverged: start another campaign with -tag "
+            "and, for example, -optimizer adamw."
+        )
     return network.to(device).eval()

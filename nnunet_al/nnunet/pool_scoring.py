@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from nnunet_al.errors import StrategyError
 from nnunet_al.nnunet.window_stream import Chunk, Pool
 from nnunet_al.scoring.maps import foreground_probability
 from nnunet_al.scoring.posterior import micro_batch_size, pad_batch
@@ -27,10 +28,32 @@ class Measure:
     voxels : the voxel map, from (probs_T_B_C_xyz, exclusive) to B_xyz or B_C_xyz; None for the loss that the network's
         loss module predicts, which is the same for all voxels of a window
     reduction : from the voxels to the region
+    name : of the metric, for people
     """
 
     voxels: VoxelFunction | None
     reduction: Reduction
+    name: str = ""
+
+    def values(self, probs_T_B_C_xyz: torch.Tensor, exclusive: bool) -> torch.Tensor:
+        """Return the voxel map: B_xyz or, where the reduction is per class, B_F_xyz for F foreground classes or heads.
+
+        Raises
+        ------
+        StrategyError
+            if the function of the map returns something else.
+        """
+        assert self.voxels is not None
+        values = self.voxels(probs_T_B_C_xyz, exclusive)
+        _, batch, channels, *xyz = probs_T_B_C_xyz.shape
+        wanted = (batch, *([channels - exclusive] if self.reduction.per_class else []), *xyz)
+        if isinstance(values, torch.Tensor) and values.is_floating_point() and tuple(values.shape) == wanted:
+            return values
+        found = f"{values.dtype} {tuple(values.shape)}" if isinstance(values, torch.Tensor) else type(values).__name__
+        raise StrategyError(
+            f"The metric '{self.name}' returned {found} where a float tensor {wanted} is wanted: correct its function "
+            "in the package that it comes from."
+        )
 
 
 @dataclass(frozen=True)
@@ -118,7 +141,7 @@ class Scorer:
 
     def _values(self, measure: Measure, samples: Samples) -> torch.Tensor:
         if measure.voxels is not None:
-            return measure.voxels(samples.probs_T_B_C_xyz, self.exclusive)
+            return measure.values(samples.probs_T_B_C_xyz, self.exclusive)
         assert samples.predicted_loss_B is not None, "the sampler predicts no loss"
         probs_B_xyz = samples.probs_T_B_C_xyz[0, :, 0]
         return samples.predicted_loss_B.view(-1, *[1] * (probs_B_xyz.ndim - 1)).expand_as(probs_B_xyz)

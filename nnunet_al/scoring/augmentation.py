@@ -72,7 +72,8 @@ class AugmentationSampler:
             assert transform.noise_C_xyz.shape == data_B_C_xyz.shape[1:], "windows of different shapes"
             turned = transform.there(data_B_C_xyz) + transform.noise_C_xyz
             probs_B_C_xyz = deterministic_probabilities(self._network, turned, self._exclusive)[0]
-            samples.append(transform.back(probs_B_C_xyz))
+            # weights of four places may add up to more than 1 in the last digit
+            samples.append(transform.back(probs_B_C_xyz).clamp_(0.0, 1.0))
         visible_B_xyz = self._drawn.visible_yx.expand(len(data_B_C_xyz), *data_B_C_xyz.shape[2:])
         return Samples(torch.stack(samples), visible_B_xyz)
 

@@ -27,7 +27,7 @@ class Selection:
         """Bring both arrays to their types and check that they describe a batch."""
         object.__setattr__(self, "indices_B", np.asarray(self.indices_B, dtype=np.int64).reshape(-1))
         object.__setattr__(self, "gains_B", np.asarray(self.gains_B, dtype=np.float64).reshape(-1))
-        assert self.indices_B.shape == self.gains_B.shape
+        assert self.indices_B.shape == self.gains_B.shape, "there is not one gain for each region"
         assert len(np.unique(self.indices_B)) == len(self.indices_B), "a region was selected twice"
         assert np.isfinite(self.gains_B).all(), "a gain is not finite"
 

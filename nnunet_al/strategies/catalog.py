@@ -228,8 +228,7 @@ def named(recipe: Recipe, base: Recipe | None = None) -> Recipe:
     the metric; else, where that would lose parameters, the name of the base and what was added to it. So a package's
     name for built-in ingredients at their defaults is one more spelling of them.
     """
-    is_own = recipe.metric not in {None, *METRICS} or recipe.selector not in SELECTORS
-    for entry in (*CATALOG.values(), *(own.recipes().values() if is_own else ())):
+    for entry in _entries(recipe):
         if same(entry, recipe):
             return entry
     spelling = spell(recipe)
@@ -240,13 +239,18 @@ def named(recipe: Recipe, base: Recipe | None = None) -> Recipe:
     return described(recipe, spell_from(base, recipe)) if base is not None else recipe
 
 
-def renamed(recipe: Recipe) -> Recipe:
-    """Return a recipe whose ingredients were changed under the name that they have now; its parameters stay."""
-    first = recipe.name.partition("+")[0]
-    base = CATALOG.get(ALIASES.get(first, first)) or own.recipes().get(first)
-    usual = {} if base is None else {name: value for name, value in presets(base).items() if name in recipe.parameters}
-    plain = named(replace(recipe, parameters=usual), base)
-    return replace(plain, parameters=recipe.parameters)
+def settled(recipe: Recipe) -> Recipe:
+    """Return the strategy that a recipe became by its parameters: ClaSP PE is class balance and noise with a schedule.
+
+    Only names that stand for parameters are looked for, so that a strategy whose parameters were changed stays itself.
+    """
+    return next((entry for entry in _entries(recipe) if presets(entry) and same(entry, recipe)), recipe)
+
+
+def _entries(recipe: Recipe) -> tuple[Recipe, ...]:
+    """Return what may give a recipe its name: packages only where an ingredient is from one."""
+    is_own = recipe.metric not in {None, *METRICS} or recipe.selector not in SELECTORS
+    return (*CATALOG.values(), *(own.recipes().values() if is_own else ()))
 
 
 def other_names(recipe: Recipe) -> list[str]:

@@ -57,6 +57,28 @@ def check(recipe: Recipe) -> None:
     _check_noise(recipe, selector, metric)
 
 
+def check_passes(recipe: Recipe) -> None:
+    """Refuse one sample where the metric compares samples with each other, since all its values would be 0.
+
+    Raises
+    ------
+    StrategyError
+        if it does.
+    """
+    metric = None if recipe.metric is None else own.metric(recipe.metric)
+    if metric is not None and metric.needs_samples and recipe.metric not in ENTROPIES and recipe.passes < 2:
+        _refuse(
+            recipe, f"compares samples by '{recipe.metric}', which says nothing of a single one: use passes from 2 on"
+        )
+
+
+def draws_query(recipe: Recipe) -> bool:
+    """Return whether a query set is drawn: for the selector, or for the Fisher information that is averaged over it."""
+    selector = own.selector(recipe.selector)
+    assert selector is not None
+    return selector.needs.query or recipe.embedding == "fisher"
+
+
 def _check_metric(recipe: Recipe, selector: Selector, metric: Metric | None) -> None:
     if selector.needs.metric and metric is None:
         _refuse(recipe, f"has the selector '{recipe.selector}', which needs a metric: use one of {', '.join(METRICS)}")
@@ -83,18 +105,18 @@ def _check_metric(recipe: Recipe, selector: Selector, metric: Metric | None) -> 
 
 
 def _check_reduction(recipe: Recipe, selector: Selector, metric: Metric) -> None:
-    if selector.needs.pair and not selector.needs.scores:
+    if selector.needs.pair and metric.per_class:
+        _refuse(
+            recipe,
+            f"has the metric '{recipe.metric}', whose values are per class, and '{recipe.selector}' takes one "
+            "value for each voxel: use another metric, for example bald",
+        )
+    if selector.needs.reduces:
         if recipe.reduction is not None:
             _refuse(
                 recipe,
                 f"has the selector '{recipe.selector}', which sums over target and boundary by itself: leave out the "
                 f"reduction '{recipe.reduction}'",
-            )
-        if metric.per_class:
-            _refuse(
-                recipe,
-                f"has the metric '{recipe.metric}', whose values are per class, and '{recipe.selector}' takes one "
-                "value for each voxel: use another metric, for example bald",
             )
     else:
         if recipe.reduction is None:
@@ -140,7 +162,7 @@ def _check_samples(recipe: Recipe, selector: Selector, metric: Metric) -> None:
             recipe,
             f"has the metric '{recipe.metric}', which comes from one pass of the model: leave out '{recipe.posterior}'",
         )
-    if selector.needs.query or recipe.noise == "power":
+    if draws_query(recipe) or recipe.noise == "power":
         what = recipe.noise if recipe.noise == "power" else recipe.selector
         instead = "softrank" if recipe.noise == "power" else "kmeans or stochastic_batches"
         _refuse(
@@ -164,6 +186,13 @@ def _check_embedding(recipe: Recipe, selector: Selector) -> None:
             recipe,
             f"has the selector '{recipe.selector}', which does not take the embedding '{recipe.embedding}': use "
             f"{' or '.join(selector.embeddings)}",
+        )
+    if draws_query(recipe) and not selector.needs.scores:
+        what = "selector" if selector.needs.query else "embedding"
+        _refuse(
+            recipe,
+            f"has the {what} '{getattr(recipe, what)}', which works on a query set that is drawn by scores, and the "
+            f"selector '{recipe.selector}' needs none: use a selector that needs scores too",
         )
 
 

@@ -19,7 +19,7 @@ from nnunet_al.strategies.ingredients import (
     REDUCTIONS,
     SELECTORS,
 )
-from nnunet_al.strategies.parameters import defaults
+from nnunet_al.strategies.parameters import PARAMETERS_OF, defaults
 from nnunet_al.strategies.recipe import Recipe
 
 # in the order in which a canonical spelling has them
@@ -197,10 +197,13 @@ def _combine(base: Recipe, spelling: str, chosen: Mapping[str, tuple[str, Addon]
     # a selector with reductions of its own takes away what nobody asked for
     selector = own.selector(content["selector"])
     assert selector is not None
-    if "reduction" not in chosen and selector.needs.pair and content["reduction"] == _default(base, "reduction"):
+    if "reduction" not in chosen and selector.needs.reduces and content["reduction"] == _default(base, "reduction"):
         content["reduction"] = None
     made = replace(base, name=spelling, parameters={}, **content)
-    return replace(made, parameters={name: value for name, value in presets(base).items() if name in made.parameters})
+    # a number of samples, say, means something else for another posterior
+    gone = {name for part in set(base.ingredients) - set(made.ingredients) for name in PARAMETERS_OF.get(part, {})}
+    kept = {name: value for name, value in presets(base).items() if name in made.parameters and name not in gone}
+    return replace(made, parameters=kept)
 
 
 def _value(recipe: Recipe, kind: str) -> str | None:
@@ -214,7 +217,7 @@ def _default(recipe: Recipe, kind: str) -> str | None:
     metric = own.metric(str(recipe.metric))
     assert metric is not None
     if kind == "reduction":
-        return None if recipe.needs.pair else metric.reduction
+        return None if recipe.needs.reduces else metric.reduction
     return {"posterior": metric.posterior, "noise": None, "selector": "top_k"}[kind]
 
 

@@ -175,6 +175,11 @@ class Needs:
         """Whether any of it comes from a model."""
         return self.metric or self.foreground or self.embedding or self.references or self.query
 
+    @property
+    def reduces(self) -> bool:
+        """Whether it sums over target and boundary alone, so that a recipe has no reduction of its own."""
+        return self.pair and not self.scores
+
 
 @dataclass(frozen=True)
 class Selector:

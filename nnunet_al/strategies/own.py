@@ -90,8 +90,13 @@ def register_selector(name: str, function: Callable[..., Any], needs: Needs, phr
     Raises
     ------
     StrategyError
-        if the name is taken or no name.
+        if the name is taken or no name, or the needs do not go together.
     """
+    if needs.references and not needs.embedding:
+        raise StrategyError(
+            f"The selector '{name}' cannot be registered, because it needs references and no embedding, and references "
+            "are embeddings of the annotated regions: let it need an embedding too."
+        )
     _check_name(name, "selector", _REGISTRY.selectors.get(name, (None, None))[1], function)
     _REGISTRY.selectors[name] = (Selector(needs, phrase or name), function)
 

@@ -11,6 +11,11 @@ from nnunet_al.errors import StrategyError
 from nnunet_al.selection.flqmi import GREEDY
 from nnunet_al.selection.query import QUERY_MODES
 
+# far beyond all that makes sense, so that no arithmetic overflows and no array outgrows the memory
+_SMALLEST, _LARGEST, _LARGEST_COUNT = 1e-6, 1_000_000, 10_000_000
+# what takes the parameters of a query set: no ingredient, since selectors and the Fisher information share one
+QUERY = "query set"
+
 
 @dataclass(frozen=True)
 class Parameter:
@@ -25,12 +30,12 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
-
-
-def _count(meaning: str) -> Parameter:
-    return Parameter(_is_count, "a whole number from 1", meaning)
+def _count(meaning: str, least: int = 1) -> Parameter:
+    return Parameter(
+        lambda value: isinstance(value, int) and not isinstance(value, bool) and least <= value <= _LARGEST_COUNT,
+        f"a whole number from {least} to {_LARGEST_COUNT}",
+        meaning,
+    )
 
 
 def _choice(options: tuple[str, ...], meaning: str) -> Parameter:
@@ -38,11 +43,17 @@ def _choice(options: tuple[str, ...], meaning: str) -> Parameter:
 
 
 def _from_zero(meaning: str) -> Parameter:
-    return Parameter(lambda value: _is_number(value) and 0 <= value < float("inf"), "a number from 0", meaning)
+    return Parameter(
+        lambda value: _is_number(value) and 0 <= value <= _LARGEST, f"a number from 0 to {_LARGEST}", meaning
+    )
 
 
 def _positive(meaning: str) -> Parameter:
-    return Parameter(lambda value: _is_number(value) and 0 < value < float("inf"), "a number above 0", meaning)
+    return Parameter(
+        lambda value: _is_number(value) and _SMALLEST <= value <= _LARGEST,
+        f"a number from {_SMALLEST:f} to {_LARGEST}",
+        meaning,
+    )
 
 
 def _share(meaning: str) -> Parameter:
@@ -67,9 +78,7 @@ PARAMETERS: Mapping[str, Parameter] = MappingProxyType(
             "largest rotation in degrees",
         ),
         "ensemble_of": _choice(("rounds", "folds"), "whether members are models of earlier rounds or of folds"),
-        "members": Parameter(
-            lambda value: _is_count(value) and value >= 2, "a whole number from 2", "models of the ensemble"
-        ),
+        "members": _count("models of the ensemble", least=2),
         "dilation_mm": _from_zero("rim around the predicted foreground in mm"),
         "target_threshold": Parameter(
             lambda value: _is_number(value) and 0 <= value < 1,
@@ -100,8 +109,8 @@ PARAMETERS: Mapping[str, Parameter] = MappingProxyType(
         "query_size": _or_none(_count("draws that make up the query set"), "the elbow of the scores"),
         "eta": _from_zero("weight of relevance to the query set against its coverage"),
         "epsilon": Parameter(
-            lambda value: _is_number(value) and 0 < value < 1,
-            "a number between 0 and 1",
+            lambda value: _is_number(value) and _SMALLEST <= value < 1,
+            f"a number from {_SMALLEST:f} to below 1",
             "stochastic greedy looks at floor(N/B ln(1/epsilon)) regions a step",
         ),
         "greedy": _choice(GREEDY, "whether a step looks at a sample or at all regions"),
@@ -127,8 +136,8 @@ PARAMETERS_OF: Mapping[str | None, Mapping[str, Any]] = MappingProxyType(
         "class_balanced": {"class_share": 0.66},
         "kmeans": {"per_case": 2.0},
         "random_foreground": {"share": 1 / 3},
-        "flqmi": {"query_mode": "uncertainty", "query_size": None, "eta": 1.0, "epsilon": 0.01, "greedy": "stochastic"},
-        "query_sampling": {"query_mode": "uncertainty", "query_size": None},
+        QUERY: {"query_mode": "uncertainty", "query_size": None},
+        "flqmi": {"eta": 1.0, "epsilon": 0.01, "greedy": "stochastic"},
     }
 )
 

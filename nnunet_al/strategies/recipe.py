@@ -8,9 +8,9 @@ from typing import Any
 
 from nnunet_al.errors import StrategyError
 from nnunet_al.strategies import own
-from nnunet_al.strategies.fitting import check
-from nnunet_al.strategies.ingredients import CLASS_SCORES, EMBEDDINGS, ENTROPIES, METRIC_ALIASES, SAMPLING, Needs
-from nnunet_al.strategies.parameters import PARAMETERS_OF, complete
+from nnunet_al.strategies.fitting import check, check_passes, draws_query
+from nnunet_al.strategies.ingredients import CLASS_SCORES, EMBEDDINGS, METRIC_ALIASES, SAMPLING, Needs
+from nnunet_al.strategies.parameters import QUERY, complete
 
 
 @dataclass(frozen=True)
@@ -62,11 +62,13 @@ class Recipe:
         object.__setattr__(self, "metric", _one_name(self.metric, self.posterior))
         check(self)
         object.__setattr__(self, "parameters", complete(self.name, self.ingredients, self.parameters))
+        check_passes(self)
 
     @property
     def ingredients(self) -> tuple[str | None, ...]:
-        """The ingredients that may take parameters."""
-        return (self.posterior, self.reduction, self.embedding, self.noise, self.selector)
+        """The ingredients that may take parameters, a query set among them where one is drawn."""
+        query = QUERY if draws_query(self) else None
+        return (self.posterior, self.reduction, self.embedding, self.noise, query, self.selector)
 
     @property
     def needs(self) -> Needs:
@@ -117,34 +119,16 @@ class Recipe:
         return ("score", *(EMBEDDINGS[self.embedding].phases if self.embedding else ()))
 
     def with_parameters(self, **overrides: Any) -> Recipe:
-        """Return the recipe with other parameters; it keeps its name.
+        """Return the recipe with other parameters; it keeps its name, unless it became a strategy that has one.
 
         Raises
         ------
         StrategyError
             if the strategy has no such parameter, or the value does not do.
         """
-        return replace(self, parameters={**self.parameters, **overrides})
+        from nnunet_al.strategies.catalog import settled  # the catalog is made of recipes
 
-    def with_posterior(self, posterior: str) -> Recipe:
-        """Return the recipe with samples from elsewhere, under the name of what it is then.
-
-        Parameters of the old posterior go, all others stay.
-
-        Raises
-        ------
-        StrategyError
-            if the strategy has no use for that posterior.
-        """
-        from nnunet_al.strategies.catalog import renamed  # the catalog is made of recipes
-
-        if posterior == self.posterior:
-            return self
-        # the entropy of averaged samples is asked for under the name of its samples: give it back the neutral one
-        neutral = "entropy" if self.metric in ENTROPIES and posterior in SAMPLING else self.metric
-        gone = PARAMETERS_OF.get(self.posterior, {})
-        kept = {name: value for name, value in self.parameters.items() if name not in gone}
-        return renamed(replace(self, metric=neutral, posterior=posterior, parameters=kept))
+        return settled(replace(self, parameters={**self.parameters, **overrides}))
 
     def to_json(self) -> dict[str, Any]:
         """Return the recipe as a JSON object."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -64,7 +64,7 @@ class _Call:
 
 
 def draw_query_for(recipe: Recipe, candidates: Candidates, budget: int, rngs: Generators) -> QuerySet:
-    """Draw the query set of a recipe whose selector is ``flqmi`` or ``query_sampling``, from the candidates' scores.
+    """Draw the query set of a recipe whose selector or embedding works on one, from the candidates' scores.
 
     It stands apart from ``select_batch``, because the Fisher information is averaged over the query set before there
     are embeddings. Same generators, same set.
@@ -227,15 +227,24 @@ def _query(call: _Call) -> QuerySet:
 def _own(recipe: Recipe, candidates: Candidates, budget: int, rngs: Generators) -> Selection:
     function = own.select_function(recipe.selector)
     assert function is not None, recipe.selector
-    selection = function(recipe, candidates, budget, rngs)
+    if recipe.needs.query and candidates.query is None:
+        candidates = replace(candidates, query=draw_query_for(recipe, candidates, budget, rngs))
     count = len(candidates.names_N)
     wanted = min(max(budget, 0), count)
+    broken = (
+        f"The selector '{recipe.selector}' of another package did not return a Selection of {wanted} of the {count} "
+        "regions"
+    )
+    try:
+        selection = function(recipe, candidates, budget, rngs)
+        if isinstance(selection, Selection):
+            selection = Selection(selection.indices_B, selection.gains_B)  # arrays may have been changed since
+    except AssertionError as error:  # a Selection checks itself
+        reason = " ".join(str(error).split())
+        raise StrategyError(f"{broken}{f' ({reason})' if reason else ''}: correct it there.") from error
     indices_B = selection.indices_B if isinstance(selection, Selection) else None
     if indices_B is None or len(indices_B) != wanted or ((indices_B < 0) | (indices_B >= count)).any():
-        raise StrategyError(
-            f"The selector '{recipe.selector}' of another package did not return a Selection of {wanted} of the "
-            f"{count} regions: correct it there."
-        )
+        raise StrategyError(f"{broken}: correct it there.")
     return selection
 
 

@@ -133,3 +133,12 @@ def test_the_plans_are_named_by_the_planner_unless_a_name_is_wished():
     wishes = Wishes("Dataset501_X", "2d", 0, 0, None, "random", planner="nnUNetPlannerALResEncM")
     assert wishes.decide().plans == ""
     assert replace(wishes, plans="Mine").decide().plans == "Mine"
+
+
+def test_settings_add_up_and_the_posterior_names_the_recipe():
+    from nnunet_al.cli.round import build_parser, recipe_parameters
+
+    arguments = build_parser().parse_args(["-d", "1", "-s", "bald", "-set", "passes=3", "-set", "noise_variance=0"])
+    assert recipe_parameters(arguments.set) == {"passes": 3, "noise_variance": 0}
+    recipe = replace(MINIMAL, strategy="bald", posterior="tta", parameters={"passes": 3}).decide().recipe
+    assert (recipe.name, recipe.posterior, recipe.passes) == ("tta", "tta", 3)

@@ -106,11 +106,20 @@ def test_a_strategy_that_does_not_exist_gets_the_nearest_names(refused):
         (("-s", "ensemble", "-passes", "5"), ("no parameter 'passes'", "members")),
         (("-s", "learning_loss", "-tr", "nnUNetTrainerAL"), ("-tr nnUNetTrainerAL", "nnUNetTrainerALLearningLoss")),
         (("-s", "core_set", "-unit", "case", "-set", "pooling=flatten"), ("pooling=flatten", "-unit patch")),
+        (("-s", "usimf", "-set", "eta=1", "-set", "eta=2"), ("'eta' is set already",)),
+        (("-s", "bald", "-passes", "5", "-set", "passes=6"), ("-passes", "give one")),
     ],
 )
 def test_a_recipe_that_makes_no_sense(refused, arguments, words):
     sentence = refused(*arguments)
     assert all(word in sentence for word in words), sentence
+
+
+def test_an_engine_that_is_not_there_is_refused_before_anything_is_trained(refused, monkeypatch):
+    from nnunet_al.campaign import prepare
+
+    monkeypatch.setattr(prepare, "submodlib_available", lambda: False)
+    assert "-engine submodlib" in refused("-s", "usimf", "-engine", "submodlib")
 
 
 BROKEN = {

@@ -113,3 +113,20 @@ def test_help_is_for_everybody(roots, capsys):
         assert run_command(command.main, "-h") == 0
         assert "-d DATASET" in capsys.readouterr().out
     assert run_command(round_command.main, *TINY_ROUND, "-s") == 2
+
+
+def test_a_campaign_of_a_package_that_is_gone_is_left_out_with_its_reason(roots, al_round, ask, capsys):
+    assert al_round() == 0
+    assert al_round("-tag", "theirs") == 0
+    theirs = next(roots.results.glob("*/al/*theirs/fold_0/campaign.json"))
+    content = json.loads(theirs.read_text())
+    content["recipe"] |= {"name": "gini", "metric": "gini", "reduction": "mean", "selector": "top_k"}
+    content["recipe"] |= {"posterior": "deterministic"}
+    write_json(theirs, content)
+    (campaign,) = ask()["campaigns"]
+    assert campaign["tag"] is None
+    assert run_command(status.main, "-d", "501") == 0
+    said = capsys.readouterr()
+    assert "gini" in said.err
+    assert str(theirs.parent) in said.err
+    assert "Traceback" not in said.err

@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
+from nnunet_al.campaign import batch_stages
 from nnunet_al.files import read_json
 from nnunet_al.nnunet.environment import Roots
 from nnunet_al.nnunet.trainer import nnUNetTrainerAL
+from nnunet_al.strategies.select import Moment, select_batch
 from nnunet_al.synthetic.phantom import make_phantom_dataset
 
 from .campaigns import DATASET, SIZES, Lab, equal_weights, weights
@@ -135,3 +137,47 @@ def test_the_test_set_may_be_images_of_their_own(fresh_lab):
     metrics = read_json(campaign.round(1).metrics)
     assert list(metrics["cases"]) == decided["test_cases"]
     assert {region["case"] for region in read_json(campaign.round(1).batch)["regions"]} <= set(decided["pool_cases"])
+
+
+def test_a_lost_checkpoint_is_trained_again_as_the_sentence_says(fresh_lab, capsys):
+    campaign = fresh_lab.start("2d", "random", *_RANDOM)
+    lost = final(fresh_lab, campaign, 1)
+    before = weights(lost)
+    for file in lost.parent.glob("checkpoint_*.pth"):
+        file.unlink()
+    assert fresh_lab.round("2d", "random") == 2
+    sentence = capsys.readouterr().err
+    assert str(lost) in sentence
+    stages = campaign.round(1).stages
+    assert str(stages) in sentence
+    for name in ("train.json", "annotate.json"):
+        assert name in sentence
+        (stages / name).unlink()
+    assert fresh_lab.round("2d", "random", "-round", "1") == 0
+    assert equal_weights(weights(lost), before)
+    assert fresh_lab.round("2d", "random", "-round", "2") == 0
+
+
+def test_a_diverged_model_is_named(fresh_lab, capsys):
+    campaign = fresh_lab.start("2d", "core_set", *_RANDOM)
+    path = final(fresh_lab, campaign, 1)
+    content = torch.load(path, weights_only=False)
+    next(iter(content["network_weights"].values())).fill_(float("nan"))
+    torch.save(content, path)
+    for stage in ("score", "annotate"):
+        for marker in campaign.round(1).stages.glob(f"{stage}*.json"):
+            marker.unlink()
+    assert fresh_lab.round("2d", "core_set", "-round", "1") == 2
+    assert f"The weights of {path} are not finite" in capsys.readouterr().err
+
+
+def test_schedules_are_told_the_round_and_the_plan(fresh_lab, monkeypatch):
+    moments = []
+
+    def spy(recipe, candidates, budget, rngs, engine, moment):
+        moments.append(moment)
+        return select_batch(recipe, candidates, budget, rngs, engine, moment)
+
+    monkeypatch.setattr(batch_stages, "select_batch", spy)
+    fresh_lab.start("2d", "random", *_RANDOM, "-rounds", "7", rounds=2)
+    assert moments == [Moment(1, 7), Moment(2, 7)]

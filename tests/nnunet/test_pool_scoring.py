@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from nnunet_al.errors import StrategyError
 from nnunet_al.nnunet.pool_scoring import Measure, PoolStatistics, Scorer, merge
 from nnunet_al.scoring.augmentation import AugmentationSampler
 from nnunet_al.scoring.dropout import insert_dropout
@@ -114,3 +115,47 @@ def test_what_is_out_of_view_is_left_out_unless_nothing_would_be_left():
     found = scorer.run(pool, {"a": numbers["a"][:1]})
     assert 20 * 18 / 2 <= found.stats["scores"][0, 1] < 20 * 18
     np.testing.assert_allclose(scorer.measures["scores"].reduction.finish(found.stats["scores"]), np.log(2), rtol=1e-6)
+
+
+def scored_by(voxels, reduction: str, exclusive: bool = True) -> PoolStatistics:
+    pool, numbers = make_pool("2d", "slice")
+    measure = Measure(voxels, make_reduction(reduction, {}, (1.0, 1.0)), name="theirs")
+    scorer = Scorer(CornerSampler(), exclusive, {"scores": measure}, torch.device("cpu"), 64, 1)
+    return scorer.run(pool, {"c": numbers["c"][:1]})
+
+
+@pytest.mark.parametrize(
+    "voxels, reduction, words",
+    [
+        (
+            lambda probs, exclusive: probs[0],
+            "mean",
+            r"returned torch.float32 \(\d+, 2, 16, 16\) where .* \(\d+, 16, 16\)",
+        ),
+        (lambda probs, exclusive: probs.mean(), "mean", r"returned torch.float32 \(\) where"),
+        (lambda probs, exclusive: probs[0, :, 0] > 0, "mean", "returned torch.bool .* a float tensor"),
+        (lambda probs, exclusive: probs[0, :, 0].numpy(), "mean", "returned ndarray where"),
+        (lambda probs, exclusive: None, "mean", "returned NoneType where"),
+        (
+            lambda probs, exclusive: probs[0, :, 0],
+            "class_weighted",
+            r"returned .* \(\d+, 16, 16\) where .* \(\d+, 1, 16, 16\)",
+        ),
+        (
+            lambda probs, exclusive: probs[0],
+            "class_weighted",
+            r"returned .* \(\d+, 2, 16, 16\) where .* \(\d+, 1, 16, 16\)",
+        ),
+    ],
+)
+def test_a_map_that_returns_something_else_is_named(voxels, reduction, words):
+    with pytest.raises(StrategyError, match=f"metric 'theirs' {words}") as caught:
+        scored_by(voxels, reduction)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_map_of_another_package_has_a_channel_for_each_foreground_class_or_head():
+    assert scored_by(lambda probs, exclusive: probs[0, :, 1:], "class_weighted").stats["scores"].shape == (1, 2)
+    heads = scored_by(lambda probs, exclusive: probs[0].double(), "class_weighted", exclusive=False)
+    assert heads.stats["scores"].shape == (1, 3)
+    assert np.isnan(scored_by(lambda probs, exclusive: probs[0, :, 0] * np.nan, "mean").stats["scores"][0, 0])

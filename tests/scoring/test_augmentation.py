@@ -296,3 +296,13 @@ def test_the_input_stays_as_it_is() -> None:
     before = data.clone()
     _sampler(unet())(data)
     assert torch.equal(data, before)
+
+
+def test_turned_back_probabilities_are_probabilities():
+    # float32 weights of four places may add up to more than 1; an entropy of such a value would be negative
+    certain = torch.full((3, 2, 16, 16), -50.0)
+    certain[:, 1] = 50.0
+    samples = _sampler(Intensities(), noise_variance=0.0)(certain).probs_T_B_C_xyz
+    assert samples.min() >= 0
+    assert samples.max() <= 1
+    assert _sampler(Intensities())(torch.randn(8, 2, 16, 16) * 30).probs_T_B_C_xyz.max() <= 1

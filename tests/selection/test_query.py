@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from kneed import KneeLocator
 
 from nnunet_al.selection.query import draw_query, query_size
 
@@ -18,6 +19,14 @@ def knee_shaped(count: int, elbow: int) -> np.ndarray:
 @pytest.mark.parametrize("count, elbow", [(1000, 200), (5000, 700)])
 def test_the_elbow_of_two_lines_is_where_they_meet(count, elbow):
     assert query_size(knee_shaped(count, elbow), 1) == elbow
+
+
+def test_the_elbow_of_a_noisy_curve_is_that_of_kneedle_with_a_sensitivity_of_ten():
+    scores_N = np.random.default_rng(0).gamma(0.5, size=1000)
+    curve = (np.arange(1, 1001), np.sort(scores_N)[::-1])
+    elbows = {S: KneeLocator(*curve, S=S, curve="convex", direction="decreasing").knee for S in (1, 2, 5, 10, 20)}
+    assert len(set(elbows.values())) == len(elbows)
+    assert query_size(scores_N, 1) == elbows[10]
 
 
 def test_the_elbow_does_not_depend_on_the_order_of_scores():

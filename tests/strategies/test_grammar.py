@@ -6,6 +6,7 @@ import pytest
 
 from nnunet_al.errors import StrategyError
 from nnunet_al.strategies.catalog import ALIASES, CATALOG, combinations, get, other_names
+from nnunet_al.strategies.parameters import PARAMETERS_OF
 
 COMBINATIONS = {recipe.name: recipe for recipe in (*CATALOG.values(), *combinations())}
 
@@ -53,7 +54,6 @@ def test_all_spellings_of_a_recipe_have_one_name(spelling, posterior, name):
 
 def test_a_schedule_survives_another_posterior():
     assert get("clasp_pe", "tta").parameters["beta_end"] == 100
-    assert get("clasp_pe").with_posterior("tta") == get("clasp_pe", "tta")
     assert get("mc_dropout+power+class_balanced", "tta").parameters["beta_end"] is None
 
 
@@ -82,23 +82,36 @@ def test_aliases_are_no_names():
 
 
 @pytest.mark.parametrize("posterior", ["deterministic", "mc_dropout", "tta", "ensemble"])
-def test_another_posterior_by_name_is_the_same_as_by_recipe(posterior):
+def test_another_posterior_keeps_all_other_parameters(posterior):
     agreed = 0
     for name, recipe in COMBINATIONS.items():
         try:
-            by_name = get(name, posterior)
+            other = get(name, posterior)
         except StrategyError:
             continue
-        assert recipe.with_posterior(posterior) == by_name
-        assert by_name.posterior == posterior
+        assert other.posterior == posterior
+        gone = PARAMETERS_OF.get(recipe.posterior, {}) if recipe.posterior != posterior else {}
+        kept = {key: value for key, value in recipe.parameters.items() if key not in gone}
+        assert kept.items() <= other.parameters.items()
         agreed += 1
     assert agreed > 50
 
 
-def test_parameters_outlive_another_posterior_but_not_their_ingredient():
-    changed = get("power_bald").with_parameters(beta=3.0, passes=4).with_posterior("tta")
-    assert changed.name == "bald+tta+power"
-    assert (changed.parameters["beta"], changed.parameters["passes"]) == (3.0, 8)
+def test_parameters_lead_to_the_name_that_stands_for_them():
+    spelled = get("mc_dropout+power+class_balanced")
+    assert spelled.name == "mc_dropout+power+class_balanced"
+    assert spelled.with_parameters(beta_end=100) == CATALOG["clasp_pe"]
+    assert get("clasp_pe", "tta").with_parameters(beta_end=None).name == "clasp_pe+tta"
+
+
+@pytest.mark.parametrize(
+    "name, parameters", [("usimf", {"eta": 0}), ("clasp_pe", {"beta_end": 50}), ("clasp_pe", {"beta_end": None})]
+)
+def test_a_strategy_keeps_its_name_with_other_parameters(name, parameters):
+    changed = get(name).with_parameters(**parameters)
+    assert changed.name == name
+    assert parameters.items() <= changed.parameters.items()
+    assert changed.with_parameters(**{key: get(name).parameters[key] for key in parameters}) == get(name)
 
 
 @pytest.mark.parametrize(
@@ -153,5 +166,3 @@ def test_a_posterior_is_checked_like_an_addon():
         get("bald+ensemble", "mc_dropout")
     with pytest.raises(StrategyError, match="no scores"):
         get("random", "tta")
-    with pytest.raises(StrategyError, match="do not go together"):
-        get("random").with_posterior("deterministic")

@@ -8,6 +8,7 @@ import pickle
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from functools import partial
 from importlib.metadata import PathDistribution
 from pathlib import Path
@@ -17,11 +18,12 @@ import pytest
 
 from nnunet_al.errors import StrategyError
 from nnunet_al.seeding import generator
+from nnunet_al.selection.query import QuerySet
 from nnunet_al.selection.selection import Selection, order_by_name
 from nnunet_al.strategies import catalog, listing, own
 from nnunet_al.strategies.ingredients import Needs
 from nnunet_al.strategies.recipe import Recipe
-from nnunet_al.strategies.select import select_batch
+from nnunet_al.strategies.select import draw_query_for, select_batch
 
 from .pools import pool
 
@@ -219,6 +221,128 @@ def test_an_own_selector_that_breaks_its_promise_is_named(packages):
     own.register_selector("short", lambda *_: Selection(np.zeros(1), np.zeros(1)), Needs(scores=True))
     with pytest.raises(StrategyError, match="'short' of another package did not return a Selection of 3 of the 20"):
         select_batch(catalog.get("bald+short"), pool(20), 3, RNGS)
+
+
+def twice(recipe, candidates, budget, rngs):
+    return Selection(np.zeros(budget), np.zeros(budget))
+
+
+def without_gain(recipe, candidates, budget, rngs):
+    return Selection(np.arange(budget), np.full(budget, np.nan))
+
+
+def uneven(recipe, candidates, budget, rngs):
+    return Selection(np.arange(budget), np.zeros(1))
+
+
+def twice_afterwards(recipe, candidates, budget, rngs):
+    selection = Selection(np.arange(budget), np.zeros(budget))
+    selection.indices_B[:] = 0
+    return selection
+
+
+@pytest.mark.parametrize(
+    "function, words",
+    [(twice, "twice"), (without_gain, "not finite"), (uneven, "one gain"), (twice_afterwards, "twice")],
+)
+def test_an_own_selector_that_returns_no_batch_is_named(packages, function, words):
+    own.register_selector("odd", function, Needs(scores=True))
+    with pytest.raises(StrategyError, match=rf"'odd' of another package .* 3 of the 20 regions \(.*{words}") as caught:
+        select_batch(catalog.get("bald+odd"), pool(20), 3, RNGS)
+    assert "\n" not in str(caught.value)
+
+
+def first_of_query(recipe, candidates, budget, rngs):
+    return Selection(candidates.query.indices_Q[:budget], candidates.query.multiplicities_Q[:budget])
+
+
+def test_an_own_selector_gets_the_query_set_that_it_needs(packages):
+    own.register_selector("asked", first_of_query, Needs(scores=True, query=True))
+    recipe = catalog.get("bald+asked").with_parameters(query_size=500, query_mode="uniform")
+    candidates = pool(20)
+    query = draw_query_for(recipe, candidates, 3, RNGS)
+    assert query.draws == 500
+    for given in (candidates, replace(candidates, query=query)):
+        chosen = select_batch(recipe, given, 3, RNGS)
+        np.testing.assert_array_equal(chosen.indices_B, query.indices_Q[:3])
+        np.testing.assert_array_equal(chosen.gains_B, query.multiplicities_Q[:3])
+    other = replace(candidates, query=QuerySet([5, 6, 7], [1, 1, 1]))
+    np.testing.assert_array_equal(select_batch(recipe, other, 3, RNGS).indices_B, [5, 6, 7])
+    with pytest.raises(StrategyError, match="may be negative"):
+        catalog.get("learning_loss+asked")
+
+
+BALD = {"metric": "bald", "reduction": "mean", "posterior": "mc_dropout"}
+
+
+def test_the_fisher_embedding_draws_a_query_set_for_an_own_selector(packages):
+    own.register_selector("spread", largest_name, Needs(scores=True, embedding=True))
+    recipe = Recipe("mine", "", "", "spread", embedding="fisher", **BALD, parameters={"query_size": 9})
+    assert recipe.phases() == ("score", "fisher", "embed")
+    assert draw_query_for(recipe, pool(20), 3, RNGS).draws == 9
+    assert len(select_batch(recipe, pool(20), 3, RNGS)) == 3
+    features = Recipe("mine", "", "", "spread", embedding="features", **BALD)
+    assert "query_size" not in features.parameters
+    learned = {"metric": "learning_loss", "reduction": "mean", "posterior": "deterministic"}
+    with pytest.raises(StrategyError, match="may be negative"):
+        Recipe("mine", "", "", "spread", embedding="fisher", **learned)
+
+
+@pytest.mark.parametrize(
+    "needs, embedding, words",
+    [
+        (Needs(embedding=True), "fisher", "embedding 'fisher', which works on a query set"),
+        (Needs(query=True), None, "selector 'blind', which works on a query set"),
+    ],
+)
+def test_a_query_set_without_scores_is_refused(packages, needs, embedding, words):
+    own.register_selector("blind", largest_name, needs)
+    with pytest.raises(StrategyError, match=words) as caught:
+        Recipe("mine", "", "", "blind", posterior="deterministic", embedding=embedding)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_query_set_of_pairs_of_scores_is_refused(packages):
+    own.register_selector("blind", largest_name, Needs(pair=True, query=True))
+    with pytest.raises(StrategyError, match="drawn by scores"):
+        catalog.get("bald+blind")
+
+
+def test_references_are_embeddings(packages):
+    with pytest.raises(StrategyError, match=r"'near' cannot be registered.* let it need an embedding"):
+        own.register_selector("near", largest_name, Needs(references=True))
+    own.register_selector("near", largest_name, Needs(embedding=True, references=True))
+
+
+def test_scores_beside_a_pair_have_a_reduction_and_one_value_a_voxel(packages):
+    own.register_selector("both", largest_name, Needs(scores=True, pair=True))
+    recipe = catalog.get("bald+both")
+    assert list(recipe.measures()) == ["scores", "target_scores", "boundary_scores"]
+    assert (recipe.reduction, recipe.name, catalog.get(recipe.name)) == ("mean", "bald+both", recipe)
+    assert len(select_batch(recipe, pool(20), 3, RNGS)) == 3
+    with pytest.raises(StrategyError, match="'class_variance', whose values are per class"):
+        catalog.get("class_variance+both")
+
+
+def test_parameters_of_a_package_stay_with_their_posterior(packages):
+    given = "with_parameters(passes=20, beta=3.0)"
+    packages("pkg-mine", f"from nnunet_al.strategies.catalog import get\nRECIPE = get('power_bald').{given}\n", "mine")
+    assert catalog.get("mine").passes == 20
+    assert catalog.get("mine+localized").passes == 20
+    assert (catalog.get("mine+tta").passes, catalog.get("mine", "tta").parameters["beta"]) == (8, 3.0)
+
+
+def test_an_own_strategy_with_parameters_has_one_name_too(packages):
+    code = (
+        "from nnunet_al.strategies.own import register_metric\n"
+        "from nnunet_al.strategies.recipe import Recipe\n"
+        "register_metric('half', print)\n"
+        "ENTRIES = ('x', 'me', 'top_k', 'half', 'localized', 'deterministic')\n"
+        "RECIPE = Recipe('', *ENTRIES, parameters={'dilation_mm': 9.0})\n"
+    )
+    packages("pkg-mine", code, "mine")
+    assert catalog.get("half+localized").with_parameters(dilation_mm=9.0) == catalog.get("mine")
+    assert catalog.get("half+localized").with_parameters(dilation_mm=8.0).name == "half+localized"
 
 
 def test_an_own_metric_follows_its_flags(packages):

@@ -19,7 +19,7 @@ from nnunet_al.strategies.ingredients import (
     REDUCTIONS,
     SELECTORS,
 )
-from nnunet_al.strategies.parameters import PARAMETERS, PARAMETERS_OF
+from nnunet_al.strategies.parameters import PARAMETERS, PARAMETERS_OF, QUERY
 from nnunet_al.strategies.recipe import Recipe
 
 ENTROPY = {"metric": "entropy", "reduction": "mean", "posterior": "deterministic", "selector": "top_k"}
@@ -119,16 +119,29 @@ def test_parameters_cannot_be_changed_in_place():
         ("entropy", {"passes": 5}, "takes none"),
         ("bald", {"share": 0.5}, "it takes passes"),
         ("bald", {"passes": "none"}, "whole number"),
-        ("clasp_pe", {"beta": 0}, "above 0"),
+        ("clasp_pe", {"beta": 0}, "from 0.000001 to 1000000"),
+        ("clasp_pe", {"beta": 1e-320}, "from 0.000001 to 1000000"),
+        ("clasp_pe", {"beta_end": 1e300}, "from 0.000001 to 1000000, or none"),
+        ("usimf", {"eta": 1e308}, "from 0 to 1000000"),
+        ("usimf", {"epsilon": 1e-320}, "from 0.000001 to below 1"),
+        ("usimf", {"query_size": 10**12}, "from 1 to 10000000, or none"),
+        ("localized_entropy", {"dilation_mm": 1e200}, "from 0 to 1000000"),
+        ("kmeans_bald", {"per_case": 1e308}, "from 0.000001 to 1000000"),
+        ("kmeans_bald", {"per_case": float("inf")}, "from 0.000001 to 1000000"),
+        ("ensemble", {"members": 1}, "whole number from 2 to 10000000"),
         ("tta", {"noise_variance": -1}, "from 0"),
         ("ensemble", {"ensemble_of": "seeds"}, "rounds, folds"),
         ("bald", {"passes": 0}, "whole number"),
         ("bald", {"passes": 2.5}, "whole number"),
         ("bald", {"passes": True}, "whole number"),
         ("usimf", {"query_mode": "best"}, "uncertainty, uniform, max"),
-        ("usimf", {"epsilon": 1}, "between 0 and 1"),
+        ("usimf", {"epsilon": 1}, "below 1"),
+        ("usimf", {"passes": 1}, "passes from 2 on"),
+        ("bald", {"passes": 1}, "passes from 2 on"),
+        ("mean_std", {"passes": 1}, "passes from 2 on"),
+        ("tta", {"passes": 1}, "passes from 2 on"),
         ("usimf", {"eta": float("nan")}, "from 0"),
-        ("usimf", {"damping": 0}, "above 0"),
+        ("usimf", {"damping": 0}, "from 0.000001"),
         ("random_foreground", {"share": 1.5}, "from 0 to 1"),
     ],
 )
@@ -194,10 +207,44 @@ def test_one_metric_has_one_name():
 
 
 def test_every_ingredient_with_parameters_exists():
-    known = {*POSTERIORS, *EMBEDDINGS, *SELECTORS, *REDUCTIONS, *NOISES}
+    known = {*POSTERIORS, *EMBEDDINGS, *SELECTORS, *REDUCTIONS, *NOISES, QUERY}
     assert set(PARAMETERS_OF) <= known
     assert {name for names in PARAMETERS_OF.values() for name in names} == set(PARAMETERS)
     assert all(PARAMETERS[name].accepts(value) for taken in PARAMETERS_OF.values() for name, value in taken.items())
+
+
+def test_defaults_are_those_of_the_methods():
+    assert {name: dict(taken) for name, taken in PARAMETERS_OF.items()} == {
+        "mc_dropout": {"passes": 10},
+        "tta": {"passes": 8, "noise_variance": 0.01, "max_angle": 10},
+        "ensemble": {"ensemble_of": "rounds", "members": 5},
+        "localized": {"dilation_mm": 3},
+        "target": {"target_threshold": 0.2},
+        "boundary": {"boundary_width": 0.1},
+        "bottleneck_gradient": {"embedding_size": 10_000, "compression": "truncate"},
+        "decoder_gradient": {"embedding_size": 10_000, "compression": "truncate"},
+        "fisher": {"embedding_size": 10_000, "fisher_samples": 200, "damping": 0.001},
+        "features": {"pooling": "mean"},
+        "power": {"beta": 1, "beta_end": None},
+        "stochastic_batches": {"num_batches": None},
+        "selective": {"target_threshold": 0.2, "boundary_width": 0.1},
+        "class_balanced": {"class_share": 0.66},
+        "kmeans": {"per_case": 2},
+        "random_foreground": {"share": 1 / 3},
+        QUERY: {"query_mode": "uncertainty", "query_size": None},
+        "flqmi": {"eta": 1, "epsilon": 0.01, "greedy": "stochastic"},
+    }
+
+
+def test_entropies_mean_something_of_one_sample():
+    assert get("mc_dropout").with_parameters(passes=1).passes == 1
+    assert get("entropy+tta").with_parameters(passes=1).passes == 1
+
+
+def test_a_query_set_has_its_parameters_in_every_recipe_that_draws_one():
+    drawing = {entry.name for entry in CATALOG.values() if "query_size" in entry.parameters}
+    assert drawing == {"usimc", "usimf", "query_sampling"}
+    assert all("query_mode" in CATALOG[name].parameters for name in drawing)
 
 
 def test_no_two_ingredients_of_a_recipe_share_a_parameter():
