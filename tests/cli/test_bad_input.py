@@ -102,7 +102,7 @@ def test_a_strategy_that_does_not_exist_gets_the_nearest_names(refused):
         (("-s", "bald+tta", "-posterior", "ensemble"), ("tta", "ensemble", "leave out one")),
         (("-s", "random", "-posterior", "tta"), ("random", "has no scores")),
         (("-s", "learning_loss+power"), ("negative", "softrank")),
-        (("-s", "clasp_pe", "-set", "beta_end=0"), ("beta_end", "above 0")),
+        (("-s", "clasp_pe", "-set", "beta_end=0"), ("beta_end", "a number from 0.000001")),
         (("-s", "ensemble", "-passes", "5"), ("no parameter 'passes'", "members")),
         (("-s", "learning_loss", "-tr", "nnUNetTrainerAL"), ("-tr nnUNetTrainerAL", "nnUNetTrainerALLearningLoss")),
         (("-s", "core_set", "-unit", "case", "-set", "pooling=flatten"), ("pooling=flatten", "-unit patch")),
