@@ -15,13 +15,14 @@ from .campaigns import DATASET, copy_unselected, list_cases, outcome
 from .reference import Reference
 
 PLAIN = ("usimf", "bald", "entropy", "random_foreground")
-STRATEGIES = (*PLAIN, "entropy+tta+localized", "learning_loss", "core_set", "badge", "clasp_pe", "selective")
+OTHERS = ("entropy+tta+localized", "learning_loss", "core_set", "badge", "clasp_pe", "selective")
+PLACES = [(configuration, unit) for configuration in ("2d", "3d_fullres") for unit in ("patch", "slice", "case")]
+EVERYWHERE = [(*place, strategy) for place in PLACES for strategy in PLAIN]
+EVERYWHERE += [(*place, strategy) for place in (("2d", "case"), ("3d_fullres", "patch")) for strategy in OTHERS]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("strategy", STRATEGIES)
-@pytest.mark.parametrize("unit", ["patch", "slice", "case"])
-@pytest.mark.parametrize("configuration", ["2d", "3d_fullres"])
+@pytest.mark.parametrize("configuration, unit, strategy", EVERYWHERE)
 def test_how_the_work_is_cut_changes_no_batch(
     trained, new_results, tmp_path, monkeypatch, configuration, unit, strategy
 ):
