@@ -61,11 +61,12 @@ def score_merge(context: RoundContext) -> None:
     from nnunet_al.nnunet.pool_scoring import PoolStatistics, merge
 
     merged = merge([PoolStatistics.from_arrays(read_arrays(path)) for path in part_files(context, "scores")])
+    voxels_C = annotated_voxels(context)
     found = {}
     for name, (metric, reduction) in context.decided.recipe.measures().items():
         if len(merged.numbers_N):
             finish = _reduction(context, reduction).finish
-            scores = finish(merged.stats[name], annotated_voxels_C=annotated_voxels(context))
+            scores = finish(merged.stats[name], annotated_voxels_C=voxels_C)
         else:
             scores = np.zeros((0, 1) if reduction == "class_means" else 0)
         found[f"{name}_N_C" if scores.ndim == 2 else f"{name}_N"] = scores

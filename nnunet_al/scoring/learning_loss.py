@@ -15,6 +15,7 @@ from torch import nn
 
 from nnunet_al.errors import ModelError
 from nnunet_al.scoring.dropout import evaluating
+from nnunet_al.scoring.posterior import head_probabilities
 from nnunet_al.scoring.samplers import Samples
 from nnunet_al.scoring.tensors import at_least_float32, full_resolution
 
@@ -105,20 +106,11 @@ def decoder_features(network: nn.Module) -> Iterator[list[torch.Tensor]]:
             hook.remove()
 
 
-def learned_loss(network: nn.Module, module: LossModule, data_B_C_xyz: torch.Tensor) -> torch.Tensor:
-    """Return predicted_loss_B of windows (B, C, xyz): evaluation mode, no dropout, no graph, at least float32.
-
-    A window's prediction depends neither on its batch nor on earlier calls. The maps are pooled over the whole window,
-    padding included, as they are in training.
-
-    Raises:
-        ModelError: the network has no ``decoder.stages``.
-    """
-    return _one_pass(network, module, data_B_C_xyz)[1]
-
-
 class LossSampler:
-    """Probabilities of the network without dropout and the predicted losses of its windows, from one forward pass."""
+    """Probabilities of the network without dropout and the predicted losses of its windows, from one forward pass.
+
+    The maps are pooled over the whole window, padding included, as they are in training.
+    """
 
     def __init__(self, network: nn.Module, module: LossModule, exclusive: bool) -> None:
         """Take the plain network, the module that was trained with it, and whether classes exclude each other."""
@@ -127,17 +119,18 @@ class LossSampler:
         self._exclusive = exclusive
 
     def __call__(self, data_B_C_xyz: torch.Tensor) -> Samples:
-        """Return probs_T_B_C_xyz with T = 1, float32, and predicted_loss_B of windows (B, C, xyz)."""
-        logits, predicted_loss_B = _one_pass(self._network, self._module, data_B_C_xyz)
-        probs_B_C_xyz = torch.softmax(logits, 1) if self._exclusive else torch.sigmoid(logits)
-        return Samples(probs_B_C_xyz.unsqueeze(0), predicted_loss_B=predicted_loss_B)
+        """Return probs_T_B_C_xyz with T = 1, float32, and predicted_loss_B of windows (B, C, xyz).
 
+        Evaluation mode, no graph. A window's prediction depends neither on its batch nor on earlier calls.
 
-def _one_pass(network: nn.Module, module: LossModule, data_B_C_xyz: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    with evaluating(network), evaluating(module), torch.inference_mode(), decoder_features(network) as features:
-        logits_B_C_xyz = full_resolution(network(data_B_C_xyz)).float()
-        predicted_B: torch.Tensor = module(features)
-        return logits_B_C_xyz, predicted_B
+        Raises:
+            ModelError: the network has no ``decoder.stages``.
+        """
+        network, module = self._network, self._module
+        with evaluating(network), evaluating(module), torch.inference_mode(), decoder_features(network) as features:
+            logits_B_C_xyz = full_resolution(network(data_B_C_xyz)).float()
+            probs_B_C_xyz = head_probabilities(logits_B_C_xyz, self._exclusive)
+            return Samples(probs_B_C_xyz.unsqueeze(0), predicted_loss_B=module(features))
 
 
 def _decoder_stages(network: nn.Module) -> Sequence[nn.Module]:

@@ -43,7 +43,12 @@ def deterministic_probabilities(network: nn.Module, data_B_C_xyz: torch.Tensor, 
 def _probabilities(network: nn.Module, data_B_C_xyz: torch.Tensor, exclusive: bool) -> torch.Tensor:
     with evaluating(network), torch.inference_mode():
         logits = full_resolution(network(data_B_C_xyz)).float()
-        return torch.softmax(logits, 1) if exclusive else torch.sigmoid(logits)
+        return head_probabilities(logits, exclusive)
+
+
+def head_probabilities(logits_B_C_xyz: torch.Tensor, exclusive: bool) -> torch.Tensor:
+    """Return the probabilities (B, C, xyz) of logits: softmax over exclusive classes, else a sigmoid for each head."""
+    return torch.softmax(logits_B_C_xyz, 1) if exclusive else torch.sigmoid(logits_B_C_xyz)
 
 
 def micro_batch_size(patch_shape: Sequence[int]) -> int:

@@ -13,7 +13,7 @@ from nnunet_al.errors import ModelError, SetupError
 from nnunet_al.nnunet.checkpoints import LEARNING_LOSS_KEY, load_loss_module
 from nnunet_al.nnunet.learning_loss_trainer import counted_target, nnUNetTrainerALLearningLoss
 from nnunet_al.nnunet.trainer import nnUNetTrainerAL
-from nnunet_al.scoring.learning_loss import LossModule, learned_loss
+from nnunet_al.scoring.learning_loss import LossModule, LossSampler
 
 from .conftest import IGNORE
 from .trainings import CPU, Killed, equal, final_weights, folder_of, killed_at, make_trainer, read, trained
@@ -326,8 +326,8 @@ def test_scoring_reads_the_module_that_was_trained(tiny_preprocessed, trainer_of
     module = load_loss_module(final(trainer), trainer.network)
     assert not module.training
     image = torch.randn(2, 1, 16, 16, 16, generator=torch.Generator().manual_seed(0))
-    predicted = learned_loss(trainer.network, module, image)
-    assert torch.equal(predicted, learned_loss(trainer.network, trainer.loss_module, image))
+    read, held = (LossSampler(trainer.network, one, True)(image) for one in (module, trainer.loss_module))
+    assert torch.equal(read.predicted_loss_B, held.predicted_loss_B)
 
 
 def test_scoring_refuses_the_checkpoint_of_another_trainer(make_tiny_preprocessed, trainer_of):

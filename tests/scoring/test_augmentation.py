@@ -15,9 +15,10 @@ from nnunet_al.scoring.augmentation import (
 )
 from nnunet_al.scoring.dropout import insert_dropout
 from nnunet_al.scoring.maps import bald
-from nnunet_al.scoring.posterior import deterministic_probabilities, in_microbatches
+from nnunet_al.scoring.posterior import deterministic_probabilities
 
 from .networks import images, unet
+from .sampling import samples_of_each_alone
 
 
 class Intensities(nn.Module):
@@ -173,18 +174,8 @@ def test_samples_are_probabilities(dims: int, exclusive: bool) -> None:
 
 @pytest.mark.parametrize("dims", [2, 3])
 def test_neither_company_nor_earlier_calls_change_a_sample(dims: int) -> None:
-    network, data, size = unet(dims=dims), images(5, dims), 4
-    sampler, fresh = _sampler(network, dims), _sampler(network, dims)
-
-    def sample(batch: torch.Tensor) -> torch.Tensor:
-        return sampler(batch).probs_T_B_C_xyz
-
-    whole = in_microbatches(sample, size, data, batch_axis=1)
-    order = torch.tensor([3, 0, 4, 2, 1])
-    assert torch.equal(whole[:, order], in_microbatches(sample, size, data[order], batch_axis=1))
-    torch.manual_seed(99)
-    alone = in_microbatches(lambda batch: fresh(batch).probs_T_B_C_xyz, size, data[3:4], batch_axis=1)
-    assert torch.equal(whole[:, 3:4], alone)
+    network, data = unet(dims=dims), images(5, dims)
+    whole = samples_of_each_alone(_sampler(network, dims), _sampler(network, dims), data)
     other = _sampler(network, dims, seed=1)(data[:4])
     assert not torch.equal(other.probs_T_B_C_xyz, whole[:, :4])
 

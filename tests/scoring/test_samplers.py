@@ -11,7 +11,6 @@ from nnunet_al.scoring.dropout import draw_masks, dropout_layers, insert_dropout
 from nnunet_al.scoring.maps import bald
 from nnunet_al.scoring.posterior import (
     deterministic_probabilities,
-    in_microbatches,
     sampled_probabilities,
 )
 from nnunet_al.scoring.samplers import (
@@ -23,6 +22,7 @@ from nnunet_al.scoring.samplers import (
 )
 
 from .networks import images, unet
+from .sampling import samples_of_each_alone
 
 
 def _with_dropout(seed: int = 0) -> torch.nn.Module:
@@ -60,17 +60,7 @@ def test_samples_are_probabilities(name: str, exclusive: bool) -> None:
 @pytest.mark.parametrize("name", list(SAMPLERS))
 def test_neither_company_nor_earlier_calls_change_a_sample(name: str) -> None:
     make, _ = SAMPLERS[name]
-    sampler, fresh, size, data = make(True), make(True), 4, images(5)
-
-    def sample(batch: torch.Tensor) -> torch.Tensor:
-        return sampler(batch).probs_T_B_C_xyz
-
-    whole = in_microbatches(sample, size, data, batch_axis=1)
-    order = torch.tensor([3, 0, 4, 2, 1])
-    assert torch.equal(whole[:, order], in_microbatches(sample, size, data[order], batch_axis=1))
-    torch.manual_seed(99)
-    alone = in_microbatches(lambda batch: fresh(batch).probs_T_B_C_xyz, size, data[3:4], batch_axis=1)
-    assert torch.equal(whole[:, 3:4], alone)
+    samples_of_each_alone(make(True), make(True), images(5))
 
 
 def test_each_is_built_on_its_function() -> None:
