@@ -6,7 +6,6 @@ Everything lies in the output folder, so a benchmark that was interrupted goes o
 from __future__ import annotations
 
 import os
-import platform
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,9 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
+from measuring import machine
 
-from nnunet_al import __version__
 from nnunet_al.campaign.context import RoundContext
 from nnunet_al.campaign.data import read_data
 from nnunet_al.campaign.decisions import Decisions, Wishes
@@ -69,7 +67,7 @@ class Setting:
         """Name the dataset, or make it."""
         kind = "quick" if arguments.quick else f"cases_{arguments.cases or 'all'}"
         roots = Roots.below(Path(arguments.o).absolute() / kind).create()
-        dataset = _phantoms(roots) if arguments.quick else _subset(roots, arguments.data, arguments.cases)
+        dataset = phantoms(roots) if arguments.quick else subset(roots, arguments.data, arguments.cases)
         return cls(
             roots,
             dataset,
@@ -138,19 +136,6 @@ def candidates_of(context: RoundContext) -> tuple[Candidates, np.ndarray]:
     return candidates, numbers_N
 
 
-def machine() -> dict[str, Any]:
-    """Return what the figures were measured on."""
-    return {
-        "processor": platform.processor() or platform.machine(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "nnunet_al": __version__,
-    }
-
-
 def report(arguments: Namespace, name: str, head: Sequence[str], rows: Sequence[Sequence[str]], numbers: Any) -> None:
     """Print a Markdown table, and write it and the numbers."""
     lines = ["| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rows)]
@@ -160,16 +145,18 @@ def report(arguments: Namespace, name: str, head: Sequence[str], rows: Sequence[
         write_json(Path(arguments.json), {"machine": machine(), **numbers})
 
 
-def _phantoms(roots: Roots) -> str:
+def phantoms(roots: Roots, cases: int = 10) -> str:
+    """Make a small dataset of phantoms, unless it is there, and return its name."""
     from nnunet_al.synthetic.phantom import make_phantom_dataset
 
     dataset = "Dataset998_BenchmarkPhantom"
     if not (roots.raw / dataset / "dataset.json").is_file():
-        make_phantom_dataset(roots.raw / dataset, cases=10, shape=(16, 32, 32))
+        make_phantom_dataset(roots.raw / dataset, cases=cases, shape=(16, 32, 32))
     return dataset
 
 
-def _subset(roots: Roots, data: str | None, cases: int | None) -> str:
+def subset(roots: Roots, data: str | None, cases: int | None) -> str:
+    """Lay out the first cases of a raw dataset, whose files stay where they are, and return its name."""
     if data is None and "NNUNET_AL_TEST_DATA" not in os.environ:
         raise SystemExit("Name a raw dataset with -data, or the folder of the Hippocampus in NNUNET_AL_TEST_DATA.")
     source = Path(data or Path(os.environ["NNUNET_AL_TEST_DATA"]) / "Dataset004_Hippocampus").absolute()

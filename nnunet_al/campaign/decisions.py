@@ -31,6 +31,7 @@ class Decisions:
     budget, initial : regions asked for in a round, and in round 0
     rounds : planned number of rounds, which schedules read
     engine : who maximises FLQMI, "submodlib" or "streaming"; None where the strategy has no use for it
+    precision : number type of the network that scores, "float32" or "half"; fixed, because it changes last digits
     test : "fold" (validation cases of the fold) or "ts" (imagesTs, labelsTs)
     plans : name of the plans; empty until the first plan, for the planner's own
     starts_from : "nothing", or "dataset" where the dataset is annotated in part
@@ -61,6 +62,7 @@ class Decisions:
     from_scratch: bool
     pretrained_weights: str | None
     update_intensities: bool
+    precision: str = "float32"
     starts_from: str = "nothing"
     pool_cases: tuple[str, ...] = ()
     test_cases: tuple[str, ...] = ()
@@ -119,6 +121,7 @@ class Wishes:
     from_scratch: bool | None = None
     pretrained_weights: str | None = None
     update_intensities: bool | None = None
+    precision: str | None = None
 
     def check(self) -> None:
         """Refuse wishes that no campaign can fulfil.
@@ -146,14 +149,18 @@ class Wishes:
         if self.pretrained_weights is not None and not Path(self.pretrained_weights).is_file():
             raise CampaignError(f"-pretrained_weights: there is no file {self.pretrained_weights}.")
 
-    def decide(self) -> Decisions:
-        """Fill in the defaults for a new campaign; pool and test cases are decided by the dataset later."""
+    def decide(self, device: str = "cpu") -> Decisions:
+        """Fill in the defaults for a new campaign; pool and test cases are decided by the dataset later.
+
+        On a GPU a network scores in half precision, as nnU-Net predicts there, else in float32.
+        """
         unit = self.unit or "patch"
         defaults: dict[str, Any] = {
             "unit": unit, "overlap": 0.5, "budget": _DEFAULT_BUDGET[unit], "initial": _DEFAULT_INITIAL[unit],
             "rounds": 10, "test": "fold", "trainer": DEFAULT_TRAINER, "planner": "nnUNetPlannerAL",
             "plans": "", "epochs": 1000, "iterations": 250, "optimizer": "sgd", "dropout": "decoder",
             "from_scratch": False, "update_intensities": False,
+            "precision": "half" if device == "cuda" else "float32",
         }  # fmt: skip
         wished: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
         recipe = catalog.get(wished.pop("strategy"), wished.pop("posterior"))

@@ -25,8 +25,10 @@ def make_sampler(context: RoundContext, plan: Any, network: Any, device: Any) ->
     """
     from nnunet_al.scoring import samplers
     from nnunet_al.scoring.augmentation import AugmentationSampler
+    from nnunet_al.scoring.fast_network import fast_network
 
-    recipe, exclusive = context.decided.recipe, plan.exclusive
+    recipe, exclusive, precision = context.decided.recipe, plan.exclusive, context.decided.precision
+    network = fast_network(network, precision)
     if recipe.trainer is not None:
         from nnunet_al.nnunet.checkpoints import load_loss_module
         from nnunet_al.scoring.learning_loss import LossSampler
@@ -51,7 +53,7 @@ def make_sampler(context: RoundContext, plan: Any, network: Any, device: Any) ->
 
         members = ensemble_checkpoints(context)
         if len(members) > 1:
-            networks = [load_round_model(context, checkpoint)[1] for checkpoint in members]
+            networks = [fast_network(load_round_model(context, checkpoint)[1], precision) for checkpoint in members]
             return samplers.EnsembleSampler(networks, exclusive)
         say(f"    there is one model so far: {_PASSES_OF_ONE_MODEL} dropout passes stand in for the ensemble")
         return _dropout_sampler(context, network, exclusive, _PASSES_OF_ONE_MODEL)

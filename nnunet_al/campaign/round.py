@@ -47,7 +47,7 @@ def do_round(roots: Roots, wishes: Wishes, options: Options, number: int | None 
     """
     wishes.check()
     options.check()
-    wished = wishes.decide()
+    wished = wishes.decide(options.device)
     folder = CampaignFolder.of(
         roots, wished.dataset, wished.configuration, wished.recipe.name, wished.seed, wished.tag, wished.fold
     )

@@ -63,8 +63,12 @@ def build_parser() -> ArgumentParser:
         metavar="NAME=VALUE",
         help="other parameters of the strategy's recipe",
     )
+    decided.add_argument("-engine", choices=["submodlib", "streaming"], help="who maximises FLQMI (default: streaming)")
     decided.add_argument(
-        "-engine", choices=["submodlib", "streaming"], help="who maximises FLQMI (default: decided by size)"
+        "-precision",
+        choices=["float32", "half"],
+        help="in which the network scores: half is float16 on a GPU (the default there, as nnU-Net predicts) and "
+        "bfloat16 on a CPU, several times faster where it has AMX or AVX512-BF16; float32 is the default elsewhere",
     )
     decided.add_argument("-tr", metavar="TRAINER", help="trainer (default: nnUNetTrainerAL)")
     decided.add_argument("-pl", metavar="PLANNER", help="planner (default: nnUNetPlannerAL)")
@@ -147,6 +151,7 @@ def work(arguments: Namespace) -> None:
         from_scratch=arguments.from_scratch,
         pretrained_weights=arguments.pretrained_weights,
         update_intensities=arguments.update_intensities,
+        precision=arguments.precision,
     )
     options = Options(
         device=arguments.device,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from nnunet_al.allocation import keeping_memory
 from nnunet_al.errors import StrategyError
 from nnunet_al.nnunet.window_stream import Chunk, Pool
 from nnunet_al.scoring.maps import foreground_probability
@@ -106,6 +107,10 @@ class Scorer:
 
     def run(self, pool: Pool, numbers_of_case: Mapping[str, Sequence[int]]) -> PoolStatistics:
         """Score the given regions."""
+        with keeping_memory():
+            return self._run(pool, numbers_of_case)
+
+    def _run(self, pool: Pool, numbers_of_case: Mapping[str, Sequence[int]]) -> PoolStatistics:
         numbers = sorted(number for some in numbers_of_case.values() for number in some)
         row = {number: index for index, number in enumerate(numbers)}
         stats: dict[str, torch.Tensor] = {}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -50,8 +51,13 @@ class Pool:
     def chunks(self, numbers_of_case: Mapping[str, Sequence[int]], size: int, readers: int) -> Iterator[Chunk]:
         """Yield the windows of the given regions, case by case in the given order, ``size`` windows at a time.
 
-        ``readers`` threads read the next cases while the network works on the current one.
+        While the network works on a chunk, ``readers`` threads read the next cases and one cuts the next chunk.
         """
+        return _ahead(self._cut(numbers_of_case, size, readers))
+
+    def _cut(
+        self, numbers_of_case: Mapping[str, Sequence[int]], size: int, readers: int
+    ) -> Generator[Chunk, None, None]:
         waiting: list[_Waiting] = []
         for case, image_C_xyz in self._images(list(numbers_of_case), max(1, readers)):
             geometry = self.geometries[case]
@@ -85,6 +91,14 @@ class Pool:
             data, mask, inside = data.squeeze(2), mask.squeeze(1), inside.squeeze(1)
         voxels = torch.tensor([one.region_voxels for one in waiting], dtype=torch.float64)
         return Chunk([one.number for one in waiting], data, mask, inside, voxels)
+
+
+def _ahead(chunks: Generator[Chunk, None, None]) -> Iterator[Chunk]:
+    with closing(chunks), ThreadPoolExecutor(1) as executor:
+        upcoming = executor.submit(next, chunks, None)
+        while (chunk := upcoming.result()) is not None:
+            upcoming = executor.submit(next, chunks, None)
+            yield chunk
 
 
 class _Waiting(NamedTuple):

@@ -15,6 +15,7 @@ from torch import nn
 
 from nnunet_al.errors import ModelError
 from nnunet_al.scoring.dropout import evaluating
+from nnunet_al.scoring.fast_network import as_weights
 from nnunet_al.scoring.posterior import head_probabilities
 from nnunet_al.scoring.samplers import Samples
 from nnunet_al.scoring.tensors import at_least_float32, full_resolution
@@ -128,7 +129,7 @@ class LossSampler:
         """
         network, module = self._network, self._module
         with evaluating(network), evaluating(module), torch.inference_mode(), decoder_features(network) as features:
-            logits_B_C_xyz = full_resolution(network(data_B_C_xyz)).float()
+            logits_B_C_xyz = full_resolution(network(as_weights(network, data_B_C_xyz))).float()
             probs_B_C_xyz = head_probabilities(logits_B_C_xyz, self._exclusive)
             return Samples(probs_B_C_xyz.unsqueeze(0), predicted_loss_B=module(features))
 

@@ -9,7 +9,9 @@ import torch
 from torch import nn
 
 from nnunet_al.scoring.dropout import evaluating, sub_network
+from nnunet_al.scoring.fast_network import as_weights
 from nnunet_al.scoring.prefix import shared_prefix
+from nnunet_al.scoring.skips import shared_skips
 from nnunet_al.scoring.tensors import full_resolution
 
 _MICRO_BATCH_VOXELS = 2**18
@@ -27,8 +29,9 @@ def sampled_probabilities(
         ModelError: the network holds no dropout.
     """
     passes = len(masks[0]) if masks else 1  # without masks `sub_network` refuses or complains
+    data_B_C_xyz = as_weights(network, data_B_C_xyz)  # once, because the prefix knows its input by identity
     samples = []
-    with shared_prefix(network):
+    with shared_prefix(network), shared_skips(network):
         for t in range(passes):
             with sub_network(network, masks, t):
                 samples.append(_probabilities(network, data_B_C_xyz, exclusive))
@@ -42,7 +45,7 @@ def deterministic_probabilities(network: nn.Module, data_B_C_xyz: torch.Tensor, 
 
 def _probabilities(network: nn.Module, data_B_C_xyz: torch.Tensor, exclusive: bool) -> torch.Tensor:
     with evaluating(network), torch.inference_mode():
-        logits = full_resolution(network(data_B_C_xyz)).float()
+        logits = full_resolution(network(as_weights(network, data_B_C_xyz))).float()
         return head_probabilities(logits, exclusive)
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from nnunet_al.scoring.dropout import draw_masks
+from nnunet_al.scoring.fast_network import as_weights
 from nnunet_al.scoring.posterior import deterministic_probabilities, sampled_probabilities
 
 
@@ -68,9 +69,19 @@ class DropoutSampler:
         Raises:
             ModelError: the network holds no dropout.
         """
+        masks = self.masks(data_B_C_xyz)
+        return Samples(sampled_probabilities(self._network, data_B_C_xyz, masks, self._exclusive))
+
+    def masks(self, data_B_C_xyz: torch.Tensor) -> list[torch.Tensor]:
+        """Return the sub-networks (see `dropout.draw_masks`), which are drawn at the first call of all.
+
+        Raises:
+            ModelError: the network holds no dropout.
+        """
         if self._masks is None:
-            self._masks = draw_masks(self._network, torch.zeros_like(data_B_C_xyz[:1]), self._passes, self._rng)
-        return Samples(sampled_probabilities(self._network, data_B_C_xyz, self._masks, self._exclusive))
+            example = as_weights(self._network, torch.zeros_like(data_B_C_xyz[:1]))
+            self._masks = draw_masks(self._network, example, self._passes, self._rng)
+        return self._masks
 
 
 @dataclass(frozen=True)

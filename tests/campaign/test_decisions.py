@@ -19,6 +19,7 @@ OTHERWISE = {
     "unit": "case", "overlap": 0.25, "budget": 3, "initial": 4, "rounds": 5, "engine": "streaming", "test": "ts",
     "trainer": "OtherTrainer", "planner": "OtherPlanner", "plans": "OtherPlans", "epochs": 7, "iterations": 8,
     "batch_size": 9, "optimizer": "adamw", "dropout": "all", "from_scratch": True, "update_intensities": True,
+    "precision": "half",
 }  # fmt: skip
 
 
@@ -35,6 +36,22 @@ def test_every_parameter_of_the_recipe_is_written_in_full(tmp_path):
     recipe = read_json(tmp_path / "campaign.json")["recipe"]
     assert recipe["parameters"]["eta"] == MINIMAL.decide().recipe.parameters["eta"]
     assert {"passes", "embedding_size", "fisher_samples", "eta"} <= set(recipe["parameters"])
+
+
+def test_a_gpu_scores_in_half_precision_unless_told_otherwise():
+    assert MINIMAL.decide("cpu").precision == "float32"
+    assert MINIMAL.decide("cuda").precision == "half"
+    assert replace(MINIMAL, precision="float32").decide("cuda").precision == "float32"
+    MINIMAL.compare(MINIMAL.decide("cuda"), PLACE)
+
+
+def test_a_campaign_from_before_there_was_a_choice_scores_in_float32(tmp_path):
+    path = tmp_path / "campaign.json"
+    MINIMAL.decide("cuda").save(path)
+    content = read_json(path)
+    del content["precision"]
+    write_json(path, content)
+    assert Decisions.load(path).precision == "float32"
 
 
 def test_a_newer_schema_is_refused(tmp_path):

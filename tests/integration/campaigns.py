@@ -114,7 +114,9 @@ class Lab:
         return replace(self, roots=replace(self.roots, raw=raw))
 
 
-def copy_unselected(source: CampaignFolder, lab: Lab, configuration: str, strategy: str) -> CampaignFolder:
+def copy_unselected(
+    source: CampaignFolder, lab: Lab, configuration: str, strategy: str, **decided_otherwise: Any
+) -> CampaignFolder:
     """Copy a campaign to another lab as it was when round 1 had been evaluated, there as one of ``strategy``."""
     target = lab.campaign(configuration, strategy)
     shutil.copytree(source.root, target.root, symlinks=True)
@@ -128,11 +130,12 @@ def copy_unselected(source: CampaignFolder, lab: Lab, configuration: str, strate
     for file in made:
         file.unlink(missing_ok=True)
     decided = Decisions.load(target.decisions)
-    recipe = catalog.get(strategy)
-    if decided.recipe.name != recipe.name:
+    recipe = decided.recipe
+    if recipe.name != catalog.get(strategy).name:
+        recipe = catalog.get(strategy)
         small = {"passes": 3, "embedding_size": 40, "fisher_samples": 5}
         recipe = recipe.with_parameters(**{name: small[name] for name in small if name in recipe.parameters})
-        replace(decided, recipe=recipe).save(target.decisions)
+    replace(decided, recipe=recipe, **decided_otherwise).save(target.decisions)
     return target
 
 

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.stats import spearmanr
 
 from nnunet_al.campaign import embedding_stages, scoring_stages
 from nnunet_al.files import read_arrays
+from nnunet_al.selection.top_k import top_k
 
 from .campaigns import DATASET, copy_unselected, list_cases, outcome
 from .reference import Reference
@@ -56,6 +58,26 @@ def test_how_the_work_is_cut_changes_no_batch(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["bald", "entropy+tta+localized", "learning_loss"])
+def test_half_precision_ranks_as_float32_and_no_cut_changes_it(trained, new_results, strategy):
+    base, source = trained("3d_fullres", "patch")
+
+    def scores(precision, *calls):
+        lab = new_results(base)
+        campaign = copy_unselected(source, lab, "3d_fullres", strategy, precision=precision)
+        for call in calls:
+            assert lab.round("3d_fullres", strategy, "-round", "1", *call) == 0
+        return outcome(campaign), read_arrays(campaign.round(1).scores)["scores_N"]
+
+    half, half_N = scores("half", ())
+    parts = [("-num_parts", "2", "-part_id", part, "-scoring_batch_size", "1") for part in "10" * 2]
+    assert scores("half", *parts)[0] == half
+    _, full_N = scores("float32", ())
+    assert not np.array_equal(half_N, full_N)
+    assert spearmanr(half_N, full_N).statistic > 0.98
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("configuration, unit", [("2d", "slice"), ("3d_fullres", "patch"), ("3d_fullres", "case")])
 @pytest.mark.parametrize("strategy", PLAIN)
 def test_scores_are_those_of_a_plain_loop_over_regions(trained, new_results, configuration, unit, strategy):
@@ -72,7 +94,11 @@ def test_scores_are_those_of_a_plain_loop_over_regions(trained, new_results, con
         scores, foreground = plain.scores()
     np.testing.assert_array_equal(found["foreground_N"], foreground)
     if strategy != "random_foreground":
-        np.testing.assert_allclose(found["scores_N"], scores, rtol=2e-4, atol=1e-7)
+        np.testing.assert_allclose(found["scores_N"], scores, rtol=1e-5, atol=1e-5 * np.abs(scores).max())
+    if strategy in {"bald", "entropy"}:
+        names_N = [context.regions[number].name for number in found["numbers_N"]]
+        fast, slow = (set(top_k(scores_N, names_N, 5).indices_B.tolist()) for scores_N in (found["scores_N"], scores))
+        assert fast == slow
 
 
 @pytest.mark.slow

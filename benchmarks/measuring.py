@@ -1,0 +1,177 @@
+"""What the benchmarks of speed and memory share: two ways of doing one thing, side by side in one process."""
+
+from __future__ import annotations
+
+import gc
+import os
+import platform
+import statistics
+import threading
+import time
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from nnunet_al import __version__
+from nnunet_al.files import write_json, write_text
+
+
+def make_parser(description: str | None) -> ArgumentParser:
+    """Return a parser with the options that all benchmarks of speed and memory have."""
+    parser = ArgumentParser(description=description, formatter_class=RawDescriptionHelpFormatter)
+    parser.add_argument("-data", metavar="FOLDER", help="raw dataset (default: the Hippocampus of NNUNET_AL_TEST_DATA)")
+    parser.add_argument("-o", default="benchmark_results", metavar="FOLDER", help="where data, models and tables go")
+    parser.add_argument("-device", default="cpu", choices=["cpu", "cuda", "mps"])
+    parser.add_argument("-repetitions", type=int, help="of each of the ways that are compared")
+    parser.add_argument("--quick", action="store_true", help="under a minute: on small data, with few repetitions")
+    parser.add_argument("--json", metavar="FILE", help="write every number here")
+    return parser
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds of each repetition."""
+
+    seconds: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.seconds)
+
+    @property
+    def spread(self) -> tuple[float, float]:
+        """The fastest and the slowest repetition."""
+        return min(self.seconds), max(self.seconds)
+
+
+def alternate(
+    ways: Mapping[str, Callable[[], Any]], repetitions: int, warm_ups: int = 1, device: str = "cpu"
+) -> dict[str, Timing]:
+    """Time the ways in turn, A B A B ..., so that a machine that slows down slows all of them down."""
+    found: dict[str, list[float]] = {name: [] for name in ways}
+    for repetition in range(-warm_ups, repetitions):
+        for name, way in ways.items():
+            gc.collect()
+            _finish(device)
+            started = time.perf_counter()
+            way()
+            _finish(device)
+            if repetition >= 0:
+                found[name].append(time.perf_counter() - started)
+    return {name: Timing(tuple(seconds)) for name, seconds in found.items()}
+
+
+@contextmanager
+def anonymous_peak() -> Iterator[dict[str, int]]:
+    """Fill in, at the block's end, ``before`` and ``peak``: bytes of anonymous memory of this process (Linux).
+
+    Pages of files that are mapped to memory are not anonymous: the system takes them back when it needs them.
+    """
+    found: dict[str, int] = {"before": _anonymous_bytes(), "peak": 0}
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.01):
+            found["peak"] = max(found["peak"], _anonymous_bytes())
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield found
+    finally:
+        done.set()
+        watcher.join()
+        found["peak"] = max(found["peak"], _anonymous_bytes())
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One number that is claimed: how many times better ours is than the other, where there is another.
+
+    Attributes
+    ----------
+    name : fixed, for programs
+    ratio : other / ours where less is better; None where there is nothing to compare with
+    ours, other : in ``unit``; medians. ``other`` may be None
+    unit : of both
+    spread : smallest and largest ratio of the repetitions, where there are several
+    note : what was compared, for people
+    """
+
+    name: str
+    ratio: float | None
+    ours: float
+    other: float | None
+    unit: str
+    spread: tuple[float, float] | None = None
+    note: str = ""
+
+    @classmethod
+    def of_times(cls, name: str, ours: Timing, other: Timing, per: float = 1, unit: str = "s", note: str = "") -> Claim:
+        """Compare two ways that `alternate` timed, pair by pair; ``per`` turns seconds into the unit."""
+        ratios = [b / a for a, b in zip(ours.seconds, other.seconds, strict=True)]
+        spread = (min(ratios), max(ratios))
+        return cls(name, statistics.median(ratios), ours.median / per, other.median / per, unit, spread, note)
+
+
+def fitted_exponent(sizes: Sequence[float], values: Sequence[float]) -> float:
+    """Return the slope of ln value over ln size by least squares: 1 where the cost is proportional to the size."""
+    return float(np.polyfit(np.log(sizes), np.log(values), 1)[0])
+
+
+def report(arguments: Namespace, name: str, claims: Sequence[Claim], **numbers: Any) -> None:
+    """Print the claims as a Markdown table, and write the table and all numbers."""
+    head = ("claim", "what", "ours", "other", "unit", "ratio (smallest to largest)")
+    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
+    for claim in claims:
+        ratio = "" if claim.ratio is None else f"{claim.ratio:.3g}"
+        if claim.spread is not None:
+            ratio += f" ({claim.spread[0]:.3g} to {claim.spread[1]:.3g})"
+        other = "" if claim.other is None else f"{claim.other:.4g}"
+        lines.append(f"| `{claim.name}` | {claim.note} | {claim.ours:.4g} | {other} | {claim.unit} | {ratio} |")
+    print("\n".join(lines))
+    write_text(Path(arguments.o) / f"{name}{'_quick' if arguments.quick else ''}.md", "\n".join(lines) + "\n")
+    if arguments.json:
+        content = {"machine": machine(), "claims": [asdict(claim) for claim in claims], **numbers}
+        write_json(Path(arguments.json), content)
+
+
+def machine() -> dict[str, Any]:
+    """Return what the figures were measured on."""
+    return {
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "nnunet_al": __version__,
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def _anonymous_bytes() -> int:
+    for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
+        if line.startswith("RssAnon:"):
+            return int(line.split()[1]) * 1024
+    raise SystemExit("This system does not say how much anonymous memory a process has; memory is measured on Linux.")
+
+
+def _finish(device: str) -> None:
+    if device == "cuda":
+        torch.cuda.synchronize()
+    elif device == "mps":
+        torch.mps.synchronize()

@@ -1,0 +1,213 @@
+"""Monte Carlo dropout scoring against the naive way and against the limit, on Hippocampus patches.
+
+The naive way is one region and one pass at a time, with the same sub-networks and the same map (BALD); the graph that
+the authors' code builds beside it is left out, which is kind to it. The limit is T bare forward passes over the same
+patches by the same arranged network, at the batch size that is best for them: no dropout, no map, nothing read. The
+network is of nnU-Net's plans.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import torch
+from measuring import Claim, Timing, alternate, make_parser, report
+from scipy.stats import spearmanr
+from setting import Setting
+
+from nnunet_al.allocation import keeping_memory
+from nnunet_al.campaign.context import RoundContext
+from nnunet_al.campaign.evaluation import load_round_model
+from nnunet_al.campaign.scoring_stages import candidate_numbers, window_pool
+from nnunet_al.nnunet.pool_scoring import Measure, Scorer
+from nnunet_al.pool.table import by_case
+from nnunet_al.scoring import posterior
+from nnunet_al.scoring.dropout import evaluating, insert_dropout, sub_network
+from nnunet_al.scoring.fast_network import PRECISIONS, as_weights, fast_network
+from nnunet_al.scoring.maps import MAPS
+from nnunet_al.scoring.posterior import head_probabilities
+from nnunet_al.scoring.reductions import make_reduction
+from nnunet_al.scoring.samplers import DropoutSampler
+from nnunet_al.scoring.tensors import full_resolution
+
+METRICS = ("bald", "entropy", "mean_std", "margin")
+BATCH_SIZES = (8, 16, 32, 64)
+DEVIATION = 1e-5
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """A trained round, and the regions that are scored in it."""
+
+    context: RoundContext
+    passes: int
+
+    def network(self, precision: str | None) -> torch.nn.Module:
+        """Return the round's network with dropout inside; None: as nnU-Net builds it."""
+        network = load_round_model(self.context, self.context.checkpoint(self.context.round))[1]
+        insert_dropout(network)
+        return network if precision is None else fast_network(network, precision)
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device(self.context.options.device)
+
+    def ours(self, network: torch.nn.Module, numbers: list[int], metrics: tuple[str, ...] = ("bald",)) -> Any:
+        """Score regions as a round does."""
+        reduction = make_reduction("mean", {}, self.context.configuration["spacing"])
+        measures = {name: Measure(MAPS[name].function, reduction, name) for name in metrics}
+        sampler = DropoutSampler(network, True, self.passes, np.random.default_rng(0))
+        scorer = Scorer(sampler, True, measures, self.device, self.context.options.scoring_batch_size, 2)
+        found = scorer.run(window_pool(self.context), by_case(self.context.regions, numbers))
+        return {name: reduction.finish(found.stats[name]) for name in metrics}
+
+    def windows(self, numbers: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return data_N_C_xyz and mask_N_xyz, one window for each region."""
+        chunks = list(window_pool(self.context).chunks(by_case(self.context.regions, numbers), 64, 2))
+        assert [number for chunk in chunks for number in chunk.numbers] == numbers, "a region has several windows"
+        data_N_C_xyz = torch.cat([chunk.data_B_C_xyz for chunk in chunks]).to(self.device)
+        return data_N_C_xyz, torch.cat([chunk.mask_B_xyz for chunk in chunks]).to(self.device)
+
+    def naive(self, network: torch.nn.Module, data_N_C_xyz: torch.Tensor, mask_N_xyz: torch.Tensor) -> np.ndarray:
+        """Score by BALD, one region and one pass at a time."""
+        masks = DropoutSampler(network, True, self.passes, np.random.default_rng(0)).masks(data_N_C_xyz)
+        scores = []
+        with evaluating(network), torch.no_grad():
+            for data_C_xyz, mask_xyz in zip(data_N_C_xyz, mask_N_xyz, strict=True):
+                samples = []
+                for t in range(self.passes):
+                    with sub_network(network, masks, t):
+                        logits = full_resolution(network(data_C_xyz[None]))
+                    samples.append(head_probabilities(logits, True))
+                values_xyz = MAPS["bald"].function(torch.stack(samples), True)[0]
+                scores.append(values_xyz[mask_xyz].double().mean().item())
+        return np.array(scores)
+
+
+def bare(network: torch.nn.Module, data_N_C_xyz: torch.Tensor, passes: int, size: int) -> None:
+    """T forward passes and nothing else."""
+    data_N_C_xyz = as_weights(network, data_N_C_xyz)
+    with keeping_memory(), evaluating(network), torch.inference_mode():
+        for _ in range(passes):
+            for batch_B_C_xyz in data_N_C_xyz.split(size):
+                network(batch_B_C_xyz)
+
+
+def best_size(network: torch.nn.Module, data_N_C_xyz: torch.Tensor, device: str) -> int:
+    """Return the batch size at which bare forward passes are fastest."""
+    some = data_N_C_xyz[: max(BATCH_SIZES)]
+    ways = {str(size): _call(bare, network, some, 1, size) for size in BATCH_SIZES}
+    found = alternate(ways, 3, device=device)
+    return int(min(found, key=lambda size: found[size].median))
+
+
+def unshared(way: Callable[[], Any]) -> Callable[[], Any]:
+    """Return the way without sharing what precedes the first dropout."""
+
+    def call() -> Any:
+        nothing = {"return_value": nullcontext()}
+        with mock.patch.multiple(posterior, shared_prefix=mock.Mock(**nothing), shared_skips=mock.Mock(**nothing)):
+            return way()
+
+    return call
+
+
+def times(scoring: Scoring, numbers: list[int], repetitions: int) -> tuple[dict[str, Timing], float]:
+    """Time all ways in turn; return them with the largest relative deviation of our float32 scores from the naive."""
+    data_N_C_xyz, mask_N_xyz = scoring.windows(numbers)
+    stock = scoring.network(None)
+    ways: dict[str, Callable[[], Any]] = {"naive": _call(scoring.naive, stock, data_N_C_xyz, mask_N_xyz)}
+    for precision in PRECISIONS:
+        network = scoring.network(precision)
+        plain = copy.deepcopy(stock).to(next(network.parameters()).dtype)
+        size, plain_size = (best_size(one, data_N_C_xyz, scoring.device.type) for one in (network, plain))
+        ways[precision] = _call(scoring.ours, network, numbers)
+        ways[f"{precision}_unshared"] = unshared(ways[precision])
+        ways[f"{precision}_bare"] = _call(bare, network, data_N_C_xyz, scoring.passes, size)
+        ways[f"{precision}_bare_stock"] = _call(bare, plain, data_N_C_xyz, scoring.passes, plain_size)
+    theirs_N, ours_N = ways["naive"](), ways["float32"]()["bald"]
+    deviation = float(np.max(np.abs(ours_N - theirs_N) / np.abs(theirs_N).max()))
+    return alternate(ways, repetitions, device=scoring.device.type), deviation
+
+
+def agreement(scoring: Scoring, numbers: list[int], budget: int) -> dict[str, dict[str, float]]:
+    """Compare the scores of all regions in half precision with those in float32, and the batches."""
+    full, half = (scoring.ours(scoring.network(precision), numbers, METRICS) for precision in PRECISIONS)
+    return {
+        metric: {
+            "spearman": float(spearmanr(full[metric], half[metric]).statistic),
+            "same_in_batch": len(_best(full[metric], budget) & _best(half[metric], budget)) / budget,
+        }
+        for metric in METRICS
+    }
+
+
+def _best(scores_N: np.ndarray, budget: int) -> set[int]:
+    return set(np.argsort(-scores_N, kind="stable")[:budget].tolist())
+
+
+def _call(function: Callable[..., Any], *arguments: Any) -> Callable[[], Any]:
+    return lambda: function(*arguments)
+
+
+def main() -> None:
+    parser = make_parser(__doc__)
+    parser.add_argument("-cases", type=int, help="use only the first so many cases")
+    parser.add_argument("-regions", type=int, help="that are scored in each repetition (default: 192, quick: 64)")
+    parser.add_argument("-passes", type=int, default=10, help="T (default: 10)")
+    parser.add_argument("-np", type=int, default=2, help="processes for preprocessing")
+    parser.set_defaults(b=None, seed=0)
+    arguments = parser.parse_args()
+    setting = Setting.of(arguments)
+    context = setting.trained_round()
+    candidates = candidate_numbers(context)
+    wanted = arguments.regions or (64 if arguments.quick else 192)
+    some = sorted(np.random.default_rng(0).permutation(candidates)[:wanted].tolist())
+    scoring = Scoring(context, arguments.passes)
+    with setting.at_work():
+        found, deviation = times(scoring, some, arguments.repetitions or (3 if arguments.quick else 5))
+        agreed = agreement(scoring, candidates, setting.budget)
+    if not deviation < DEVIATION:
+        raise SystemExit(f"Our scores deviate from the naive ones by {deviation:.2g}, more than {DEVIATION:g}.")
+    per = len(some) * scoring.passes / 1000
+
+    def claim(name: str, ours: str, other: str, note: str) -> Claim:
+        return Claim.of_times(name, found[ours], found[other], per, "ms a pass and patch", note)
+
+    claims = [
+        claim("scoring_vs_naive", "float32_unshared", "naive", "float32, nothing shared / naive"),
+        claim("scoring_prefix_vs_naive", "float32", "naive", "float32, as a round scores / naive"),
+        claim("scoring_prefix_vs_unshared", "float32", "float32_unshared", "float32, prefix shared / not"),
+        claim("scoring_half_vs_naive", "half_unshared", "naive", "half precision, nothing shared / naive"),
+        claim("scoring_half_prefix_vs_naive", "half", "naive", "half precision, as a round scores / naive"),
+        claim("scoring_half_prefix_vs_unshared", "half", "half_unshared", "half precision, prefix shared / not"),
+        claim("scoring_vs_bare_forward", "half", "half_bare", "half precision, as a round scores / T bare passes"),
+        claim(
+            "scoring_unshared_vs_bare_forward", "half_unshared", "half_bare", "half precision, nothing shared / bare"
+        ),
+        claim("scoring_float32_vs_bare_forward", "float32", "float32_bare", "float32, as a round scores / bare"),
+        claim("arrangement_float32", "float32_bare", "float32_bare_stock", "bare float32 passes: arranged / stock"),
+        claim("arrangement_half", "half_bare", "half_bare_stock", "bare half passes: arranged / stock"),
+    ]
+    report(
+        arguments,
+        "scoring",
+        claims,
+        regions=len(some),
+        passes=scoring.passes,
+        deviation_from_naive=deviation,
+        half_against_float32={"regions": len(candidates), "budget": setting.budget, **agreed},
+        seconds={name: timing.seconds for name, timing in found.items()},
+    )
+    for metric, numbers in agreed.items():
+        print(f"{metric}: Spearman {numbers['spearman']:.5f}, {numbers['same_in_batch']:.0%} of the batch the same")
+
+
+if __name__ == "__main__":
+    main()

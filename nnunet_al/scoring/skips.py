@@ -1,0 +1,90 @@
+"""What the skips contribute to the decoder is the same in all sampled sub-networks: compute it once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+Pair = tuple[torch.Tensor, torch.Tensor]
+
+
+@contextmanager
+def shared_skips(network: nn.Module) -> Iterator[None]:
+    """Let the decoder's first convolutions remember what a repeated skip has given.
+
+    A stage of nnU-Net's decoder starts with a convolution of what comes from below, joined with the skip. Convolutions
+    are linear: W * [x, s] = W_x * x + W_s * s, and where no dropout precedes the skip s, the second term, half of the
+    work, is the same in all passes. As in `prefix.shared_prefix` a skip is recognised by identity, so nobody may write
+    into it within the block. Outputs differ from the joined convolution's by rounding. Decoders of other kinds than
+    nnU-Net's are left alone. Of several outputs (deep supervision) the one of full resolution is returned.
+    """
+    decoder = getattr(network, "decoder", None)
+    splits = _splits(decoder)
+    if decoder is None or not splits:
+        yield
+        return
+    for convolution, split in splits.items():
+        convolution.forward = split
+    decoder.forward = _Decode(decoder)
+    try:
+        yield
+    finally:
+        for module in (decoder, *splits):
+            del module.forward  # the class's own method shows again
+
+
+class _Decode:
+    """`UNetDecoder.forward` with the pair of tensors in the place of their concatenation."""
+
+    def __init__(self, decoder: nn.Module) -> None:
+        self._decoder = decoder
+
+    def __call__(self, skips: Sequence[torch.Tensor]) -> torch.Tensor:
+        x_B_C_xyz = skips[-1]
+        for upsampling, stage, skip in zip(
+            self._decoder.transpconvs, self._decoder.stages, reversed(skips[:-1]), strict=True
+        ):
+            x_B_C_xyz = stage((upsampling(x_B_C_xyz), skip))
+        logits_B_C_xyz: torch.Tensor = self._decoder.seg_layers[-1](x_B_C_xyz)
+        return logits_B_C_xyz
+
+
+class _Split:
+    """A convolution of the pair's concatenation, as the sum of two."""
+
+    def __init__(self, convolution: nn.Conv2d | nn.Conv3d, channels_below: int) -> None:
+        self._convolution = convolution
+        layout = torch.channels_last if convolution.weight.ndim == 4 else torch.channels_last_3d
+        kept = layout if convolution.weight.is_contiguous(memory_format=layout) else torch.contiguous_format
+        below, beside = convolution.weight.detach().tensor_split([channels_below], dim=1)
+        self._below, self._beside = below.contiguous(memory_format=kept), beside.contiguous(memory_format=kept)
+        self._skip: torch.Tensor | None = None
+        self._remembered: torch.Tensor | None = None
+
+    def __call__(self, pair: Pair) -> torch.Tensor:
+        below, skip = pair
+        if self._remembered is None or skip is not self._skip:
+            self._remembered = self._convolution._conv_forward(skip, self._beside, self._convolution.bias)
+            self._skip = skip
+        result: torch.Tensor = self._convolution._conv_forward(below, self._below, None)
+        return result.add_(self._remembered)
+
+
+def _splits(decoder: nn.Module | None) -> dict[nn.Module, _Split]:
+    """Return the first convolution of each stage with its split, or nothing for a decoder of another kind."""
+    try:
+        from dynamic_network_architectures.building_blocks.unet_decoder import UNetDecoder
+    except ImportError:
+        return {}
+    if decoder is None or type(decoder) is not UNetDecoder:
+        return {}
+    splits = {}
+    for upsampling, stage in zip(decoder.transpconvs, decoder.stages, strict=True):
+        first = next(module for module in stage.modules() if isinstance(module, (nn.Conv2d, nn.Conv3d)))
+        if first.groups != 1 or first.in_channels != 2 * upsampling.out_channels:
+            return {}
+        splits[first] = _Split(first, upsampling.out_channels)
+    return splits
