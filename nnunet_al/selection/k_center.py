@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from nnunet_al.selection.nearest import nearest_squared
+from nnunet_al.selection.distances import tiles
+from nnunet_al.selection.lower_bound import Centres, product_type
+from nnunet_al.selection.nearest import anchor_amid, lower_nearest, nearest_squared
 from nnunet_al.selection.selection import Selection, order_by_name
+
+# regions that are brought up to date at first; twice as many whenever they were not enough
+_FIRST_BLOCK = 32
+# numbers of those that are brought up to date at a time
+_ROW_ELEMENTS = 1 << 21
 
 
 def k_center(
@@ -20,6 +28,8 @@ def k_center(
 
     Algorithm 1 (k-Center-Greedy) of Sener and Savarese, "Active Learning for Convolutional Neural Networks: A
     Core-Set Approach" (ICLR 2018): the largest distance that remains is at most twice the smallest possible one.
+    The pool is read once for all references together (`nearest_squared`), and then in the few rows that may be the
+    farthest. Beyond the embeddings it takes less than 150 MB, some numbers a region, and two copies of the batch.
 
     Parameters
     ----------
@@ -44,16 +54,88 @@ def k_center(
     if wanted == 0:
         return Selection(np.zeros(0), np.zeros(0))
 
-    squared_N = nearest_squared(embeddings_N_d, embeddings_N_d[:0] if references_M_d is None else references_M_d)
     picked: list[int] = []
     worth: list[float] = []
+    if references_M_d is None or len(references_M_d) == 0:
+        picked, worth = [int(order_N[0])], [0.0]
+        if wanted == 1:
+            return Selection(np.array(picked), np.array(worth))
+        references_M_d = embeddings_N_d[picked[0] : picked[0] + 1]
+    farthest = _Farthest.of(embeddings_N_d, order_N, references_M_d, wanted)
+    for index in picked:
+        farthest.close(index)
     while True:
-        # by name, because argmax takes the first of equal distances; -1, because a copy of a centre is 0 away as well
-        open_N = squared_N[order_N]
-        open_N[np.isin(order_N, picked)] = -1
-        index = int(order_N[open_N.argmax()])
+        index, squared = farthest.find()
         picked.append(index)
-        worth.append(float(np.sqrt(squared_N[index])) if np.isfinite(squared_N[index]) else 0.0)
+        worth.append(float(np.sqrt(squared)))
         if len(picked) == wanted:
             return Selection(np.array(picked), np.array(worth))
-        np.minimum(squared_N, nearest_squared(embeddings_N_d, embeddings_N_d[index : index + 1]), out=squared_N)
+        farthest.close(index)
+        farthest.add_centre(index)
+
+
+@dataclass(eq=False)
+class _Farthest:
+    """Finds the region that is farthest from its nearest centre, and looks at few others.
+
+    A distance to the nearest centre only falls as centres are added: one that was right some centres ago is an upper
+    bound, and a region whose bound is below another's distance cannot be the farthest.
+
+    Attributes
+    ----------
+    upper_N : float64 array (N,)
+        squared distance of each region to the nearest of the references and the first ``seen_N`` centres, by name,
+        because argmax takes the first of equal ones; -1 for a region that was chosen, for its copies are 0 away.
+    """
+
+    embeddings_N_d: np.ndarray
+    order_N: np.ndarray
+    place_N: np.ndarray
+    anchor_d: np.ndarray
+    centres: Centres
+    count: int
+    upper_N: np.ndarray
+    seen_N: np.ndarray
+
+    @classmethod
+    def of(cls, embeddings_N_d: np.ndarray, order_N: np.ndarray, references_M_d: np.ndarray, wanted: int) -> _Farthest:
+        place_N = np.empty_like(order_N)
+        place_N[order_N] = np.arange(len(order_N))
+        upper_N = nearest_squared(embeddings_N_d, references_M_d)[order_N]
+        kind = product_type(embeddings_N_d)
+        room = Centres.room_for(wanted, embeddings_N_d.shape[1], embeddings_N_d.dtype, kind)
+        seen_N = np.zeros(len(order_N), dtype=np.int64)
+        return cls(embeddings_N_d, order_N, place_N, anchor_amid(references_M_d), room, 0, upper_N, seen_N)
+
+    def close(self, index: int) -> None:
+        """Never find this region again."""
+        self.upper_N[self.place_N[index]] = -1
+
+    def add_centre(self, index: int) -> None:
+        """Let distances be to this region as well."""
+        row_1_d = np.asarray(self.embeddings_N_d[index : index + 1])
+        self.centres.put(slice(self.count, self.count + 1), row_1_d, self.anchor_d)
+        self.count += 1
+
+    def find(self) -> tuple[int, float]:
+        """Return the farthest region, the first by name of equally far ones, and its squared distance."""
+        block = _FIRST_BLOCK
+        while True:
+            top = int(self.upper_N.argmax())
+            if self.seen_N[top] == self.count:
+                return int(self.order_N[top]), float(self.upper_N[top])
+            stale_K = np.flatnonzero((self.seen_N < self.count) & (self.upper_N >= 0))
+            if len(stale_K) > block:
+                stale_K = stale_K[np.argpartition(self.upper_N[stale_K], -block)[-block:]]
+            self._bring_up_to_date(stale_K)
+            block *= 2
+
+    def _bring_up_to_date(self, places_K: np.ndarray) -> None:
+        # together with others that have seen as few centres
+        places_K = places_K[np.argsort(self.seen_N[places_K], kind="stable")]
+        for tile in tiles(len(places_K), self.embeddings_N_d.shape[1], _ROW_ELEMENTS):
+            places = places_K[tile]
+            missed = self.centres[int(self.seen_N[places[0]]) : self.count]
+            upper_T, rows_T_d = self.upper_N[places], self.embeddings_N_d[self.order_N[places]]
+            lower_nearest(upper_T, rows_T_d, missed, self.anchor_d)
+            self.upper_N[places], self.seen_N[places] = upper_T, self.count

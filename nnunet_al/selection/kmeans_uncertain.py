@@ -68,9 +68,11 @@ def standardised(features_K_d: np.ndarray) -> np.ndarray:
     centred_K_d = features_K_d - features_K_d.mean(axis=0)
     # the mean of equal numbers may differ from them by rounding
     centred_K_d[:, (features_K_d == features_K_d[:1]).all(axis=0)] = 0
+    del features_K_d  # at most two copies at a time
     deviations_d = np.sqrt(np.square(centred_K_d).mean(axis=0))
     deviations_d[deviations_d == 0] = 1
-    return centred_K_d / deviations_d
+    centred_K_d /= deviations_d
+    return centred_K_d
 
 
 def _place_in_case(ranked_N: np.ndarray, cases_N: Sequence[str]) -> np.ndarray:

@@ -1,23 +1,33 @@
-"""Distances of the pool to the nearest of some centres, without a matrix of all pairs."""
+"""Distances of the pool to the nearest of some centres: exact, but summed only where they can matter."""
 
 from __future__ import annotations
 
 import numpy as np
 
-# float64 numbers of a tile: it and its differences stay in the processor's cache
-_TILE_ELEMENTS = 1 << 16
+from nnunet_al.selection.distances import squared_pairs, squared_to, tiles
+from nnunet_al.selection.lower_bound import Centres, product_type
+
+# numbers of a tile of rows, of a tile of bounds, and of the centres that are prepared at a time
+_ROW_ELEMENTS = 1 << 22
+_BOUND_ELEMENTS = 1 << 19
+_CENTRE_ELEMENTS = 1 << 22
+# with fewer numbers in a row, a sum of squares costs no more than a bound
+_FEWEST_DIMENSIONS = 8
+# beyond this share of the pairs one centre after the other is faster than pair by pair
+_DENSE = 0.25
 
 
 def nearest_squared(embeddings_N_d: np.ndarray, centres_M_d: np.ndarray) -> np.ndarray:
     """Return the squared Euclidean distance (N,) of each embedding to its nearest centre, as float64.
 
-    Sums of squared differences in float64, so that equal rows are exactly 0 apart, squares of small gradients do not
-    vanish, and a row's result depends neither on its place in the pool nor on the tile that it is read with.
+    It is, bit for bit, the smallest of the sums of squared differences of `squared_to` over all centres; a lower bound
+    from matrix products (`lower_bound.Centres`) tells which centres need no such sum. Beyond the result it takes less
+    than 100 MB, whatever N and M, where a row has less than 65 536 numbers.
 
     Parameters
     ----------
     embeddings_N_d : float array (N, d)
-        finite; it may be mapped from disk, for it is read in tiles of rows, once.
+        finite; it may be mapped from disk, for it is read in tiles of rows, once where M · d is at most 4 million.
     centres_M_d : float array (M, d)
         no centre, M = 0, is infinitely far away.
     """
@@ -27,14 +37,79 @@ def nearest_squared(embeddings_N_d: np.ndarray, centres_M_d: np.ndarray) -> np.n
     if len(centres_M_d) == 0:
         return squared_N
     assert centres_M_d.shape[1] == dimensions, f"centres of {centres_M_d.shape[1]} for embeddings of {dimensions}"
-    tile = max(1, _TILE_ELEMENTS // max(dimensions, 1))
-    differences = np.empty((min(tile, count), dimensions))
-    for start in range(0, count, tile):
-        rows = np.asarray(embeddings_N_d[start : start + tile], dtype=np.float64)
-        terms, nearest = differences[: len(rows)], squared_N[start : start + tile]
-        for centre_d in centres_M_d:
-            np.subtract(rows, np.asarray(centre_d, dtype=np.float64), out=terms)
-            np.square(terms, out=terms)
-            np.minimum(nearest, terms.sum(axis=1), out=nearest)
+    # a bound would cost as much: it needs the distance to an anchor, and one to a centre
+    if len(centres_M_d) <= 2 or dimensions < _FEWEST_DIMENSIONS:
+        for point_d in centres_M_d:
+            np.minimum(squared_N, squared_to(embeddings_N_d, point_d), out=squared_N)
+    else:
+        anchor_d = anchor_amid(centres_M_d)
+        for part in tiles(len(centres_M_d), dimensions, _CENTRE_ELEMENTS):
+            centres = Centres.of(centres_M_d[part], anchor_d, product_type(embeddings_N_d))
+            lower_nearest(squared_N, embeddings_N_d, centres, anchor_d)
     assert np.isfinite(squared_N).all(), "an embedding is not finite"
     return squared_N
+
+
+def anchor_amid(centres_M_d: np.ndarray) -> np.ndarray:
+    """Return a float64 point (d,) in the middle of at most 512 of the centres."""
+    with np.errstate(all="ignore"):
+        return np.asarray(centres_M_d[:: max(1, len(centres_M_d) // 512)].mean(axis=0, dtype=np.float64))
+
+
+def lower_nearest(
+    squared_N: np.ndarray,
+    embeddings_N_d: np.ndarray,
+    centres: Centres,
+    anchor_d: np.ndarray,
+    rows_K: np.ndarray | None = None,
+    away_N: np.ndarray | None = None,
+) -> None:
+    """Lower the squared distances to the nearest centre, in place, to those to some more centres.
+
+    Parameters
+    ----------
+    squared_N : float64 array (N,)
+        so far; inf without any centre.
+    embeddings_N_d : float array (N, d)
+        the pool.
+    centres : Centres
+        prepared with ``anchor_d``.
+    anchor_d : float64 array (d,)
+        any point.
+    rows_K : int array (K,), optional
+        only these rows, each at most once.
+    away_N : float64 array (N,), optional
+        squared distances to the anchor by `squared_to`, where they are known.
+    """
+    count, dimensions = squared_N.size if rows_K is None else len(rows_K), embeddings_N_d.shape[1]
+    columns = min(max(len(centres), 1), 512)
+    for tile in tiles(count, 1, min(_ROW_ELEMENTS // max(dimensions, 1), _BOUND_ELEMENTS // columns)):
+        rows = tile if rows_K is None else rows_K[tile]
+        rows_T_d, nearest_T = np.asarray(embeddings_N_d[rows]), squared_N[rows]
+        away_T = squared_to(rows_T_d, anchor_d) if away_N is None else away_N[rows]
+        for start in range(0, len(centres), columns):
+            _lower_tile(nearest_T, rows_T_d, away_T, centres[start : start + columns])
+        squared_N[rows] = nearest_T
+
+
+def _lower_tile(nearest_T: np.ndarray, rows_T_d: np.ndarray, away_T: np.ndarray, centres: Centres) -> None:
+    lower_T_M = centres.lower(rows_T_d, away_T)
+    # the most promising centre of each row first: its distance excludes most of the others; NaN comes first of all
+    best_T = lower_T_M.argmin(axis=1)
+    every_T = np.arange(len(rows_T_d))
+    open_K = np.flatnonzero(~(lower_T_M[every_T, best_T] >= nearest_T))
+    nearest_T[open_K] = np.minimum(
+        nearest_T[open_K], squared_pairs(rows_T_d, open_K, centres.points_M_d, best_T[open_K])
+    )
+    if len(centres) == 1:
+        return
+    lower_T_M[every_T, best_T] = np.inf
+    open_T_M = ~(lower_T_M >= nearest_T[:, None])
+    if np.count_nonzero(open_T_M) > _DENSE * open_T_M.size:
+        for point_d in centres.points_M_d:
+            np.minimum(nearest_T, squared_to(rows_T_d, point_d), out=nearest_T)
+    else:
+        row_P, point_P = np.nonzero(open_T_M)
+        squared_P = squared_pairs(rows_T_d, row_P, centres.points_M_d, point_P)
+        with np.errstate(invalid="ignore"):  # NaN stays, to be noticed
+            np.minimum.at(nearest_T, row_P, squared_P)

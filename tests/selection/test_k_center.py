@@ -4,10 +4,13 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 
-from nnunet_al.selection import nearest
+from nnunet_al.selection import distances
+from nnunet_al.selection import k_center as k_center_module
 from nnunet_al.selection.k_center import k_center
-from nnunet_al.selection.nearest import nearest_squared
+from nnunet_al.selection.nearest import lower_nearest, nearest_squared
 
+from . import plain
+from .embeddings import KINDS, embeddings
 from .pools import chosen, names
 
 
@@ -92,10 +95,45 @@ def test_tiles_change_nothing(dimensions, monkeypatch):
     embeddings, centres = rng.normal(size=(50, dimensions)), rng.normal(size=(3, dimensions))
     whole = nearest_squared(embeddings, centres)
     for elements in (1, 7 * max(dimensions, 1), 49 * max(dimensions, 1)):
-        monkeypatch.setattr(nearest, "_TILE_ELEMENTS", elements)
+        monkeypatch.setattr(distances, "_TILE_ELEMENTS", elements)
         np.testing.assert_array_equal(nearest_squared(embeddings, centres), whole)
         np.testing.assert_array_equal(nearest_squared(embeddings[::-1], centres), whole[::-1])
         np.testing.assert_array_equal(nearest_squared(np.asfortranarray(embeddings), centres), whole)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("references", [0, 1, 30])
+def test_it_is_the_plain_way_to_the_last_bit(kind, references):
+    rows, given = embeddings(kind, 150, 20), embeddings(kind, references, 20, seed=1)
+    names_N = [names(150)[index] for index in np.random.default_rng(0).permutation(150)]
+    selection = k_center(rows, names_N, 60, given)
+    picked, gains = plain.k_center(rows, names_N, 60, given)
+    np.testing.assert_array_equal(selection.indices_B, picked)
+    np.testing.assert_array_equal(selection.gains_B, gains)
+
+
+@pytest.mark.parametrize("dimensions", [1, 2, 50])
+@pytest.mark.parametrize("block, elements", [(1, 1), (2, 100), (1 << 20, 1 << 20)])
+def test_how_many_are_looked_at_together_changes_nothing(dimensions, block, elements, monkeypatch):
+    monkeypatch.setattr(k_center_module, "_FIRST_BLOCK", block)
+    monkeypatch.setattr(k_center_module, "_ROW_ELEMENTS", elements)
+    rows = np.random.default_rng(0).integers(0, 40, size=(300, dimensions)).astype(np.float32)
+    selection = k_center(rows, names(300), 100)
+    picked, gains = plain.k_center(rows, names(300), 100)
+    np.testing.assert_array_equal(selection.indices_B, picked)
+    np.testing.assert_array_equal(selection.gains_B, gains)
+
+
+def test_few_regions_are_looked_at_for_each_choice(monkeypatch):
+    looked_at = []
+
+    def counted(squared_N, *others):
+        looked_at.append(len(squared_N))
+        lower_nearest(squared_N, *others)
+
+    monkeypatch.setattr(k_center_module, "lower_nearest", counted)
+    k_center(embeddings("normal", 3000, 30), names(3000), 50)
+    assert 0 < sum(looked_at) < 0.1 * 50 * 3000
 
 
 def test_more_centres_are_the_minimum_over_them():

@@ -7,8 +7,13 @@ import pytest
 from scipy.stats import chi2_contingency
 from sklearn.cluster import kmeans_plusplus as sklearn_kmeans_plusplus
 
+from nnunet_al.selection import kmeans_plusplus as module
+from nnunet_al.selection import sketch
 from nnunet_al.selection.kmeans_plusplus import kmeans_plusplus
+from nnunet_al.selection.nearest import lower_nearest
 
+from . import plain
+from .embeddings import KINDS, embeddings
 from .pools import counts_of_first, names, p_value
 
 POINTS = np.array([[0.0, 0.0], [1.0, 0.5], [3.0, 0.0], [0.0, 2.0]])
@@ -91,6 +96,41 @@ def test_scale_changes_nothing(scale):
     points = np.random.default_rng(0).normal(size=(30, 4))
     plain, scaled = (kmeans_plusplus(p, names(30), 10, np.random.default_rng(1)) for p in (points, points * scale))
     np.testing.assert_array_equal(plain.indices_B, scaled.indices_B)
+
+
+def the_same_as_the_plain_way(rows, budget, first):
+    names_N = [names(len(rows))[index] for index in np.random.default_rng(0).permutation(len(rows))]
+    selection = kmeans_plusplus(rows, names_N, budget, np.random.default_rng(5), first)
+    picked, gains = plain.kmeans_plusplus(rows, names_N, budget, np.random.default_rng(5), first)
+    np.testing.assert_array_equal(selection.indices_B, picked)
+    np.testing.assert_array_equal(selection.gains_B, gains)
+
+
+@pytest.mark.parametrize("kind", sorted({*KINDS} - {"float64 1e-160", "float64 all scales"}))
+@pytest.mark.parametrize("first", ["largest_norm", "uniform"])
+@pytest.mark.parametrize("sketched", [False, True])
+def test_it_is_the_plain_way_to_the_last_bit(kind, first, sketched, monkeypatch):
+    monkeypatch.setattr(sketch, "_FEWEST_DIMENSIONS", 40 if sketched else 1000)
+    monkeypatch.setattr(sketch, "_SAMPLE", 20)
+    the_same_as_the_plain_way(embeddings(kind, 150, 40), 30, first)
+
+
+@pytest.mark.parametrize("kind", ["normal", "low rank", "heavy tails"])
+def test_it_is_the_plain_way_for_long_rows(kind):
+    the_same_as_the_plain_way(embeddings(kind, 1100, 2100), 15, "largest_norm")
+
+
+def test_a_sketch_spares_reading_most_rows(monkeypatch):
+    read = []
+
+    def counted(squared_N, embeddings_N_d, centre, anchor_d, rows_K, away_N):
+        read.append(len(squared_N) if rows_K is None else len(rows_K))
+        lower_nearest(squared_N, embeddings_N_d, centre, anchor_d, rows_K, away_N)
+
+    monkeypatch.setattr(module, "lower_nearest", counted)
+    kmeans_plusplus(embeddings("low rank", 2000, 1100), names(2000), 40, np.random.default_rng(0))
+    assert len(read) == 38
+    assert 0 < sum(read) < 0.3 * 38 * 2000
 
 
 def test_embeddings_may_lie_on_disk(tmp_path):
