@@ -52,7 +52,13 @@ def fingerprint(context: RoundContext) -> None:
     annotated = {case: (dataset.cases[case].images, context.composed_label(case)) for case in context.annotated_cases}
     pool_facts = {case: context.data.facts[case] for case in context.decided.pool_cases}
     content = extract_fingerprint(
-        annotated, pool_facts, len(dataset.channels), len(pool_facts), context.ignore, context.options.workers
+        annotated,
+        pool_facts,
+        len(dataset.channels),
+        len(pool_facts),
+        context.ignore,
+        context.options.workers,
+        samples=context.folder.root / "intensities",
     )
     write_json(context.round.view.preprocessed / dataset.name / "dataset_fingerprint.json", content)
 

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from nnunet_al.nnunet.case_facts import CaseFacts
-from nnunet_al.nnunet.workers import run_jobs
+from nnunet_al.nnunet.intensity_samples import SampleRule, case_samples
+from nnunet_al.nnunet.intensity_statistics import intensity_statistics
 
 PLACEHOLDER = "intensities_are_placeholders"
 """Key of a fingerprint that is True where no annotated foreground exists yet; nnU-Net does not read it."""
@@ -18,7 +19,6 @@ MAX_VOXELS = 10e7
 """Foreground voxels that nnU-Net samples in the whole dataset, the same number in each case."""
 
 _INTENSITIES = "foreground_intensity_properties_per_channel"
-_PERCENTILES = (0.5, 50.0, 99.5)
 _UNCLIPPED = 1e6  # finite, and beyond any intensity: a normalisation with the placeholder clips nothing
 
 
@@ -31,13 +31,14 @@ def extract_fingerprint(
     workers: int = 1,
     log: Path | None = None,
     max_voxels: float = MAX_VOXELS,
+    samples: Path | None = None,
 ) -> dict[str, Any]:
     """Compute what nnU-Net's ``DatasetFingerprintExtractor`` would, from partly annotated cases.
 
     Spacings and shapes come from the whole pool, in sorted order of cases: they need no label. Intensity statistics
     come from ``int(max_voxels // pool_size)`` voxels of each annotated case, drawn with replacement by nnU-Net's own
     function from the voxels whose label is above 0 and not ``ignore``. With every case annotated the result is equal
-    to nnU-Net's.
+    to nnU-Net's, but for the rounding of mean and standard deviation (see ``intensity_statistics``).
 
     Parameters
     ----------
@@ -57,6 +58,9 @@ def extract_fingerprint(
         file that gets what nnU-Net prints
     max_voxels
         voxels sampled in the whole pool; nnU-Net's number
+    samples
+        folder that keeps what was drawn from each case, so that the next call reads only cases with new annotations;
+        see ``case_samples``
 
     Returns
     -------
@@ -65,10 +69,10 @@ def extract_fingerprint(
         the statistics are finite placeholders (mean 0, standard deviation 1).
     """
     pool = [facts[case] for case in sorted(facts)]
-    samples = int(max_voxels // pool_size)
-    reader = pool[0].reader
-    jobs = [(images, label, reader, samples, ignore) for _, (images, label) in sorted(annotated.items())]
-    drawn = run_jobs(_sample_case, jobs, workers, "extracting the fingerprint", log)
+    rule = SampleRule(int(max_voxels // pool_size), ignore)
+    drawn = case_samples(annotated, facts, rule, samples, workers, log)
+    # nnU-Net joins empty lists for cases without foreground, which makes the voxels double precision; so do we
+    kind = np.float32 if all(len(part.values_M) for case in drawn for part in case) else np.float64
     fingerprint: dict[str, Any] = {
         "spacings": [list(case.spacing_mm) for case in pool],
         "shapes_after_crop": [list(case.shape_after_crop) for case in pool],
@@ -76,11 +80,10 @@ def extract_fingerprint(
         "median_relative_size_after_cropping": float(np.median([case.relative_size_after_crop for case in pool])),
     }
     for channel in range(channels):
-        # nnU-Net joins empty lists for cases without foreground, which makes the array double precision; so do we
-        voxels_N = np.concatenate([case[channel] for case in drawn]) if drawn else np.empty(0)
-        if len(voxels_N) == 0:
+        statistics = intensity_statistics([case.pop(0) for case in drawn], kind)
+        if statistics is None:
             fingerprint[PLACEHOLDER] = True
-        fingerprint[_INTENSITIES][str(channel)] = _statistics(voxels_N)
+        fingerprint[_INTENSITIES][str(channel)] = statistics or _placeholder()
     return fingerprint
 
 
@@ -119,31 +122,6 @@ def intensity_drift(
     return sentences
 
 
-def _sample_case(images: Sequence[Path], label: Path, reader: str, samples: int, ignore: int | None) -> list[Any]:
-    from nnunetv2.experiment_planning.dataset_fingerprint.fingerprint_extractor import DatasetFingerprintExtractor
-    from nnunetv2.imageio.reader_writer_registry import recursive_find_reader_writer_by_name
-    from nnunetv2.preprocessing.cropping.cropping import crop_to_nonzero
-
-    io = recursive_find_reader_writer_by_name(reader)()
-    image_C_xyz, _ = io.read_images([str(file) for file in images])
-    label_1_xyz, _ = io.read_seg(str(label))
-    if ignore is not None:
-        label_1_xyz[label_1_xyz == ignore] = 0
-    image_C_xyz, label_1_xyz, _ = crop_to_nonzero(image_C_xyz, label_1_xyz)
-    return DatasetFingerprintExtractor.collect_foreground_intensities(label_1_xyz, image_C_xyz, num_samples=samples)[0]
-
-
-def _statistics(voxels_N: np.ndarray) -> dict[str, float]:
-    if len(voxels_N) == 0:
-        limits = {"min": -_UNCLIPPED, "max": _UNCLIPPED, "percentile_99_5": _UNCLIPPED, "percentile_00_5": -_UNCLIPPED}
-        return {"mean": 0.0, "median": 0.0, "std": 1.0, **limits}
-    low, median, high = np.percentile(voxels_N, np.array(_PERCENTILES))
-    return {
-        "mean": float(np.mean(voxels_N)),
-        "median": float(median),
-        "std": float(np.std(voxels_N)),
-        "min": float(np.min(voxels_N)),
-        "max": float(np.max(voxels_N)),
-        "percentile_99_5": float(high),
-        "percentile_00_5": float(low),
-    }
+def _placeholder() -> dict[str, float]:
+    limits = {"min": -_UNCLIPPED, "max": _UNCLIPPED, "percentile_99_5": _UNCLIPPED, "percentile_00_5": -_UNCLIPPED}
+    return {"mean": 0.0, "median": 0.0, "std": 1.0, **limits}

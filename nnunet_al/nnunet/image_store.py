@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -194,7 +195,8 @@ def ensure_images(
     missing = [case for case, stored in images.items() if not stored.exists]
     small_json = {key: value for key, value in dataset_json.items() if key != "dataset"}  # sent with every job
     jobs = [(cases[case], images[case], dict(plans), configuration, small_json) for case in missing]
-    run_jobs(ensure_image, jobs, workers, "preprocessing images", log)
+    sizes = [len(cases[case].images) * math.prod(facts[case].raw_shape) for case in missing]
+    run_jobs(ensure_image, jobs, workers, "preprocessing images", log, sizes)
     return images
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
@@ -172,7 +173,8 @@ def preprocess_round(
     record[identifier] = done
     write_json(parent / RECORD_FILE, record)
     todo = [case for case in cases if case not in done]
-    results = iterate_jobs(preprocess_label, [(jobs[case],) for case in todo], workers, "preprocessing labels", log)
+    tuples, sizes = [(jobs[case],) for case in todo], [math.prod(facts[case].raw_shape) for case in todo]
+    results = iterate_jobs(preprocess_label, tuples, workers, "preprocessing labels", log, sizes)
     for index, (key, lost) in results:
         done[todo[index]] = {"inputs": inputs[todo[index]], "image": key, "lost": lost}
         write_json(parent / RECORD_FILE, record)

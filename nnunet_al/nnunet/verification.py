@@ -137,7 +137,8 @@ def verify_dataset(
     if unread:
         reader = find_reader(dataset)
         jobs = [(case, chosen[case], expected(dataset), reader) for case in unread]
-        results = run_jobs(_facts_or_sentence, jobs, workers, "checking images", log)
+        sizes = [sum(n_bytes for _, n_bytes, _ in stamps[case]) for case in unread]  # a byte is about a voxel
+        results = run_jobs(_facts_or_sentence, jobs, workers, "checking images", log, sizes)
         problems = [result for result in results if isinstance(result, str)]
         if problems:
             others = len(problems) - 1

@@ -16,6 +16,11 @@ from tqdm import tqdm
 from nnunet_al.errors import SetupError
 from nnunet_al.nnunet.environment import quiet
 
+MAX_VOXELS_HERE = 1 << 24
+"""Jobs that go through fewer voxels together run in this process: starting others costs seconds of imports."""
+
+_LEAST_VOXELS = 1 << 17  # what opening and writing the files of a tiny case costs
+
 
 def iterate_jobs(
     function: Callable[..., Any],
@@ -23,11 +28,27 @@ def iterate_jobs(
     workers: int = 1,
     description: str = "",
     log: Path | None = None,
+    voxels: Sequence[int] | None = None,
 ) -> Iterator[tuple[int, Any]]:
     """Call ``function(*job)`` for each job and yield (index of the job, result) as they get ready.
 
-    With one worker or one job everything runs here; otherwise in freshly started processes, so ``function`` must be
-    importable by name. What is printed goes to ``log``.
+    With one worker, one job or little work everything runs here; otherwise in freshly started processes, so
+    ``function`` must be importable by name. Where it runs changes no result. What is printed goes to ``log``.
+
+    Parameters
+    ----------
+    function
+        to be called
+    jobs
+        its arguments
+    workers
+        number of processes
+    description
+        of the work, for the progress bar and for sentences
+    log
+        file that gets what is printed
+    voxels
+        how many voxels each job goes through, roughly; without them the work is taken for much
 
     Raises
     ------
@@ -35,7 +56,8 @@ def iterate_jobs(
         if a process was killed, which nearly always means that memory ran out.
     """
     progress = {"total": len(jobs), "desc": description, "disable": not sys.stderr.isatty() or not jobs}
-    if workers <= 1 or len(jobs) <= 1:
+    little = voxels is not None and sum(max(some, _LEAST_VOXELS) for some in voxels) < MAX_VOXELS_HERE
+    if workers <= 1 or len(jobs) <= 1 or little:
         for index, job in enumerate(tqdm(jobs, **progress)):
             with quiet(log):
                 result = function(*job)
@@ -63,10 +85,11 @@ def run_jobs(
     workers: int = 1,
     description: str = "",
     log: Path | None = None,
+    voxels: Sequence[int] | None = None,
 ) -> list[Any]:
     """Return the results of ``iterate_jobs`` in the order of ``jobs``."""
     results: list[Any] = [None] * len(jobs)
-    for index, result in iterate_jobs(function, jobs, workers, description, log):
+    for index, result in iterate_jobs(function, jobs, workers, description, log, voxels):
         results[index] = result
     return results
 

@@ -11,6 +11,7 @@ from scipy.stats import spearmanr
 
 from nnunet_al.campaign import embedding_stages, scoring_stages
 from nnunet_al.files import read_arrays
+from nnunet_al.nnunet import workers
 from nnunet_al.selection.top_k import top_k
 
 from .campaigns import DATASET, copy_unselected, list_cases, outcome
@@ -54,6 +55,7 @@ def test_how_the_work_is_cut_changes_no_batch(
         return iter(entries)
 
     monkeypatch.setattr(Path, "iterdir", shuffled)
+    monkeypatch.setattr(workers, "MAX_VOXELS_HERE", 0)  # so little work would be done in this process
     assert redo(("-np", "2", "-scoring_batch_size", "65"), raw=raw) == expected, "larger chunks, files in another order"
 
 

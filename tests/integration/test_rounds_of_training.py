@@ -174,9 +174,9 @@ def test_a_diverged_model_is_named(fresh_lab, capsys):
 def test_schedules_are_told_the_round_and_the_plan(fresh_lab, monkeypatch):
     moments = []
 
-    def spy(recipe, candidates, budget, rngs, engine, moment):
+    def spy(recipe, candidates, budget, rngs, engine, moment, resources):
         moments.append(moment)
-        return select_batch(recipe, candidates, budget, rngs, engine, moment)
+        return select_batch(recipe, candidates, budget, rngs, engine, moment, resources)
 
     monkeypatch.setattr(batch_stages, "select_batch", spy)
     fresh_lab.start("2d", "random", *_RANDOM, "-rounds", "7", rounds=2)

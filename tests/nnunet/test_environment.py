@@ -5,6 +5,7 @@ import os
 import pytest
 
 from nnunet_al.errors import DatasetError, SetupError
+from nnunet_al.nnunet import workers
 from nnunet_al.nnunet.environment import Roots, dataset_name, quiet, using, variables
 from nnunet_al.nnunet.workers import run_jobs
 
@@ -120,6 +121,20 @@ def test_jobs_run_here_in_order_and_quietly(capsys):
     assert run_jobs(_square, [(3,), (1,), (2,)]) == [9, 1, 4]
     assert run_jobs(_square, []) == []
     assert capsys.readouterr().out == ""
+
+
+def _process(_):
+    return os.getpid()
+
+
+def test_little_work_is_not_worth_a_process():
+    assert set(run_jobs(_process, [(1,), (2,)], workers=2, voxels=[1000, 1000])) == {os.getpid()}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("voxels", [None, [1, workers.MAX_VOXELS_HERE]])
+def test_much_work_is(voxels):
+    assert os.getpid() not in run_jobs(_process, [(1,), (2,)], workers=2, voxels=voxels)
 
 
 @pytest.mark.slow

@@ -18,6 +18,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
 
 from nnunet_al.errors import StorageError
+from nnunet_al.nnunet import workers
 from nnunet_al.nnunet.blosc_files import link_or_copy
 from nnunet_al.nnunet.environment import Roots, quiet, using
 from nnunet_al.nnunet.fingerprint import extract_fingerprint
@@ -381,7 +382,8 @@ def test_file_systems_without_links_get_copies(tmp_path, monkeypatch, missing):
 
 
 @pytest.mark.slow
-def test_several_processes_make_the_same(campaign, tmp_path):
+def test_several_processes_make_the_same(campaign, tmp_path, monkeypatch):
+    monkeypatch.setattr(workers, "MAX_VOXELS_HERE", 0)
     here = campaign("brain")
     labels = here.labels(tmp_path / "labels")
     view, plans, _ = here.round(tmp_path / "view", labels, "2d", workers=2)

@@ -9,7 +9,7 @@ import SimpleITK as sitk  # noqa: N813 -- the name everybody knows
 from nnunetv2.preprocessing.cropping.cropping import crop_to_nonzero
 
 from nnunet_al.errors import DatasetError
-from nnunet_al.nnunet import verification
+from nnunet_al.nnunet import verification, workers
 from nnunet_al.nnunet.case_facts import CaseFacts
 from nnunet_al.nnunet.raw_dataset import RawDataset
 from nnunet_al.nnunet.verification import find_reader, verify_dataset
@@ -224,7 +224,8 @@ def test_test_cases_can_be_verified_apart(folder):
 
 
 @pytest.mark.slow
-def test_processes_find_the_same(folder):
+def test_processes_find_the_same(folder, monkeypatch):
+    monkeypatch.setattr(workers, "MAX_VOXELS_HERE", 0)
     assert verify(folder, workers=2) == verify(folder)
     corrupt(folder / LABEL)
     with pytest.raises(DatasetError, match="cannot be read"):

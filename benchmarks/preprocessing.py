@@ -1,0 +1,276 @@
+"""A round's planning and preprocessing, where few cases have new annotations, against nnU-Net's full run.
+
+    python benchmarks/preprocessing.py [-np 2] [-c 2d] [-changed 10] [--quick] [--json FILE]
+
+A campaign on all cases, each annotated in part. In every repetition, other cases get another slab annotated; then the
+round's own stages (compose labels, fingerprint, plan, preprocess) are timed from where the round before has left them,
+and nnU-Net's own functions on the same composed labels: fingerprint, plan and preprocessing of all cases. Every array
+that the two have written is compared. Growth: the same round in campaigns on a quarter, a half and all of the cases.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from argparse import Namespace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from pathlib import Path
+
+import numpy as np
+from measuring import Claim, Timing, alternate, fitted_exponent, make_parser, report
+
+from nnunet_al.campaign import model_stages
+from nnunet_al.campaign.context import RoundContext
+from nnunet_al.campaign.data import read_data
+from nnunet_al.campaign.decisions import Decisions, Wishes
+from nnunet_al.campaign.folders import CampaignFolder
+from nnunet_al.campaign.ledger import CaseAnnotation
+from nnunet_al.campaign.options import Options
+from nnunet_al.campaign.prepare import start
+from nnunet_al.campaign.round import MODEL_STAGES
+from nnunet_al.campaign.stages import run_stages
+from nnunet_al.files import read_json, write_json
+from nnunet_al.nnunet.blosc_files import open_array
+from nnunet_al.nnunet.environment import Roots, quiet, using
+from nnunet_al.nnunet.fingerprint import MAX_VOXELS, extract_fingerprint
+from nnunet_al.nnunet.raw_dataset import RawDataset
+from nnunet_al.pool.boxes import Region, to_slices
+
+STAGES = MODEL_STAGES[:4]  # labels, fingerprint, plan, preprocess
+TEST_CASE = "copy_for_the_test"  # a campaign wants one; nothing here looks at it
+SLABS = 8  # a case is annotated slab by slab
+
+
+@dataclass
+class Campaign:
+    """A campaign on the first ``n_cases`` cases whose rounds prepare training and stop there.
+
+    ``ours`` does the next round; ``theirs`` does what nnU-Net would for the same round. Both note what each step took.
+    """
+
+    roots: Roots
+    dataset: str
+    configuration: str
+    n_cases: int
+    n_changed: int
+    workers: int
+    max_voxels: float
+    number: int = 0
+    compared: int = 0
+    steps: dict[str, list[float]] = field(default_factory=dict)
+
+    @cached_property
+    def folder(self) -> CampaignFolder:
+        return CampaignFolder.of(self.roots, self.dataset, self.configuration, "random", 0, f"cases{self.n_cases}", 0)
+
+    def begin(self, n_rounds: int) -> Campaign:
+        """Annotate a slab of each case and do the first round; the next ``n_rounds`` find new slabs in some cases."""
+        tag = f"cases{self.n_cases}"
+        wished = Wishes(self.dataset, self.configuration, 0, 0, tag, "random").decide()
+        data = read_data(self.roots, self.dataset, wished.test, workers=1)
+        cases = sorted(set(data.facts) - {TEST_CASE})[: self.n_cases]
+        splits = [{"train": cases, "val": [TEST_CASE]}]
+        write_json(self.roots.preprocessed / self.dataset / "splits_final.json", splits)
+        start(self.folder, wished, self.roots, data, workers=1)
+        data.remember()
+        self._annotate(0, cases, 0)
+        for turn in range(n_rounds):
+            first = turn * self.n_changed
+            changed = [cases[(first + index) % len(cases)] for index in range(self.n_changed)]
+            self._annotate(turn + 1, changed, 1 + first // len(cases))
+        self.ours()
+        self.steps.clear()
+        return self
+
+    def context(self, number: int) -> RoundContext:
+        decided = Decisions.load(self.folder.decisions)
+        data = read_data(self.roots, self.dataset, decided.test, self.workers)
+        return RoundContext(self.folder, number, decided, self.roots, data, Options("cpu", self.workers))
+
+    def ours(self) -> None:
+        self.number += 1
+        context = self.context(self.number)
+        run_stages(STAGES, context, context.round.stages)
+        for stage in STAGES:
+            self._note(f"our {stage.name}", read_json(context.round.stages / f"{stage.name}.json")["seconds"])
+
+    def theirs(self) -> None:
+        from nnunetv2.experiment_planning.dataset_fingerprint.fingerprint_extractor import DatasetFingerprintExtractor
+        from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
+        from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor
+
+        view = self.folder.round(self.number).view
+        stock = self._stock.create()
+        plans = Decisions.load(self.folder.decisions).plans
+        with using(stock, nnUNet_n_proc_DA="1"):
+            started = time.perf_counter()
+            extractor = DatasetFingerprintExtractor(self.dataset, self.workers)
+            extractor.show_progress_bar = False
+            extractor.num_foreground_voxels_for_intensitystats = self.max_voxels
+            extractor.run()
+            self._note("their fingerprint", time.perf_counter() - started)
+            ExperimentPlanner(self.dataset, plans_name="stock").plan_experiment()
+            # the same work as with the plans just made, and files that can be compared
+            shutil.copy(view.preprocessed / self.dataset / f"{plans}.json", stock.preprocessed / self.dataset)
+            started = time.perf_counter()
+            preprocessor = DefaultPreprocessor(verbose=False)
+            preprocessor.show_progress_bar = False
+            preprocessor.run(self.dataset, self.configuration, plans, self.workers)
+            self._note("their preprocess", time.perf_counter() - started)
+
+    def compare(self) -> None:
+        """Compare all arrays of the round with nnU-Net's, and remove nnU-Net's."""
+        identifier = self.context(self.number).configuration["data_identifier"]
+        ours = self.folder.round(self.number).view.preprocessed / self.dataset / identifier
+        theirs = self._stock.preprocessed / self.dataset / identifier
+        names = sorted(path.name for path in theirs.iterdir())
+        if sorted(path.name for path in ours.iterdir()) != names:
+            raise SystemExit(f"{ours} and {theirs} do not hold the same files.")
+        for name in names:
+            if not name.endswith(".b2nd"):
+                continue
+            a, b = open_array(ours / name)[:], open_array(theirs / name)[:]
+            if a.dtype != b.dtype or not np.array_equal(a, b):
+                raise SystemExit(f"{ours / name} differs from what nnU-Net wrote, {theirs / name}.")
+            self.compared += 1
+        shutil.rmtree(self._stock.preprocessed.parent)
+
+    def seconds(self, *steps: str, repetitions: int) -> Timing:
+        """Return what some steps took together in each of the last repetitions."""
+        columns = [self.steps[step][-repetitions:] for step in steps]
+        return Timing(tuple(sum(row) for row in zip(*columns, strict=True)))
+
+    @property
+    def _stock(self) -> Roots:
+        """nnU-Net's own folders, with the round's raw data."""
+        stock = Roots.below(self.folder.root / "stock")
+        return Roots(self.folder.round(self.number).view.raw, stock.preprocessed, stock.results)
+
+    def _note(self, step: str, seconds: float) -> None:
+        self.steps.setdefault(step, []).append(seconds)
+
+    def _annotate(self, number: int, cases: list[str], turn: int) -> None:
+        """Commit a slab of each case, in the middle at first, from the dataset's labels."""
+        context = self.context(number)
+        annotations, regions = {}, []
+        for case in cases:
+            label = context.data.dataset.cases[case].label
+            full_xyz, properties = context.label_format.read_with_properties(label)
+            depth = full_xyz.shape[0]
+            slab = (SLABS // 2 + turn) % SLABS
+            box = ((slab * depth // SLABS, (slab + 1) * depth // SLABS), *((0, n) for n in full_xyz.shape[1:]))
+            labels_xyz = np.full_like(full_xyz, context.ignore)
+            labels_xyz[to_slices(box)] = full_xyz[to_slices(box)]
+            annotations[case] = CaseAnnotation(labels_xyz, properties)
+            regions.append(Region(case, box))
+        context.ledger.append(number, "oracle", "oracle", tuple(regions), annotations)
+
+
+def lay_out(arguments: Namespace, roots: Roots) -> str:
+    """Make a raw dataset that lists the cases of another one, and one of them once more as the test case."""
+    if arguments.quick:
+        from nnunet_al.synthetic.phantom import make_phantom_dataset
+
+        source = roots.raw.parent / "Dataset998_BenchmarkPhantom"
+        make_phantom_dataset(source, cases=20, shape=(16, 32, 32))
+    elif arguments.data is None and "NNUNET_AL_TEST_DATA" not in os.environ:
+        raise SystemExit("Name a raw dataset with -data, or the folder of the Hippocampus in NNUNET_AL_TEST_DATA.")
+    else:
+        source = Path(arguments.data or Path(os.environ["NNUNET_AL_TEST_DATA"]) / "Dataset004_Hippocampus").absolute()
+    dataset = RawDataset.read(source)
+    labelled = {case: files for case, files in dataset.cases.items() if files.label is not None}
+    labelled[TEST_CASE] = next(iter(labelled.values()))
+    listed = {
+        case: {"images": [str(file) for file in files.images], "label": str(files.label)}
+        for case, files in labelled.items()
+    }
+    content = {**dataset.dataset_json, "numTraining": len(listed), "dataset": listed}
+    write_json(roots.raw / dataset.name / "dataset.json", content)
+    return dataset.name
+
+
+@contextmanager
+def fewer_voxels(max_voxels: float) -> Iterator[None]:
+    """Let rounds sample ``max_voxels`` for the fingerprint, as nnU-Net is told to by an attribute."""
+    real = model_stages.extract_fingerprint
+    if max_voxels != MAX_VOXELS:
+        model_stages.extract_fingerprint = partial(extract_fingerprint, max_voxels=max_voxels)
+    try:
+        yield
+    finally:
+        model_stages.extract_fingerprint = real
+
+
+def silently(work: Callable[[], None]) -> Callable[[], None]:
+    def silent() -> None:
+        with quiet():
+            work()
+
+    return silent
+
+
+def main() -> None:
+    parser = make_parser(__doc__)
+    parser.add_argument("-np", type=int, default=2, help="processes, of both")
+    parser.add_argument("-c", default="2d", help="configuration")
+    parser.add_argument("-changed", type=int, help="cases with new annotations (default: 10, with --quick 2)")
+    arguments = parser.parse_args()
+    repetitions, warm_ups = (1, 0) if arguments.quick else (arguments.repetitions or 5, 1)
+    changed = arguments.changed or (2 if arguments.quick else 10)
+    max_voxels = 1e6 if arguments.quick else MAX_VOXELS
+    work = Path(arguments.o).absolute() / f"preprocessing{'_quick' if arguments.quick else ''}"
+    shutil.rmtree(work, ignore_errors=True)
+    roots = Roots.below(work).create()
+    with fewer_voxels(max_voxels), using(roots), quiet():
+        dataset = lay_out(arguments, roots)
+        n_cases = len(read_json(roots.raw / dataset / "dataset.json")["dataset"]) - 1
+        make = partial(Campaign, roots, dataset, arguments.c, workers=arguments.np, max_voxels=max_voxels)
+        campaigns = [make(n, changed) for n in (n_cases // 4, n_cases // 2, n_cases)]
+        rounds = repetitions + warm_ups
+        for campaign in campaigns:
+            campaign.begin(2 * rounds if campaign is campaigns[-1] else rounds)
+        whole = campaigns[-1]
+        timings = alternate(
+            {name: silently(getattr(whole, name)) for name in ("ours", "theirs", "compare")}, repetitions, warm_ups
+        )
+        ours, theirs = timings["ours"], timings["theirs"]
+        pieces = {
+            "fingerprint_vs_full": (("our fingerprint",), ("their fingerprint",), "the fingerprint"),
+            "label_preprocessing_vs_full": (
+                ("our labels", "our preprocess"),
+                ("their preprocess",),
+                "composing and preprocessing labels, against preprocessing all",
+            ),
+        }
+        changed_of = f"{changed} of {n_cases} cases changed, -np {arguments.np}"
+        claims = [
+            Claim.of_times(
+                "preprocessing_vs_full", ours, theirs, note=f"labels, fingerprint, plan, preprocessing; {changed_of}"
+            )
+        ]
+        for name, (our_steps, their_steps, note) in pieces.items():
+            times = (whole.seconds(*steps, repetitions=repetitions) for steps in (our_steps, their_steps))
+            claims.append(Claim.of_times(name, *times, note=f"{note}; {changed_of}"))
+        growth = alternate({str(c.n_cases): silently(c.ours) for c in campaigns}, repetitions, warm_ups)
+    sizes = [campaign.n_cases for campaign in campaigns]
+    medians = [growth[str(size)].median for size in sizes]
+    exponent = fitted_exponent(sizes, medians)
+    note = f"cost of {changed} changed cases in pools of {', '.join(map(str, sizes))}; 0 would be no growth"
+    claims.append(Claim("preprocessing_changed_growth_exponent", None, exponent, None, "", note=note))
+    report(
+        arguments,
+        "preprocessing",
+        claims,
+        preprocessing_identical_files=whole.compared,
+        seconds_of_pools=dict(zip(map(str, sizes), medians, strict=True)),
+        steps={step: seconds[warm_ups:] for step, seconds in whole.steps.items()},
+    )
+    print(f"{whole.compared} preprocessed arrays are identical to nnU-Net's.")
+
+
+if __name__ == "__main__":
+    main()
