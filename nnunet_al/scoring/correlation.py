@@ -8,7 +8,8 @@ and not along the batch, because a matrix product over fewer samples may be roun
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from itertools import product
 
 import torch
@@ -19,6 +20,9 @@ from nnunet_al.errors import ModelError
 
 TRANSPOSED = (nn.ConvTranspose2d, nn.ConvTranspose3d)
 CONVOLUTIONS = (nn.Conv2d, nn.Conv3d, *TRANSPOSED)
+COPY = 48
+"""How many multiplications cost as much as copying one number: measured on a CPU, and the same everywhere, so that it
+depends on shapes and counts alone which way is taken (the ways differ in the last digits)."""
 
 
 def kernel_offsets(layer: nn.Module) -> int:
@@ -26,36 +30,118 @@ def kernel_offsets(layer: nn.Module) -> int:
     return math.prod(layer.kernel_size)
 
 
-def gradient_parts(
-    layer: nn.Module, input_B_I_xyz: torch.Tensor, output_gradient_B_O_xyz: torch.Tensor
-) -> Iterator[torch.Tensor]:
-    """Yield ∂L_b/∂weight of a 2d or 3d (transposed) convolution with any stride and dilation, offset by offset.
+class LayerGradient:
+    """∂L_b/∂weight of one use of a 2d or 3d (transposed) convolution with any stride and dilation, part by part.
 
-    For a kernel offset k, ∂L/∂w[o, i, k] = Σ_x g[o, x] · a[i, stride · x + dilation · k - padding], a the input and
-    g the output's gradient: one batched matrix product for each k. A transposed convolution swaps a and g.
-
-    Yields:
-        For k = 0, ..., K - 1 a tensor (B, weight.shape[0], weight.shape[1]), contiguous.
+    For a kernel offset k, ∂L/∂w[p, i, k] = Σ_x g[p, x] · a[i, stride · x + dilation · k - padding], a the input and
+    g the output's gradient. A transposed convolution swaps a and g. Below, ``coarse`` is what stands in the place of g,
+    (B, P, xyz), and ``fine`` what stands in the place of a, (B, I, xyz); X is the number of positions of ``coarse``.
     """
-    if isinstance(layer, TRANSPOSED):
-        fine, coarse = output_gradient_B_O_xyz, input_B_I_xyz
-    else:
-        fine, coarse = input_B_I_xyz, output_gradient_B_O_xyz
-    padding = [width for axis in reversed(layer.padding) for width in (axis, axis)]
-    fine = F.pad(fine, padding) if any(padding) else fine
-    sizes, coarse_B_P_X = coarse.shape[2:], coarse.flatten(2)
-    for offset in product(*map(range, layer.kernel_size)):
+
+    def __init__(self, layer: nn.Module, input_B_I_xyz: torch.Tensor, output_gradient_B_O_xyz: torch.Tensor) -> None:
+        """Keep what the parts are made of; nothing is computed yet."""
+        both = (input_B_I_xyz, output_gradient_B_O_xyz)
+        self._layer = layer
+        self._fine, self._coarse = reversed(both) if isinstance(layer, TRANSPOSED) else both
+        self._offsets = list(product(*map(range, layer.kernel_size)))
+
+    def part(self, k: int) -> torch.Tensor:
+        """Return part k, (B, P, I), contiguous: one batched matrix product."""
+        layer, sizes, padded = self._layer, self._coarse.shape[2:], self._padded_B_I_xyz
+        if self._slides:
+            start = sum(o * d * step for o, d, step in zip(self._offsets[k], layer.dilation, self._steps, strict=True))
+            coarse_B_P_L = self._widened_B_P_L
+            fine_B_I_L = padded.flatten(2)[..., start : start + coarse_B_P_L.shape[2]]
+            return torch.bmm(coarse_B_P_L, fine_B_I_L.transpose(1, 2))
         view = tuple(
             slice(o * d, o * d + s * (n - 1) + 1, s)
-            for o, d, s, n in zip(offset, layer.dilation, layer.stride, sizes, strict=True)
+            for o, d, s, n in zip(self._offsets[k], layer.dilation, layer.stride, sizes, strict=True)
         )
-        yield torch.bmm(coarse_B_P_X, fine[(..., *view)].flatten(2).transpose(1, 2))
+        return torch.bmm(self._coarse.flatten(2), padded[(..., *view)].flatten(2).transpose(1, 2))
+
+    def block(self, k: int, rows: Sequence[int], columns: Sequence[int]) -> torch.Tensor:
+        """Return ``part(k)[:, rows][:, :, columns]`` without the rest of the part; both strictly rising.
+
+        Only the channels that are named are copied, and only the positions whose partner is no padding.
+        """
+        layer = self._layer
+        axes = zip(
+            self._coarse.shape[2:],
+            self._fine.shape[2:],
+            self._offsets[k],
+            layer.dilation,
+            layer.stride,
+            layer.padding,
+            strict=True,
+        )
+        inside = [_inside(*axis) for axis in axes]
+        coarse = self._coarse[(..., *(first for first, _ in inside))]
+        fine = self._fine[(..., *(second for _, second in inside))]
+        return torch.bmm(_channels(coarse, rows), _channels(fine, columns).transpose(1, 2))
+
+    @cached_property
+    def _padded_B_I_xyz(self) -> torch.Tensor:
+        padding = [width for axis in reversed(self._layer.padding) for width in (axis, axis)]
+        return F.pad(self._fine, padding) if any(padding) else self._fine.contiguous()
+
+    @cached_property
+    def _steps(self) -> list[int]:
+        """How far apart neighbours along each axis are in ``_padded_B_I_xyz``."""
+        sizes = self._padded_B_I_xyz.shape[2:]
+        return [math.prod(sizes[axis + 1 :]) for axis in range(len(sizes))]
+
+    @cached_property
+    def _slides(self) -> bool:
+        """Whether views take the place of a copy of ``fine`` for each offset, see `_widened_B_P_L`.
+
+        The product is longer then, L instead of X: it pays where that costs less than the copy of X numbers.
+        """
+        sizes = self._coarse.shape[2:]
+        positions, longer = math.prod(sizes), 1 + sum((n - 1) * s for n, s in zip(sizes, self._steps, strict=True))
+        unit_strides = all(stride == 1 for stride in self._layer.stride)
+        return unit_strides and self._coarse.shape[1] * (longer - positions) <= COPY * positions
+
+    @cached_property
+    def _widened_B_P_L(self) -> torch.Tensor:
+        """``coarse`` with zeros between its rows, so that position x lies as far from the first as in padded ``fine``.
+
+        Then each offset's partners are one stretch of the padded ``fine``: no copy is needed to bring them together.
+        """
+        sizes, wide = self._coarse.shape[2:], self._padded_B_I_xyz.shape[2:]
+        gaps = [width for n, w in zip(reversed(sizes[1:]), reversed(wide[1:]), strict=True) for width in (0, w - n)]
+        longer = 1 + sum((n - 1) * s for n, s in zip(sizes, self._steps, strict=True))
+        return (F.pad(self._coarse, gaps) if any(gaps) else self._coarse).flatten(2)[..., :longer]
 
 
-def zero_parts(layer: nn.Module, batch: int) -> Iterator[torch.Tensor]:
-    """Yield the parts of `batch` samples whose output does not depend on the layer."""
-    for _ in range(kernel_offsets(layer)):
-        yield layer.weight.new_zeros(1, 1, 1).expand(batch, *layer.weight.shape[:2])
+def _inside(coarse: int, fine: int, offset: int, dilation: int, stride: int, padding: int) -> tuple[slice, slice]:
+    """Return, along one axis, the positions of ``coarse`` whose partner lies in ``fine``, and the partners."""
+    shift = dilation * offset - padding
+    first = max(0, -(shift // stride))  # the least x with stride · x + shift >= 0
+    end = min(coarse, (fine - 1 - shift) // stride + 1)
+    if first >= end:
+        return slice(0, 0), slice(0, 0)
+    return slice(first, end), slice(stride * first + shift, stride * (end - 1) + shift + 1, stride)
+
+
+def _channels(values_B_C_xyz: torch.Tensor, some: Sequence[int]) -> torch.Tensor:
+    """Return some of the channels, (B, c, X)."""
+    if len(some) == values_B_C_xyz.shape[1]:
+        return values_B_C_xyz.flatten(2)
+    # stacked and not indexed: several times as fast on a CPU where the channels are not contiguous
+    channels = values_B_C_xyz.unbind(1)
+    return torch.stack([channels[channel] for channel in some], 1).flatten(2)
+
+
+def summed_parts(layer: nn.Module, uses: Sequence[LayerGradient], batch: int) -> Iterator[torch.Tensor]:
+    """Yield the parts of a layer's gradient for k = 0, ..., K - 1: the sum over its uses, zeros where it has none."""
+    for k in range(kernel_offsets(layer)):
+        if uses:
+            part_B_P_I = uses[0].part(k)
+            for use in uses[1:]:
+                part_B_P_I += use.part(k)
+            yield part_B_P_I
+        else:
+            yield layer.weight.new_zeros(1, 1, 1).expand(batch, *layer.weight.shape[:2])
 
 
 def whole_gradient(layer: nn.Module, parts: Iterable[torch.Tensor]) -> torch.Tensor:
@@ -70,7 +156,7 @@ def whole_gradient(layer: nn.Module, parts: Iterable[torch.Tensor]) -> torch.Ten
 
 
 def refuse_unsupported(name: str, layer: nn.Module) -> None:
-    """Raise ModelError for a layer that `gradient_parts` does not cover: groups, or padding that is not zeros."""
+    """Raise ModelError for a layer that `LayerGradient` does not cover: groups, or padding that is not zeros."""
     if layer.groups != 1 or layer.padding_mode != "zeros" or isinstance(layer.padding, str):
         raise ModelError(
             f"Layer {name} has groups or a padding other than a number of zeros, which has no gradient of each region: "

@@ -5,16 +5,15 @@ mode here. Then the output gradient at a convolution holds each sample's share, 
 correlation of the layer's input with it (Goodfellow 2015, arXiv:1510.01799, for linear layers; the same for
 convolutions), so nothing has to be repeated for each sample.
 
-A large layer has 512 · 512 · 27 weights, 28 MB for each sample. Where only entries or a sketch of the gradient are
-wanted, one offset of the kernel is held at a time, 1 MB for each sample (see ``correlation``).
+A large layer has 512 · 512 · 27 weights, 28 MB for each sample. Where only entries, a sketch or sums of the gradient
+are wanted, at most one offset of the kernel is held at a time, 1 MB for each sample (see ``correlation``). Entries cost
+only the channels that they lie in (see ``entries``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
 from itertools import accumulate
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,21 +21,15 @@ import torch
 import torch.nn.functional as F  # noqa: N812 -- torch's own name for it
 from torch import nn
 
-from nnunet_al.errors import ModelError
-from nnunet_al.scoring.correlation import (
-    gradient_parts,
-    kernel_offsets,
-    refuse_unsupported,
-    whole_gradient,
-    zero_parts,
-)
-from nnunet_al.scoring.dropout import evaluating
+from nnunet_al.scoring.backward import Objective, summaries_of_gradients
+from nnunet_al.scoring.correlation import LayerGradient, kernel_offsets, summed_parts, whole_gradient
+from nnunet_al.scoring.entries import layer_entries
 from nnunet_al.scoring.layers import convolutions
 from nnunet_al.scoring.sketch import CountSketch
-from nnunet_al.scoring.tensors import at_least_float32, full_resolution
+from nnunet_al.scoring.tensors import at_least_float32
 
-Objective = Callable[[torch.Tensor, torch.Tensor, bool], torch.Tensor]
-"""From logits_B_C_xyz, weight_B_xyz and ``exclusive`` to L_B, where L_b depends on sample b alone."""
+Visit = Callable[[str, Iterator[torch.Tensor]], None]
+"""Takes a layer's name and the parts of its gradient, which are computed when they are asked for."""
 
 
 def log_likelihood(logits_B_C_xyz: torch.Tensor, weight_B_xyz: torch.Tensor, exclusive: bool = True) -> torch.Tensor:
@@ -86,10 +79,30 @@ def weight_gradients(
         ModelError: a layer has groups, a padding other than zeros, or its input is overwritten.
     """
 
-    def whole(name: str, parts: Iterable[torch.Tensor]) -> torch.Tensor:
-        return whole_gradient(layers[name], parts)
+    def whole(name: str, uses: list[LayerGradient]) -> torch.Tensor:
+        return whole_gradient(layers[name], summed_parts(layers[name], uses, len(data_B_C_xyz)))
 
-    return _gradients(network, data_B_C_xyz, weight_B_xyz, layers, exclusive, objective, whole)
+    return summaries_of_gradients(network, data_B_C_xyz, weight_B_xyz, layers, exclusive, objective, whole)
+
+
+def visit_gradients(
+    network: nn.Module,
+    data_B_C_xyz: torch.Tensor,
+    weight_B_xyz: torch.Tensor,
+    layers: Mapping[str, nn.Module],
+    visit: Visit,
+    exclusive: bool = True,
+    objective: Objective = log_likelihood,
+) -> None:
+    """Call ``visit(name, parts)`` once for each layer with `weight_gradients` in parts; arguments and errors as there.
+
+    Part k, (B, P, I), holds the entries ``[..., k]`` of the gradient (B, P, I, K), its kernel flattened.
+    """
+
+    def pass_on(name: str, uses: list[LayerGradient]) -> None:
+        visit(name, summed_parts(layers[name], uses, len(data_B_C_xyz)))
+
+    summaries_of_gradients(network, data_B_C_xyz, weight_B_xyz, layers, exclusive, objective, pass_on)
 
 
 def gradient_entries(
@@ -100,24 +113,22 @@ def gradient_entries(
     exclusive: bool = True,
     objective: Objective = log_likelihood,
 ) -> torch.Tensor:
-    """Return `select_entries` of `weight_gradients`, (B, d), to the bit, holding one kernel offset at a time.
+    """Return `select_entries` of `weight_gradients`, (B, d), equal up to rounding, without the rest of the gradients.
 
-    `entries` holds flat indices for each layer's name and at least one index; layers without any cost nothing.
+    `entries` holds flat indices for each layer's name and at least one index; layers without any cost nothing, and the
+    backward pass ends at the shallowest layer that has some.
+
+    Raises:
+        ModelError: as `weight_gradients`.
     """
     every = convolutions(network)
     layers = {name: every[name] for name, indices in entries.items() if len(indices)}
 
-    def pick(name: str, parts: Iterable[torch.Tensor]) -> torch.Tensor:
-        # sorted by kernel offset, the innermost axis of the weight, and brought back into the given order
-        positions, offsets = np.divmod(entries[name], kernel_offsets(layers[name]))
-        order = np.argsort(offsets, kind="stable")
-        counts = np.bincount(offsets, minlength=kernel_offsets(layers[name])).tolist()
-        columns = _indices(positions[order], data_B_C_xyz.device).split(counts)
-        picked = [part.flatten(1)[:, some] for part, some in zip(parts, columns, strict=True)]
-        return torch.cat(picked, 1)[:, _indices(np.argsort(order), data_B_C_xyz.device)]
+    def pick(name: str, uses: list[LayerGradient]) -> torch.Tensor:
+        return layer_entries(layers[name], uses, entries[name], data_B_C_xyz)
 
-    gradients = _gradients(network, data_B_C_xyz, weight_B_xyz, layers, exclusive, objective, pick)
-    return torch.cat(list(gradients.values()), dim=1)
+    picked = summaries_of_gradients(network, data_B_C_xyz, weight_B_xyz, layers, exclusive, objective, pick)
+    return torch.cat(list(picked.values()), dim=1)
 
 
 def sketched_gradients(
@@ -141,15 +152,15 @@ def sketched_gradients(
     assert sketch.size_in == sum(sizes), (sketch.size_in, sizes)
     ends = dict(zip(layers, accumulate(sizes), strict=True))
 
-    def summarise(name: str, parts: Iterable[torch.Tensor]) -> torch.Tensor:
-        first, step = ends[name] - layers[name].weight.numel(), kernel_offsets(layers[name])
-        total = data_B_C_xyz.new_zeros(())
-        for k, part_B_P_I in enumerate(parts):
-            total = total + sketch.part(part_B_P_I.flatten(1), slice(first + k, ends[name], step))
-        return total
+    total_B_d = torch.zeros(len(data_B_C_xyz), sketch.size, dtype=data_B_C_xyz.dtype, device=data_B_C_xyz.device)
 
-    gradients = _gradients(network, data_B_C_xyz, weight_B_xyz, layers, exclusive, objective, summarise)
-    return torch.stack(list(gradients.values())).sum(0)
+    def add(name: str, parts: Iterator[torch.Tensor]) -> None:
+        first, step = ends[name] - layers[name].weight.numel(), kernel_offsets(layers[name])
+        for k, part_B_P_I in enumerate(parts):
+            total_B_d.add_(sketch.part(part_B_P_I.flatten(1), slice(first + k, ends[name], step)))
+
+    visit_gradients(network, data_B_C_xyz, weight_B_xyz, layers, add, exclusive, objective)
+    return total_B_d
 
 
 def select_entries(gradients: Mapping[str, torch.Tensor], entries: Mapping[str, npt.NDArray[np.int64]]) -> torch.Tensor:
@@ -158,76 +169,4 @@ def select_entries(gradients: Mapping[str, torch.Tensor], entries: Mapping[str, 
 
 
 def _pick(gradient: torch.Tensor, indices: npt.NDArray[np.int64]) -> torch.Tensor:
-    return gradient.flatten(1)[:, _indices(indices, gradient.device)]
-
-
-def _indices(indices: npt.NDArray[np.int64], device: torch.device) -> torch.Tensor:
-    return torch.as_tensor(indices, dtype=torch.long, device=device)
-
-
-def _gradients(
-    network: nn.Module,
-    data_B_C_xyz: torch.Tensor,
-    weight_B_xyz: torch.Tensor,
-    layers: Mapping[str, nn.Module],
-    exclusive: bool,
-    objective: Objective,
-    reduce: Callable[[str, Iterable[torch.Tensor]], torch.Tensor],
-) -> dict[str, torch.Tensor]:
-    """Return reduce(name, parts) of each layer's gradient; it is linear, because a layer may be used several times."""
-    for name, layer in layers.items():
-        refuse_unsupported(name, layer)
-    found: dict[str, torch.Tensor] = {}
-    starts: list[torch.Tensor] = []
-
-    def begin(_layer: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
-        # The graph starts at the shallowest of the wanted layers: nothing upstream of it is recorded.
-        if args[0].requires_grad:
-            return None
-        starts.append(args[0].detach().requires_grad_())
-        return (starts[-1], *args[1:])
-
-    def listen(name: str) -> Callable[[nn.Module, tuple[Any, ...], torch.Tensor], None]:
-        def tap(layer: nn.Module, args: tuple[Any, ...], output: torch.Tensor) -> None:
-            inputs, version = args[0].detach(), args[0]._version
-
-            def receive(output_gradient: torch.Tensor) -> None:
-                if inputs._version != version:
-                    raise ModelError(f"The input of layer {name} is overwritten after use: its gradient is unknown.")
-                part = reduce(name, gradient_parts(layer, inputs, output_gradient))
-                found[name] = found[name] + part if name in found else part
-
-            # A hook sees the gradient of the value as it is now, also where an in-place activation changes it later.
-            output.register_hook(receive)
-
-        return tap
-
-    handles = [layer.register_forward_pre_hook(begin) for layer in layers.values()]
-    handles += [layer.register_forward_hook(listen(name)) for name, layer in layers.items()]
-    device = data_B_C_xyz.device.type
-    try:
-        with evaluating(network), _frozen(network), torch.enable_grad(), torch.autocast(device, enabled=False):
-            logits = full_resolution(network(data_B_C_xyz.detach()))
-            total = objective(logits, weight_B_xyz, exclusive).sum()
-            if total.requires_grad:
-                torch.autograd.grad(total, starts, allow_unused=True)
-    finally:
-        for handle in handles:
-            handle.remove()
-    for name, layer in layers.items():
-        if name not in found:
-            found[name] = reduce(name, zero_parts(layer, len(data_B_C_xyz)))
-    return {name: found[name] for name in layers}
-
-
-@contextmanager
-def _frozen(network: nn.Module) -> Iterator[None]:
-    """Let no parameter ask for a gradient: the batch's sums of them would be computed for nothing."""
-    wanted = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    try:
-        for parameter in wanted:
-            parameter.requires_grad_(False)
-        yield
-    finally:
-        for parameter in wanted:
-            parameter.requires_grad_(True)
+    return gradient.flatten(1)[:, torch.as_tensor(indices, dtype=torch.long, device=gradient.device)]

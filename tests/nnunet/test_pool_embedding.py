@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from nnunet_al.nnunet.pool_embedding import Embedder
+from nnunet_al.pool.windows import cell_mask, read_window, windows_of
 from nnunet_al.scoring.features import bottleneck_features
-from nnunet_al.scoring.gradients import gradient_entries, sketched_gradients
-from nnunet_al.scoring.layers import bottleneck_convolution, decoder_convolution
+from nnunet_al.scoring.fisher import FisherDiagonal
+from nnunet_al.scoring.gradients import gradient_entries, sketched_gradients, weight_gradients
+from nnunet_al.scoring.layers import bottleneck_convolution, convolutions, decoder_convolution
 from nnunet_al.scoring.segmentation_loss import self_loss
 from nnunet_al.scoring.sketch import CountSketch
 
@@ -62,3 +66,35 @@ def test_features_of_a_case_are_the_mean_over_its_windows():
     with torch.no_grad():
         maps = network.encoder.stages(torch.from_numpy(image_C_xyz).transpose(0, 1))
     np.testing.assert_allclose(found_N_d[numbers["c"][0]], maps.mean((0, 2, 3)), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("dims,unit", [("2d", "case"), ("3d", "case"), ("2d", "patch")])
+def test_fisher_is_the_mean_over_regions_of_the_squared_sum_over_their_windows(dims, unit):
+    pool, numbers = make_pool(dims, unit)
+    network = make_network(dims).double()
+    some = {case: numbers[case][:3] for case in numbers}
+    times = {number: 1 + number % 2 for drawn in some.values() for number in drawn}
+    layers, plain = convolutions(network), FisherDiagonal()
+    for case, drawn in some.items():
+        for number in drawn:
+            box = pool.geometries[case].to_network(pool.regions[number].box)
+            total: dict[str, torch.Tensor] = {}
+            for window in windows_of(box, PATCHES[dims], pool.geometries[case].network_shape):
+                data = torch.from_numpy(read_window(pool.read_image(case), window))[None].double()
+                mask = torch.from_numpy(cell_mask(window))[None].double()
+                if dims == "2d":
+                    data, mask = data.squeeze(2), mask.squeeze(1)
+                voxels = np.prod([end - start for start, end in box])
+                found = weight_gradients(network, data, mask / voxels, layers)
+                total = {name: found[name] + total.get(name, 0) for name in found}
+            for _ in range(times[number]):
+                plain.update(total)
+    expected = plain.mean()
+    embedder = Embedder(network, True, torch.device("cpu"), 64, 1)
+    pool = replace(pool, read_image=lambda case, read=pool.read_image: read(case).astype(np.float64))
+    fishers = [embedder.fisher(pool, some, times), replace(embedder, chunk_windows=1).fisher(pool, some, times)]
+    for fisher in fishers:
+        for name, values in expected.items():
+            # the voxels' weights are float32
+            np.testing.assert_allclose(fisher[name], values, rtol=1e-5, atol=1e-6 * float(values.max()))
+            np.testing.assert_allclose(fisher[name], fishers[0][name], rtol=1e-10)
