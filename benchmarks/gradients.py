@@ -28,7 +28,7 @@ from torch.func import functional_call, grad, vmap
 
 from nnunet_al.allocation import keeping_memory
 from nnunet_al.scoring.dropout import evaluating
-from nnunet_al.scoring.fisher import FisherDiagonal, sample_parameters
+from nnunet_al.scoring.fisher import sample_parameters
 from nnunet_al.scoring.gradients import gradient_entries, log_likelihood, select_entries, visit_gradients
 from nnunet_al.scoring.layers import bottleneck_convolution, convolutions
 from nnunet_al.scoring.region_fisher import RegionFisher
@@ -101,10 +101,11 @@ class Batch:
         return torch.cat([select_entries(gradients, entries) for gradients in named])
 
     def per_sample_fisher(self) -> dict[str, torch.Tensor]:
-        diagonal = FisherDiagonal()
+        sums: dict[str, torch.Tensor] = {}
         for gradients in self.per_sample(convolutions(self.network)):
-            diagonal.update(gradients)
-        return diagonal.mean()
+            for name, gradient in gradients.items():
+                sums[name] = gradient[0].double().square() + sums.get(name, 0)
+        return {name: total / len(self.data_B_C_xyz) for name, total in sums.items()}
 
     def torch_func_entries(self, entries: Entries) -> torch.Tensor:
         layers = {name: layer for name, layer in convolutions(self.network).items() if name in entries}

@@ -13,45 +13,6 @@ import numpy.typing as npt
 import torch
 
 from nnunet_al.errors import ModelError
-from nnunet_al.scoring.tensors import double
-
-
-class FisherDiagonal:
-    """Mean of squared gradients over samples, F_j = 1/n Σ_b g_bj², accumulated in float64.
-
-    `sums` (layer -> Σ g², the weight's shape) and `count` (n) may be added over any number of batches and processes.
-    """
-
-    def __init__(self) -> None:
-        """Start with no sample."""
-        self.sums: dict[str, torch.Tensor] = {}
-        self.count = 0
-
-    def update(self, gradients: Mapping[str, torch.Tensor]) -> None:
-        """Add the gradients (B, \\*weight.shape) of B samples, each layer at every call.
-
-        A region that is spread over several windows is ONE sample: add up its windows' gradients first. Padding of a
-        batch must be cut off first, because it would count as samples.
-        """
-        sizes = {len(gradient_B) for gradient_B in gradients.values()}
-        assert len(sizes) == 1, sizes
-        assert not self.sums or self.sums.keys() == gradients.keys(), "the layers must be the same at every call"
-        for name, gradient_B in gradients.items():
-            squares = double(gradient_B).square().sum(0)
-            self.sums[name] = self.sums[name] + squares if name in self.sums else squares
-        self.count += sizes.pop()
-
-    def merge(self, other: FisherDiagonal) -> None:
-        """Add what another process accumulated over other samples."""
-        assert not self.sums or not other.sums or self.sums.keys() == other.sums.keys()
-        for name, squares in other.sums.items():
-            self.sums[name] = self.sums[name] + squares.to(self.sums[name].device) if name in self.sums else squares
-        self.count += other.count
-
-    def mean(self) -> dict[str, torch.Tensor]:
-        """Return F for each layer, float64, of the weight's shape."""
-        assert self.count > 0, "no sample was added"
-        return {name: squares / self.count for name, squares in self.sums.items()}
 
 
 def sample_parameters(

@@ -14,9 +14,9 @@ from nnunet_al.scoring.tensors import double
 class RegionFisher:
     """F_j = 1/n Σ_r m_r (Σ_w g_wj)², w the windows of region r, m_r how often r counts, n = Σ_r m_r.
 
-    It is `fisher.FisherDiagonal` for gradients that come in parts (`gradients.visit_gradients`): squares are taken
-    kernel offset by kernel offset, so that no more is held than one part of a batch, F, and the gradient of ONE region,
-    the last of a batch, which the next batch may go on with. All sums are float64.
+    Gradients come in parts (`gradients.visit_gradients`) and squares are taken kernel offset by kernel offset, so that
+    no more is held than one part of a batch, F, and the gradient of ONE region, the last of a batch, which the next
+    batch may go on with. All sums are float64.
     """
 
     def __init__(self, layers: Mapping[str, torch.nn.Module], times: Mapping[int, int]) -> None:

@@ -7,11 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from scoring.plain import mean_of_squares
 
 from nnunet_al.nnunet.pool_embedding import Embedder
 from nnunet_al.pool.windows import cell_mask, read_window, windows_of
 from nnunet_al.scoring.features import bottleneck_features
-from nnunet_al.scoring.fisher import FisherDiagonal
 from nnunet_al.scoring.gradients import gradient_entries, sketched_gradients, weight_gradients
 from nnunet_al.scoring.layers import bottleneck_convolution, convolutions, decoder_convolution
 from nnunet_al.scoring.segmentation_loss import self_loss
@@ -74,7 +74,7 @@ def test_fisher_is_the_mean_over_regions_of_the_squared_sum_over_their_windows(d
     network = make_network(dims).double()
     some = {case: numbers[case][:3] for case in numbers}
     times = {number: 1 + number % 2 for drawn in some.values() for number in drawn}
-    layers, plain = convolutions(network), FisherDiagonal()
+    layers, samples = convolutions(network), []
     for case, drawn in some.items():
         for number in drawn:
             box = pool.geometries[case].to_network(pool.regions[number].box)
@@ -87,9 +87,8 @@ def test_fisher_is_the_mean_over_regions_of_the_squared_sum_over_their_windows(d
                 voxels = np.prod([end - start for start, end in box])
                 found = weight_gradients(network, data, mask / voxels, layers)
                 total = {name: found[name] + total.get(name, 0) for name in found}
-            for _ in range(times[number]):
-                plain.update(total)
-    expected = plain.mean()
+            samples += [total] * times[number]
+    expected = mean_of_squares(samples)
     embedder = Embedder(network, True, torch.device("cpu"), 64, 1)
     pool = replace(pool, read_image=lambda case, read=pool.read_image: read(case).astype(np.float64))
     fishers = [embedder.fisher(pool, some, times), replace(embedder, chunk_windows=1).fisher(pool, some, times)]

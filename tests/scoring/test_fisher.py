@@ -5,8 +5,10 @@ import pytest
 import torch
 
 from nnunet_al.errors import ModelError
-from nnunet_al.scoring.fisher import FisherDiagonal, damping, fisher_scale, sample_parameters, sampled_fisher
+from nnunet_al.scoring.fisher import damping, fisher_scale, sample_parameters, sampled_fisher
 from nnunet_al.scoring.gradients import select_entries
+
+from .plain import mean_of_squares
 
 SHAPES = {"a": (3, 2, 3, 3), "b": (2, 3, 1, 1)}
 
@@ -20,31 +22,12 @@ def _rng(seed: int = 0) -> np.random.Generator:
     return np.random.default_rng(seed)
 
 
-def test_mean_of_squares_in_float64_however_batched_or_sharded() -> None:
-    gradients = _gradients(7)
-    whole, first, second = FisherDiagonal(), FisherDiagonal(), FisherDiagonal()
-    whole.update(gradients)
-    first.update({name: g[:2] for name, g in gradients.items()})
-    first.update({name: g[2:3] for name, g in gradients.items()})
-    second.update({name: g[3:] for name, g in gradients.items()})
-    first.merge(second)
-    empty = FisherDiagonal()
-    empty.merge(first)
-    assert whole.count == first.count == empty.count == 7
-    for name, g in gradients.items():
-        expected = (g.double() ** 2).mean(0)
-        for fisher in (whole, first, empty):
-            assert fisher.mean()[name].dtype == torch.float64
-            torch.testing.assert_close(fisher.mean()[name], expected, rtol=1e-14, atol=0)
-
-
 def test_kernel_is_the_inner_product_of_scaled_embeddings() -> None:
     gradients = _gradients(6)
-    fisher = FisherDiagonal()
-    fisher.update(gradients)
-    entries = sample_parameters(fisher.mean(), 20, _rng())
+    fisher = mean_of_squares([gradients])
+    entries = sample_parameters(fisher, 20, _rng())
     g = select_entries(gradients, entries).double().numpy()
-    f = sampled_fisher(fisher.mean(), entries)
+    f = sampled_fisher(fisher, entries)
     assert f.shape == (20,)
     np.testing.assert_allclose(f, (g**2).mean(0))  # the same parameters in the same order
     scaled = g * fisher_scale(f)
