@@ -1,4 +1,4 @@
-"""The benchmarks of strategies run and write their tables; what they measure stands in benchmarks/README.md."""
+"""The benchmarks run and write their tables; what they measure stands in benchmarks/README.md."""
 
 from __future__ import annotations
 
@@ -41,3 +41,46 @@ def test_a_benchmark_runs_quickly(folder, script, options):
     table = (folder / f"{script}_quick.md").read_text()
     assert table in call.stdout
     assert all(f"| `{strategy}` |" in table for strategy in strategies)
+
+
+CLAIMS = {
+    "scoring": {
+        "scoring_vs_naive",
+        "scoring_prefix_vs_naive",
+        "scoring_half_vs_naive",
+        "scoring_vs_bare_forward",
+    },
+    "gradients": {"gradients_vs_one_backward", "gradients_vs_per_sample", "gradients_vs_torch_func"},
+    "flqmi": {"flqmi_time_vs_submodlib", "flqmi_memory_vs_submodlib", "flqmi_liver_scale_seconds"},
+    "diversity": {"core_set_vs_plain", "badge_vs_plain", "growth_selection_exponent_core_set"},
+    "preprocessing": {"preprocessing_vs_full"},
+    "memory": {"memory_round_peak", "memory_scoring_vs_whole_case"},
+    "growth": {"growth_scoring_exponent", "growth_preprocessing_exponent", "growth_selection_exponent"},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", CLAIMS)
+def test_a_benchmark_of_speed_or_memory_runs_quickly_and_makes_its_claims(folder, script):
+    numbers = folder / f"{script}.json"
+    command = [
+        sys.executable,
+        BENCHMARKS / f"{script}.py",
+        "--quick",
+        "-device",
+        "cpu",
+        "-o",
+        folder,
+        "--json",
+        numbers,
+    ]
+    call = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert call.returncode == 0, call.stderr
+    found = json.loads(numbers.read_text())
+    assert found["machine"]["cores"] >= 1
+    claims = {claim["name"]: claim for claim in found["claims"]}
+    assert claims.keys() >= CLAIMS[script]
+    for claim in claims.values():
+        assert claim.keys() >= {"name", "ratio", "ours", "other", "unit"}
+        assert claim["ratio"] is None or claim["ratio"] > 0
+    assert (folder / f"{script}_quick.md").read_text() in call.stdout

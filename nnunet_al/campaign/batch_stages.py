@@ -14,10 +14,12 @@ from nnunet_al.campaign.ledger import CaseAnnotation
 from nnunet_al.campaign.scoring_stages import candidate_numbers, read_scores
 from nnunet_al.errors import WaitingForReaders
 from nnunet_al.files import read_json, write_json
+from nnunet_al.memory import available_bytes
 from nnunet_al.pool.annotated import fully_annotated
 from nnunet_al.pool.boxes import Region, as_box
 from nnunet_al.progress import count, say
 from nnunet_al.selection.random_draw import random_draw
+from nnunet_al.selection.resources import Resources
 from nnunet_al.strategies.select import Candidates, Moment, select_batch
 
 _NAMED = 5
@@ -37,7 +39,13 @@ def select_initial(context: RoundContext) -> None:
 
 
 def select(context: RoundContext) -> None:
-    """Choose the batch."""
+    """Choose the batch.
+
+    Raises
+    ------
+    NotEnoughMemoryError
+        if the selector does not fit into memory.
+    """
     decided = context.decided
     recipe, budget = decided.recipe, decided.budget
     if recipe.phases():
@@ -55,7 +63,8 @@ def select(context: RoundContext) -> None:
             else "    the pool is used up: nothing is left to ask for"
         )
     moment = Moment(context.number, decided.rounds)
-    chosen = select_batch(recipe, candidates, budget, context.rng, decided.engine or "streaming", moment)
+    resources = Resources(context.options.device, available_bytes(), lambda sentence: say(f"    {sentence}"))
+    chosen = select_batch(recipe, candidates, budget, context.rng, decided.engine or "streaming", moment, resources)
     ranked = not recipe.selector.startswith("random")
     _write_batch(context, numbers_N[chosen.indices_B], chosen.gains_B.tolist() if ranked else [None] * len(chosen))
 

@@ -30,9 +30,7 @@ from nnunet_al.pool.table import save_regions
 from nnunet_al.pool.tiling import tile_case
 from nnunet_al.pool.windows import windows_of
 from nnunet_al.progress import say
-from nnunet_al.selection.flqmi_submodlib import choose_engine, submodlib_available
-
-_LIKELY_QUERY_SHARE = 8  # the papers' query sets are 1/8 and 1/16 of the pool
+from nnunet_al.selection.flqmi_submodlib import submodlib_available
 
 
 def start(folder: CampaignFolder, decided: Decisions, roots: Roots, data: Data, workers: int) -> Decisions:
@@ -123,14 +121,28 @@ def _prepare(folder: CampaignFolder, decided: Decisions, data: Data, workers: in
     if decided.recipe.parameters.get("pooling") == "flatten":
         _check_single_windows(regions, geometries, patch_size)
     save_regions(folder.root / "regions.npz", regions)
-    if decided.recipe.selector == "flqmi" and decided.engine == "submodlib" and not submodlib_available():
-        raise SetupError("-engine submodlib: it cannot be imported here; install submodlib-py, or leave -engine out.")
-    if decided.recipe.selector == "flqmi" and decided.engine is None:
-        query = max(5 * decided.budget, len(regions) // _LIKELY_QUERY_SHARE)
-        decided = replace(decided, engine=choose_engine(len(regions), query))
+    decided = with_engine(decided)
     say(f"The pool holds {len(regions)} regions ({decided.unit}).")
     decided.save(folder.decisions)
     return decided
+
+
+def with_engine(decided: Decisions) -> Decisions:
+    """Decide who maximises FLQMI: the streaming engine, unless submodlib was asked for.
+
+    Both take the same regions where they look at all candidates. The streaming engine is seeded, is faster, and is
+    there on every system: a batch does not depend on whether a package is installed.
+
+    Raises
+    ------
+    SetupError
+        if submodlib was asked for and cannot be imported.
+    """
+    if decided.recipe.selector != "flqmi":
+        return decided
+    if decided.engine == "submodlib" and not submodlib_available():
+        raise SetupError("-engine submodlib: it cannot be imported here; install submodlib-py, or leave -engine out.")
+    return replace(decided, engine=decided.engine or "streaming")
 
 
 def _check_weights(decided: Decisions, plans: dict, view: Roots) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from nnunet_al.errors import StrategyError
-from nnunet_al.selection.flqmi_streaming import KernelRows, sample_size, streaming_greedy
+from nnunet_al.selection.flqmi_streaming import sample_size, streaming_greedy
 from nnunet_al.selection.flqmi_submodlib import submodlib_greedy
+from nnunet_al.selection.kernel_rows import KernelRows
 from nnunet_al.selection.selection import Selection
 
 ENGINES = ("streaming", "submodlib")
@@ -22,6 +23,7 @@ def flqmi_gain_order(
     epsilon: float = 0.01,
     greedy: str = "stochastic",
     engine: str = "streaming",
+    memory: int | None = None,
 ) -> Selection:
     """Select a batch A that maximises FLQMI (equation 1 of Föllmer et al. 2024) greedily.
 
@@ -46,7 +48,10 @@ def flqmi_gain_order(
     greedy : {"stochastic", "naive"}
         naive looks at all that remain.
     engine : {"streaming", "submodlib"}
-        numpy, ties to the lowest index; or submodlib's optimiser, which breaks ties in an order of its own.
+        numpy, ties to the lowest index; or submodlib's optimiser, which breaks ties in an order of its own. Where all
+        candidates are looked at and there are no ties, both choose the same regions in the same order.
+    memory : int, optional
+        bytes that are free, which submodlib's form of the kernel has to fit into; streaming takes next to none.
 
     Returns
     -------
@@ -59,6 +64,8 @@ def flqmi_gain_order(
         if there is no such engine or greedy rule.
     SetupError
         if submodlib is asked for and cannot be imported.
+    NotEnoughMemoryError
+        if submodlib's form of the kernel does not fit into ``memory``.
     """
     for value, known, what in ((engine, ENGINES, "engine"), (greedy, GREEDY, "greedy rule")):
         if value not in known:
@@ -66,6 +73,6 @@ def flqmi_gain_order(
     assert eta >= 0
     assert 0 < epsilon < 1
     if engine == "submodlib":
-        return submodlib_greedy(kernel_N_Q, multiplicities_Q, budget, rng, eta, epsilon, greedy)
+        return submodlib_greedy(kernel_N_Q, multiplicities_Q, budget, rng, eta, epsilon, greedy, memory)
     candidates = sample_size(kernel_N_Q.shape[0], budget, epsilon) if greedy == "stochastic" else None
     return streaming_greedy(kernel_N_Q, multiplicities_Q, budget, eta, candidates, rng)

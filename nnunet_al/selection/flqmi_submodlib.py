@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 import math
 
 import numpy as np
 
 from nnunet_al.errors import SetupError
-from nnunet_al.selection.flqmi_streaming import KernelRows, streaming_greedy
+from nnunet_al.memory import NotEnoughMemoryError, gigabytes
+from nnunet_al.selection.flqmi_streaming import streaming_greedy
+from nnunet_al.selection.kernel_rows import KernelRows
 from nnunet_al.selection.selection import Selection
 
-_LOGGER = logging.getLogger(__name__)
-
-LARGEST_KERNEL = 50_000_000
-# submodlib takes the kernel as a list of lists: a float object and a pointer an element, and its own copy
-_BYTES_PER_ELEMENT = 36
-_WARN_BYTES = 4 << 30
+# seen, for the kernel as a list of lists: a float object and a pointer an element, and copies of its own
+_BYTES_PER_ELEMENT = 48
 # what submodlib reports where nothing was gained
 _NO_GAIN = float(np.finfo(np.float32).tiny)
 
@@ -30,12 +27,14 @@ def submodlib_available() -> bool:
     return True
 
 
-def choose_engine(pool: int, query: int) -> str:
-    """Return ``"submodlib"`` where it is installed and ``pool`` x ``query`` is at most 5e7, else ``"streaming"``.
+def submodlib_bytes(pool: int, draws: int) -> int:
+    """Return the bytes that submodlib needs for a kernel; it knows no multiplicities: a column for each draw."""
+    return pool * draws * _BYTES_PER_ELEMENT
 
-    ``query`` is the number of draws, since submodlib knows no multiplicities and needs a column for each draw.
-    """
-    return "submodlib" if pool * query <= LARGEST_KERNEL and submodlib_available() else "streaming"
+
+def submodlib_sentence(pool: int, draws: int) -> str:
+    """Return what submodlib will take, as people read it."""
+    return f"submodlib takes the similarity kernel, {pool} x {draws}, in {gigabytes(submodlib_bytes(pool, draws))}"
 
 
 def submodlib_greedy(
@@ -46,8 +45,12 @@ def submodlib_greedy(
     eta: float,
     epsilon: float,
     greedy: str,
+    memory: int | None = None,
 ) -> Selection:
     """Maximise FLQMI with submodlib; parameters as in ``flqmi.flqmi_gain_order``.
+
+    Where all candidates are looked at, the streaming engine chooses the same regions in the same order; it can be
+    seeded, and takes a fraction of the time and memory. This one is for those who repeat what submodlib did.
 
     * A multiplicity becomes as many equal columns. Gains are those of the kernel rounded to float32.
     * Its stochastic optimiser restarts the C library's generator from 1 at every call and so cannot be seeded: the
@@ -60,6 +63,8 @@ def submodlib_greedy(
     ------
     SetupError
         if submodlib cannot be imported.
+    NotEnoughMemoryError
+        if its form of the kernel does not fit into ``memory`` bytes.
     """
     if not submodlib_available():
         raise SetupError(
@@ -70,6 +75,13 @@ def submodlib_greedy(
     multiplicities_Q = np.asarray(multiplicities_Q, dtype=np.int64)
     if budget <= 0 or budget >= count or multiplicities_Q.sum() == 0:
         return streaming_greedy(kernel_N_Q, multiplicities_Q, budget, eta, None, rng)
+    draws = int(multiplicities_Q.sum())
+    needed = submodlib_bytes(count, draws)
+    if memory is not None and needed > memory:
+        raise NotEnoughMemoryError(
+            f"The engine submodlib needs {gigabytes(needed)} of memory for a kernel of {count} x {draws}, and "
+            f"{gigabytes(memory)} are free: start another campaign with -tag and -engine streaming."
+        )
 
     # 1.001: submodlib rounds down a product of its own, which may fall short of ours in the last digit
     stochastic = greedy == "stochastic" and count / budget * math.log(1 / epsilon) >= 1.001
@@ -94,14 +106,6 @@ def _maximise(
     from submodlib import FacilityLocationVariantMutualInformationFunction
 
     draws = int(multiplicities_Q.sum())
-    needed = len(order_N) * draws * _BYTES_PER_ELEMENT
-    if needed > _WARN_BYTES:
-        _LOGGER.warning(
-            "submodlib needs about %.0f GB for a kernel of %d x %d; the engine streaming needs none of it.",
-            needed / 1e9,
-            len(order_N),
-            draws,
-        )
     rows = np.asarray(kernel_N_Q[order_N], dtype=np.float32)
     function = FacilityLocationVariantMutualInformationFunction(
         n=len(order_N),

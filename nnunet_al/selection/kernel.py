@@ -1,41 +1,100 @@
-"""The similarity of the pool to a query set, from gradient embeddings."""
+"""A similarity kernel by its rows: those that memory has room for are kept, the others computed when asked for."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
-_TILE_ROWS = 512
+from nnunet_al.selection.kernel_blocks import BLOCK_ROWS, KernelBlocks
 
 
-def similarity_kernel(embeddings_N_d: np.ndarray, order_M: np.ndarray, query_Q: np.ndarray, cosine: bool) -> np.ndarray:
-    """Return S_uq = g_u · g_q, or its cosine, as float32 (M, Q).
+class SimilarityKernel:
+    """The rows of `KernelBlocks`, some of them kept; which ones are kept changes no value.
 
     Parameters
     ----------
-    embeddings_N_d : float array (N, d)
-        one embedding for each region; it may be mapped from disk, for it is read in tiles of rows.
-    order_M : int array (M,)
-        rows of the kernel as indices into the embeddings.
-    query_Q : int array (Q,)
-        columns of the kernel as indices into the embeddings.
-    cosine : bool
-        divide by the norms (USIMC, equation 2 of Föllmer et al. 2024); a zero embedding is similar to nothing: 0.
-        Without, the plain inner product (USIMF, equation 4, for embeddings scaled by (F + λ)^-1/2).
+    blocks : KernelBlocks
+        computes the kernel (N, Q).
+    kept_rows : int
+        number of rows that `scan` keeps, 4 Q bytes each.
     """
-    queries_d_Q = np.ascontiguousarray(_rows(embeddings_N_d, query_Q, cosine).T)
-    kernel_M_Q = np.empty((len(order_M), len(query_Q)), dtype=np.float32)
-    for start in range(0, len(order_M), _TILE_ROWS):
-        tile = slice(start, start + _TILE_ROWS)
-        np.matmul(_rows(embeddings_N_d, order_M[tile], cosine), queries_d_Q, out=kernel_M_Q[tile])
-    assert np.isfinite(kernel_M_Q).all(), "a similarity is not finite"
-    return kernel_M_Q
 
+    def __init__(self, blocks: KernelBlocks, kept_rows: int) -> None:
+        """Compute nothing yet."""
+        self.shape = blocks.shape
+        self._blocks = blocks
+        self._kept_rows = min(kept_rows, self.shape[0])
+        self._forget(0, np.zeros(self.shape[0]))
 
-def _rows(embeddings_N_d: np.ndarray, indices: np.ndarray, cosine: bool) -> np.ndarray:
-    rows = np.asarray(embeddings_N_d[indices], dtype=np.float32)
-    if not cosine:
-        return rows
-    # float64, because the square of a small gradient vanishes in float32
-    norms = np.sqrt(np.einsum("id,id->i", rows, rows, dtype=np.float64))
-    norms[norms == 0] = 1
-    return (rows / norms[:, None]).astype(np.float32)
+    def scan(self, look: Callable[[int, np.ndarray], None], worth_N: np.ndarray) -> None:
+        """Compute every row once, and keep those that are likely to be asked for again.
+
+        Parameters
+        ----------
+        look : callable
+            is shown each block: the index of its first row, and its rows (n, Q), which hold during the call.
+        worth_N : float array (N,)
+            says how likely each row will be asked for again, at the time when it is looked at.
+        """
+        self._forget(self._kept_rows, worth_N)
+        everything = self._kept_rows == self.shape[0]
+        for block, rows in self._blocks.compute(range(len(self._blocks)), self._kept_K_Q if everything else None):
+            indices = self._blocks.rows(block)
+            look(int(indices[0]), rows)
+            if everything:
+                self._slot_of_N[indices] = indices
+            else:
+                self.keep(indices, rows)
+
+    def at_hand(self, indices: np.ndarray) -> np.ndarray:
+        """Say of each row whether it is kept."""
+        kept: np.ndarray = self._slot_of_N[indices] >= 0
+        return kept
+
+    def companions(self, index: int) -> np.ndarray:
+        """Return the rows that are computed together with one, itself included."""
+        return self._blocks.rows(index // BLOCK_ROWS)
+
+    def __getitem__(self, indices: np.ndarray) -> np.ndarray:
+        """Return rows (len(indices), Q), float32."""
+        indices = np.asarray(indices)
+        slots = self._slot_of_N[indices]
+        if (slots >= 0).all():
+            return self._kept_K_Q[slots]
+        found = np.empty((len(indices), self.shape[1]), dtype=np.float32)
+        found[slots >= 0] = self._kept_K_Q[slots[slots >= 0]]
+        missing = np.flatnonzero(slots < 0)
+        block_of = indices[missing] // BLOCK_ROWS
+        for block, rows in self._blocks.compute(np.unique(block_of).tolist()):
+            mine = missing[block_of == block]
+            found[mine] = rows[indices[mine] - block * BLOCK_ROWS]
+        return found
+
+    def keep(self, indices: np.ndarray, rows: np.ndarray) -> None:
+        """Keep rows that were asked for in place of kept ones that are worth less."""
+        new = np.flatnonzero(self._slot_of_N[indices] < 0)
+        room = min(len(self._kept_K_Q) - self._filled, len(new))
+        self._put(np.arange(self._filled, self._filled + room), indices[new[:room]], rows[new[:room]])
+        self._filled += room
+        new = new[room:]
+        if len(new) == 0 or self._filled == 0:
+            return
+        worth = np.concatenate([self._worth_N[self._row_of_K], self._worth_N[indices[new]]])
+        stays = np.zeros(len(worth), dtype=bool)
+        stays[np.argpartition(-worth, self._filled - 1)[: self._filled]] = True
+        leaving, entering = np.flatnonzero(~stays[: self._filled]), new[stays[self._filled :]]
+        self._slot_of_N[self._row_of_K[leaving]] = -1
+        self._put(leaving, indices[entering], rows[entering])
+
+    def _forget(self, room: int, worth_N: np.ndarray) -> None:
+        self._worth_N = worth_N
+        self._kept_K_Q = self._blocks.empty(room)
+        self._row_of_K = np.zeros(room, dtype=np.int64)
+        self._filled = 0
+        self._slot_of_N = np.full(self.shape[0], -1, dtype=np.int64)
+
+    def _put(self, slots: np.ndarray, indices: np.ndarray, rows: np.ndarray) -> None:
+        self._kept_K_Q[slots] = rows
+        self._row_of_K[slots] = indices
+        self._slot_of_N[indices] = slots

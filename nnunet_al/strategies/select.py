@@ -11,14 +11,18 @@ import numpy as np
 from nnunet_al.errors import StrategyError
 from nnunet_al.selection.class_balanced import class_balanced
 from nnunet_al.selection.flqmi import flqmi_gain_order
+from nnunet_al.selection.flqmi_submodlib import submodlib_sentence
 from nnunet_al.selection.k_center import k_center
-from nnunet_al.selection.kernel import similarity_kernel
+from nnunet_al.selection.kernel import SimilarityKernel
+from nnunet_al.selection.kernel_blocks import KernelBlocks
+from nnunet_al.selection.kernel_plan import plan_kernel
 from nnunet_al.selection.kmeans_plusplus import kmeans_plusplus
 from nnunet_al.selection.kmeans_uncertain import kmeans_uncertain
 from nnunet_al.selection.query import QuerySet, draw_query
 from nnunet_al.selection.query_sampling import query_sampling
 from nnunet_al.selection.random_draw import random_draw, random_foreground
 from nnunet_al.selection.ranking_noise import Keys, power_noise, scheduled_beta, softrank_noise, unchanged
+from nnunet_al.selection.resources import Resources
 from nnunet_al.selection.selection import Selection, order_by_name, rank_by_name
 from nnunet_al.selection.selective import selective_union
 from nnunet_al.selection.stochastic_batches import stochastic_batches
@@ -40,6 +44,7 @@ class _Call:
     rngs: Generators
     engine: str
     keys: Keys
+    resources: Resources
 
     def known(self, field: str) -> Any:
         value = getattr(self.candidates, field)
@@ -94,6 +99,7 @@ def select_batch(
     rngs: Generators,
     engine: str = "streaming",
     moment: Moment = FIRST_ROUND,
+    resources: Resources = Resources(),  # noqa: B008 -- frozen
 ) -> Selection:
     """Select min(``budget``, N) regions by the recipe's selector.
 
@@ -111,6 +117,8 @@ def select_batch(
         of FLQMI; other selectors have none.
     moment : Moment
         where schedules stand.
+    resources : Resources
+        device and memory that FLQMI may use; other selectors have no need of them.
 
     Returns
     -------
@@ -122,11 +130,14 @@ def select_batch(
     StrategyError
         if a score is negative and the recipe draws in proportion to it, or a selector of another package returns
         something else than it promised.
+    NotEnoughMemoryError
+        if FLQMI does not fit into memory.
     """
     selector = _SELECTORS.get(recipe.selector)
     if selector is None:
         return _own(recipe, candidates, budget, rngs)
-    return selector(_Call(recipe, candidates, budget, rngs, engine, _keys(recipe, candidates, rngs, moment)))
+    keys = _keys(recipe, candidates, rngs, moment)
+    return selector(_Call(recipe, candidates, budget, rngs, engine, keys, resources))
 
 
 def _keys(recipe: Recipe, candidates: Candidates, rngs: Generators, moment: Moment) -> Keys:
@@ -203,10 +214,13 @@ def _flqmi(call: _Call) -> Selection:
     order_N = order_by_name(call.names_N)
     columns_Q = np.argsort(rank_by_name(call.names_N)[query.indices_Q])
     cosine = call.recipe.embedding == "bottleneck_gradient"
-    kernel_N_Q = similarity_kernel(embeddings_N_d, order_N, query.indices_Q[columns_Q], cosine)
+    resources = call.resources
+    plan = plan_kernel(len(order_N), len(query), embeddings_N_d.shape[1], resources.memory)
+    resources.announce(submodlib_sentence(len(order_N), query.draws) if call.engine == "submodlib" else plan.sentence)
+    blocks = KernelBlocks(embeddings_N_d, order_N, query.indices_Q[columns_Q], cosine, resources.device)
     parameters = call.recipe.parameters
     chosen = flqmi_gain_order(
-        kernel_N_Q,
+        SimilarityKernel(blocks, plan.kept_rows),
         query.multiplicities_Q[columns_Q],
         call.budget,
         call.rng,
@@ -214,6 +228,7 @@ def _flqmi(call: _Call) -> Selection:
         epsilon=parameters["epsilon"],
         greedy=parameters["greedy"],
         engine=call.engine,
+        memory=resources.memory,
     )
     return Selection(order_N[chosen.indices_B], chosen.gains_B)
 

@@ -1,16 +1,16 @@
 from __future__ import annotations
 
 import itertools
-import logging
 
 import numpy as np
 import pytest
 
 from nnunet_al.errors import SetupError, StrategyError
+from nnunet_al.memory import NotEnoughMemoryError
 from nnunet_al.selection import flqmi_submodlib
 from nnunet_al.selection.flqmi import flqmi_gain_order
 from nnunet_al.selection.flqmi_streaming import sample_size, streaming_greedy
-from nnunet_al.selection.flqmi_submodlib import choose_engine, submodlib_available
+from nnunet_al.selection.flqmi_submodlib import submodlib_available
 
 needs_submodlib = pytest.mark.skipif(not submodlib_available(), reason="submodlib has no wheel for this interpreter")
 
@@ -31,6 +31,21 @@ def random_kernel(seed: int, count: int = 40, queries: int = 15, shift: float = 
 
 def naive(kernel, multiplicities, budget, **options):
     return flqmi_gain_order(kernel, multiplicities, budget, np.random.default_rng(0), greedy="naive", **options)
+
+
+def plain_greedy(kernel_N_Q, weights_Q, budget, eta, candidates, rng):
+    """Every gain at every step, in float64."""
+    kernel_N_Q = kernel_N_Q.astype(np.float64)
+    covered, remaining, found = np.zeros(kernel_N_Q.shape[1]), np.ones(len(kernel_N_Q), dtype=bool), []
+    for _ in range(budget):
+        pool = np.flatnonzero(remaining)
+        if candidates is not None:
+            pool = np.sort(rng.choice(pool, size=candidates, replace=False, shuffle=False))
+        terms = weights_Q * np.maximum(kernel_N_Q[pool] - covered, 0)
+        gains = terms.sum(axis=1) + eta * kernel_N_Q[pool].max(axis=1).clip(0)
+        found.append((int(pool[gains.argmax()]), float(gains.max())))
+        covered, remaining[found[-1][0]] = np.maximum(covered, kernel_N_Q[found[-1][0]]), False
+    return found
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -188,14 +203,24 @@ def test_bounds_change_nothing(levels, candidates):
     weights = np.random.default_rng(1).integers(1, 4, size=30)
     selection = streaming_greedy(kernel, weights, 60, 0.5, candidates, np.random.default_rng(2))
 
-    rng, covered, remaining = np.random.default_rng(2), np.zeros(30), np.ones(400, dtype=bool)
-    for index, gain in zip(selection.indices_B, selection.gains_B, strict=True):
-        pool = np.flatnonzero(remaining)
-        if candidates is not None:
-            pool = np.sort(rng.choice(pool, size=candidates, replace=False, shuffle=False))
-        gains = (weights * np.maximum(kernel[pool] - covered, 0)).sum(axis=1) + 0.5 * kernel[pool].max(axis=1).clip(0)
-        assert (index, gain) == (pool[gains.argmax()], gains.max())
-        covered, remaining[index] = np.maximum(covered, kernel[index]), False
+    expected = plain_greedy(kernel, weights, 60, 0.5, candidates, np.random.default_rng(2))
+    assert list(zip(selection.indices_B.tolist(), selection.gains_B.tolist(), strict=True)) == expected
+
+
+@pytest.mark.parametrize("kind", ["heavy tails", "tiny", "huge", "nearly equal", "more queries than a tile holds"])
+@pytest.mark.parametrize("candidates", [None, 10])
+def test_float32_bounds_change_nothing(kind, candidates):
+    rng = np.random.default_rng(3)
+    shape = (30, 70_000) if kind.startswith("more") else (300, 200)
+    kernel = rng.standard_t(2, size=shape).astype(np.float32)
+    kernel *= np.float32({"tiny": 1e-42, "huge": 1e33}.get(kind, 1))
+    if kind == "nearly equal":
+        # float32 cannot tell these rows apart, float64 can
+        kernel = rng.random(200) + 1e-12 * rng.random(shape)
+    weights = rng.integers(1, 5, size=shape[1])
+    selection = streaming_greedy(kernel, weights, 15, 0.5, candidates, np.random.default_rng(4))
+    expected = plain_greedy(kernel, weights, 15, 0.5, candidates, np.random.default_rng(4))
+    assert list(zip(selection.indices_B.tolist(), selection.gains_B.tolist(), strict=True)) == expected
 
 
 def test_unknown_engine_and_rule_are_refused():
@@ -204,19 +229,17 @@ def test_unknown_engine_and_rule_are_refused():
             flqmi_gain_order(np.ones((2, 2)), np.ones(2), 1, np.random.default_rng(0), **options)
 
 
-def test_engine_choice(monkeypatch):
-    monkeypatch.setattr(flqmi_submodlib, "submodlib_available", lambda: True)
-    assert choose_engine(5_000, 10_000) == "submodlib"
-    assert choose_engine(5_001, 10_000) == "streaming"
+def test_submodlib_that_is_not_there(monkeypatch):
     monkeypatch.setattr(flqmi_submodlib, "submodlib_available", lambda: False)
-    assert choose_engine(2, 2) == "streaming"
     with pytest.raises(SetupError, match="pip install"):
         naive(np.ones((3, 2)), np.ones(2), 1, engine="submodlib")
 
 
 @needs_submodlib
-def test_a_large_hand_over_is_announced(monkeypatch, caplog):
-    monkeypatch.setattr(flqmi_submodlib, "_WARN_BYTES", 10)
-    with caplog.at_level(logging.WARNING):
-        naive(random_kernel(0), np.ones(15), 3, engine="submodlib")
-    assert "streaming" in caplog.text
+def test_submodlib_is_refused_where_its_lists_do_not_fit():
+    multiplicities = np.array([1, 2, 3])  # a column for each of 6 draws, 48 bytes an element
+    kernel = random_kernel(0, 40, 3)
+    assert len(naive(kernel, multiplicities, 3, engine="submodlib", memory=40 * 6 * 48)) == 3
+    with pytest.raises(NotEnoughMemoryError, match="-engine streaming"):
+        naive(kernel, multiplicities, 3, engine="submodlib", memory=40 * 6 * 48 - 1)
+    assert len(naive(kernel, multiplicities, 3, memory=0)) == 3

@@ -1,0 +1,75 @@
+"""How much memory FLQMI takes, and how many rows of its kernel are kept in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nnunet_al.memory import NotEnoughMemoryError, gigabytes
+from nnunet_al.selection.kernel_blocks import BLOCK_ROWS
+
+_SHARE = 0.8  # of what is free: other processes live too
+_KEPT_WHERE_UNKNOWN = 4 << 30
+_BYTES_PER_REGION = 128  # bounds, orders, names' ranks
+_SCRATCH = 64 << 20
+
+
+@dataclass(frozen=True)
+class KernelPlan:
+    """What the streaming engine will take.
+
+    Attributes
+    ----------
+    rows, queries : shape of the kernel
+    kept_rows : rows that stay in memory; the others are computed again when they are asked for
+    bytes_needed : of memory, embeddings not counted: they stay on disk
+    """
+
+    rows: int
+    queries: int
+    kept_rows: int
+    bytes_needed: int
+
+    @property
+    def sentence(self) -> str:
+        """The plan as people read it."""
+        kept = "all of its rows" if self.kept_rows == self.rows else f"{self.kept_rows} of its rows"
+        return (
+            f"the similarity kernel is {self.rows} x {self.queries}: {kept} stay in memory, "
+            f"{gigabytes(self.bytes_needed)} in all"
+        )
+
+
+def plan_kernel(rows: int, queries: int, dimensions: int, memory: int | None) -> KernelPlan:
+    """Keep as many rows as memory has room for.
+
+    Parameters
+    ----------
+    rows, queries : int
+        N and Q, the shape of the kernel; a row takes 4 Q bytes.
+    dimensions : int
+        d of the embeddings. The queries (4 Q d bytes), two blocks of embeddings and some copies of one of the kernel
+        are always held.
+    memory : int or None
+        bytes that are free, of which four fifths are used; None, where nobody knows, keeps at most 4 GiB of rows.
+
+    Raises
+    ------
+    NotEnoughMemoryError
+        if not even one block has room beside the queries.
+    """
+    # a block of the kernel: as computed, as copied from another device, and twice as rows that gains are computed from
+    block = 8 * BLOCK_ROWS * dimensions + 16 * min(BLOCK_ROWS, rows) * queries
+    least = 4 * queries * dimensions + block + _BYTES_PER_REGION * rows + _SCRATCH
+    if memory is None:
+        room = _KEPT_WHERE_UNKNOWN
+    else:
+        room = int(_SHARE * memory) - least
+        if room < 0:
+            raise NotEnoughMemoryError(
+                f"Selection from {rows} regions by their similarity to {queries} needs at least "
+                f"{gigabytes(least / _SHARE)} of free memory, and {gigabytes(memory)} are free: give this process more "
+                "memory, or start another campaign with -tag and, for example, -set query_size=500 or -set "
+                "embedding_size=1000."
+            )
+    kept = min(rows, room // (4 * max(queries, 1)))
+    return KernelPlan(rows, queries, kept, least + 4 * kept * queries)
