@@ -33,5 +33,9 @@ class StorageError(NnunetALError):
     """A file could not be written, for example because the disk is full."""
 
 
+class NotEnoughMemoryError(NnunetALError):
+    """Something needs more memory than there is, and does not begin."""
+
+
 class WaitingForReaders(NnunetALError):  # noqa: N818 -- not an error: the campaign goes on when people have annotated
     """The batch asks for regions that nobody has annotated yet; commands exit with code 3."""

@@ -7,13 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from nnunet_al.errors import NnunetALError
-
 _UNLIMITED = 1 << 60  # control groups of version 1 write "no limit" as a number near 2^63
-
-
-class NotEnoughMemoryError(NnunetALError):
-    """Something needs more memory than there is, and does not begin."""
 
 
 def available_bytes(system: Path = Path("/")) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -117,7 +118,9 @@ def _prepare(folder: CampaignFolder, decided: Decisions, data: Data, workers: in
     for case, facts in pool_facts.items():
         tiles = tile_case(geometries[case], decided.unit, patch_size, decided.overlap)
         jobs.append((tiles, dataset.cases[case], facts.reader))
-    regions = [region for some in run_jobs(with_image, jobs, workers, "cutting regions") for region in some]
+    sizes = [math.prod(facts.raw_shape) for facts in pool_facts.values()]
+    imaged = run_jobs(with_image, jobs, workers, "cutting regions", voxels=sizes)
+    regions = [region for some in imaged for region in some]
     if decided.recipe.parameters.get("pooling") == "flatten":
         _check_single_windows(regions, geometries, patch_size)
     save_regions(folder.root / "regions.npz", regions)

@@ -63,7 +63,11 @@ def build_parser() -> ArgumentParser:
         metavar="NAME=VALUE",
         help="other parameters of the strategy's recipe",
     )
-    decided.add_argument("-engine", choices=["submodlib", "streaming"], help="who maximises FLQMI (default: streaming)")
+    decided.add_argument(
+        "-engine",
+        choices=["submodlib", "streaming"],
+        help="who maximises FLQMI: our own engine (default: streaming), or submodlib's optimisers, which are slower",
+    )
     decided.add_argument(
         "-precision",
         choices=["float32", "half"],

@@ -41,6 +41,7 @@ class Gains:
         assert weights_Q.shape == (queries,)
         self._weights_Q, self._single_weights_Q = weights_Q, weights_Q.astype(np.float32)
         self._covered_Q, self._single_covered_Q = np.zeros(queries), np.zeros(queries, dtype=np.float32)
+        self._covered = False
         self._relevance_N, self._bounds_N = np.zeros(count), np.full(count, np.inf)
         self._tile = max(1, _TILE_ELEMENTS // max(queries, 1))
         self._terms = np.empty((self._tile, queries))
@@ -77,6 +78,7 @@ class Gains:
             self._kernel_N_Q.keep(together, rows)
             far = far[~np.isin(far, together)]
         self._bounds_N[best.index] = -np.inf
+        self._covered = True
         np.maximum(self._covered_Q, best.row, out=self._covered_Q)
         self._single_covered_Q[:] = self._covered_Q
         # never above what is covered, where a kernel in float64 does not fit float32
@@ -103,8 +105,11 @@ class Gains:
     def _lower_bounds(self, indices: np.ndarray, rows: np.ndarray) -> None:
         for part in self._tiles(len(indices)):
             terms = self._single_terms[: len(rows[part])]
-            np.subtract(rows[part], self._single_covered_Q, out=terms, casting="same_kind")
-            np.maximum(terms, 0, out=terms)
+            if self._covered:
+                np.subtract(rows[part], self._single_covered_Q, out=terms, casting="same_kind")
+                np.maximum(terms, 0, out=terms)
+            else:
+                np.maximum(rows[part], 0, out=terms, casting="same_kind")
             sums = np.einsum("nq,q->n", terms, self._single_weights_Q).astype(np.float64)
             bounds = (sums + self._lost + self._relevance_N[indices[part]]) * self._slack
             self._bounds_N[indices[part]] = np.minimum(self._bounds_N[indices[part]], bounds)

@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
-from nnunet_al.errors import SetupError
-from nnunet_al.memory import NotEnoughMemoryError, gigabytes
+from nnunet_al.errors import NotEnoughMemoryError, SetupError
+from nnunet_al.memory import gigabytes
 from nnunet_al.selection.flqmi_streaming import streaming_greedy
 from nnunet_al.selection.kernel_rows import KernelRows
 from nnunet_al.selection.selection import Selection

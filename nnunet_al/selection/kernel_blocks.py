@@ -41,7 +41,8 @@ class KernelBlocks:
         divide by the norms (USIMC, equation 2 of Föllmer et al. 2024); a zero embedding is similar to nothing: 0.
         Without, the plain inner product (USIMF, equation 4, for embeddings scaled by (F + λ)^-1/2).
     device : str
-        where the products are computed; devices differ in the last digits.
+        where the products are computed. Devices differ in the last digits, and so may numbers of threads
+        (OMP_NUM_THREADS): torch divides long sums among them.
     """
 
     def __init__(
@@ -51,18 +52,18 @@ class KernelBlocks:
         import torch
 
         self.shape = (len(order_M), len(query_Q))
-        self._embeddings_N_d, self._order_M, self._cosine = embeddings_N_d, order_M, cosine
+        self._order_M, self._cosine = order_M, cosine
+        self._embeddings_N_d = np.asarray(embeddings_N_d)  # a view; to index a memmap costs more than to copy its row
         self._device = torch.device(device)
         dimensions = embeddings_N_d.shape[1]
+        self._threads = torch.get_num_threads()
+        queries_Q_d = torch.empty((len(query_Q), dimensions), dtype=torch.float32)
+        with self._readers() as readers:
+            for part in self._read_parts(query_Q, queries_Q_d.numpy(), readers):
+                part.result()
+        self._queries_Q_d = queries_Q_d.to(self._device)
         self._buffers = [torch.empty((BLOCK_ROWS, dimensions), dtype=torch.float32) for _ in range(2)]
         self._product = torch.empty((min(BLOCK_ROWS, len(order_M)), len(query_Q)), dtype=torch.float32)
-        self._queries_d_Q = torch.empty((dimensions, len(query_Q)), dtype=torch.float32)
-        for start in range(0, len(query_Q), BLOCK_ROWS):
-            indices = query_Q[start : start + BLOCK_ROWS]
-            queries_n_d = self._buffers[0][: len(indices)]
-            self._read(indices, np.argsort(indices), queries_n_d.numpy())
-            self._queries_d_Q[:, start : start + BLOCK_ROWS] = queries_n_d.T
-        self._queries_d_Q = self._queries_d_Q.to(self._device)
 
     def __len__(self) -> int:
         """Number of blocks."""
@@ -90,8 +91,7 @@ class KernelBlocks:
         """
         import torch
 
-        # as many threads as multiply, which then all lose the same little time to reading
-        with ThreadPoolExecutor(torch.get_num_threads()) as readers:
+        with self._readers() as readers:
             ahead = [self._read_ahead(block, turn % 2, readers) for turn, block in enumerate(blocks[:1])]
             for turn, block in enumerate(blocks):
                 embeddings_H_d, parts = ahead.pop()
@@ -105,12 +105,18 @@ class KernelBlocks:
                 self._multiply(embeddings_H_d, product)
                 yield block, product.numpy()
 
+    def _readers(self) -> ThreadPoolExecutor:
+        # as many threads as multiply, which then all lose the same little time to reading
+        return ThreadPoolExecutor(self._threads)
+
     def _read_ahead(self, block: int, buffer: int, readers: ThreadPoolExecutor) -> tuple[torch.Tensor, list[Future]]:
         indices = self._order_M[self.rows(block)]
         embeddings_H_d = self._buffers[buffer][: len(indices)]
+        return embeddings_H_d, self._read_parts(indices, embeddings_H_d.numpy(), readers)
+
+    def _read_parts(self, indices: np.ndarray, out_H_d: np.ndarray, readers: ThreadPoolExecutor) -> list[Future]:
         places = np.argsort(indices, kind="stable")
-        out_H_d = embeddings_H_d.numpy()
-        return embeddings_H_d, [
+        return [
             readers.submit(self._read, indices, places[start : start + _READ_ROWS], out_H_d)
             for start in range(0, len(places), _READ_ROWS)
         ]
@@ -118,16 +124,16 @@ class KernelBlocks:
     def _read(self, indices: np.ndarray, places: np.ndarray, out_H_d: np.ndarray) -> None:
         """Read the embeddings of ``indices[places]`` to ``out_H_d[places]``, in float32, normalised for a cosine."""
         if not self._cosine:
-            for place in places.tolist():
-                out_H_d[place] = self._embeddings_N_d[indices[place]]
+            for place, index in zip(places.tolist(), indices[places].tolist(), strict=True):
+                out_H_d[place] = self._embeddings_N_d[index]
             return
         # float64, because the square of a small gradient vanishes in float32
         tile = np.empty((_NORMALISED_ROWS, out_H_d.shape[1]))
         for start in range(0, len(places), _NORMALISED_ROWS):
-            some = places[start : start + _NORMALISED_ROWS]
+            some = places[start : start + _NORMALISED_ROWS].tolist()
             rows = tile[: len(some)]
-            for row, place in zip(rows, some, strict=True):
-                row[:] = self._embeddings_N_d[indices[place]]
+            for row, index in zip(rows, indices[some].tolist(), strict=True):
+                row[:] = self._embeddings_N_d[index]
             norms = np.sqrt(np.einsum("id,id->i", rows, rows))
             norms[norms == 0] = 1
             rows *= 1 / norms[:, None]
@@ -139,9 +145,9 @@ class KernelBlocks:
 
         with _full_precision():
             if self._device.type == "cpu":
-                torch.mm(embeddings_H_d, self._queries_d_Q, out=product_H_Q)
+                torch.mm(embeddings_H_d, self._queries_Q_d.T, out=product_H_Q)
             else:
-                product_H_Q.copy_(torch.mm(embeddings_H_d.to(self._device), self._queries_d_Q))
+                product_H_Q.copy_(torch.mm(embeddings_H_d.to(self._device), self._queries_Q_d.T))
         if product_H_Q.numel():
             extremes = torch.stack(torch.aminmax(product_H_Q))
             assert bool(torch.isfinite(extremes).all()), "a similarity is not finite"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nnunet_al.memory import NotEnoughMemoryError, gigabytes
+from nnunet_al.errors import NotEnoughMemoryError
+from nnunet_al.memory import gigabytes
 from nnunet_al.selection.kernel_blocks import BLOCK_ROWS
 
 _SHARE = 0.8  # of what is free: other processes live too

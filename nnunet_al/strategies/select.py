@@ -23,7 +23,7 @@ from nnunet_al.selection.query_sampling import query_sampling
 from nnunet_al.selection.random_draw import random_draw, random_foreground
 from nnunet_al.selection.ranking_noise import Keys, power_noise, scheduled_beta, softrank_noise, unchanged
 from nnunet_al.selection.resources import Resources
-from nnunet_al.selection.selection import Selection, order_by_name, rank_by_name
+from nnunet_al.selection.selection import Selection, order_by_name
 from nnunet_al.selection.selective import selective_union
 from nnunet_al.selection.stochastic_batches import stochastic_batches
 from nnunet_al.selection.top_k import top_k
@@ -212,7 +212,7 @@ def _flqmi(call: _Call) -> Selection:
     embeddings_N_d, query = call.known("embeddings_N_d"), _query(call)
     # rows by name, because ties go to a row and candidates are drawn among rows; columns, because sums round
     order_N = order_by_name(call.names_N)
-    columns_Q = np.argsort(rank_by_name(call.names_N)[query.indices_Q])
+    columns_Q = np.argsort(np.argsort(order_N)[query.indices_Q])
     cosine = call.recipe.embedding == "bottleneck_gradient"
     resources = call.resources
     plan = plan_kernel(len(order_N), len(query), embeddings_N_d.shape[1], resources.memory)

@@ -5,8 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from nnunet_al.errors import SetupError, StrategyError
-from nnunet_al.memory import NotEnoughMemoryError
+from nnunet_al.errors import NotEnoughMemoryError, SetupError, StrategyError
 from nnunet_al.selection import flqmi_submodlib
 from nnunet_al.selection.flqmi import flqmi_gain_order
 from nnunet_al.selection.flqmi_streaming import sample_size, streaming_greedy

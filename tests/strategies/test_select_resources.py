@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from nnunet_al.memory import NotEnoughMemoryError
+from nnunet_al.errors import NotEnoughMemoryError
 from nnunet_al.seeding import generator
 from nnunet_al.selection.kernel_plan import plan_kernel
 from nnunet_al.selection.resources import Resources
