@@ -11,8 +11,8 @@ import time
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from measuring import Claim, Timing, alternate, anonymous_peak, make_parser, report
+from measuring import Claim, Timing, alternate, anonymous_peak, fitted_exponent, make_parser, report
 
 from nnunet_al.memory import available_bytes
 from nnunet_al.seeding import generator
@@ -74,6 +74,7 @@ def main() -> None:
     if "middle" in scales:
         claims += against_submodlib("flqmi", sizes["middle"], arguments, numbers, memory=True)
         claims += against_one_product(sizes["middle"], arguments, numbers)
+        claims += growth(sizes["middle"], arguments, numbers)
     if "liver" in scales:
         claims += at_liver_scale(sizes["liver"], arguments, numbers)
     report(arguments, "flqmi", claims, **numbers)
@@ -130,6 +131,35 @@ def against_one_product(size: Size, arguments: Namespace, numbers: dict[str, Any
         f"other: the product alone, by {faster} in memory"
     )
     yield Claim.of_times("flqmi_vs_one_product", times["ours"], times[faster], note=note)
+
+
+def growth(size: Size, arguments: Namespace, numbers: dict[str, Any]) -> Iterator[Claim]:
+    """Select from pools of 1, 2, 4 and 8 times as many regions by the same number of queries."""
+    pools = [
+        replace(size, pool=size.pool * factor // 2, queries=size.queries // 4, dimensions=size.dimensions // 10)
+        for factor in (1, 2, 4, 8)
+    ]
+    with ExitStack() as files:
+        candidates = {
+            one.pool: make_candidates(files.enter_context(embeddings_file(one, arguments)), one, arguments.seed)
+            for one in pools
+        }
+        times = alternate(
+            {
+                str(pool): partial(from_embeddings, some, size.budget, arguments.device, arguments.seed)
+                for pool, some in candidates.items()
+            },
+            3,
+            device=arguments.device,
+        )
+    numbers["flqmi_growth"] = {pool: timing.seconds for pool, timing in times.items()}
+    medians = [times[str(one.pool)].median for one in pools]
+    exponent = fitted_exponent([one.pool for one in pools], medians)
+    note = (
+        f"{pools[0].pool} to {pools[-1].pool} regions, {pools[0].queries} queries, embeddings of "
+        f"{pools[0].dimensions} (usimc), {medians[0]:.2g} to {medians[-1]:.2g} s; 1 is in proportion"
+    )
+    yield Claim("growth_selection_exponent_flqmi", None, exponent, 1.0, "exponent", note=note)
 
 
 def at_liver_scale(size: Size, arguments: Namespace, numbers: dict[str, Any]) -> Iterator[Claim]:

@@ -221,9 +221,9 @@ def print_seconds(parts: Sequence[Part], sizes: Mapping[int, Mapping[str, int]])
 
 def main() -> None:
     parser = make_parser(__doc__)
-    parser.add_argument("-smallest", type=int, help="cases of the smallest pool (default: 8, with --quick 2)")
+    parser.add_argument("-smallest", type=int, help="cases of the smallest pool (default: 6, with --quick 2)")
     arguments = parser.parse_args()
-    smallest = arguments.smallest or (2 if arguments.quick else 8)
+    smallest = arguments.smallest or (2 if arguments.quick else 6)
     repetitions = arguments.repetitions or (1 if arguments.quick else 3)
     setting = make_setting(arguments, smallest)
     rounds: list[dict[int, dict[str, float]]] = []

@@ -6,7 +6,8 @@ import gc
 import os
 import platform
 import statistics
-import threading
+import subprocess
+import sys
 import time
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -67,27 +68,43 @@ def alternate(
     return {name: Timing(tuple(seconds)) for name, seconds in found.items()}
 
 
+_WATCH = """
+import select, sys
+
+def anonymous():
+    with open(f"/proc/{sys.argv[1]}/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith("RssAnon:")) * 1024
+
+peak = before = anonymous()
+print(before, flush=True)
+while not select.select([sys.stdin], [], [], 0.005)[0]:
+    peak = max(peak, anonymous())
+print(max(peak, anonymous()), flush=True)
+"""
+
+
 @contextmanager
 def anonymous_peak() -> Iterator[dict[str, int]]:
     """Fill in, at the block's end, ``before`` and ``peak``: bytes of anonymous memory of this process (Linux).
 
-    Pages of files that are mapped to memory are not anonymous: the system takes them back when it needs them.
+    Pages of files that are mapped to memory are not anonymous: the system takes them back when it needs them. Another
+    process watches, because a thread of this one would see nothing while a library holds the interpreter.
     """
-    found: dict[str, int] = {"before": _anonymous_bytes(), "peak": 0}
-    done = threading.Event()
-
-    def watch() -> None:
-        while not done.wait(0.01):
-            found["peak"] = max(found["peak"], _anonymous_bytes())
-
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
+    if not Path("/proc/self/status").is_file():
+        raise SystemExit(
+            "This system does not say how much anonymous memory a process has; memory is measured on Linux."
+        )
+    command = [sys.executable, "-S", "-c", _WATCH, str(os.getpid())]
+    watcher = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert watcher.stdin is not None
+    assert watcher.stdout is not None
+    found = {"before": int(watcher.stdout.readline())}
     try:
         yield found
     finally:
-        done.set()
-        watcher.join()
-        found["peak"] = max(found["peak"], _anonymous_bytes())
+        watcher.stdin.close()
+        found["peak"] = int(watcher.stdout.readline())
+        watcher.wait()
 
 
 @dataclass(frozen=True)
@@ -161,13 +178,6 @@ def _processor() -> str:
         return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
-
-
-def _anonymous_bytes() -> int:
-    for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
-        if line.startswith("RssAnon:"):
-            return int(line.split()[1]) * 1024
-    raise SystemExit("This system does not say how much anonymous memory a process has; memory is measured on Linux.")
 
 
 def _finish(device: str) -> None:

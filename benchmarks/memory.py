@@ -109,6 +109,12 @@ def watched_round(arguments: Namespace) -> tuple[list[StageMemory], dict[str, in
             found.append(StageMemory(news, anonymous, anonymous, resident))
         else:
             facts = news
+    while hears.poll():
+        try:
+            news = hears.recv()
+        except EOFError:
+            break
+        facts = facts if isinstance(news, str) else news
     process.join()
     if process.exitcode:
         raise SystemExit("The round failed; what went wrong stands above.")
@@ -310,7 +316,7 @@ def bounded_claims(peaks: Peaks, case: Case) -> list[Claim]:
 
 def _exponent_claim(name: str, found: list[dict[int, int]], case: Case, note: str) -> Claim:
     each = [
-        fitted_exponent(list(peaks), [peak - case.times(size).image_bytes for size, peak in peaks.items()])
+        fitted_exponent(list(peaks), [max(peak - case.times(size).image_bytes, 1) for size, peak in peaks.items()])
         for peaks in found
     ]
     note = f"peak less the image, {note}"

@@ -34,7 +34,7 @@ from nnunet_al.campaign.prepare import start
 from nnunet_al.campaign.round import MODEL_STAGES
 from nnunet_al.campaign.stages import run_stages
 from nnunet_al.files import read_json, write_json
-from nnunet_al.nnunet.blosc_files import open_array
+from nnunet_al.nnunet.blosc_files import open_array, read_pickle
 from nnunet_al.nnunet.environment import Roots, quiet, using
 from nnunet_al.nnunet.fingerprint import MAX_VOXELS, extract_fingerprint
 from nnunet_al.nnunet.raw_dataset import RawDataset
@@ -131,12 +131,10 @@ class Campaign:
         if sorted(path.name for path in ours.iterdir()) != names:
             raise SystemExit(f"{ours} and {theirs} do not hold the same files.")
         for name in names:
-            if not name.endswith(".b2nd"):
-                continue
-            a, b = open_array(ours / name)[:], open_array(theirs / name)[:]
-            if a.dtype != b.dtype or not np.array_equal(a, b):
-                raise SystemExit(f"{ours / name} differs from what nnU-Net wrote, {theirs / name}.")
-            self.compared += 1
+            for a, b in zip(_arrays(ours / name), _arrays(theirs / name), strict=True):
+                if a.dtype != b.dtype or not np.array_equal(a, b):
+                    raise SystemExit(f"{ours / name} differs from what nnU-Net wrote, {theirs / name}.")
+                self.compared += 1
         shutil.rmtree(self._stock.preprocessed.parent)
 
     def seconds(self, *steps: str, repetitions: int) -> Timing:
@@ -193,6 +191,14 @@ def lay_out(arguments: Namespace, roots: Roots) -> str:
     return dataset.name
 
 
+def _arrays(file: Path) -> list[np.ndarray]:
+    """Return what a preprocessed file holds: an image, a label map, or where nnU-Net samples each class."""
+    if file.suffix == ".b2nd":
+        return [open_array(file)[:]]
+    locations = read_pickle(file)["class_locations"]
+    return [np.asarray(locations[name]) for name in sorted(locations, key=str)]
+
+
 @contextmanager
 def fewer_voxels(max_voxels: float) -> Iterator[None]:
     """Let rounds sample ``max_voxels`` for the fingerprint, as nnU-Net is told to by an attribute."""
@@ -228,6 +234,10 @@ def main() -> None:
     with fewer_voxels(max_voxels), using(roots), quiet():
         dataset = lay_out(arguments, roots)
         n_cases = len(read_json(roots.raw / dataset / "dataset.json")["dataset"]) - 1
+        if n_cases < 4 * changed:
+            raise SystemExit(
+                f"{n_cases} cases are too few: a quarter of the pool must hold {changed} cases (-changed)."
+            )
         make = partial(Campaign, roots, dataset, arguments.c, workers=arguments.np, max_voxels=max_voxels)
         campaigns = [make(n, changed) for n in (n_cases // 4, n_cases // 2, n_cases)]
         rounds = repetitions + warm_ups

@@ -16,11 +16,11 @@ _LARGEST_BYTES = 32 << 20  # what glibc itself lets the threshold grow to, and t
 
 @contextmanager
 def keeping_memory() -> Iterator[None]:
-    """Keep freed blocks of memory for the next ones within the block; changes no result.
+    """Keep freed blocks of memory for the next ones within the block; changes no result. Blocks must not be nested.
 
     A layer's activations take some MB. glibc fetches such blocks from the system, returns them when they are free, and
     the system clears each page anew for the next layer, which can take as long as the convolutions. Elsewhere (musl,
-    macOS, Windows), and for memory of a GPU, this does nothing.
+    macOS, Windows), and for memory of a GPU, this does nothing. Afterwards blocks of 32 MB and more are returned.
     """
     library = _glibc()
     if library is None:

@@ -55,7 +55,9 @@ def _resource_limits(status: Path) -> Iterator[int | None]:
 
 def _control_groups(membership: Path, mount: Path) -> Iterator[int | None]:
     for line in _read(membership).splitlines():
-        _, controllers, group = line.split(":", 2)
+        _, controllers, group = f"{line}::".split(":")[:3]
+        if not group.startswith("/"):
+            continue
         names: tuple[tuple[str, str], ...]
         if controllers == "":
             names = (("memory.max", "memory.current"), ("memory.high", "memory.current"))
@@ -66,7 +68,7 @@ def _control_groups(membership: Path, mount: Path) -> Iterator[int | None]:
         else:
             continue
         # each group above limits too; in a container the mount's root is the group itself and the path leads nowhere
-        inside = PurePosixPath(os.path.normpath(group)).relative_to("/")
+        inside = PurePosixPath(os.path.normpath("/" + group.lstrip("/"))).relative_to("/")
         for folder in (root / inside, *(root / above for above in inside.parents)):
             statistics = _fields(folder / "memory.stat")
             for limit_name, usage_name in names:
@@ -88,6 +90,6 @@ def _fields(file: Path) -> dict[str, int]:
 
 def _read(file: Path) -> str:
     try:
-        return file.read_text(encoding="utf-8")
+        return file.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""

@@ -152,7 +152,7 @@ class Wishes:
     def decide(self, device: str = "cpu") -> Decisions:
         """Fill in the defaults for a new campaign; pool and test cases are decided by the dataset later.
 
-        On a GPU a network scores in half precision, as nnU-Net predicts there, else in float32.
+        On a GPU a network scores in half precision, else in float32.
         """
         unit = self.unit or "patch"
         defaults: dict[str, Any] = {

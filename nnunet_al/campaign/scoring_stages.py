@@ -10,7 +10,7 @@ import numpy as np
 
 from nnunet_al.campaign.context import RoundContext
 from nnunet_al.campaign.model_stages import annotated_voxels
-from nnunet_al.errors import ModelError, StrategyError
+from nnunet_al.errors import CampaignError, ModelError, StrategyError
 from nnunet_al.files import read_arrays, write_arrays
 from nnunet_al.pool.annotated import fully_annotated
 from nnunet_al.pool.table import by_case
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from nnunet_al.nnunet.pool_scoring import Measure
     from nnunet_al.nnunet.window_stream import Pool
     from nnunet_al.scoring.reductions import Reduction
+
+
+_OR_OVERFLOW = {"float32": "", "half": " or half precision overflows (-precision float32 has more room)"}
 
 
 def candidate_numbers(context: RoundContext) -> list[int]:
@@ -53,14 +56,21 @@ def score_part(context: RoundContext) -> None:
         measures[name] = Measure(voxels, _reduction(context, reduction), metric)
     scorer = Scorer(sampler, plan.exclusive, measures, device, options.scoring_batch_size, options.workers)
     part = scorer.run(window_pool(context), shard(context, candidate_numbers(context)))
-    write_arrays(part_file(context, "scores", options.part), **part.to_arrays())
+    write_arrays(part_file(context, "scores", options.part), **part.to_arrays(), device=np.array(device.type))
 
 
 def score_merge(context: RoundContext) -> None:
     """Put the shards' statistics together and turn them into scores."""
     from nnunet_al.nnunet.pool_scoring import PoolStatistics, merge
 
-    merged = merge([PoolStatistics.from_arrays(read_arrays(path)) for path in part_files(context, "scores")])
+    parts = [read_arrays(path) for path in part_files(context, "scores")]
+    devices = sorted({str(arrays.pop("device")) for arrays in parts})
+    if context.decided.precision == "half" and len(devices) > 1:
+        raise CampaignError(
+            f"Shards of round {context.number} were scored on {' and '.join(devices)}, where half precision is not the "
+            f"same: delete {context.round.stages}/score*.json and score all shards on one kind of device."
+        )
+    merged = merge([PoolStatistics.from_arrays(arrays) for arrays in parts])
     voxels_C = annotated_voxels(context)
     found = {}
     for name, (metric, reduction) in context.decided.recipe.measures().items():
@@ -78,7 +88,8 @@ def score_merge(context: RoundContext) -> None:
                 )
             raise ModelError(
                 f"The model {context.checkpoint(context.round)} predicts values that are not finite, so its training "
-                "diverged: start another campaign with -tag and, for example, -optimizer adamw."
+                f"diverged{_OR_OVERFLOW[context.decided.precision]}: start another campaign with -tag and, for "
+                "example, -optimizer adamw."
             )
     write_arrays(context.round.scores, numbers_N=merged.numbers_N, foreground_N=merged.foreground_N, **found)
 

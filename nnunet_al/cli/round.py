@@ -71,7 +71,7 @@ def build_parser() -> ArgumentParser:
     decided.add_argument(
         "-precision",
         choices=["float32", "half"],
-        help="in which the network scores: half is float16 on a GPU (the default there, as nnU-Net predicts) and "
+        help="in which the network scores: half is float16 on a GPU (the default there) and "
         "bfloat16 on a CPU, several times faster where it has AMX or AVX512-BF16; float32 is the default elsewhere",
     )
     decided.add_argument("-tr", metavar="TRAINER", help="trainer (default: nnUNetTrainerAL)")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from nnunet_al.allocation import keeping_memory
 from nnunet_al.nnunet.pool_scoring import micro_batches, whole_batches
 from nnunet_al.nnunet.window_stream import Chunk, Pool
+from nnunet_al.scoring.fast_network import exact_convolutions
 from nnunet_al.scoring.gradients import visit_gradients
 from nnunet_al.scoring.layers import convolutions
 from nnunet_al.scoring.posterior import micro_batch_size, pad_batch
@@ -38,9 +40,10 @@ class Embedder:
         """
         layers = convolutions(self.network)
         diagonal = RegionFisher(layers, times)
-        for owners, data_B_C_xyz, weight_B_xyz in self._batches(pool, numbers_of_case):
-            visit = diagonal.visitor(owners)
-            visit_gradients(self.network, data_B_C_xyz, weight_B_xyz, layers, visit, self.exclusive)
+        with closing(self._batches(pool, numbers_of_case)) as batches:
+            for owners, data_B_C_xyz, weight_B_xyz in batches:
+                visit = diagonal.visitor(owners)
+                visit_gradients(self.network, data_B_C_xyz, weight_B_xyz, layers, visit, self.exclusive)
         return diagonal.mean()
 
     def dimensions(self, vectors: WindowVectors, patch_size: Sequence[int], channels: int) -> int:
@@ -60,19 +63,21 @@ class Embedder:
         """Write the regions' vectors, times ``scale_d``, into their rows of ``out_N_d``."""
         total: np.ndarray | None = None
         current: int | None = None
-        for owners, data_B_C_xyz, weight_B_xyz in self._batches(pool, numbers_of_case):
-            windows_B_d = vectors(data_B_C_xyz, weight_B_xyz).cpu().double().numpy()
-            for owner, vector_d in zip(owners, windows_B_d, strict=False):
-                total = total + vector_d if owner == current and total is not None else vector_d
-                current = owner
-                out_N_d[row[owner]] = total * scale_d
+        with closing(self._batches(pool, numbers_of_case)) as batches:
+            for owners, data_B_C_xyz, weight_B_xyz in batches:
+                windows_B_d = vectors(data_B_C_xyz, weight_B_xyz).cpu().double().numpy()
+                for owner, vector_d in zip(owners, windows_B_d, strict=False):
+                    total = total + vector_d if owner == current and total is not None else vector_d
+                    current = owner
+                    out_N_d[row[owner]] = total * scale_d
 
     def _batches(
         self, pool: Pool, numbers_of_case: Mapping[str, Sequence[int]]
-    ) -> Iterator[tuple[list[int], torch.Tensor, torch.Tensor]]:
+    ) -> Generator[tuple[list[int], torch.Tensor, torch.Tensor], None, None]:
         size = micro_batch_size(pool.patch_size)
-        with keeping_memory():
-            for chunk in pool.chunks(numbers_of_case, whole_batches(self.chunk_windows, size), self.readers):
+        chunks = pool.chunks(numbers_of_case, whole_batches(self.chunk_windows, size), self.readers)
+        with keeping_memory(), exact_convolutions(), closing(chunks):
+            for chunk in chunks:
                 yield from self._weighted(chunk, size)
 
     def _weighted(self, chunk: Chunk, size: int) -> Iterator[tuple[list[int], torch.Tensor, torch.Tensor]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from nnunet_al.allocation import keeping_memory
 from nnunet_al.errors import StrategyError
 from nnunet_al.nnunet.window_stream import Chunk, Pool
+from nnunet_al.scoring.fast_network import exact_convolutions
 from nnunet_al.scoring.maps import foreground_probability
 from nnunet_al.scoring.posterior import micro_batch_size, pad_batch
 from nnunet_al.scoring.reductions import Reduction
@@ -107,7 +109,7 @@ class Scorer:
 
     def run(self, pool: Pool, numbers_of_case: Mapping[str, Sequence[int]]) -> PoolStatistics:
         """Score the given regions."""
-        with keeping_memory():
+        with keeping_memory(), exact_convolutions():
             return self._run(pool, numbers_of_case)
 
     def _run(self, pool: Pool, numbers_of_case: Mapping[str, Sequence[int]]) -> PoolStatistics:
@@ -115,22 +117,26 @@ class Scorer:
         row = {number: index for index, number in enumerate(numbers)}
         stats: dict[str, torch.Tensor] = {}
         foreground_N = torch.zeros(len(numbers), dtype=torch.int64)
-        micro = micro_batch_size(pool.patch_size)
-        for chunk in pool.chunks(numbers_of_case, whole_batches(self.chunk_windows, micro), self.readers):
-            for owners, data_B_C_xyz, mask_B_xyz, inside_B_xyz in micro_batches(chunk, micro):
-                partials, foreground_B = self._partials(
-                    data_B_C_xyz.to(self.device), mask_B_xyz.to(self.device), inside_B_xyz.to(self.device)
-                )
-                for name, partial_B_K in partials.items():
-                    if name not in stats:
-                        stats[name] = torch.zeros((len(numbers), partial_B_K.shape[1]), dtype=torch.float64)
-                    # one window after the other, so that a region's sum does not depend on how its windows were batched
-                    for index, owner in enumerate(owners):
-                        stats[name][row[owner]] += partial_B_K[index]
+        for owners, partials, foreground_B in self._scored(pool, numbers_of_case):
+            for name, partial_B_K in partials.items():
+                if name not in stats:
+                    stats[name] = torch.zeros((len(numbers), partial_B_K.shape[1]), dtype=torch.float64)
+                # one window after the other, so that a region's sum does not depend on how its windows were batched
                 for index, owner in enumerate(owners):
-                    foreground_N[row[owner]] += foreground_B[index]
+                    stats[name][row[owner]] += partial_B_K[index]
+            for index, owner in enumerate(owners):
+                foreground_N[row[owner]] += foreground_B[index]
         arrays = {name: stats_N_K.numpy() for name, stats_N_K in stats.items()}
         return PoolStatistics(np.array(numbers, np.int64), foreground_N.numpy(), arrays)
+
+    def _scored(
+        self, pool: Pool, numbers_of_case: Mapping[str, Sequence[int]]
+    ) -> Iterator[tuple[list[int], dict[str, torch.Tensor], torch.Tensor]]:
+        micro = micro_batch_size(pool.patch_size)
+        with closing(pool.chunks(numbers_of_case, whole_batches(self.chunk_windows, micro), self.readers)) as chunks:
+            for chunk in chunks:
+                for owners, *tensors in micro_batches(chunk, micro):
+                    yield owners, *self._partials(*(tensor.to(self.device) for tensor in tensors))
 
     def _partials(
         self, data_B_C_xyz: torch.Tensor, mask_B_xyz: torch.Tensor, inside_B_xyz: torch.Tensor

@@ -48,10 +48,13 @@ class Pool:
     read_image: ReadImage
     patch_size: tuple[int, ...]
 
-    def chunks(self, numbers_of_case: Mapping[str, Sequence[int]], size: int, readers: int) -> Iterator[Chunk]:
+    def chunks(
+        self, numbers_of_case: Mapping[str, Sequence[int]], size: int, readers: int
+    ) -> Generator[Chunk, None, None]:
         """Yield the windows of the given regions, case by case in the given order, ``size`` windows at a time.
 
         While the network works on a chunk, ``readers`` threads read the next cases and one cuts the next chunk.
+        They end with the generator: close it where the loop may be left early.
         """
         return _ahead(self._cut(numbers_of_case, size, readers))
 
@@ -93,7 +96,7 @@ class Pool:
         return Chunk([one.number for one in waiting], data, mask, inside, voxels)
 
 
-def _ahead(chunks: Generator[Chunk, None, None]) -> Iterator[Chunk]:
+def _ahead(chunks: Generator[Chunk, None, None]) -> Generator[Chunk, None, None]:
     with closing(chunks), ThreadPoolExecutor(1) as executor:
         upcoming = executor.submit(next, chunks, None)
         while (chunk := upcoming.result()) is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, TypeVar
 
 import torch
@@ -67,8 +67,10 @@ def summaries_of_gradients(
 
     handles = [layer.register_forward_hook(listen(name)) for name, layer in layers.items()]
     device = data_B_C_xyz.device.type
+    # older versions of torch know no autocast on MPS, so there is none to turn off
+    full_precision = nullcontext() if device == "mps" else torch.autocast(device, enabled=False)
     try:
-        with evaluating(network), _frozen(network), torch.enable_grad(), torch.autocast(device, enabled=False):
+        with evaluating(network), _frozen(network), torch.enable_grad(), full_precision:
             logits = full_resolution(network(data_B_C_xyz.detach()))
             total = objective(logits, weight_B_xyz, exclusive).sum()
             if total.requires_grad:

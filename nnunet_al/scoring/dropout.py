@@ -40,8 +40,7 @@ class DropoutActivation(nn.Module):
         """Apply the activation and the dropout of the current mode."""
         y_B_C_xyz = self.activation(x_B_C_xyz)
         if self.mask_C is not None:
-            self.mask_C = self.mask_C.to(y_B_C_xyz.device)  # kept, so that it travels once and not at each call
-            scale_C = self.mask_C.to(y_B_C_xyz.dtype) / (1.0 - self.p)
+            scale_C = self.mask_C.to(y_B_C_xyz) / (1.0 - self.p)
             scale_C_xyz = scale_C.reshape(-1, *[1] * (y_B_C_xyz.ndim - 2))
             # nobody else holds the activation's output, so without a graph it need not be copied
             return y_B_C_xyz * scale_C_xyz if torch.is_grad_enabled() else y_B_C_xyz.mul_(scale_C_xyz)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import partial
 
 import torch
@@ -21,7 +22,7 @@ _MANY_VOXELS = 1024
 def half_type(device: torch.device) -> torch.dtype:
     """Return what half precision means on a device: bfloat16 on a CPU, which multiplies nothing shorter, else float16.
 
-    float16 has three more bits for digits; nnU-Net predicts in it on a GPU.
+    float16 has three more bits for digits; on a GPU nnU-Net predicts in it too, under autocast.
     """
     return torch.bfloat16 if device.type == "cpu" else torch.float16
 
@@ -53,6 +54,17 @@ def fast_network(network: nn.Module, precision: str = "float32") -> nn.Module:
         elif isinstance(module, nn.AvgPool3d):  # in residual encoders; torch has none for half precision on a CPU
             module.forward = partial(_in_float32, module.forward)
     return network
+
+
+def exact_convolutions() -> AbstractContextManager[None]:
+    """Let a GPU convolve float32 as float32, without TensorFloat-32, and each time in the same way, within the block.
+
+    On a CPU nothing changes.
+    """
+    flags: AbstractContextManager[None] = torch.backends.cudnn.flags(
+        enabled=True, benchmark=False, deterministic=True, allow_tf32=False
+    )
+    return flags
 
 
 def as_weights(network: nn.Module, data_B_C_xyz: torch.Tensor) -> torch.Tensor:

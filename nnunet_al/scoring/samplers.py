@@ -80,7 +80,8 @@ class DropoutSampler:
         """
         if self._masks is None:
             example = as_weights(self._network, torch.zeros_like(data_B_C_xyz[:1]))
-            self._masks = draw_masks(self._network, example, self._passes, self._rng)
+            drawn = draw_masks(self._network, example, self._passes, self._rng)
+            self._masks = [mask_T_C.to(data_B_C_xyz.device) for mask_T_C in drawn]  # so that they travel once
         return self._masks
 
 

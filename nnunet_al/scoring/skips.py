@@ -8,6 +8,8 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
+from nnunet_al.scoring.dropout import DropoutActivation
+
 Pair = tuple[torch.Tensor, torch.Tensor]
 
 
@@ -22,7 +24,7 @@ def shared_skips(network: nn.Module) -> Iterator[None]:
     nnU-Net's are left alone. Of several outputs (deep supervision) the one of full resolution is returned.
     """
     decoder = getattr(network, "decoder", None)
-    splits = _splits(decoder)
+    splits = {} if any(isinstance(part, DropoutActivation) for part in _above_bottleneck(network)) else _splits(decoder)
     if decoder is None or not splits:
         yield
         return
@@ -34,6 +36,12 @@ def shared_skips(network: nn.Module) -> Iterator[None]:
     finally:
         for module in (decoder, *splits):
             del module.forward  # the class's own method shows again
+
+
+def _above_bottleneck(network: nn.Module) -> Iterator[nn.Module]:
+    """Yield what the skips come through: with dropout there, no skip comes twice."""
+    for stage in list(getattr(getattr(network, "encoder", None), "stages", []))[:-1]:
+        yield from stage.modules()
 
 
 class _Decode:

@@ -77,6 +77,7 @@ class Gains:
             self._decide(together[mine], rows[mine], best)
             self._kernel_N_Q.keep(together, rows)
             far = far[~np.isin(far, together)]
+        assert best.index >= 0, "a gain is not a number"
         self._bounds_N[best.index] = -np.inf
         self._covered = True
         np.maximum(self._covered_Q, best.row, out=self._covered_Q)

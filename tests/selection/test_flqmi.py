@@ -238,7 +238,7 @@ def test_submodlib_that_is_not_there(monkeypatch):
 def test_submodlib_is_refused_where_its_lists_do_not_fit():
     multiplicities = np.array([1, 2, 3])  # a column for each of 6 draws, 48 bytes an element
     kernel = random_kernel(0, 40, 3)
-    assert len(naive(kernel, multiplicities, 3, engine="submodlib", memory=40 * 6 * 48)) == 3
+    assert len(naive(kernel, multiplicities, 3, engine="submodlib", memory=40 * 6 * 60)) == 3
     with pytest.raises(NotEnoughMemoryError, match="-engine streaming"):
-        naive(kernel, multiplicities, 3, engine="submodlib", memory=40 * 6 * 48 - 1)
+        naive(kernel, multiplicities, 3, engine="submodlib", memory=40 * 6 * 60 - 1)
     assert len(naive(kernel, multiplicities, 3, memory=0)) == 3
