@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
@@ -23,6 +24,8 @@ Split = tuple[Sequence[str], Sequence[str]]
 
 RECORD_FILE = "al_preprocessed.json"
 """Lies beside the preprocessed folders: per folder and case, what its files were made from."""
+
+_RECORD_SECONDS = 2  # of work that a kill may cost
 
 IGNORE_ADDED = "nnunet_al_ignore_added"
 """Key of a view's ``dataset.json`` that is True where the ignore label is ours and not the dataset's own."""
@@ -175,9 +178,13 @@ def preprocess_round(
     todo = [case for case in cases if case not in done]
     tuples, sizes = [(jobs[case],) for case in todo], [math.prod(facts[case].raw_shape) for case in todo]
     results = iterate_jobs(preprocess_label, tuples, workers, "preprocessing labels", log, sizes)
+    written = time.monotonic()
     for index, (key, lost) in results:
         done[todo[index]] = {"inputs": inputs[todo[index]], "image": key, "lost": lost}
-        write_json(parent / RECORD_FILE, record)
+        if time.monotonic() - written > _RECORD_SECONDS:  # not for each case: the record holds all of them
+            write_json(parent / RECORD_FILE, record)
+            written = time.monotonic()
+    write_json(parent / RECORD_FILE, record)
     for case in cases:
         image = StoredImage(store, case, done[case]["image"])
         link_or_copy(image.array_path, folder / f"{case}.b2nd", parent, symbolic=True)
