@@ -105,10 +105,11 @@ def with_embeddings(context: RoundContext, candidates: Candidates) -> Candidates
 def _embedder(context: RoundContext) -> Embedder:
     from nnunet_al.campaign.evaluation import load_round_model
     from nnunet_al.nnunet.pool_embedding import Embedder
+    from nnunet_al.scoring.fast_network import fast_network
 
     plan, network, device = load_round_model(context, context.checkpoint(context.round))
     options = context.options
-    return Embedder(network, plan.exclusive, device, options.scoring_batch_size, options.workers)
+    return Embedder(fast_network(network), plan.exclusive, device, options.scoring_batch_size, options.workers)
 
 
 def _vectors(context: RoundContext, embedder: Embedder) -> tuple[WindowVectors, Any]:

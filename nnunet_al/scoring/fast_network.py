@@ -1,4 +1,4 @@
-"""A network arranged for many forward passes: its number type, the layout of its weights, and quicker norms."""
+"""A network arranged for many passes over a pool: its number type, the layout of its weights, and quicker norms."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def half_type(device: torch.device) -> torch.dtype:
 
 
 def fast_network(network: nn.Module, precision: str = "float32") -> nn.Module:
-    """Arrange a network, in place, for forward passes without gradients, and return it.
+    """Arrange a network, in place, for many passes, and return it; gradients are taken in float32.
 
     * ``"half"``: the weights become `half_type`. Sums inside convolutions and norms stay float32, as the libraries do
       them, and so do probabilities, maps and scores. On a CPU the channels of a voxel lie side by side, which is what

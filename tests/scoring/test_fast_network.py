@@ -7,6 +7,8 @@ from torch import nn
 
 from nnunet_al.scoring.dropout import insert_dropout
 from nnunet_al.scoring.fast_network import as_weights, fast_network, half_type
+from nnunet_al.scoring.gradients import weight_gradients
+from nnunet_al.scoring.layers import convolutions
 from nnunet_al.scoring.posterior import deterministic_probabilities
 from nnunet_al.scoring.samplers import DropoutSampler
 
@@ -73,3 +75,13 @@ def test_data_take_the_type_of_the_weights():
     assert as_weights(nn.Conv2d(2, 2, 1), data) is data
     assert as_weights(nn.ReLU(), data) is data
     assert as_weights(nn.Conv2d(2, 2, 1).bfloat16(), data).dtype == torch.bfloat16
+
+
+def test_gradients_are_those_of_the_stock_network():
+    stock, data = unet().double(), images(3, dtype=torch.float64)
+    arranged = fast_network(unet().double())
+    layers, weight = convolutions(stock), torch.rand(3, 16, 16, dtype=torch.float64)
+    expected = weight_gradients(stock, data, weight, layers)
+    found = weight_gradients(arranged, data, weight, convolutions(arranged))
+    for name, gradient in expected.items():
+        torch.testing.assert_close(found[name], gradient, rtol=1e-9, atol=1e-12)
