@@ -179,12 +179,14 @@ def preprocess_round(
     tuples, sizes = [(jobs[case],) for case in todo], [math.prod(facts[case].raw_shape) for case in todo]
     results = iterate_jobs(preprocess_label, tuples, workers, "preprocessing labels", log, sizes)
     written = time.monotonic()
-    for index, (key, lost) in results:
-        done[todo[index]] = {"inputs": inputs[todo[index]], "image": key, "lost": lost}
-        if time.monotonic() - written > _RECORD_SECONDS:  # not for each case: the record holds all of them
-            write_json(parent / RECORD_FILE, record)
-            written = time.monotonic()
-    write_json(parent / RECORD_FILE, record)
+    try:
+        for index, (key, lost) in results:
+            done[todo[index]] = {"inputs": inputs[todo[index]], "image": key, "lost": lost}
+            if time.monotonic() - written > _RECORD_SECONDS:  # not for each case: the record holds all of them
+                write_json(parent / RECORD_FILE, record)
+                written = time.monotonic()
+    finally:
+        write_json(parent / RECORD_FILE, record)
     for case in cases:
         image = StoredImage(store, case, done[case]["image"])
         link_or_copy(image.array_path, folder / f"{case}.b2nd", parent, symbolic=True)
