@@ -163,7 +163,9 @@ def _call(function: Callable[..., Any], *arguments: Any) -> Callable[[], Any]:
 def main() -> None:
     parser = make_parser(__doc__)
     parser.add_argument("-cases", type=int, help="use only the first so many cases")
-    parser.add_argument("-regions", type=int, help="that are scored in each repetition (default: 96, quick: 24)")
+    parser.add_argument(
+        "-regions", type=int, help="that are scored in each repetition: whole batches of 64 (default: 128, quick: 64)"
+    )
     parser.add_argument("-passes", type=int, default=10, help="T (default: 10)")
     parser.add_argument("-np", type=int, default=2, help="processes for preprocessing")
     parser.set_defaults(b=None, seed=0)
@@ -171,7 +173,7 @@ def main() -> None:
     setting = Setting.of(arguments)
     context = setting.trained_round()
     candidates = candidate_numbers(context)
-    wanted = arguments.regions or (24 if arguments.quick else 96)
+    wanted = arguments.regions or (64 if arguments.quick else 128)
     some = sorted(np.random.default_rng(0).permutation(candidates)[:wanted].tolist())
     scoring = Scoring(context, arguments.passes)
     with setting.at_work():
