@@ -194,9 +194,9 @@ def main() -> None:
         claim("scoring_half_prefix_vs_naive", "half", "naive", "half precision, as a round scores / naive"),
         claim("scoring_half_prefix_vs_unshared", "half", "half_unshared", "half precision, prefix shared / not"),
         claim(
-            "scoring_vs_bare_forward", "half_unshared", "half_bare", "half precision, nothing shared / T bare passes"
+            "scoring_unshared_vs_bare_forward", "half_unshared", "half_bare", "half precision, nothing shared / bare"
         ),
-        claim("scoring_prefix_vs_bare_forward", "half", "half_bare", "half precision, as a round scores / bare"),
+        claim("scoring_vs_bare_forward", "half", "half_bare", "half precision, as a round scores / T bare passes"),
         claim("scoring_float32_vs_bare_forward", "float32", "float32_bare", "float32, as a round scores / bare"),
         claim("arrangement_float32", "float32_bare", "float32_bare_stock", "bare float32 passes: arranged / stock"),
         claim("arrangement_half", "half_bare", "half_bare_stock", "bare half passes: arranged / stock"),
