@@ -166,7 +166,7 @@ def main() -> None:
     parser.add_argument(
         "-regions", type=int, help="that are scored in each repetition: whole batches of 64 (default: 128, quick: 64)"
     )
-    parser.add_argument("-passes", type=int, default=10, help="T (default: 10)")
+    parser.add_argument("-passes", type=int, help="T (default: 10, quick: 4)")
     parser.add_argument("-np", type=int, default=2, help="processes for preprocessing")
     parser.set_defaults(b=None, seed=0)
     arguments = parser.parse_args()
@@ -175,7 +175,7 @@ def main() -> None:
     candidates = candidate_numbers(context)
     wanted = arguments.regions or (64 if arguments.quick else 128)
     some = sorted(np.random.default_rng(0).permutation(candidates)[:wanted].tolist())
-    scoring = Scoring(context, arguments.passes)
+    scoring = Scoring(context, arguments.passes or (4 if arguments.quick else 10))
     with setting.at_work():
         found, deviation = times(scoring, some, arguments.repetitions or (2 if arguments.quick else 5))
         agreed = agreement(scoring, candidates, setting.budget)
