@@ -7,6 +7,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
+USABLE_SHARE = 0.8
+"""Of the memory that is free, how much one piece of work may take: other processes live too."""
+
 _UNLIMITED = 1 << 60  # control groups of version 1 write "no limit" as a number near 2^63
 
 

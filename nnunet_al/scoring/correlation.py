@@ -91,15 +91,19 @@ class LayerGradient:
         return [math.prod(sizes[axis + 1 :]) for axis in range(len(sizes))]
 
     @cached_property
+    def _length(self) -> int:
+        """L, how far the last position of ``coarse`` lies from the first in ``_padded_B_I_xyz``, both included."""
+        return 1 + sum((n - 1) * step for n, step in zip(self._coarse.shape[2:], self._steps, strict=True))
+
+    @cached_property
     def _slides(self) -> bool:
         """Whether views take the place of a copy of ``fine`` for each offset, see `_widened_B_P_L`.
 
         The product is longer then, L instead of X: it pays where that costs less than the copy of X numbers.
         """
-        sizes = self._coarse.shape[2:]
-        positions, longer = math.prod(sizes), 1 + sum((n - 1) * s for n, s in zip(sizes, self._steps, strict=True))
+        positions = math.prod(self._coarse.shape[2:])
         unit_strides = all(stride == 1 for stride in self._layer.stride)
-        return unit_strides and self._coarse.shape[1] * (longer - positions) <= COPY * positions
+        return unit_strides and self._coarse.shape[1] * (self._length - positions) <= COPY * positions
 
     @cached_property
     def _widened_B_P_L(self) -> torch.Tensor:
@@ -109,8 +113,7 @@ class LayerGradient:
         """
         sizes, wide = self._coarse.shape[2:], self._padded_B_I_xyz.shape[2:]
         gaps = [width for n, w in zip(reversed(sizes[1:]), reversed(wide[1:]), strict=True) for width in (0, w - n)]
-        longer = 1 + sum((n - 1) * s for n, s in zip(sizes, self._steps, strict=True))
-        return (F.pad(self._coarse, gaps) if any(gaps) else self._coarse).flatten(2)[..., :longer]
+        return (F.pad(self._coarse, gaps) if any(gaps) else self._coarse).flatten(2)[..., : self._length]
 
 
 def _inside(coarse: int, fine: int, offset: int, dilation: int, stride: int, padding: int) -> tuple[slice, slice]:

@@ -51,7 +51,9 @@ def fast_network(network: nn.Module, precision: str = "float32") -> nn.Module:
     for module in network.modules():
         if isinstance(module, _INSTANCE_NORMS) and not module.track_running_stats:
             module.forward = partial(_instance_norm, module, module.forward)
-        elif isinstance(module, nn.AvgPool3d):  # in residual encoders; torch has none for half precision on a CPU
+        elif precision == "half" and isinstance(
+            module, nn.AvgPool3d
+        ):  # in residual encoders; torch has none for half precision on a CPU
             module.forward = partial(_in_float32, module.forward)
     return network
 

@@ -7,14 +7,13 @@ import math
 import numpy as np
 
 from nnunet_al.errors import NotEnoughMemoryError, SetupError
-from nnunet_al.memory import gigabytes
+from nnunet_al.memory import USABLE_SHARE, gigabytes
 from nnunet_al.selection.flqmi_streaming import streaming_greedy
 from nnunet_al.selection.kernel_rows import KernelRows
 from nnunet_al.selection.selection import Selection
 
 # seen, for the kernel as a list of lists: a float object and a pointer an element, and copies of its own
 _BYTES_PER_ELEMENT = 48
-_SHARE = 0.8  # of the memory that is free: other processes live too
 # what submodlib reports where nothing was gained
 _NO_GAIN = float(np.finfo(np.float32).tiny)
 
@@ -78,10 +77,10 @@ def submodlib_greedy(
         return streaming_greedy(kernel_N_Q, multiplicities_Q, budget, eta, None, rng)
     draws = int(multiplicities_Q.sum())
     needed = submodlib_bytes(count, draws)
-    if memory is not None and needed > _SHARE * memory:
+    if memory is not None and needed > USABLE_SHARE * memory:
         raise NotEnoughMemoryError(
-            f"The engine submodlib needs {gigabytes(needed / _SHARE)} of memory for a kernel of {count} x {draws}, "
-            f"and {gigabytes(memory)} are free: start another campaign with -tag and -engine streaming."
+            f"The engine submodlib needs {gigabytes(needed / USABLE_SHARE)} of memory for a kernel of {count} x "
+            f"{draws}, and {gigabytes(memory)} are free: start another campaign with -tag and -engine streaming."
         )
 
     # 1.001: submodlib rounds down a product of its own, which may fall short of ours in the last digit

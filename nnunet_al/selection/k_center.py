@@ -99,8 +99,7 @@ class _Farthest:
 
     @classmethod
     def of(cls, embeddings_N_d: np.ndarray, order_N: np.ndarray, references_M_d: np.ndarray, wanted: int) -> _Farthest:
-        place_N = np.empty_like(order_N)
-        place_N[order_N] = np.arange(len(order_N))
+        place_N = np.argsort(order_N)
         upper_N = nearest_squared(embeddings_N_d, references_M_d)[order_N]
         kind = product_type(embeddings_N_d)
         room = Centres.room_for(wanted, embeddings_N_d.shape[1], embeddings_N_d.dtype, kind)

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from nnunet_al.errors import NotEnoughMemoryError
-from nnunet_al.memory import gigabytes
+from nnunet_al.memory import USABLE_SHARE, gigabytes
 from nnunet_al.selection.kernel_blocks import BLOCK_ROWS
 
-_SHARE = 0.8  # of what is free: other processes live too
 _KEPT_WHERE_UNKNOWN = 4 << 30
 _BYTES_PER_REGION = 128  # bounds, orders, names' ranks
 _SCRATCH = 64 << 20
@@ -64,12 +63,12 @@ def plan_kernel(rows: int, queries: int, dimensions: int, memory: int | None) ->
     if memory is None:
         room = _KEPT_WHERE_UNKNOWN
     else:
-        room = int(_SHARE * memory) - least
+        room = int(USABLE_SHARE * memory) - least
         if room < 0:
             raise NotEnoughMemoryError(
                 f"Selection from {rows} regions by their similarity to {queries} needs at least "
-                f"{gigabytes(least / _SHARE)} of free memory, and {gigabytes(memory)} are free: give this process more "
-                "memory, or start another campaign with -tag and, for example, -set query_size=500 or -set "
+                f"{gigabytes(least / USABLE_SHARE)} of free memory, and {gigabytes(memory)} are free: give this process "
+                "more memory, or start another campaign with -tag and, for example, -set query_size=500 or -set "
                 "embedding_size=1000."
             )
     kept = min(rows, room // (4 * max(queries, 1)))
