@@ -68,8 +68,8 @@ def plan_kernel(rows: int, queries: int, dimensions: int, memory: int | None) ->
             raise NotEnoughMemoryError(
                 f"Selection from {rows} regions by their similarity to {queries} needs at least "
                 f"{gigabytes(least / USABLE_SHARE)} of free memory, and {gigabytes(memory)} are free: give this "
-                "process more memory, or start another campaign with -tag and, for example, -set query_size=500 or -set "
-                "embedding_size=1000."
+                "process more memory, or start another campaign with -tag and, for example, -set query_size=500 or "
+                "-set embedding_size=1000."
             )
     kept = min(rows, room // (4 * max(queries, 1)))
     return KernelPlan(rows, queries, kept, least + 4 * kept * queries)
