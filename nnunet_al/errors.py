@@ -25,6 +25,10 @@ class StrategyError(NnunetALError):
     """The strategy does not exist or cannot be used here."""
 
 
+class GroupsError(NnunetALError):
+    """The table of participants, or what is asked of it, gives no groups of cases."""
+
+
 class ModelError(NnunetALError):
     """A checkpoint does not fit the plans, or a network cannot give what a strategy needs."""
 

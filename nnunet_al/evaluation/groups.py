@@ -1,0 +1,184 @@
+"""Groups of cases by the columns of a table of participants, as they are or cut into bins."""
+
+from __future__ import annotations
+
+import bisect
+import itertools
+import math
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from nnunet_al.errors import GroupsError
+from nnunet_al.evaluation.participants import Header, listed, read_header, read_values
+
+JOINT = " & "
+_ABSENT = {"", "n/a", "nan"}  # BIDS' word, and what data frames write
+_MOST_NUMBERS = 10  # different ones in a column that is not continuous
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A column, with edges as they were written, or a number of quantile groups, or neither."""
+
+    column: str
+    edges: tuple[str, ...] = ()
+    quantiles: int | None = None
+
+    @property
+    def binned(self) -> bool:
+        return bool(self.edges) or self.quantiles is not None
+
+
+def read_groups(path: Path, group_by: Sequence[str], cases: Sequence[str]) -> dict[str, str]:
+    """Return the group of every case, in the order of ``cases``, which decides nothing else.
+
+    Parameters
+    ----------
+    path : Path
+        table in UTF-8 with names of columns above: ``.tsv`` (BIDS' participants.tsv), ``.csv`` with commas or
+        semicolons, or another ending, where what occurs most often in the first line separates the columns. Ids are in
+        the column participant_id, else case, case_id, subject, subject_id, id, else the first one; they match a case
+        exactly, or with BIDS' prefix ``sub-`` added or taken away.
+    group_by : sequence of str
+        at least one entry; a case's group is the names that they give it, joined by ``" & "``:
+
+        * ``COLUMN``: the value itself;
+        * ``COLUMN:EDGE,...`` with ascending numbers: ``age:40,60`` gives age<40, 40<=age<60 and age>=60;
+        * ``COLUMN:qN``: N groups of about equal size over ``cases``, ``age:q4`` gives age_q1of4 to age_q4of4. With r
+          smaller and e equal values (itself included) of n, a case is in number floor(N (r + e / 2) / n) + 1, so that
+          equal values stay together and a group may be empty where many are equal.
+
+        A column of this very name goes before an edge.
+    cases : sequence of str
+        at least one name of a case; rows of others are dropped.
+
+    Raises
+    ------
+    GroupsError
+        with the first of the reasons: the file, its columns, the entries, rows and values of the cases, a continuous
+        column without bins, a single group, a group of one case. Its messages name columns, cases and groups, and
+        no other value of the table.
+    """
+    assert group_by, "there is nothing to group by"
+    assert cases, "there is no case"
+    header = read_header(path, cases)
+    entries = [_entry(header, text) for text in group_by]
+    _check_entries(header, entries, group_by)
+    values = read_values(header, [entry.column for entry in entries], list(dict.fromkeys(cases)))
+    columns = [{case: row[i] for case, row in values.items()} for i in range(len(entries))]
+    _check_values(header, entries, columns)
+    names = [_names(entry, column) for entry, column in zip(entries, columns, strict=True)]
+    groups = {case: JOINT.join(of_case[case] for of_case in names) for case in values}
+    _check_groups(header, group_by, groups)
+    return groups
+
+
+def _entry(header: Header, text: str) -> _Entry:
+    column, colon, bins = text.rpartition(":")
+    if not colon or text in header.columns:
+        header.index(text)
+        return _Entry(text)
+    header.index(column)
+    if re.fullmatch(r"q\d+", bins.strip()):
+        return _Entry(column, quantiles=int(bins.strip()[1:]))
+    return _Entry(column, tuple(edge.strip() for edge in bins.split(",")))
+
+
+def _check_entries(header: Header, entries: Sequence[_Entry], group_by: Sequence[str]) -> None:
+    for column, number in Counter(entry.column for entry in entries).items():
+        if number > 1:
+            raise GroupsError(f"The column '{column}' of {header.path} is asked for {number} times: name it once.")
+    for entry, text in zip(entries, group_by, strict=True):
+        edges = [_number(edge) for edge in entry.edges]
+        if entry.binned and not (_ascend(edges) if edges else (entry.quantiles or 0) >= 2):
+            raise GroupsError(
+                f"The bins of '{text}' for {header.path} are neither ascending numbers nor q and a number from 2 on: "
+                f"write for example {entry.column}:40,60 or {entry.column}:q4."
+            )
+
+
+def _check_values(header: Header, entries: Sequence[_Entry], columns: Sequence[Mapping[str, str]]) -> None:
+    for entry, column in zip(entries, columns, strict=True):
+        absent = sorted(case for case, value in column.items() if value.lower() in _ABSENT)
+        if absent:
+            raise GroupsError(
+                f"{header.path} has no value in the column '{entry.column}' for {listed(absent)}: fill it in, or write "
+                f"a {'number' if entry.binned else 'word such as unknown'}."
+            )
+    for entry, column in zip(entries, columns, strict=True):
+        numbers = {case: _number(value) for case, value in column.items()}
+        words = sorted(case for case, number in numbers.items() if number is None)
+        if entry.binned and words:
+            raise GroupsError(
+                f"{header.path} has something else than a number in the column '{entry.column}' for {listed(words)}: "
+                f"mend it, or group by '{entry.column}' without bins."
+            )
+    for entry, column in zip(entries, columns, strict=True):
+        numbers_of_column = {_number(value) for value in column.values()}
+        if not entry.binned and None not in numbers_of_column and len(numbers_of_column) > _MOST_NUMBERS:
+            raise GroupsError(
+                f"The column '{entry.column}' of {header.path} has more than {_MOST_NUMBERS} different numbers: cut it "
+                f"into bins by {entry.column}:q4 (four groups of about equal size) or {entry.column}:EDGE,EDGE,..."
+            )
+
+
+def _names(entry: _Entry, values: Mapping[str, str]) -> dict[str, str]:
+    if not entry.binned:
+        return dict(values)
+    numbers = {case: float(value) for case, value in values.items()}
+    if entry.quantiles is not None:
+        bins = _quantile_bins(numbers, entry.quantiles)
+        return {case: f"{entry.column}_q{k + 1}of{entry.quantiles}" for case, k in bins.items()}
+    name, edges = entry.column, entry.edges
+    between = [f"{low}<={name}<{high}" for low, high in itertools.pairwise(edges)]
+    names = [f"{name}<{edges[0]}", *between, f"{name}>={edges[-1]}"]
+    bounds = [float(edge) for edge in edges]
+    return {case: names[bisect.bisect_right(bounds, number)] for case, number in numbers.items()}
+
+
+def _quantile_bins(numbers: Mapping[str, float], bins: int) -> dict[str, int]:
+    # by the middle of the ranks of equal values, in integers: no rounding and no order of the cases decides
+    ordered = sorted(numbers.values())
+    return {
+        case: bins * (bisect.bisect_left(ordered, number) + bisect.bisect_right(ordered, number)) // (2 * len(ordered))
+        for case, number in numbers.items()
+    }
+
+
+def _check_groups(header: Header, group_by: Sequence[str], groups: Mapping[str, str]) -> None:
+    by = ", ".join(f"'{text}'" for text in group_by)
+    counts = Counter(groups.values())
+    if len(counts) == 1:
+        raise GroupsError(
+            f"All {len(groups)} cases are in one group '{next(iter(counts))}' by {by} of {header.path}: take columns "
+            "or bins in which they differ."
+        )
+    single = sorted(group for group, number in counts.items() if number == 1)
+    if 2 * len(single) > len(groups):
+        # rather a column of names or dates than one of groups: none of its values is shown
+        raise GroupsError(
+            f"Most of the {len(groups)} cases are alone in their group by {by} of {header.path}: use fewer columns or "
+            "bins, or merge groups in the table."
+        )
+    if single:
+        raise GroupsError(
+            f"By {by} of {header.path} there is one case alone in {listed([repr(group) for group in single])}: merge "
+            "it with another group in the table, or use fewer columns or bins, since one case neither says anything of "
+            "a group nor hides who it is."
+        )
+
+
+def _ascend(numbers: Sequence[float | None]) -> bool:
+    there = [number for number in numbers if number is not None]
+    return len(there) == len(numbers) and there == sorted(set(there))
+
+
+def _number(text: str) -> float | None:
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None

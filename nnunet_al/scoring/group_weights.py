@@ -1,0 +1,105 @@
+"""How much a group's uncertainty counts: the more, the worse the model segments its labelled cases."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+# a smaller deviation between Dice coefficients is rounding, not a difference between cases
+_NO_DEVIATION = 1e-12
+
+
+@dataclass(frozen=True)
+class GroupWeights:
+    """Weights of groups and what they come from; every mapping holds all known groups, sorted by name.
+
+    Attributes
+    ----------
+    weights : dict
+        w_g, positive, with the sum 1.
+    z : dict
+        standardised lack of Dice; the substitute for groups without a labelled case.
+    mean_dice : dict
+        mean Dice coefficient of the group's labelled cases, None where there is none.
+    counts : dict
+        number of labelled cases.
+    unlabelled : tuple of str
+        groups without a labelled case, sorted.
+    """
+
+    weights: dict[str, float]
+    z: dict[str, float]
+    mean_dice: dict[str, float | None]
+    counts: dict[str, int]
+    unlabelled: tuple[str, ...]
+
+
+def group_weights(
+    dice_N: np.ndarray | Sequence[float], groups_N: Sequence[str], known_groups: Iterable[str]
+) -> GroupWeights:
+    """Return w = softmax(z) over the groups with z_g = (mean Dice of all - mean Dice of g) / σ of all labelled cases.
+
+    From section 3.2 of Danaee et al. (MIDL 2026); the score of a case of group g is w_g times its entropy
+    (eq. 2). The paper does not say which standard deviation it takes: here the population's, which divides by N. Where
+    it leaves a case open:
+
+    * σ below 1e-12 (all cases equally good, or a single one): every z is 0 and the weights are equal;
+    * a group without a labelled case: z is the largest one seen, but at least 0, since nothing speaks for the model
+      being good at it;
+    * no labelled case at all: every z is 0 and the weights are equal.
+
+    Neither the order of the cases nor the names of the groups change a digit.
+
+    Parameters
+    ----------
+    dice_N : sequence of float
+        finite Dice coefficient of each labelled case.
+    groups_N : sequence of str
+        the group of each labelled case, one of ``known_groups``.
+    known_groups : iterable of str
+        at least one group; repetitions count once.
+    """
+    values_N = np.asarray(dice_N, dtype=np.float64)
+    known = sorted(set(known_groups))
+    assert known, "there is no group"
+    assert values_N.shape == (len(groups_N),), f"{values_N.shape} Dice coefficients for {len(groups_N)} cases"
+    assert np.isfinite(values_N).all(), "a Dice coefficient is not finite"
+    assert set(groups_N) <= set(known), "a labelled case is of an unknown group"
+
+    values: dict[str, list[float]] = {group: [] for group in known}
+    for value, group in zip(values_N.tolist(), groups_N, strict=True):
+        values[group].append(value)
+    counts = {group: len(of_group) for group, of_group in values.items()}
+    mean_dice = {group: _mean(of_group) if of_group else None for group, of_group in values.items()}
+    z = _standardised(values_N.tolist(), mean_dice)
+    return GroupWeights(
+        weights=dict(zip(known, softmax(np.array(list(z.values()))).tolist(), strict=True)),
+        z=z,
+        mean_dice=mean_dice,
+        counts=counts,
+        unlabelled=tuple(group for group in known if not counts[group]),
+    )
+
+
+def softmax(z_G: np.ndarray) -> np.ndarray:
+    """Return exp(z_g) / Σ_j exp(z_j), float64 (G,), without overflow; adding one number to all z changes nothing."""
+    # fsum: the order of the groups, which is that of their names, is not to change the last digit
+    shifted_G = np.exp(z_G - z_G.max())
+    return shifted_G / math.fsum(shifted_G)
+
+
+def _standardised(values: list[float], mean_dice: dict[str, float | None]) -> dict[str, float]:
+    overall = _mean(values) if values else 0.0
+    deviation = math.sqrt(_mean([(value - overall) ** 2 for value in values])) if values else 0.0
+    if deviation < _NO_DEVIATION:
+        return dict.fromkeys(mean_dice, 0.0)
+    seen = {group: (overall - mean) / deviation for group, mean in mean_dice.items() if mean is not None}
+    substitute = max(0.0, *seen.values())
+    return {group: seen.get(group, substitute) for group in mean_dice}
+
+
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values)
