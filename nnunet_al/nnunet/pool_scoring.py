@@ -16,7 +16,7 @@ from nnunet_al.scoring.fast_network import exact_convolutions
 from nnunet_al.scoring.maps import foreground_probability
 from nnunet_al.scoring.posterior import micro_batch_size, pad_batch
 from nnunet_al.scoring.reductions import Reduction
-from nnunet_al.scoring.region_sums import Evidence
+from nnunet_al.scoring.region_sums import Evidence, predicted_voxels
 from nnunet_al.scoring.samplers import Sampler, Samples
 
 VoxelFunction = Callable[[torch.Tensor, bool], torch.Tensor]
@@ -98,6 +98,8 @@ class Scorer:
     measures : by name; none of them where only the predicted foreground is wanted
     chunk_windows : windows held at a time; changes no result
     readers : threads that read images
+    roi_channels : the network's output channels of the classes of interest, for reductions that look at these only;
+        where outputs are exclusive, channel 0 is background, else a channel is a head; none: all foreground
     """
 
     sampler: Sampler
@@ -106,6 +108,7 @@ class Scorer:
     device: torch.device
     chunk_windows: int
     readers: int
+    roi_channels: tuple[int, ...] = ()
 
     def run(self, pool: Pool, numbers_of_case: Mapping[str, Sequence[int]]) -> PoolStatistics:
         """Score the given regions."""
@@ -159,8 +162,11 @@ class Scorer:
 
     def _evidence(self, samples: Samples, inside_B_xyz: torch.Tensor) -> Evidence:
         mean_B_C_xyz = samples.probs_T_B_C_xyz.mean(0)
-        predicted = mean_B_C_xyz.argmax(1) > 0 if self.exclusive else (mean_B_C_xyz > 0.5).any(1)
-        return Evidence(foreground_probability(samples.probs_T_B_C_xyz, self.exclusive), predicted & inside_B_xyz)
+        predicted_B_xyz = roi_B_xyz = predicted_voxels(mean_B_C_xyz, self.exclusive) & inside_B_xyz
+        if self.roi_channels:
+            roi_B_xyz = predicted_voxels(mean_B_C_xyz, self.exclusive, self.roi_channels) & inside_B_xyz
+        foreground_B_xyz = foreground_probability(samples.probs_T_B_C_xyz, self.exclusive)
+        return Evidence(foreground_B_xyz, predicted_B_xyz, roi_B_xyz)
 
 
 def _visible(mask_B_xyz: torch.Tensor, visible_B_xyz: torch.Tensor | None) -> torch.Tensor:

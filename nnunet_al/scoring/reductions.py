@@ -106,13 +106,14 @@ class ClassWeighted:
 
 @dataclass(frozen=True)
 class Localized:
-    """Mean over R, the predicted foreground dilated by `dilation_mm` and cut to V_r (paper 1, eq. 1).
+    """Mean over R, the predicted classes of interest dilated by `dilation_mm` and cut to V_r (paper 1, eq. 1).
 
-    A voxel is in R iff a voxel predicted as foreground lies within `dilation_mm` of it, from centre to centre, by
-    `spacing_mm` of the window's axes: a ball in 3d and, in 2d, a disc in the slice. Each window dilates what it sees
-    itself, also from voxels that do not belong to the region; in a region of several windows, foreground beyond a
-    window's edge does not reach into it. A region with an empty R falls back to the mean over V_r (the paper does not
-    say what happens there), and one without voxels scores 0.
+    The classes of interest are those of `Evidence.roi_B_xyz`: the left caudate in the paper, all foreground where none
+    are named. A voxel is in R iff a voxel predicted as one of them lies within `dilation_mm` of it, from centre to
+    centre, by `spacing_mm` of the window's axes: a ball in 3d and, in 2d, a disc in the slice. Each window dilates what
+    it sees itself, also from voxels that do not belong to the region; in a region of several windows, what is predicted
+    beyond a window's edge does not reach into it. A region with an empty R falls back to the mean over V_r (the paper
+    does not say what happens there), and one without voxels scores 0.
 
     Statistics: (sum over R, |R|, sum over V_r, |V_r|).
     """
@@ -124,7 +125,7 @@ class Localized:
 
     def partial(self, values: torch.Tensor, mask_B_xyz: torch.Tensor, evidence: Evidence) -> torch.Tensor:
         """Return (B, 4) from a map B_xyz and a bool mask B_xyz."""
-        near_B_xyz = dilate(evidence.predicted_B_xyz, self.dilation_mm, self.spacing_mm) & mask_B_xyz
+        near_B_xyz = dilate(evidence.roi_B_xyz, self.dilation_mm, self.spacing_mm) & mask_B_xyz
         values_B_1_xyz = values.unsqueeze(1)
         parts = [sums_and_counts(values_B_1_xyz, voxels) for voxels in (near_B_xyz, mask_B_xyz)]
         return torch.cat(parts, dim=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias, Union
 
@@ -22,10 +23,27 @@ class Evidence:
     ----------
     foreground_B_xyz : foreground probability of the mean prediction (`maps.foreground_probability`)
     predicted_B_xyz : bool, the mean prediction is foreground; False in padding
+    roi_B_xyz : bool, the mean prediction is one of the classes of interest, or foreground of any class where none are
+        named; False in padding
     """
 
     foreground_B_xyz: torch.Tensor
     predicted_B_xyz: torch.Tensor
+    roi_B_xyz: torch.Tensor
+
+
+def predicted_voxels(mean_B_C_xyz: torch.Tensor, exclusive: bool, channels: Sequence[int] = ()) -> torch.Tensor:
+    """Return where a mean prediction is one of the given output channels, B_xyz bool; without any, all foreground.
+
+    Where outputs are exclusive, channel 0 is background and a voxel's class its most probable one; else each channel is
+    a head of its own, and predicted above 0.5.
+    """
+    if exclusive:
+        classes_B_xyz = mean_B_C_xyz.argmax(1)
+        wanted = torch.tensor(list(channels), device=classes_B_xyz.device)
+        return torch.isin(classes_B_xyz, wanted) if channels else classes_B_xyz > 0
+    heads_B_C_xyz = mean_B_C_xyz > 0.5
+    return (heads_B_C_xyz[:, list(channels)] if channels else heads_B_C_xyz).any(1)
 
 
 def masked_sums(values_B_C_xyz: torch.Tensor, mask_B_xyz: torch.Tensor) -> torch.Tensor:

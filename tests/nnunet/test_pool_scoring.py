@@ -12,7 +12,7 @@ from nnunet_al.scoring.augmentation import AugmentationSampler
 from nnunet_al.scoring.dropout import insert_dropout
 from nnunet_al.scoring.learning_loss import LossModule, LossSampler, decoder_channels
 from nnunet_al.scoring.maps import MAPS
-from nnunet_al.scoring.reductions import make_reduction
+from nnunet_al.scoring.reductions import Localized, make_reduction
 from nnunet_al.scoring.samplers import DeterministicSampler, DropoutSampler, EnsembleSampler, Samples
 from nnunet_al.strategies.catalog import combinations
 
@@ -115,6 +115,54 @@ def test_what_is_out_of_view_is_left_out_unless_nothing_would_be_left():
     found = scorer.run(pool, {"a": numbers["a"][:1]})
     assert 20 * 18 / 2 <= found.stats["scores"][0, 1] < 20 * 18
     np.testing.assert_allclose(scorer.measures["scores"].reduction.finish(found.stats["scores"]), np.log(2), rtol=1e-6)
+
+
+class TwoClassSampler:
+    """Predicts the first class (or head) in column 2 of each window, the second in column 9."""
+
+    def __init__(self, exclusive: bool) -> None:
+        self.exclusive = exclusive
+
+    def __call__(self, data_B_C_xyz: torch.Tensor) -> Samples:
+        sure, unsure = torch.zeros(2, 1, 3, *data_B_C_xyz.shape[2:])
+        sure[:, 0], unsure[:, 0] = 1.0, 1.0
+        for channel, column in ((1, 2), (2, 9)):
+            sure[:, :, ..., column] = torch.eye(3)[channel].view(1, 3, 1)
+            unsure[:, :, ..., column] = torch.tensor([0.1, 0.1, 0.1]).view(1, 3, 1)
+            unsure[:, channel, ..., column] = 0.8
+        probs = torch.stack([sure, unsure]).expand(2, len(data_B_C_xyz), *sure.shape[1:])
+        return Samples(probs if self.exclusive else probs[:, :, 1:])
+
+
+@pytest.mark.parametrize("exclusive", [True, False])
+def test_localized_scores_only_what_lies_around_the_classes_of_interest(exclusive):
+    pool, numbers = make_pool("2d", "slice")
+    some = {"c": numbers["c"][:1]}  # a slice of 16 x 16 in one window
+    column = torch.arange(16.0).expand(16, 16)
+    measure = Measure(lambda probs, _: column.expand(probs.shape[1], 16, 16), Localized(1.0, (1.0, 1.0)))
+    first = 1 if exclusive else 0
+    found = {}
+    for channels in ((), (first,), (first + 1,), (first, first + 1)):
+        sampler = TwoClassSampler(exclusive)
+        scorer = Scorer(sampler, exclusive, {"scores": measure}, torch.device("cpu"), 64, 1, roi_channels=channels)
+        statistics = scorer.run(pool, some)
+        assert statistics.foreground_N.tolist() == [2 * 16], "the count is of all foreground"
+        found[tuple(channel - first for channel in channels)] = measure.reduction.finish(statistics.stats["scores"])[0]
+    # columns 1 to 3 around the first, 8 to 10 around the second
+    assert found == {(): 5.5, (0,): 2.0, (1,): 9.0, (0, 1): 5.5}
+
+
+def test_padding_is_in_no_classes_of_interest():
+    sampler, data = TwoClassSampler(True), torch.zeros(1, 1, 4, 16)
+    inside = torch.zeros(1, 4, 16, dtype=torch.bool)
+    inside[:, :2] = True
+    scorer = Scorer(sampler, True, {}, torch.device("cpu"), 64, 1, roi_channels=(2,))
+    evidence = scorer._evidence(sampler(data), inside)
+    assert evidence.roi_B_xyz.nonzero().tolist() == [[0, 0, 9], [0, 1, 9]]
+    assert evidence.predicted_B_xyz.sum() == 4
+    scorer = Scorer(sampler, True, {}, torch.device("cpu"), 64, 1)
+    evidence = scorer._evidence(sampler(data), inside)
+    assert torch.equal(evidence.roi_B_xyz, evidence.predicted_B_xyz)
 
 
 def scored_by(voxels, reduction: str, exclusive: bool = True) -> PoolStatistics:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -18,10 +20,12 @@ from nnunet_al.scoring.reductions import (
     class_weights,
     make_reduction,
 )
+from nnunet_al.scoring.region_sums import predicted_voxels
 
 CONTEXT = {"annotated_voxels_C": [10, 0, 5], "something_else": 1}
 SPACING_MM = (2.0, 1.0, 0.7)
 SHAPE = (8, 6, 4)
+CHANNELS = ((), (1,), (2,), (1, 2), (0,))
 
 
 def _reduction(name: str) -> Reduction:
@@ -34,14 +38,20 @@ def _windows(reduction: Reduction, seed: int = 0) -> tuple[torch.Tensor, torch.T
     values = torch.rand(2, *channels, *SHAPE, generator=generator)
     mask = torch.rand(2, *SHAPE, generator=generator) > 0.4
     foreground = torch.rand(2, *SHAPE, generator=generator)
-    return values, mask, Evidence(foreground, foreground > 0.97)
+    return values, mask, Evidence(foreground, foreground > 0.95, foreground > 0.97)
 
 
-def _line(*foreground: float, predicted: tuple[int, ...] = ()) -> Evidence:
-    """Evidence of one window (1, 1, X)."""
-    flags = torch.zeros(1, 1, len(foreground), dtype=torch.bool)
-    flags[..., list(predicted)] = True
-    return Evidence(torch.tensor(foreground).reshape(1, 1, -1), flags)
+def _part(evidence: Evidence, index: Any) -> Evidence:
+    return Evidence(evidence.foreground_B_xyz[index], evidence.predicted_B_xyz[index], evidence.roi_B_xyz[index])
+
+
+def _line(*foreground: float, roi: tuple[int, ...] = (), other: tuple[int, ...] = ()) -> Evidence:
+    """Evidence of one window (1, 1, X) with the voxels predicted as classes of interest and as others."""
+    interest = torch.zeros(1, 1, len(foreground), dtype=torch.bool)
+    interest[..., list(roi)] = True
+    predicted = interest.clone()
+    predicted[..., list(other)] = True
+    return Evidence(torch.tensor(foreground).reshape(1, 1, -1), predicted, interest)
 
 
 @pytest.mark.parametrize("name", list(REDUCTIONS))
@@ -67,7 +77,7 @@ def test_what_is_voxelwise_does_not_need_the_whole_window(name: str) -> None:
     chunks = []
     for z in range(0, SHAPE[0], 3):
         part = (slice(None), slice(z, z + 3))
-        some = Evidence(evidence.foreground_B_xyz[part], evidence.predicted_B_xyz[part])
+        some = _part(evidence, part)
         chunks.append(reduction.partial(values[..., z : z + 3, :, :], mask[part], some))
     np.testing.assert_allclose(reduction.finish(sum(chunks), **CONTEXT), whole, rtol=1e-14)
 
@@ -92,7 +102,7 @@ def test_company_in_the_batch_changes_nothing(name: str) -> None:
     values, mask, evidence = _windows(reduction)
     whole = reduction.partial(values, mask, evidence)
     for b in range(2):
-        alone = Evidence(evidence.foreground_B_xyz[b : b + 1], evidence.predicted_B_xyz[b : b + 1])
+        alone = _part(evidence, slice(b, b + 1))
         torch.testing.assert_close(reduction.partial(values[b : b + 1], mask[b : b + 1], alone), whole[b : b + 1])
 
 
@@ -150,7 +160,7 @@ def test_class_weighted_is_the_formula() -> None:
     values[0, 0] = 1.0
     values[0, 1, 0, 0] = 2.0
     mask = torch.ones(1, 2, 2, dtype=torch.bool)
-    stats = ClassWeighted().partial(values, mask, Evidence(torch.zeros(1, 2, 2), ~mask))
+    stats = ClassWeighted().partial(values, mask, Evidence(torch.zeros(1, 2, 2), ~mask, ~mask))
     score = ClassWeighted().finish(stats, annotated_voxels_C=np.array([1, 3]))
     assert score.tolist() == [pytest.approx(0.75 * 1.0 + 0.25 * 0.5)]
 
@@ -161,7 +171,7 @@ def test_localized_is_scipys_dilation(dilation_mm: float) -> None:
     values, mask, evidence = _windows(reduction)
     scores = reduction.finish(reduction.partial(values, mask, evidence))
     for b in range(2):
-        distance = distance_transform_edt(~evidence.predicted_B_xyz[b].numpy(), sampling=SPACING_MM)
+        distance = distance_transform_edt(~evidence.roi_B_xyz[b].numpy(), sampling=SPACING_MM)
         near = (distance <= dilation_mm) & mask[b].numpy()
         assert 0 < near.sum() < mask[b].sum()
         assert scores[b] == pytest.approx(values[b].double().numpy()[near].mean(), rel=1e-12)
@@ -170,7 +180,7 @@ def test_localized_is_scipys_dilation(dilation_mm: float) -> None:
 def test_localized_by_hand() -> None:
     values = torch.tensor([[[1.0, 2.0, 4.0, 8.0, 16.0, 32.0]]])
     whole = torch.ones(1, 1, 6, dtype=torch.bool)
-    evidence = _line(*[0.0] * 6, predicted=(1,))
+    evidence = _line(*[0.0] * 6, roi=(1,))
     reduction = Localized(2.0, (9.0, 1.0))
     assert reduction.partial(values, whole, evidence).tolist() == [[15.0, 4.0, 63.0, 6.0]]
     # foreground that the region does not own still makes its neighbourhood part of R
@@ -183,13 +193,35 @@ def test_localized_falls_back_only_where_the_whole_region_has_no_foreground() ->
     mask = torch.ones(1, 1, 3, dtype=torch.bool)
     reduction = Localized(0.5, (1.0, 1.0))
     empty = reduction.partial(values, mask, _line(0, 0, 0))
-    found = reduction.partial(values, mask, _line(0, 0, 0, predicted=(2,)))
+    found = reduction.partial(values, mask, _line(0, 0, 0, roi=(2,)))
     assert reduction.finish(empty).tolist() == [3.0]
     # a window without foreground adds nothing to a region that has some elsewhere
     assert reduction.finish(empty + found).tolist() == [6.0]
     # a predicted place where the map is 0 is not an empty one
-    zero = reduction.partial(torch.tensor([[[1.0, 2.0, 0.0]]]), mask, _line(0, 0, 0, predicted=(2,)))
+    zero = reduction.partial(torch.tensor([[[1.0, 2.0, 0.0]]]), mask, _line(0, 0, 0, roi=(2,)))
     assert reduction.finish(zero).tolist() == [0.0]
+
+
+def test_localized_looks_at_the_classes_of_interest_only() -> None:
+    values = torch.tensor([[[1.0, 2.0, 4.0, 8.0, 16.0, 32.0]]])
+    mask = torch.ones(1, 1, 6, dtype=torch.bool)
+    reduction = Localized(1.0, (9.0, 1.0))
+    both = reduction.partial(values, mask, _line(*[0.0] * 6, roi=(1,), other=(4,)))
+    assert reduction.finish(both).tolist() == [pytest.approx((1 + 2 + 4) / 3)]
+    # foreground of other classes does not keep a region without the classes of interest from falling back
+    others = reduction.partial(values, mask, _line(*[0.0] * 6, other=(4,)))
+    assert reduction.finish(others).tolist() == [63 / 6]
+
+
+def test_predicted_voxels_by_hand() -> None:
+    # four voxels of three channels; the third voxel's foreground is shared out, its most probable class is background
+    mean = torch.tensor([[0.8, 0.1, 0.4, 0.1], [0.1, 0.6, 0.3, 0.3], [0.1, 0.3, 0.3, 0.6]]).reshape(1, 3, 1, 4)
+    found = {channels: predicted_voxels(mean, True, channels).int().flatten().tolist() for channels in CHANNELS}
+    assert found == {(): [0, 1, 0, 1], (1,): [0, 1, 0, 0], (2,): [0, 0, 0, 1], (1, 2): [0, 1, 0, 1], (0,): [1, 0, 1, 0]}
+    # heads overlap: in the first voxel the first and the last say yes, 0.5 itself is no
+    heads = torch.tensor([[0.8, 0.1, 0.5, 0.1], [0.1, 0.6, 0.3, 0.3], [0.9, 0.3, 0.3, 0.6]]).reshape(1, 3, 1, 4)
+    found = {channels: predicted_voxels(heads, False, channels).int().flatten().tolist() for channels in CHANNELS}
+    assert found == {(): [1, 1, 0, 1], (1,): [0, 1, 0, 0], (2,): [1, 0, 0, 1], (1, 2): [1, 1, 0, 1], (0,): [1, 0, 0, 0]}
 
 
 def test_target_and_boundary_by_hand() -> None:
