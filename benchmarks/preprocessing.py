@@ -26,13 +26,14 @@ from measuring import Claim, Timing, alternate, fitted_exponent, make_parser, re
 from nnunet_al.campaign import model_stages
 from nnunet_al.campaign.context import RoundContext
 from nnunet_al.campaign.data import read_data
-from nnunet_al.campaign.decisions import Decisions, Wishes
+from nnunet_al.campaign.decisions import Decisions
 from nnunet_al.campaign.folders import CampaignFolder
 from nnunet_al.campaign.ledger import CaseAnnotation
 from nnunet_al.campaign.options import Options
 from nnunet_al.campaign.prepare import start
 from nnunet_al.campaign.round import MODEL_STAGES
 from nnunet_al.campaign.stages import run_stages
+from nnunet_al.campaign.wishes import Wishes
 from nnunet_al.files import read_json, write_json
 from nnunet_al.nnunet.blosc_files import open_array, read_pickle
 from nnunet_al.nnunet.environment import Roots, quiet, using

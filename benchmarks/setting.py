@@ -18,13 +18,14 @@ from measuring import machine
 
 from nnunet_al.campaign.context import RoundContext
 from nnunet_al.campaign.data import read_data
-from nnunet_al.campaign.decisions import Decisions, Wishes
+from nnunet_al.campaign.decisions import Decisions
 from nnunet_al.campaign.embedding_stages import with_embeddings
 from nnunet_al.campaign.folders import CampaignFolder
 from nnunet_al.campaign.options import Options
 from nnunet_al.campaign.round import MODEL_STAGES, do_round, selection_stages
 from nnunet_al.campaign.scoring_stages import read_scores
 from nnunet_al.campaign.stages import run_stages
+from nnunet_al.campaign.wishes import Wishes
 from nnunet_al.files import read_json, write_json, write_text
 from nnunet_al.nnunet.environment import Roots, using
 from nnunet_al.strategies.recipe import Recipe

@@ -34,8 +34,11 @@ def select_initial(context: RoundContext) -> None:
     names_N = [region.name for region in context.regions]
     if len(names_N) < wanted:
         say(f"    the pool holds {len(names_N)} regions, fewer than the {wanted} asked for: all are taken")
-    drawn = random_draw(names_N, wanted, context.rng("initial batch"))
-    _write_batch(context, drawn.indices_B, [None] * len(drawn))
+    if context.decided.initial_groups:
+        numbers_B = _drawn_by_group(context, names_N)
+    else:
+        numbers_B = random_draw(names_N, wanted, context.rng("initial batch")).indices_B
+    _write_batch(context, numbers_B, [None] * len(numbers_B))
 
 
 def select(context: RoundContext) -> None:
@@ -85,6 +88,16 @@ def annotate(context: RoundContext) -> None:
     context.round.embeddings.unlink(missing_ok=True)
     for stale in (context.round.root / "parts").glob("embeddings*"):
         stale.unlink()
+
+
+def _drawn_by_group(context: RoundContext, names_N: Sequence[str]) -> np.ndarray:
+    decided, drawn = context.decided, []
+    for group, wanted in sorted(decided.initial_groups.items()):
+        members = [n for n, region in enumerate(context.regions) if decided.groups[region.case] == group]
+        names = [names_N[number] for number in members]
+        indices_B = random_draw(names, wanted, context.rng(f"initial batch of {group}")).indices_B
+        drawn.append(np.array(members, np.int64)[indices_B])
+    return np.concatenate(drawn)
 
 
 def _write_batch(context: RoundContext, numbers_B: np.ndarray, scores_B: Sequence[float | None]) -> None:

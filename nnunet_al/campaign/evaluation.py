@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from nnunet_al.campaign.context import RoundContext
+from nnunet_al.campaign.group_stages import fairness
 from nnunet_al.errors import DatasetError
 from nnunet_al.evaluation.case_metrics import evaluate_case, summarise
 from nnunet_al.files import read_json
@@ -25,7 +26,7 @@ def evaluate_checkpoint(context: RoundContext, checkpoint: Path, label_folder: P
     -------
     dict
         the round, what its model was trained on, ``cases`` (case -> class -> Dice and HD95 in mm), ``mean`` over cases
-        for each class and ``foreground_mean`` over classes.
+        for each class and ``foreground_mean`` over classes; ``groups`` where the campaign has groups of cases.
     """
     decided, dataset = context.decided, context.data.dataset
     plan, network, device = load_round_model(context, checkpoint)
@@ -50,12 +51,14 @@ def evaluate_checkpoint(context: RoundContext, checkpoint: Path, label_folder: P
             raise DatasetError(f"{references[case]} has another shape than the image of {case}: take its label.")
         spacing_mm = context.data.test_facts[case].spacing_mm
         cases[case] = evaluate_case(prediction_xyz, reference_xyz, spacing_mm, dataset.classes, dataset.ignore_label)
+    groups = {"groups": fairness(context, cases)} if decided.groups else {}
     return {
         "round": context.number,
         "checkpoint": str(checkpoint),
         "trained_on_regions": sum(len(commit.regions) for commit in context.commits),
         "trained_on_voxels": sum(sum(commit.annotated_voxels.values()) for commit in context.commits),
         **summarise(cases),
+        **groups,
         "cases": cases,
     }
 

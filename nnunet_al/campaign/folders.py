@@ -45,6 +45,11 @@ class RoundFolder:
         return self.root / "scores.npz"
 
     @property
+    def group_weights(self) -> Path:
+        """What the scores of each group of cases are multiplied by, and the Dice coefficients behind it."""
+        return self.root / "group_weights.json"
+
+    @property
     def query(self) -> Path:
         """The query set with its multiplicities."""
         return self.root / "query.npz"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,20 +30,31 @@ from nnunet_al.pool.geometry import CaseGeometry
 from nnunet_al.pool.table import save_regions
 from nnunet_al.pool.tiling import tile_case
 from nnunet_al.pool.windows import windows_of
-from nnunet_al.progress import say
+from nnunet_al.progress import count, say
 from nnunet_al.selection.flqmi_submodlib import submodlib_available
 
 
-def start(folder: CampaignFolder, decided: Decisions, roots: Roots, data: Data, workers: int) -> Decisions:
+def start(
+    folder: CampaignFolder,
+    decided: Decisions,
+    roots: Roots,
+    data: Data,
+    workers: int,
+    read_groups: Callable[[Sequence[str]], dict[str, str]] = lambda _: {},
+) -> Decisions:
     """Prepare a campaign; it exists once its decisions are written, which is the last thing done.
+
+    ``read_groups`` returns the groups of the given cases, or nothing where no groups are wanted.
 
     Raises
     ------
-    DatasetError, CampaignError, ModelError
+    DatasetError, CampaignError, GroupsError, ModelError
         if the campaign cannot be started; nothing of it is left behind.
     """
     decided = choose_cases(decided, roots, data)
+    decided = replace(decided, groups=read_groups(sorted({*decided.pool_cases, *decided.test_cases})))
     say(f"Starting a campaign on {len(decided.pool_cases)} cases, {len(decided.test_cases)} are kept for the test.")
+    check_groups(decided, data.dataset.classes)
     try:
         return _prepare(folder, decided, data, workers)
     except BaseException:
@@ -88,6 +99,45 @@ def choose_cases(decided: Decisions, roots: Roots, data: Data) -> Decisions:
     )
 
 
+def check_groups(decided: Decisions, classes: Iterable[str]) -> None:
+    """Refuse what does not fit the groups and the classes that there are; say which group cannot be tested.
+
+    Raises
+    ------
+    CampaignError
+        naming the option.
+    """
+    pool, test = ({decided.groups[c] for c in cases} for cases in _grouped(decided))
+    if decided.recipe.weighting is not None and not pool:
+        raise CampaignError(
+            f"-s {decided.recipe.name} weights groups of cases: say which they are with -groups FILE -group_by COLUMN."
+        )
+    for group, wanted in decided.initial_groups.items():
+        if group not in pool:
+            raise CampaignError(
+                f"-initial_groups {group}={wanted}: the groups of the pool are "
+                f"{', '.join(sorted(pool)) or 'not given; name them with -groups FILE -group_by COLUMN'}."
+            )
+    known = list(classes)
+    for name in decided.roi_classes:
+        if name not in known:
+            raise CampaignError(f"-roi_classes {name}: {decided.dataset} has the classes {', '.join(known)}.")
+    for group in sorted(pool ^ test) if decided.groups else ():
+        where = "the pool, so nothing of it can be asked for" if group in test else "the test set"
+        say(f"No case of the group {group} is in {where}.")
+
+
+def _grouped(decided: Decisions) -> tuple[Sequence[str], Sequence[str]]:
+    return (decided.pool_cases, decided.test_cases) if decided.groups else ((), ())
+
+
+def _check_initial(decided: Decisions, regions: Sequence[Region]) -> None:
+    for group, wanted in decided.initial_groups.items():
+        there = sum(decided.groups[region.case] == group for region in regions)
+        if there < wanted:
+            raise CampaignError(f"-initial_groups {group}={wanted}: the pool holds {count(there, 'region')} of it.")
+
+
 def _prepare(folder: CampaignFolder, decided: Decisions, data: Data, workers: int) -> Decisions:
     if decided.trainer != DEFAULT_TRAINER or decided.recipe.trainer is not None:
         require_trainer(decided.trainer, decided.recipe.trainer)
@@ -123,6 +173,7 @@ def _prepare(folder: CampaignFolder, decided: Decisions, data: Data, workers: in
     regions = [region for some in imaged for region in some]
     if decided.recipe.parameters.get("pooling") == "flatten":
         _check_single_windows(regions, geometries, patch_size)
+    _check_initial(decided, regions)
     save_regions(folder.root / "regions.npz", regions)
     decided = with_engine(decided)
     say(f"The pool holds {len(regions)} regions ({decided.unit}).")

@@ -14,7 +14,8 @@ def write_results(folder: CampaignFolder) -> None:
     """Write the table of all evaluated rounds anew from their ``metrics.json``.
 
     Columns: round, the regions and voxels that its model was trained on, mean foreground Dice and HD95 (mm) over the
-    test cases, then Dice and HD95 of each class.
+    test cases, then Dice and HD95 of each class; where the campaign has groups: Δ, ESSP and the largest gap with their
+    intervals, and the test cases, Dice and share of the annotated regions of each group.
     """
     rows = [row(read_json(round_.metrics)) for round_ in folder.rounds() if round_.metrics.is_file()]
     if not rows:
@@ -38,4 +39,22 @@ def row(metrics: dict[str, Any]) -> dict[str, str | int]:
     for name, values in metrics["mean"].items():
         cells[f"dice_{name}"] = f"{values['dice']:.4f}"
         cells[f"hd95_mm_{name}"] = f"{values['hd95_mm']:.3f}"
+    if "groups" in metrics:
+        cells |= _group_cells(metrics["groups"])
     return cells
+
+
+def _group_cells(groups: dict[str, Any]) -> dict[str, str | int]:
+    cells: dict[str, str | int] = {}
+    for name in ("delta", "essp", "largest_gap"):
+        cells[name] = f"{groups[name]:.4f}"
+        cells[f"{name}_low"], cells[f"{name}_high"] = (f"{bound:.4f}" for bound in groups["intervals"][name])
+    for group, entry in groups["by_group"].items():
+        cells[f"cases_of_{group}"] = entry["n"]
+        cells[f"dice_of_{group}"] = _four_digits(entry["dice"])
+        cells[f"annotated_share_of_{group}"] = _four_digits(entry["annotated_share"])
+    return cells
+
+
+def _four_digits(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import shutil
 
-from nnunet_al.campaign import batch_stages, embedding_stages, model_stages, scoring_stages
+from nnunet_al.campaign import batch_stages, embedding_stages, group_stages, model_stages, scoring_stages
 from nnunet_al.campaign.context import RoundContext
 from nnunet_al.campaign.data import read_data
-from nnunet_al.campaign.decisions import Decisions, Wishes
+from nnunet_al.campaign.decisions import Decisions
 from nnunet_al.campaign.folders import CampaignFolder, RoundFolder
 from nnunet_al.campaign.lock import campaign_lock
 from nnunet_al.campaign.options import Options
 from nnunet_al.campaign.prepare import start
 from nnunet_al.campaign.stages import Stage, is_done, run_stages
 from nnunet_al.campaign.status import FINAL_STAGE
+from nnunet_al.campaign.wishes import Wishes
 from nnunet_al.errors import CampaignError, CampaignLockedError
 from nnunet_al.files import read_json, remove_temporary_files
 from nnunet_al.nnunet.environment import Roots
@@ -60,7 +61,7 @@ def do_round(roots: Roots, wishes: Wishes, options: Options, number: int | None 
             chosen = _choose_round(folder, number)
             if chosen is None:
                 return
-            decided = decided or start(folder, wished, roots, data, options.workers)
+            decided = decided or start(folder, wished, roots, data, options.workers, wishes.read_groups)
             context = RoundContext(folder, chosen, decided, roots, data, options)
             data.remember()  # not before, since a refusal leaves every file as it was
             remove_temporary_files(folder.root)
@@ -95,6 +96,7 @@ _SHARDED = {
     "embed": ("embedding the pool", embedding_stages.embed_part, embedding_stages.embed_merge),
 }
 _WHOLE = {
+    "weigh": Stage("weigh", "weighing the groups", group_stages.weigh),
     "fisher": Stage("fisher", "averaging squared gradients", embedding_stages.fisher),
     "select": Stage("select", "selecting the batch", batch_stages.select),
 }

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nnunet_al.campaign.context import RoundContext
+from nnunet_al.campaign.group_stages import roi_channels, weighted
 from nnunet_al.campaign.model_stages import annotated_voxels
 from nnunet_al.errors import CampaignError, ModelError, StrategyError
 from nnunet_al.files import read_arrays, write_arrays
@@ -54,7 +55,15 @@ def score_part(context: RoundContext) -> None:
     for name, (metric, reduction) in context.decided.recipe.measures().items():
         voxels = MAPS[metric].function if metric in MAPS else voxel_map(metric)
         measures[name] = Measure(voxels, _reduction(context, reduction), metric)
-    scorer = Scorer(sampler, plan.exclusive, measures, device, options.scoring_batch_size, options.workers)
+    scorer = Scorer(
+        sampler,
+        plan.exclusive,
+        measures,
+        device,
+        options.scoring_batch_size,
+        options.workers,
+        roi_channels=roi_channels(context, plan.heads, plan.exclusive),
+    )
     part = scorer.run(window_pool(context), shard(context, candidate_numbers(context)))
     write_arrays(part_file(context, "scores", options.part), **part.to_arrays(), device=np.array(device.type))
 
@@ -64,7 +73,7 @@ def score_merge(context: RoundContext) -> None:
     from nnunet_al.nnunet.pool_scoring import PoolStatistics, merge
 
     parts = [read_arrays(path) for path in part_files(context, "scores")]
-    devices = sorted({str(arrays.pop("device")) for arrays in parts})
+    devices = sorted({str(arrays.pop("device", "another device")) for arrays in parts})
     if context.decided.precision == "half" and len(devices) > 1:
         raise CampaignError(
             f"Shards of round {context.number} were scored on {' and '.join(devices)}, where half precision is not the "
@@ -95,12 +104,16 @@ def score_merge(context: RoundContext) -> None:
 
 
 def read_scores(context: RoundContext) -> tuple[Candidates, np.ndarray]:
-    """Return the candidates with all that the scoring pass found out, and their region numbers in the same order."""
+    """Return the candidates with all that the scoring pass found out, and their region numbers in the same order.
+
+    Where the strategy weights groups, the scores are weighted: all that is chosen or drawn by them follows the weights.
+    """
     arrays: dict[str, Any] = dict(read_arrays(context.round.scores))
     numbers_N, foreground_N = arrays.pop("numbers_N"), arrays.pop("foreground_N")
     regions = [context.regions[number] for number in numbers_N]
     names_N, cases_N = [region.name for region in regions], [region.case for region in regions]
-    return Candidates(names_N=names_N, cases_N=cases_N, foreground_voxels_N=foreground_N, **arrays), numbers_N
+    candidates = Candidates(names_N=names_N, cases_N=cases_N, foreground_voxels_N=foreground_N, **arrays)
+    return (weighted(context, candidates) if context.decided.recipe.weighting else candidates), numbers_N
 
 
 def window_pool(context: RoundContext) -> Pool:

@@ -10,6 +10,7 @@ from nnunet_al.campaign.stages import is_done
 from nnunet_al.files import read_json
 
 FINAL_STAGE = "annotate"
+_METRICS = ("foreground_mean", "mean", "groups")
 
 
 def campaign_status(folder: CampaignFolder) -> dict[str, Any]:
@@ -32,7 +33,7 @@ def campaign_status(folder: CampaignFolder) -> dict[str, Any]:
                 "complete": done,
                 "annotated": annotated,
                 "batch": [{key: region[key] for key in ("case", "box", "score")} for region in batch],
-                "metrics": metrics and {key: metrics[key] for key in ("foreground_mean", "mean")},
+                "metrics": metrics and {key: metrics[key] for key in _METRICS if key in metrics},
             }
         )
     return {
@@ -71,8 +72,29 @@ def status_table(campaigns: list[dict[str, Any]]) -> str:
                 f"  {round_['round']:>5}  {len(round_['batch']):>5}  {round_['annotated']:>9}  {dice:>6}  {hd95:>8}"
                 + ("" if round_["complete"] else "  (not complete)")
             )
+        lines += _group_table(campaign["rounds"])
         lines.append(f"  {campaign['folder']}")
     return "\n".join(lines)
+
+
+def _group_table(rounds: list[dict[str, Any]]) -> list[str]:
+    """Return a table of Δ, ESSP and each group's Dice and share of the annotated regions; nothing without groups."""
+    found = {r["round"]: r["metrics"]["groups"] for r in rounds if r["metrics"] and "groups" in r["metrics"]}
+    if not found:
+        return []
+    names = list(next(iter(found.values()))["by_group"])
+    width = max(15, *map(len, names))
+    head = "  ".join(name.rjust(width) for name in names)
+    lines = [f"  {'round':>5}  {'delta':>6}  {'essp':>6}  {'gap':>6}  {head}  (Dice, share of what is annotated)"]
+    for number, groups in found.items():
+        cells = []
+        for entry in groups["by_group"].values():
+            dice = "-" if entry["dice"] is None else f"{entry['dice']:.4f}"
+            share = "-" if entry["annotated_share"] is None else f"{entry['annotated_share']:.0%}"
+            cells.append(f"{dice}  {share:>5}".rjust(width))
+        numbers = "  ".join(f"{groups[key]:>6.4f}" for key in ("delta", "essp", "largest_gap"))
+        lines.append(f"  {number:>5}  {numbers}  {'  '.join(cells)}")
+    return lines
 
 
 def _last_stage(rounds: list[RoundFolder]) -> str:

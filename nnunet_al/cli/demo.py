@@ -37,11 +37,11 @@ def build_parser() -> ArgumentParser:
 
 def work(arguments: Namespace) -> None:
     """Run the demo."""
-    from nnunet_al.campaign.decisions import Wishes
     from nnunet_al.campaign.folders import CampaignFolder
     from nnunet_al.campaign.options import Options
     from nnunet_al.campaign.round import do_round
     from nnunet_al.campaign.status import campaign_status, status_table
+    from nnunet_al.campaign.wishes import Wishes
     from nnunet_al.nnunet.environment import Roots, using
 
     output = Path(arguments.o).absolute()

@@ -75,7 +75,26 @@ def _table(metrics: dict[str, Any]) -> str:
     lines.append(f"  {'class':<20} {'dice':>7} {'hd95 mm':>9}")
     for name, values in {**metrics["mean"], "mean": metrics["foreground_mean"]}.items():
         lines.append(f"  {name:<20} {values['dice']:>7.4f} {values['hd95_mm']:>9.2f}")
+    if "groups" in metrics:
+        lines += group_lines(metrics["groups"])
     return "\n".join(lines)
+
+
+def group_lines(groups: dict[str, Any]) -> list[str]:
+    """Return the groups' Dice, Δ, ESSP and the largest gap with 95 % intervals, as lines for a person."""
+    lines = [f"  {'group (' + ' & '.join(groups['group_by']) + ')':<20} {'dice':>7} {'95 %':>17} {'cases':>6}"]
+    for name, entry in groups["by_group"].items():
+        if entry["dice"] is None:
+            lines.append(f"  {name:<20} {'-':>7} {'':>17} {0:>6}")
+        else:
+            lines.append(f"  {name:<20} {entry['dice']:>7.4f} {_interval(entry['interval'])} {entry['n']:>6}")
+    for name, sign in {"delta": "Δ", "essp": "ESSP", "largest_gap": "largest gap"}.items():
+        lines.append(f"  {sign:<20} {groups[name]:>7.4f} {_interval(groups['intervals'][name])}")
+    return [*lines, f"  Δ sums over {groups['number']} groups: compare it between campaigns of as many only"]
+
+
+def _interval(bounds: list[float]) -> str:
+    return f"{bounds[0]:>7.4f} to {bounds[1]:.4f}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 
 from nnunet_al.cli.arguments import add_dataset, make_parser
 from nnunet_al.cli.command import run
-from nnunet_al.errors import StrategyError
+from nnunet_al.errors import CampaignError, StrategyError
 
 _DESCRIPTION = """\
 Does one round of active learning: starts the campaign if there is none, continues an interrupted round, else does the
@@ -99,6 +99,32 @@ def build_parser() -> ArgumentParser:
         help="let the intensity statistics follow the annotations",
     )
 
+    groups = parser.add_argument_group("groups of cases (decided when the campaign starts)")
+    groups.add_argument(
+        "-groups",
+        metavar="FILE",
+        help="table of participants, as BIDS has it (participants.tsv) or as CSV; only case and group are kept",
+    )
+    groups.add_argument(
+        "-group_by",
+        nargs="+",
+        metavar="COLUMN",
+        help="columns that define the groups, several for their intersection; numbers in bins: age:40,60 cuts at these "
+        "values, age:q4 makes four groups of about equal size",
+    )
+    groups.add_argument(
+        "-initial_groups",
+        nargs="+",
+        metavar="GROUP=N",
+        help="regions of round 0 from each group (default: -initial from the whole pool)",
+    )
+    groups.add_argument(
+        "-roi_classes",
+        nargs="+",
+        metavar="CLASS",
+        help="classes that groups are compared by, and whose prediction the add-on localized looks at (default: all)",
+    )
+
     here = parser.add_argument_group("where and how it runs (changes no batch)")
     here.add_argument("-device", default="cuda", choices=["cuda", "cpu", "mps"], help="default: cuda")
     here.add_argument("-np", type=int, default=2, help="worker processes for preprocessing and reading (default: 2)")
@@ -117,9 +143,9 @@ def build_parser() -> ArgumentParser:
 
 def work(arguments: Namespace) -> None:
     """Do the round."""
-    from nnunet_al.campaign.decisions import Wishes
     from nnunet_al.campaign.options import Options
     from nnunet_al.campaign.round import do_round
+    from nnunet_al.campaign.wishes import Wishes
     from nnunet_al.nnunet.environment import Roots, dataset_name
 
     roots = Roots.from_environment()
@@ -156,6 +182,10 @@ def work(arguments: Namespace) -> None:
         pretrained_weights=arguments.pretrained_weights,
         update_intensities=arguments.update_intensities,
         precision=arguments.precision,
+        groups=arguments.groups,
+        group_by=tuple(arguments.group_by) if arguments.group_by else None,
+        initial_groups=group_counts(arguments.initial_groups) if arguments.initial_groups else None,
+        roi_classes=tuple(arguments.roi_classes) if arguments.roi_classes else None,
     )
     options = Options(
         device=arguments.device,
@@ -186,6 +216,25 @@ def recipe_parameters(settings: list[str]) -> dict[str, Any]:
             raise StrategyError(f"-set {setting}: '{name}' is set already, to {parameters[name]}; give it once.")
         parameters[name] = _number(text)
     return parameters
+
+
+def group_counts(settings: list[str]) -> dict[str, int]:
+    """Read ``GROUP=N`` pairs; a group's name may hold "=" itself.
+
+    Raises
+    ------
+    CampaignError
+        if a setting is no such pair, or a group stands twice.
+    """
+    counts: dict[str, int] = {}
+    for setting in settings:
+        group, separator, text = setting.rpartition("=")
+        if not separator or not text.isdecimal() or group in counts:
+            raise CampaignError(f"-initial_groups {setting}: write GROUP=N once for each group, for example F=5 M=5.")
+        counts[group] = int(text)
+    if not any(counts.values()):
+        raise CampaignError("-initial_groups: ask for at least one region.")
+    return counts
 
 
 def _number(text: str) -> int | float | str:

@@ -65,6 +65,12 @@ _RECIPES = (
         "Danaee et al. 2026, MIDL",
     ),
     _spelled(
+        "weighted_localized_entropy",
+        "entropy+localized+fair",
+        "largest localized entropy, groups of cases that the model segments worse weighted up",
+        "Danaee et al. 2026, MIDL, eq. 2",
+    ),
+    _spelled(
         "mc_dropout",
         "mc_dropout",
         "largest mean entropy of the averaged dropout predictions",

@@ -17,6 +17,7 @@ from nnunet_al.strategies.ingredients import (
     REDUCTIONS,
     SAMPLING,
     SELECTORS,
+    WEIGHTINGS,
     Metric,
     Selector,
 )
@@ -44,6 +45,8 @@ def check(recipe: Recipe) -> None:
         _unknown(recipe, "noise", recipe.noise, NOISES)
     if recipe.reduction is not None and recipe.reduction not in REDUCTIONS:
         _unknown(recipe, "reduction", recipe.reduction, REDUCTIONS)
+    if recipe.weighting is not None and recipe.weighting not in WEIGHTINGS:
+        _unknown(recipe, "weighting", recipe.weighting, WEIGHTINGS)
     metric = None
     if recipe.metric is not None:
         metric = own.metric(recipe.metric)
@@ -55,6 +58,7 @@ def check(recipe: Recipe) -> None:
         _check_samples(recipe, selector, metric)
     _check_embedding(recipe, selector)
     _check_noise(recipe, selector, metric)
+    _check_weighting(recipe, metric)
 
 
 def check_passes(recipe: Recipe) -> None:
@@ -205,6 +209,19 @@ def _check_noise(recipe: Recipe, selector: Selector, metric: Metric | None) -> N
         f"has the selector '{recipe.selector}', which does not rank, so that the noise '{recipe.noise}' does nothing: "
         f"leave it out, or use the selector {ranking}",
     )
+
+
+def _check_weighting(recipe: Recipe, metric: Metric | None) -> None:
+    if recipe.weighting is None:
+        return
+    if metric is None:
+        _refuse(recipe, f"has no scores that '{recipe.weighting}' could weight: use a strategy with a metric")
+    if metric.learned:
+        _refuse(
+            recipe,
+            f"multiplies scores by '{recipe.weighting}', but those of '{recipe.metric}' may be negative: use another "
+            "metric, for example entropy",
+        )
 
 
 def alike(name: str, known: Iterable[str]) -> str:

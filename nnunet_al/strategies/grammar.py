@@ -18,12 +18,13 @@ from nnunet_al.strategies.ingredients import (
     POSTERIORS,
     REDUCTIONS,
     SELECTORS,
+    WEIGHTINGS,
 )
 from nnunet_al.strategies.parameters import PARAMETERS_OF, defaults
 from nnunet_al.strategies.recipe import Recipe
 
 # in the order in which a canonical spelling has them
-KINDS = ("reduction", "posterior", "noise", "selector")
+KINDS = ("reduction", "weighting", "posterior", "noise", "selector")
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Addon:
 
 def _addons() -> dict[str, Addon]:
     addons = {name: Addon("reduction", name) for name in REDUCTIONS}
+    addons |= {name: Addon("weighting", name) for name in WEIGHTINGS}
     addons |= {name: Addon("posterior", name) for name in POSTERIORS if name != "none"}
     addons |= {name: Addon("noise", name) for name in NOISES}
     scored = [name for name, selector in SELECTORS.items() if selector.needs.metric and name != "flqmi"]
@@ -135,12 +137,14 @@ def described(recipe: Recipe, name: str) -> Recipe:
     assert metric is not None
     assert selector is not None
     reduction = REDUCTIONS[recipe.reduction] if recipe.reduction else None
+    weighting = WEIGHTINGS[recipe.weighting] if recipe.weighting else None
     noise = NOISES[recipe.noise] if recipe.noise else None
     parts = [f"{selector.phrase}, scored by the {metric.phrase}"]
     parts += [reduction.phrase] if reduction else []
+    parts += [weighting.phrase] if weighting else []
     parts += [POSTERIORS[recipe.posterior].partition(" (")[0]] if recipe.posterior != metric.posterior else []
     parts += [noise.phrase] if noise else []
-    papers = [metric.paper, reduction.paper if reduction else "-", noise.paper if noise else "-", selector.paper]
+    papers = [metric.paper, *(part.paper for part in (reduction, weighting, noise) if part), selector.paper]
     papers.insert(1, POSTERIORS[recipe.posterior].partition(" (")[2].rstrip(")") or "-")
     known = list(dict.fromkeys(paper for paper in papers if paper != "-"))
     return replace(recipe, name=name, summary=", ".join(parts), paper="; ".join(known) or "-")
@@ -218,7 +222,7 @@ def _default(recipe: Recipe, kind: str) -> str | None:
     assert metric is not None
     if kind == "reduction":
         return None if recipe.needs.reduces else metric.reduction
-    return {"posterior": metric.posterior, "noise": None, "selector": "top_k"}[kind]
+    return {"weighting": None, "posterior": metric.posterior, "noise": None, "selector": "top_k"}[kind]
 
 
 def _addon_name(recipe: Recipe, kind: str) -> str | None:

@@ -1,4 +1,4 @@
-"""What recipes are made of: metrics, reductions, posteriors, embeddings, noises, selectors. Names only, no tensors."""
+"""What recipes are made of: metrics, reductions, weightings, posteriors, embeddings, noises, selectors. Names only."""
 
 from __future__ import annotations
 
@@ -98,6 +98,19 @@ REDUCTIONS: Mapping[str, Reduction] = MappingProxyType(
         "boundary": Reduction(False, "summed over the predicted boundary", "Ma et al. 2024"),
         "class_weighted": Reduction(True, "averaged, rare classes weighted up", "Föllmer et al. 2024"),
     }
+)
+
+
+@dataclass(frozen=True)
+class Weighting:
+    """What the scores of a group of cases are multiplied by."""
+
+    phrase: str
+    paper: str
+
+
+WEIGHTINGS: Mapping[str, Weighting] = MappingProxyType(
+    {"fair": Weighting("groups that the model segments worse weighted up", "Danaee et al. 2026")}
 )
 
 

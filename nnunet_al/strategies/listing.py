@@ -104,6 +104,8 @@ def _needs(recipe: Recipe) -> str:
         parts = [f"a model of {recipe.trainer}"]
     if recipe.embedding is not None:
         parts.append("gradients" if EMBEDDINGS[recipe.embedding].backward else "features")
+    if recipe.weighting is not None:
+        parts.append("groups of cases")
     return ", ".join(parts) or "nothing"
 
 

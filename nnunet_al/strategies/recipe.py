@@ -1,4 +1,4 @@
-"""A recipe: which map, reduction, posterior, embedding, noise and selector make up a strategy. Names only."""
+"""A recipe: which map, reduction, weighting, posterior, embedding, noise and selector make up a strategy."""
 
 from __future__ import annotations
 
@@ -37,6 +37,8 @@ class Recipe:
         vectors for selectors that compare regions (``ingredients.EMBEDDINGS``).
     noise : str or None
         chance in the ranking (``ingredients.NOISES``).
+    weighting : str or None
+        what each group's scores are multiplied by before anything is chosen by them (``ingredients.WEIGHTINGS``).
     parameters : mapping
         read-only; completed with the defaults of all parameters that these ingredients take.
 
@@ -56,6 +58,7 @@ class Recipe:
     embedding: str | None = None
     noise: str | None = None
     parameters: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    weighting: str | None = None
 
     def __post_init__(self) -> None:
         """Bring the metric to its one name, check the ingredients and complete the parameters."""
@@ -94,7 +97,9 @@ class Recipe:
     def spelling(self) -> str:
         """The ingredients in the order in which they act: ``"mc_dropout > bald > mean > power > top_k"``."""
         posterior = None if self.posterior == "none" else self.posterior
-        parts = (posterior, self.metric, self.reduction, self.embedding, self.noise, self.selector)
+        parts = (
+            posterior, self.metric, self.reduction, self.weighting, self.embedding, self.noise, self.selector,
+        )  # fmt: skip
         return " > ".join(part for part in parts if part)
 
     def measures(self) -> dict[str, tuple[str, str]]:
@@ -110,13 +115,15 @@ class Recipe:
         return measures
 
     def phases(self) -> tuple[str, ...]:
-        """Return the passes over the pool before selection: none, ``"score"``, then ``"fisher"``, ``"embed"``.
+        """Return what comes before selection: nothing, or ``"score"``, then ``"weigh"``, ``"fisher"``, ``"embed"``.
 
-        Strategies without a metric are scored too: that pass finds the predicted foreground and fixes the candidates.
+        All are passes over the pool, but ``"weigh"``, which predicts the annotated cases. Strategies without a metric
+        are scored too: that pass finds the predicted foreground and fixes the candidates.
         """
         if self.posterior == "none":
             return ()
-        return ("score", *(EMBEDDINGS[self.embedding].phases if self.embedding else ()))
+        weigh = ("weigh",) if self.weighting else ()
+        return ("score", *weigh, *(EMBEDDINGS[self.embedding].phases if self.embedding else ()))
 
     def with_parameters(self, **overrides: Any) -> Recipe:
         """Return the recipe with other parameters; it keeps its name, unless it became a strategy that has one.

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from nnunet_al.campaign.decisions import Decisions, Wishes
+from nnunet_al.campaign.decisions import Decisions
 from nnunet_al.campaign.folders import CampaignFolder
+from nnunet_al.campaign.wishes import Wishes
 from nnunet_al.errors import CampaignError, StrategyError
 from nnunet_al.files import read_json, write_json
 from nnunet_al.nnunet.environment import Roots
@@ -77,6 +78,36 @@ def test_a_wish_that_was_decided_otherwise_is_refused_with_both_values(name):
     assert "-tag" in sentence
     assert str(PLACE) in sentence
     replace(MINIMAL, **{name: OTHERWISE[name]}).compare(replace(decided, **{name: OTHERWISE[name]}), PLACE)
+
+
+@pytest.mark.parametrize(
+    "name, value, told",
+    [
+        ("group_by", ("sex", "age:40,60"), "-group_by sex age:40,60"),
+        ("initial_groups", {"F": 2, "M": 3}, "-initial_groups F=2 M=3"),
+        ("roi_classes", ("left caudate",), "-roi_classes left caudate"),
+    ],
+)
+def test_what_concerns_groups_is_compared_and_told_as_it_is_typed(name, value, told):
+    wishes = replace(MINIMAL, **{name: value})
+    with pytest.raises(CampaignError) as caught:
+        wishes.compare(MINIMAL.decide(), PLACE)
+    assert f"{told} (started with none)" in str(caught.value)
+    decided = wishes.decide()
+    wishes.compare(decided, PLACE)
+    MINIMAL.compare(decided, PLACE)
+    assert decided.initial == (5 if name == "initial_groups" else 100)
+
+
+def test_a_campaign_from_before_there_were_groups_has_none(tmp_path):
+    path = tmp_path / "campaign.json"
+    MINIMAL.decide().save(path)
+    content = read_json(path)
+    for name in ("groups", "group_by", "initial_groups", "roi_classes"):
+        del content[name]
+    del content["recipe"]["weighting"]
+    write_json(path, content)
+    assert Decisions.load(path) == MINIMAL.decide()
 
 
 def test_the_option_is_named_as_it_is_typed():

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from nnunet_al.campaign import prepare
-from nnunet_al.campaign.decisions import Wishes
+from nnunet_al.campaign.wishes import Wishes
 from nnunet_al.errors import SetupError
 
 MINIMAL = Wishes("Dataset501_X", "2d", 0, 0, None, "usimf")

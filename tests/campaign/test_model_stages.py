@@ -12,12 +12,13 @@ from rounds import DATASET, snapshot
 from nnunet_al.campaign import model_stages
 from nnunet_al.campaign.context import RoundContext
 from nnunet_al.campaign.data import read_data
-from nnunet_al.campaign.decisions import Decisions, Wishes
+from nnunet_al.campaign.decisions import Decisions
 from nnunet_al.campaign.folders import CampaignFolder
 from nnunet_al.campaign.ledger import CaseAnnotation
 from nnunet_al.campaign.options import Options
 from nnunet_al.campaign.prepare import start
 from nnunet_al.campaign.stages import Stage, run_stages
+from nnunet_al.campaign.wishes import Wishes
 from nnunet_al.nnunet import image_store, intensity_samples, round_view
 from nnunet_al.pool.boxes import Region, to_slices
 

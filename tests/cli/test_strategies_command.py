@@ -34,7 +34,7 @@ def test_the_command_lists_every_strategy_and_explains_each(capsys):
 
 def test_the_list_ends_with_the_addons_by_kind(capsys):
     assert run_command(strategies.main) == 0
-    end = capsys.readouterr().out.splitlines()[-4:]
+    end = capsys.readouterr().out.splitlines()[-len(KINDS) :]
     assert [line.split()[0] for line in end] == list(KINDS)
     assert {name.strip(",") for line in end for name in line.split()[1:]} == set(ADDONS)
 

@@ -122,7 +122,7 @@ def copy_unselected(
     shutil.copytree(source.root, target.root, symlinks=True)
     round_ = target.round(1)
     for stage in round_.stages.iterdir():
-        if stage.name.startswith(("score", "fisher", "embed", "select", "annotate")):
+        if stage.name.startswith(("score", "weigh", "fisher", "embed", "select", "annotate")):
             stage.unlink()
     shutil.rmtree(round_.root / "parts", ignore_errors=True)
     shutil.rmtree(target.ledger / "001", ignore_errors=True)
@@ -135,6 +135,10 @@ def copy_unselected(
         recipe = catalog.get(strategy)
         small = {"passes": 3, "embedding_size": 40, "fisher_samples": 5}
         recipe = recipe.with_parameters(**{name: small[name] for name in small if name in recipe.parameters})
+    if recipe.weighting is not None and "groups" not in decided_otherwise:
+        cases = sorted({*decided.pool_cases, *decided.test_cases})
+        groups = {case: ("one", "other")[index % 2] for index, case in enumerate(cases)}
+        decided_otherwise |= {"group_by": ("group",), "groups": groups}
     replace(decided, recipe=recipe, **decided_otherwise).save(target.decisions)
     return target
 

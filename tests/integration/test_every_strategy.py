@@ -28,6 +28,7 @@ COMPOSED = (
     "entropy+localized+usimf",
     "learning_loss+stochastic_batches",
     "class_variance+tta",
+    "bald+selective+fair",
 )
 
 

@@ -18,7 +18,15 @@ from .campaigns import DATASET, copy_unselected, list_cases, outcome
 from .reference import Reference
 
 PLAIN = ("usimf", "bald", "entropy", "random_foreground")
-OTHERS = ("entropy+tta+localized", "learning_loss", "core_set", "badge", "clasp_pe", "selective")
+OTHERS = (
+    "weighted_localized_entropy",
+    "entropy+tta+localized",
+    "learning_loss",
+    "core_set",
+    "badge",
+    "clasp_pe",
+    "selective",
+)
 PLACES = [(configuration, unit) for configuration in ("2d", "3d_fullres") for unit in ("patch", "slice", "case")]
 EVERYWHERE = [(*place, strategy) for place in PLACES for strategy in PLAIN]
 EVERYWHERE += [(*place, strategy) for place in (("2d", "case"), ("3d_fullres", "patch")) for strategy in OTHERS]

@@ -1,0 +1,130 @@
+"""The groups of a campaign's cases: how the model does on them, and the stage that weights them by it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+
+from nnunet_al.campaign.context import RoundContext
+from nnunet_al.errors import StrategyError
+from nnunet_al.evaluation.dice import dice, masks
+from nnunet_al.evaluation.fairness import fairness_report
+from nnunet_al.files import read_json, write_json
+from nnunet_al.progress import count, progress, say
+from nnunet_al.scoring.group_weights import group_weights
+from nnunet_al.strategies.candidates import Candidates
+
+
+def weigh(context: RoundContext) -> None:
+    """Measure the model on the annotated cases and write the weight of each group (paper 1, section 3.2)."""
+    groups, dice_of_case = context.decided.groups, annotated_dice(context)
+    known = sorted({groups[case] for case in context.decided.pool_cases})
+    cases = sorted(dice_of_case)
+    found = group_weights([dice_of_case[case] for case in cases], [groups[case] for case in cases], known)
+    by_group = {
+        group: {
+            "weight": found.weights[group],
+            "z": found.z[group],
+            "dice": found.mean_dice[group],
+            "cases": found.counts[group],
+        }
+        for group in known
+    }
+    write_json(context.round.group_weights, {"by_group": by_group, "dice_of_case": dice_of_case})
+    for group, entry in by_group.items():
+        mean_dice, cases_of = found.mean_dice[group], found.counts[group]
+        if mean_dice is None:
+            measured = "no annotated case, so it counts as much as the worst"
+        else:
+            measured = f"Dice {mean_dice:.4f} on {count(cases_of, 'annotated case')}"
+        say(f"    {group}: weight {entry['weight']:.3f} ({measured})")
+
+
+def annotated_dice(context: RoundContext) -> dict[str, float]:
+    """Return each annotated case's Dice under the round's model, averaged over the classes of interest.
+
+    Only annotated voxels count. A class that is neither in them nor predicted there says nothing about the model and
+    is left out, and with it a case of which nothing remains: in campaigns of patches the parts without any structure
+    would otherwise make every group look perfect.
+    """
+    from nnunet_al.campaign.evaluation import load_round_model
+    from nnunet_al.nnunet.prediction import predict_segmentation
+
+    plan, network, device = load_round_model(context, context.checkpoint(context.round))
+    images, classes = context.pool_images(), classes_of_interest(context)
+    found = {}
+    for case in progress(context.annotated_cases, "annotated cases"):
+        stored = images[case]
+        prediction_xyz = predict_segmentation(network, plan, stored.open()[:], stored.properties(), device)
+        reference_xyz = context.label_format.read(context.composed_label(case))
+        annotated_xyz = reference_xyz != context.ignore
+        pairs = [masks(prediction_xyz, reference_xyz, labels, annotated_xyz) for labels in classes.values()]
+        present = [dice(*pair) for pair in pairs if pair[0].any() or pair[1].any()]
+        if present:
+            found[case] = fmean(present)
+    return found
+
+
+def weighted(context: RoundContext, candidates: Candidates) -> Candidates:
+    """Multiply all scores of each candidate by the weight of its case's group (paper 1, eq. 2).
+
+    Raises
+    ------
+    StrategyError
+        if a score is negative, since a larger weight would make it smaller.
+    """
+    weights = {group: entry["weight"] for group, entry in read_json(context.round.group_weights)["by_group"].items()}
+    assert candidates.cases_N is not None
+    weights_N = np.array([weights[context.decided.groups[case]] for case in candidates.cases_N])
+    fields = ("scores_N", "target_scores_N", "boundary_scores_N", "class_scores_N_C")
+    known = {name: scores for name in fields if (scores := getattr(candidates, name)) is not None}
+    recipe = context.decided.recipe
+    if any((scores < 0).any() for scores in known.values()):
+        raise StrategyError(
+            f"The strategy '{recipe.name}' multiplies scores by the weights of groups, and its metric "
+            f"'{recipe.metric}' gave a negative one: '{recipe.weighting}' needs a metric that is never negative."
+        )
+    return replace(candidates, **{name: (scores.T * weights_N).T for name, scores in known.items()})
+
+
+def fairness(context: RoundContext, cases: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return how the groups of the test cases fare, and what share of the annotated regions each group has.
+
+    ``cases`` holds the metrics of each test case and class; a case's Dice is the mean over the classes of interest.
+    """
+    groups, names = context.decided.groups, classes_of_interest(context)
+    dice_of_case = {case: fmean(classes[name]["dice"] for name in names) for case, classes in cases.items()}
+    report = fairness_report(dice_of_case, groups, context.rng("bootstrap"))
+    annotated = Counter(groups[region.case] for commit in context.commits for region in commit.regions)
+    total = annotated.total()
+    for group, entry in report["by_group"].items():
+        entry["annotated_regions"] = annotated[group]
+        entry["annotated_share"] = annotated[group] / total if total else None
+    return {"group_by": list(context.decided.group_by), **report}
+
+
+def classes_of_interest(context: RoundContext) -> dict[str, Any]:
+    """Return the foreground classes that ``-roi_classes`` names, or all of them, by name."""
+    classes, chosen = context.data.dataset.classes, context.decided.roi_classes
+    return {name: classes[name] for name in chosen} if chosen else dict(classes)
+
+
+def roi_channels(context: RoundContext, heads: Sequence[Any], exclusive: bool) -> tuple[int, ...]:
+    """Return the network's output channels of the chosen classes; none of them where no class was chosen.
+
+    ``heads`` are the labels behind the outputs of the foreground; where classes exclude each other, channel 0 in front
+    of them is the background.
+    """
+    if not context.decided.roi_classes:
+        return ()
+    wanted = {_as_tuple(labels) for labels in classes_of_interest(context).values()}
+    return tuple(index + exclusive for index, labels in enumerate(heads) if _as_tuple(labels) in wanted)
+
+
+def _as_tuple(labels: Any) -> tuple[int, ...]:
+    return tuple(sorted(labels)) if isinstance(labels, (tuple, list)) else (int(labels),)
