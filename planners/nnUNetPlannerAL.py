@@ -9,6 +9,7 @@ try:
         nnUNetPlannerALResEncL,
         nnUNetPlannerALResEncM,
         nnUNetPlannerALResEncXL,
+        nnUNetPlannerALTwoStages,
     )
 except ModuleNotFoundError as error:
     # A copy inside nnU-Net that outlived nnunet-al must not stop nnU-Net from finding its own planners.

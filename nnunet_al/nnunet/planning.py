@@ -65,6 +65,19 @@ def plan_differences(pinned: Any, fresh: Any, path: str = "") -> list[dict[str, 
     return [] if pinned == fresh else [{"path": path, "pinned": pinned, "fresh": fresh}]
 
 
+def two_stages(arch_kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Cut the arguments of a U-Net to its first two stages, with 8 and 16 features; one stage stays one stage."""
+    stages = min(2, arch_kwargs["n_stages"])
+    lists = ("kernel_sizes", "strides", "n_conv_per_stage")
+    return {
+        **arch_kwargs,
+        **{name: arch_kwargs[name][:stages] for name in lists},
+        "n_stages": stages,
+        "features_per_stage": (8, 16)[:stages],
+        "n_conv_per_stage_decoder": arch_kwargs["n_conv_per_stage_decoder"][: stages - 1],
+    }
+
+
 class ActiveLearningPlanning(ExperimentPlanner):
     """Mixed into one of nnU-Net's planners: pool size in, pinned plan out; the plans name stock classes only."""
 
@@ -116,7 +129,41 @@ class nnUNetPlannerALResEncXL(ActiveLearningPlanning, resenc.nnUNetPlannerResEnc
     """nnU-Net's ResEnc XL preset for active learning."""
 
 
-_OURS = (nnUNetPlannerAL, nnUNetPlannerALResEncM, nnUNetPlannerALResEncL, nnUNetPlannerALResEncXL)
+class nnUNetPlannerALTwoStages(ActiveLearningPlanning, ExperimentPlanner):
+    """nnU-Net's default planner for active learning, its U-Net cut to two stages with 8 and 16 features.
+
+    The network of paper 1 (Table 1): small enough to train many times over on a CPU. Patch and batch size, spacing and
+    preprocessing stay nnU-Net's, which plans for its larger network. Our trainers train it; stock ``nnUNetTrainer``
+    divides by zero in the weights of its deep supervision where there are two stages only, so without our trainers it
+    takes ``nnUNetTrainerNoDeepSupervision``. Anybody's ``nnUNetv2_predict`` can use the model.
+    """
+
+    def __init__(self, *args: Any, plans_name: str = "nnUNetTwoStagesPlans", **kwargs: Any) -> None:
+        """Take the parent's arguments; plans get a name of their own, as those of nnU-Net's presets do."""
+        super().__init__(*args, plans_name=plans_name, **kwargs)
+
+    def generate_data_identifier(self, configuration_name: str) -> str:
+        """Name preprocessed data as nnU-Net's presets do: what is the default planner's bears its name."""
+        same = configuration_name in ("2d", "3d_fullres")
+        return f"{'nnUNetPlans' if same else self.plans_identifier}_{configuration_name}"
+
+    def get_plans_for_configuration(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Plan a configuration as nnU-Net does, then keep the first two stages of its network."""
+        configuration = super().get_plans_for_configuration(*args, **kwargs)
+        architecture = configuration["architecture"]
+        return {
+            **configuration,
+            "architecture": {**architecture, "arch_kwargs": two_stages(architecture["arch_kwargs"])},
+        }
+
+
+_OURS = (
+    nnUNetPlannerAL,
+    nnUNetPlannerALResEncM,
+    nnUNetPlannerALResEncL,
+    nnUNetPlannerALResEncXL,
+    nnUNetPlannerALTwoStages,
+)
 
 
 def planner_class(name: str) -> type[ActiveLearningPlanning]:

@@ -27,7 +27,13 @@ TRAINERS = {
     "nnUNetTrainerAL": "nnunet_al.nnunet.trainer",
     "nnUNetTrainerALLearningLoss": "nnunet_al.nnunet.learning_loss_trainer",
 }
-PLANNERS = ("nnUNetPlannerAL", "nnUNetPlannerALResEncM", "nnUNetPlannerALResEncL", "nnUNetPlannerALResEncXL")
+PLANNERS = (
+    "nnUNetPlannerAL",
+    "nnUNetPlannerALResEncM",
+    "nnUNetPlannerALResEncL",
+    "nnUNetPlannerALResEncXL",
+    "nnUNetPlannerALTwoStages",
+)
 
 
 def tree(folder: Path) -> dict[str, str]:
@@ -231,8 +237,8 @@ def test_nnunet_finds_what_was_installed_and_is_as_before_when_it_is_removed(who
     assert found[:2] == [[str(whole_nnunet), module] for module in TRAINERS.values()]
     assert found[2][1].startswith("nnunetv2.")
     found = search(FIND_PLANNER, (*PLANNERS, "ExperimentPlanner"), path)
-    assert found[:4] == [[str(whole_nnunet), "nnunet_al.nnunet.planning"]] * 4
-    assert found[4][1].startswith("nnunetv2.")
+    assert found[:-1] == [[str(whole_nnunet), "nnunet_al.nnunet.planning"]] * len(PLANNERS)
+    assert found[-1][1].startswith("nnunetv2.")
     assert any("nnUNetTrainerAL" in name and name.endswith(".pyc") for name in tree(whole_nnunet))
     dropin.remove(whole_nnunet)
     assert tree(whole_nnunet) == before

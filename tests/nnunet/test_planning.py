@@ -3,16 +3,26 @@ from __future__ import annotations
 import json
 import os
 
+import numpy as np
 import pytest
+import torch
 from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
 from nnunetv2.experiment_planning.experiment_planners.residual_unets import residual_encoder_unet_planners as resenc
 from nnunetv2.experiment_planning.plan_and_preprocess_api import plan_experiment_dataset
+from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 
 from nnunet_al.errors import SetupError
 from nnunet_al.nnunet import planning
 from nnunet_al.nnunet.environment import Roots, quiet, using
 from nnunet_al.nnunet.fingerprint import extract_fingerprint
-from nnunet_al.nnunet.planning import DIFFERENCE_FILE, PlannerSettings, plan, plan_differences, planner_class
+from nnunet_al.nnunet.planning import (
+    DIFFERENCE_FILE,
+    PlannerSettings,
+    plan,
+    plan_differences,
+    planner_class,
+    two_stages,
+)
 from nnunet_al.nnunet.raw_dataset import RawDataset
 from nnunet_al.nnunet.round_view import write_round_view
 from nnunet_al.nnunet.verification import verify_dataset
@@ -21,6 +31,7 @@ from .phantoms import make_dataset
 
 NAME = "Dataset501_Toy"
 INTENSITIES = "foreground_intensity_properties_per_channel"
+KERNELS = (("kernel_sizes", 0), ("kernel_sizes", 1), ("strides", 1))
 POOL = 5000  # so large that nnU-Net's cap at 5 % of the dataset decides nothing
 
 
@@ -80,6 +91,77 @@ def test_the_first_plan_is_nnunets_for_the_whole_pool(dataset, tmp_path, ours, s
     assert "nnunet_al" not in json.dumps(found)
     few = stock_plan(tmp_path / "few", dataset, stock, 2)["configurations"]["2d"]["batch_size"]
     assert few < found["configurations"]["2d"]["batch_size"], "the phantoms must be able to tell"
+
+
+NETWORK = ("n_stages", "features_per_stage", "kernel_sizes", "strides", "n_conv_per_stage", "n_conv_per_stage_decoder")
+
+
+def test_two_stages_are_cut_from_the_default_plan_and_nothing_else_changes(dataset, tmp_path):
+    found = plan(make_view(tmp_path / "a", dataset), NAME, "nnUNetPlannerALTwoStages", PlannerSettings(POOL))
+    whole = plan(make_view(tmp_path / "b", dataset), NAME, "nnUNetPlannerAL", PlannerSettings(POOL))
+    assert "nnunet_al" not in json.dumps(found)
+    assert (found["plans_name"], whole["plans_name"]) == ("nnUNetTwoStagesPlans", "nnUNetPlans")
+    assert set(found["configurations"]) == set(whole["configurations"]) == {"2d", "3d_fullres"}
+    for name, configuration in found["configurations"].items():
+        ours, theirs = ({**plans["configurations"][name]["architecture"]["arch_kwargs"]} for plans in (found, whole))
+        assert theirs["n_stages"] > 2, "the phantoms must be able to tell"
+        cut = {key: ours.pop(key) for key in NETWORK}
+        first = {key: theirs.pop(key) for key in NETWORK}
+        assert cut == {
+            "n_stages": 2,
+            "features_per_stage": [8, 16],
+            "kernel_sizes": first["kernel_sizes"][:2],
+            "strides": first["strides"][:2],
+            "n_conv_per_stage": [2, 2],
+            "n_conv_per_stage_decoder": [2],
+        }
+        assert ours == theirs
+        rest = {**whole["configurations"][name], "architecture": configuration["architecture"]}
+        assert configuration == rest, "patch, batch size, spacing and preprocessed data are nnU-Net's"
+
+
+@pytest.mark.parametrize("configuration", ["2d", "3d_fullres"])
+def test_nnunet_builds_the_two_stages_and_they_run_on_the_planned_patch(dataset, tmp_path, configuration):
+    plans = plan(make_view(tmp_path, dataset), NAME, "nnUNetPlannerALTwoStages", PlannerSettings(POOL))
+    planned = plans["configurations"][configuration]
+    names = ("network_class_name", "arch_kwargs", "_kw_requires_import")
+    network = get_network_from_plans(*(planned["architecture"][name] for name in names), 1, 3, deep_supervision=False)
+    assert list(network.encoder.output_channels) == [8, 16]
+    assert len(network.decoder.stages) == 1
+    # worked out by hand: convolutions and norms of 8 and 16 features, k voxels in a kernel and s in a stride
+    k, k2, s = (int(np.prod(planned["architecture"]["arch_kwargs"][name][i])) for name, i in KERNELS)
+    encoder = (1 * k + 3) * 8 + (8 * k + 3) * 8 + (8 * k2 + 3) * 16 + (16 * k2 + 3) * 16
+    decoder = (16 * s * 8 + 8) + (16 * k + 3) * 8 + (8 * k + 3) * 8 + (8 * 3 + 3)
+    assert sum(weight.numel() for weight in set(network.parameters())) == encoder + decoder
+    patch = planned["patch_size"]
+    with torch.no_grad():
+        assert network(torch.zeros(1, 1, *patch)).shape == (1, 3, *patch)
+
+
+def test_two_stages_are_pinned_like_any_plan(dataset, tmp_path):
+    view = make_view(tmp_path, dataset)
+    first = plan(view, NAME, "nnUNetPlannerALTwoStages", PlannerSettings(POOL))
+    assert json.loads((view.preprocessed / NAME / "nnUNetTwoStagesPlans.json").read_text()) == first
+    second = plan(view, NAME, "nnUNetPlannerALTwoStages", PlannerSettings(POOL // 100, first))
+    assert second == first
+    changes = json.loads((view.preprocessed / NAME / DIFFERENCE_FILE).read_text())
+    batch_sizes = {f"configurations/{name}/batch_size" for name in ("2d", "3d_fullres")}
+    assert {change["path"] for change in changes} == batch_sizes, "both plans are cut alike"
+    other = plan(view, NAME, "nnUNetPlannerALTwoStages", PlannerSettings(POOL), plans_name="other")
+    assert other["plans_name"] == "other"
+
+
+def test_a_network_of_one_stage_keeps_it():
+    one = {
+        "n_stages": 1,
+        "features_per_stage": [32],
+        "kernel_sizes": [[1, 3]],
+        "strides": [[1, 1]],
+        "n_conv_per_stage": [2],
+        "n_conv_per_stage_decoder": [],
+        "conv_bias": True,
+    }
+    assert two_stages(one) == {**one, "features_per_stage": (8,)}
 
 
 def test_what_is_returned_is_what_is_written(dataset, tmp_path):
