@@ -1,4 +1,4 @@
-"""``nnUNetv2_al_synth``: make a raw dataset of phantoms."""
+"""``nnUNetv2_al_synth``: make a raw dataset of phantoms, or a biased cohort of heads."""
 
 from __future__ import annotations
 
@@ -6,47 +6,103 @@ import re
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+from nnunet_al.cli.arguments import make_parser
 from nnunet_al.cli.command import run
 from nnunet_al.errors import DatasetError
 from nnunet_al.nnunet.environment import Roots
 from nnunet_al.progress import say
 
+_DESCRIPTION = """\
+Make a raw nnU-Net dataset without any patient.
+
+Without --biased: phantoms, that is a body with an organ and a lesion.
+
+With --biased: T1-weighted heads of two groups of equal size, made by deforming one label map. In group 1 the left
+caudate, which is to be segmented, is deformed besides; group 2 is as other people are. participants.tsv says which
+case is in which group, so that a campaign can be fair to both: nnUNetv2_al_round ... -groups participants.tsv
+-group_by group.
+"""
+
+# option -> its default; what is left out on the command line is None, so that what means nothing can be refused
+_PHANTOMS: dict[str, Any] = {
+    "name": "Phantom",
+    "cases": 16,
+    "test_cases": 0,
+    "shape": (40, 48, 32),
+    "spacing": (1.0, 1.0, 2.0),
+    "modality": "MRI",
+    "channels": 1,
+    "regions": False,
+}
+_BIASED: dict[str, Any] = {
+    "name": "Caudate",
+    "cases": 312,
+    "test_cases": 0,
+    "shape": None,
+    "spacing": None,
+    "strength": "strong",
+    "template": None,
+    "paired": False,
+    "np": 2,
+}
+
 
 def build_parser() -> ArgumentParser:
     """Describe the command's arguments."""
-    parser = ArgumentParser(
-        prog="nnUNetv2_al_synth",
-        description="Make a raw nnU-Net dataset of phantoms: a body with an organ and a lesion, without any patient.",
-    )
+    parser = make_parser("nnUNetv2_al_synth", _DESCRIPTION)
     parser.add_argument("-d", type=int, required=True, help="the new dataset's number, 1 to 999")
-    parser.add_argument("-name", default="Phantom", help="its name: DatasetXXX_NAME (default: Phantom)")
+    parser.add_argument("-name", help="its name: DatasetXXX_NAME (default: Phantom, or Caudate with --biased)")
     parser.add_argument("-o", type=Path, help="where the dataset's folder is put (default: $nnUNet_raw)")
-    parser.add_argument("-cases", type=int, default=16, help="training cases (default: 16)")
-    parser.add_argument("-test_cases", type=int, default=0, help="cases in imagesTs and labelsTs (default: 0)")
+    parser.add_argument("-cases", type=int, help="training cases (default: 16; 312 with --biased)")
+    parser.add_argument("-test_cases", type=int, help="cases in imagesTs and labelsTs (default: 0)")
     parser.add_argument(
         "-shape",
         type=int,
         nargs=3,
-        default=(40, 48, 32),
         metavar=("Z", "Y", "X"),
-        help="voxels of a typical image in the order in which nnU-Net reads them; Z = 1 makes 2d images "
-        "(default: 40 48 32)",
+        help="voxels of an image in the order in which nnU-Net reads them; Z = 1 makes 2d phantoms (default: "
+        "40 48 32; with --biased what the template covers: 76 170 170 for the built-in one)",
     )
     parser.add_argument(
         "-spacing",
         type=float,
         nargs=3,
-        default=(1.0, 1.0, 2.0),
         metavar=("Z", "Y", "X"),
-        help="typical distance of voxels in mm; it varies by up to 15 %% between cases (default: 1 1 2)",
+        help="distance of voxels in mm; in phantoms it varies by up to 15 %% (default: 1 1 2; with --biased the "
+        "template's: 1 1 1 for the built-in one)",
     )
     parser.add_argument("-seed", type=int, default=0, help="same seed, same images (default: 0)")
-    parser.add_argument("-modality", choices=("MRI", "CT"), default="MRI", help="kind of intensities (default: MRI)")
-    parser.add_argument("-channels", type=int, choices=(1, 2), default=1, help="images per case (default: 1)")
-    parser.add_argument(
-        "--regions", action="store_true", help="label overlapping nnU-Net regions (whole, core) instead of classes"
+    phantoms = parser.add_argument_group("phantoms")
+    phantoms.add_argument("-modality", choices=("MRI", "CT"), help="kind of intensities (default: MRI)")
+    phantoms.add_argument("-channels", type=int, choices=(1, 2), help="images per case (default: 1)")
+    phantoms.add_argument(
+        "--regions",
+        action="store_true",
+        default=None,
+        help="label overlapping nnU-Net regions (whole, core) instead of classes",
     )
+    biased = parser.add_argument_group("biased cohorts")
+    biased.add_argument("--biased", action="store_true", help="make heads of two groups instead of phantoms")
+    biased.add_argument(
+        "-strength",
+        choices=("strong", "weak", "none"),
+        help="how much larger the left caudate of group 1 is: by about 40 %%, 20 %% or not at all (default: strong)",
+    )
+    biased.add_argument(
+        "-template",
+        type=Path,
+        metavar="FILE",
+        help="a label map of a head with FreeSurfer's numbers (11: left caudate) instead of the built-in phantom",
+    )
+    biased.add_argument(
+        "--paired",
+        action="store_true",
+        default=None,
+        help="make pairs of cases that differ in nothing but the deformation of the left caudate",
+    )
+    biased.add_argument("-np", type=int, metavar="PROCESSES", help="processes that make cases (default: 2)")
     return parser
 
 
@@ -60,21 +116,59 @@ def work(args: Namespace) -> None:
     SetupError
         if there is no ``-o`` and nnU-Net's variables do not say where to put it.
     """
+    options = _options(args)
+    folder = dataset_folder(args.d, options["name"], args.o)
+    if args.biased:
+        _make_cohort(folder, args.seed, options)
+    else:
+        _make_phantoms(folder, args.seed, options)
+    say(f"{options['cases']} training and {options['test_cases']} test cases are in {folder}")
+
+
+def _options(args: Namespace) -> dict[str, Any]:
+    own, others = (_BIASED, _PHANTOMS) if args.biased else (_PHANTOMS, _BIASED)
+    for name in [name for name in others if name not in own]:
+        if getattr(args, name) is not None:
+            option = f"-{name}" if others[name] is not False else f"--{name}"
+            mend = "leave out one of the two" if args.biased else "leave it out, or add --biased"
+            raise DatasetError(f"{option} means nothing {'with' if args.biased else 'without'} --biased: {mend}.")
+    given = {name: getattr(args, name) for name in own}
+    return {name: own[name] if value is None else value for name, value in given.items()}
+
+
+def _make_phantoms(folder: Path, seed: int, options: dict[str, Any]) -> None:
     from nnunet_al.synthetic.phantom import make_phantom_dataset
 
-    folder = dataset_folder(args.d, args.name, args.o)
-    make_phantom_dataset(
-        folder,
-        cases=args.cases,
-        seed=args.seed,
-        shape=args.shape,
-        spacing_mm=args.spacing,
-        modality=args.modality,
-        channels=args.channels,
-        regions=args.regions,
-        test_cases=args.test_cases,
+    wanted = {name: value for name, value in options.items() if name not in {"name", "spacing"}}
+    make_phantom_dataset(folder, seed=seed, spacing_mm=options["spacing"], **wanted)
+
+
+def _make_cohort(folder: Path, seed: int, options: dict[str, Any]) -> None:
+    from nnunet_al.nnunet.workers import iterate_jobs
+    from nnunet_al.report.cohort_picture import cohort_picture
+    from nnunet_al.synthetic.cohort import make_biased_cohort
+    from nnunet_al.synthetic.design import CohortDesign
+    from nnunet_al.synthetic.template import read_template
+
+    if options["np"] < 1:
+        raise DatasetError(f"Nothing can be made by {options['np']} processes: give -np of 1 or more.")
+    design = CohortDesign(
+        cases=options["cases"],
+        test_cases=options["test_cases"],
+        strength=options["strength"],
+        shape=None if options["shape"] is None else tuple(options["shape"]),
+        spacing_mm=None if options["spacing"] is None else tuple(options["spacing"]),
+        paired=options["paired"],
+        seed=seed,
     )
-    say(f"{args.cases} training and {args.test_cases} test cases are in {folder}")
+    make_biased_cohort(
+        folder,
+        design,
+        None if options["template"] is None else read_template(options["template"]),
+        workers=options["np"],
+        run=iterate_jobs,
+        finish=lambda unfinished: cohort_picture(unfinished, unfinished / "cohort.png"),
+    )
 
 
 def dataset_folder(number: int, name: str, parent: Path | None) -> Path:

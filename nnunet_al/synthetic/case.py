@@ -1,0 +1,126 @@
+"""One case of a biased cohort: a template, deformed and painted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.ndimage import map_coordinates
+
+from nnunet_al.errors import DatasetError
+from nnunet_al.seeding import generator
+from nnunet_al.synthetic.appearance import head_mask, paint, scan
+from nnunet_al.synthetic.deformation import exponential, flow, jacobian_determinant
+from nnunet_al.synthetic.design import BIASED, Case, CohortDesign
+from nnunet_al.synthetic.template import Grid, LabelMap, image_grid, native_grid
+from nnunet_al.synthetic.velocity import GlobalBasis, LocalBasis, global_lattice
+
+
+@dataclass(frozen=True, eq=False)
+class Cohort:
+    """What the cases of a cohort have in common, ready to make any of them.
+
+    Attributes
+    ----------
+    design, template
+        what was asked for
+    grid
+        the images' voxels
+    head_zyx
+        where the template has a head, see `head_mask`
+    everywhere, caudate
+        the components of the deformations
+    """
+
+    design: CohortDesign
+    template: LabelMap
+    grid: Grid
+    head_zyx: np.ndarray
+    everywhere: GlobalBasis
+    caudate: LocalBasis
+
+    @staticmethod
+    def of(design: CohortDesign, template: LabelMap) -> Cohort:
+        """Draw the components of the deformations.
+
+        Raises
+        ------
+        DatasetError
+            if the caudate has nothing to grow into.
+        """
+        return Cohort(
+            design,
+            template,
+            image_grid(template, design.shape, design.spacing_mm),
+            head_mask(template.labels_zyx),
+            GlobalBasis.draw(generator(design.seed, 0, "cohort components")),
+            LocalBasis.draw(template, generator(design.seed, 0, "cohort local components")),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class CaseArrays:
+    """A case that was made: ``image_zyx`` int16, ``labels_zyx`` with the template's numbers, smallest Jacobian."""
+
+    image_zyx: np.ndarray
+    labels_zyx: np.ndarray
+    smallest_jacobian: float
+
+
+def make_case(cohort: Cohort, case: Case) -> CaseArrays:
+    """Make one case: image(x) = template(local(global(x))), and what a scanner adds to it.
+
+    Raises
+    ------
+    DatasetError
+        if the deformation folds on the images' grid.
+    """
+    sources_3_zyx = sources(cohort, case)
+    smallest = float(jacobian_determinant(sources_3_zyx, cohort.grid.spacing_mm).min())
+    if not smallest > 0:
+        raise DatasetError(
+            f"The deformation of {case.name} folds on voxels of {cohort.grid.spacing_mm} mm (z, y, x; smallest "
+            f"Jacobian determinant {smallest:.3g}): ask for a finer -spacing, or for another -seed."
+        )
+    template, native = cohort.template, native_grid(cohort.template)
+    voxels_3_zyx = (sources_3_zyx - _column(native.origin_mm)) / _column(native.spacing_mm)
+    del sources_3_zyx
+    # What a deformation brings in across a face of the template is what lies at the face. Only what lies beyond the
+    # template by its own position is empty.
+    labels_zyx = map_coordinates(template.labels_zyx, voxels_3_zyx, order=0, mode="nearest")
+    head_zyx = map_coordinates(cohort.head_zyx.astype(np.uint8), voxels_3_zyx, order=0, mode="nearest") > 0
+    looks = case.generator(cohort.design, "appearance")
+    painted_zyx = paint(template.labels_zyx, cohort.head_zyx, template.spacing_mm, cohort.grid.spacing_mm, looks)
+    clean_zyx = map_coordinates(painted_zyx, voxels_3_zyx, order=1, mode="nearest", output=np.float32)
+    covered_zyx = _covered(cohort.grid, native)
+    labels_zyx[~covered_zyx], head_zyx[~covered_zyx] = 0, False
+    return CaseArrays(scan(clean_zyx, head_zyx, cohort.grid, looks), labels_zyx, smallest)
+
+
+def sources(cohort: Cohort, case: Case) -> np.ndarray:
+    """Return where in the template each voxel of a case comes from, ``sources_3_zyx`` in mm, float32."""
+    lattice = global_lattice(cohort.grid)
+    velocity = cohort.everywhere.velocity(lattice, case.generator(cohort.design, "anatomy"))
+    axes = cohort.grid.axes()
+    sources_3_zyx = exponential(velocity, lattice).on(axes)
+    sources_3_zyx += np.stack(np.meshgrid(*axes, indexing="ij", sparse=False)).astype(np.float32)
+    if case.group == BIASED and cohort.design.strength != "none":
+        rng = generator(cohort.design.seed, 0, f"cohort caudate case {case.number}")
+        velocity = cohort.caudate.velocity(case.strength, rng)
+        points_3_N = flow(velocity, cohort.caudate.lattice, sources_3_zyx.reshape(3, -1))
+        sources_3_zyx = points_3_N.reshape(sources_3_zyx.shape)
+    return sources_3_zyx
+
+
+def _covered(grid: Grid, native: Grid) -> np.ndarray:
+    inside = [
+        (points >= origin - step / 2) & (points <= origin + (length - 0.5) * step)
+        for points, origin, step, length in zip(
+            grid.axes(), native.origin_mm, native.spacing_mm, native.shape, strict=True
+        )
+    ]
+    return inside[0][:, None, None] & inside[1][:, None] & inside[2]
+
+
+def _column(values: tuple[float, float, float]) -> np.ndarray:
+    return np.array(values, dtype=np.float32).reshape(3, 1, 1, 1)

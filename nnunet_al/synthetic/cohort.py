@@ -1,0 +1,186 @@
+"""Biased cohorts: raw nnU-Net datasets in which one group's left caudate differs, after paper 1, section 3.1."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK
+
+from nnunet_al import __version__
+from nnunet_al.errors import DatasetError
+from nnunet_al.files import hash_array, storage_errors, write_json, write_text
+from nnunet_al.synthetic.case import Cohort, make_case
+from nnunet_al.synthetic.design import Case, CohortDesign, cases_of, design_json, folds_of
+from nnunet_al.synthetic.template import LEFT_CAUDATE, Grid, LabelMap
+from nnunet_al.synthetic.tissues import structure_name
+
+FILE_ENDING = ".nii.gz"
+LABELS = {"background": 0, "left_caudate": 1}
+
+Run = Callable[[Callable[..., Any], Sequence[tuple[Any, ...]], int, str], Iterator[tuple[int, Any]]]
+
+
+def make_biased_cohort(
+    folder: Path,
+    design: CohortDesign,
+    template: LabelMap | None = None,
+    *,
+    workers: int = 1,
+    run: Run | None = None,
+    finish: Callable[[Path], object] | None = None,
+) -> Path:
+    """Write a cohort of two groups of heads as a raw dataset for nnU-Net.
+
+    Each case is the template under a diffeomorphism of its own; in group 1 the left caudate is deformed besides. The
+    label is the left caudate. A case depends on the design's seed, strength and grid and on its number, not on how
+    many there are or which process makes it.
+
+    The folder gets ``imagesTr``, ``labelsTr`` (and ``imagesTs``, ``labelsTs``), ``dataset.json``; ``participants.tsv``
+    (participant_id, group, strength and, for pairs, pair); ``splits_final.json`` for nnU-Net's preprocessed folder;
+    ``volumes.csv`` (mm³ of each structure, smallest Jacobian determinant); ``cohort.json``, the design.
+
+    Parameters
+    ----------
+    folder
+        the dataset's own folder, ``.../DatasetXXX_Name``; it appears when it is complete
+    design
+        what the cohort is to be
+    template
+        whose anatomy it is; None: a built-in phantom of a head
+    workers
+        number of processes that ``run`` is asked for
+    run
+        ``run(function, jobs, workers, description)`` yields (index of the job, result); None: one after the other
+    finish
+        called with the unfinished folder once everything else is in it, for example to add a picture
+
+    Returns
+    -------
+    Path
+        ``folder``.
+
+    Raises
+    ------
+    DatasetError
+        if the folder exists or the cohort cannot be made so.
+    """
+    folder = Path(folder)
+    if folder.exists():
+        raise DatasetError(f"{folder} exists already: choose another name or number, or remove it first.")
+    source = "label map" if template is not None else "built-in phantom"
+    if template is None:
+        from nnunet_al.synthetic.brain import brain_phantom
+
+        template = brain_phantom()
+    cohort, cases = Cohort.of(design, template), cases_of(design)
+    # Nobody sees half a dataset: it is made beside its place and moved there in one step.
+    unfinished = folder.with_name(f".{os.getpid()}.tmp.{folder.name}")
+    with storage_errors(folder):
+        try:
+            jobs = [(unfinished, cohort, case) for case in cases]
+            facts: list[dict[str, float]] = [{}] * len(jobs)
+            for index, result in (run or _one_by_one)(write_case, jobs, workers, "making cases"):
+                facts[index] = result
+            write_json(unfinished / "dataset.json", _dataset_json(folder.name, design))
+            write_json(unfinished / "cohort.json", _cohort_json(cohort, source))
+            if splits := folds_of(design):
+                write_json(unfinished / "splits_final.json", splits)
+            write_text(unfinished / "participants.tsv", _participants(design, cases))
+            write_text(unfinished / "volumes.csv", _volumes(cases, facts))
+            if finish is not None:
+                finish(unfinished)
+            unfinished.rename(folder)
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+    return folder
+
+
+def write_case(folder: Path, cohort: Cohort, case: Case) -> dict[str, float]:
+    """Make one case and write its image and label; return its facts for ``volumes.csv``."""
+    made = make_case(cohort, case)
+    part = "Tr" if case.number < cohort.design.cases else "Ts"
+    label_zyx = (made.labels_zyx == LEFT_CAUDATE).astype(np.uint8)
+    for sub_folder, stem, array_zyx in (
+        (f"images{part}", f"{case.name}_0000", made.image_zyx),
+        (f"labels{part}", case.name, label_zyx),
+    ):
+        (folder / sub_folder).mkdir(parents=True, exist_ok=True)
+        _write_image(folder / sub_folder / f"{stem}{FILE_ENDING}", array_zyx, cohort.grid)
+    voxel_mm3 = float(np.prod(cohort.grid.spacing_mm))
+    present = [int(label) for label in np.unique(cohort.template.labels_zyx) if label != 0]
+    volumes = {structure_name(label): float((made.labels_zyx == label).sum() * voxel_mm3) for label in present}
+    return {"smallest_jacobian": made.smallest_jacobian, **volumes}
+
+
+def _one_by_one(
+    function: Callable[..., Any], jobs: Sequence[tuple[Any, ...]], workers: int, description: str
+) -> Iterator[tuple[int, Any]]:
+    for index, job in enumerate(jobs):
+        yield index, function(*job)
+
+
+def _write_image(path: Path, array_zyx: np.ndarray, grid: Grid) -> None:
+    image = SimpleITK.GetImageFromArray(array_zyx)
+    image.SetSpacing(grid.spacing_mm[::-1])
+    image.SetOrigin(grid.origin_mm[::-1])
+    SimpleITK.WriteImage(image, path, useCompression=True)
+
+
+def _dataset_json(name: str, design: CohortDesign) -> dict[str, Any]:
+    return {
+        "name": name,
+        "description": "Synthetic heads of two groups made by nnunet-al; no patient's image.",
+        "channel_names": {"0": "T1w"},
+        "labels": LABELS,
+        "numTraining": design.cases,
+        "file_ending": FILE_ENDING,
+    }
+
+
+def _cohort_json(cohort: Cohort, source: str) -> dict[str, Any]:
+    return {
+        "design": design_json(cohort.design),
+        "template": {
+            "source": source,
+            "sha256": hash_array(cohort.template.labels_zyx),
+            "shape": list(cohort.template.labels_zyx.shape),
+            "spacing_mm": list(cohort.template.spacing_mm),
+        },
+        "grid": {
+            "shape": list(cohort.grid.shape),
+            "spacing_mm": list(cohort.grid.spacing_mm),
+            "origin_mm": list(cohort.grid.origin_mm),
+        },
+        "nnunet_al": __version__,
+    }
+
+
+def _participants(design: CohortDesign, cases: Sequence[Case]) -> str:
+    rows = []
+    for case in cases:
+        row = {"participant_id": case.name, "group": case.group, "strength": f"{case.strength:.4f}"}
+        rows.append(row | ({"pair": f"pair-{case.couple:04d}"} if design.paired else {}))
+    return _table(rows, "\t")
+
+
+def _volumes(cases: Sequence[Case], facts: Sequence[Mapping[str, float]]) -> str:
+    rows = []
+    for case, fact in zip(cases, facts, strict=True):
+        volumes = {name: f"{value:.6g}" for name, value in fact.items()}
+        rows.append({"case": case.name, "group": case.group, **volumes})
+    return _table(rows, ",")
+
+
+def _table(rows: Sequence[Mapping[str, str]], delimiter: str) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), delimiter=delimiter, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()

@@ -1,0 +1,155 @@
+"""What a biased cohort is to be, and which case in it is what."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from nnunet_al.errors import DatasetError
+from nnunet_al.seeding import generator
+
+STRENGTHS: dict[str, tuple[float, float]] = {"strong": (4.0, 2.0), "weak": (2.0, 2.0), "none": (0.0, 0.0)}
+"""Mean and standard deviation of the coefficient of the outward component in group 1 (paper 1, section 3.1)."""
+BIASED, UNBIASED = "group1", "group2"
+FOLDS = 5
+
+
+@dataclass(frozen=True)
+class CohortDesign:
+    """All that decides what a cohort looks like, besides the template.
+
+    Attributes
+    ----------
+    cases, test_cases
+        how many go into ``imagesTr``/``labelsTr`` and ``imagesTs``/``labelsTs``; half of each part is group 1
+    strength
+        one of `STRENGTHS`
+    shape
+        voxels z, y, x around the middle between both caudates; None: what the template covers
+    spacing_mm
+        distance of voxels z, y, x in mm; None: the template's
+    paired
+        whether the cases come in pairs that differ in nothing but the local deformation of the left caudate
+    seed
+        same seed, same cohort
+    """
+
+    cases: int = 312
+    test_cases: int = 0
+    strength: str = "strong"
+    shape: tuple[int, int, int] | None = None
+    spacing_mm: tuple[float, float, float] | None = None
+    paired: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be made.
+
+        Raises
+        ------
+        DatasetError
+            naming the value that does not work.
+        """
+        if self.cases < 2 or self.test_cases < 0 or self.cases % 2 or self.test_cases % 2:
+            raise DatasetError(
+                f"A cohort of {self.cases} training and {self.test_cases} test cases has no two halves for the two "
+                "groups: ask for even numbers, at least 2 for training."
+            )
+        if self.cases + self.test_cases > 10000:
+            raise DatasetError(f"A cohort has 10000 cases at most, not {self.cases + self.test_cases}: ask for fewer.")
+        if self.strength not in STRENGTHS:
+            raise DatasetError(f"There is no strength {self.strength!r}: choose {', '.join(STRENGTHS)}.")
+        if self.shape is not None and (len(self.shape) != 3 or min(self.shape) < 8):
+            raise DatasetError(f"Images of {self.shape} voxels are too small: give z, y, x of at least 8 each.")
+        if self.spacing_mm is not None and (
+            len(self.spacing_mm) != 3 or not all(0.1 <= spacing <= 10 for spacing in self.spacing_mm)
+        ):
+            raise DatasetError(
+                f"A spacing of {self.spacing_mm} mm is impossible: give three numbers from 0.1 to 10, z y x."
+            )
+
+
+@dataclass(frozen=True)
+class Case:
+    """One case of a cohort.
+
+    Attributes
+    ----------
+    number
+        from 0, training cases first
+    group
+        `BIASED` or `UNBIASED`
+    strength
+        the outward component's coefficient; 0 in group 2
+    couple
+        two cases that follow each other, one of each group, are a couple; in a paired cohort they share the anatomy
+    """
+
+    number: int
+    group: str
+    strength: float
+    couple: int
+
+    @property
+    def name(self) -> str:
+        """Its nnU-Net case id."""
+        return f"sub-{self.number:04d}"
+
+    def generator(self, design: CohortDesign, purpose: str) -> np.random.Generator:
+        """Return the generator for what pairs share, such as the global deformation and the noise."""
+        who = f"couple {self.couple}" if design.paired else f"case {self.number}"
+        return generator(design.seed, 0, f"cohort {purpose} {who}")
+
+
+def cases_of(design: CohortDesign) -> list[Case]:
+    """Return all cases, training cases first.
+
+    A case depends on the seed and its number, not on how many there are: chance decides which of the two of a couple
+    is biased, so both groups are equally large in every part.
+    """
+    mean, deviation = STRENGTHS[design.strength]
+    cases = []
+    for number in range(design.cases + design.test_cases):
+        couple = number // 2
+        first_is_biased = generator(design.seed, 0, f"cohort groups {couple}").random() < 0.5
+        biased = first_is_biased == (number % 2 == 0)
+        drawn = mean + deviation * float(generator(design.seed, 0, f"cohort strength {number}").standard_normal())
+        cases.append(Case(number, BIASED if biased else UNBIASED, drawn if biased else 0.0, couple))
+    return cases
+
+
+def folds_of(design: CohortDesign) -> list[dict[str, list[str]]]:
+    """Return nnU-Net's ``splits_final.json`` of the training cases.
+
+    Couples stay together, so that each fold has as many of one group as of the other and no pair is torn; five folds,
+    fewer where there are fewer than five couples, none where there is one.
+    """
+    cases = cases_of(design)[: design.cases]
+    order = generator(design.seed, 0, "cohort folds").permutation(design.cases // 2)
+    count = min(FOLDS, len(order))
+    fold_of = {int(couple): place % count for place, couple in enumerate(order)}
+    return [
+        {
+            "train": [case.name for case in cases if fold_of[case.couple] != fold],
+            "val": [case.name for case in cases if fold_of[case.couple] == fold],
+        }
+        for fold in range(count if count > 1 else 0)
+    ]
+
+
+def design_json(design: CohortDesign) -> dict[str, Any]:
+    """Return the design for ``cohort.json``."""
+    mean, deviation = STRENGTHS[design.strength]
+    return {
+        "cases": design.cases,
+        "test_cases": design.test_cases,
+        "strength": design.strength,
+        "strength_mean": mean,
+        "strength_sd": deviation,
+        "shape": None if design.shape is None else list(design.shape),
+        "spacing_mm": None if design.spacing_mm is None else list(design.spacing_mm),
+        "paired": design.paired,
+        "seed": design.seed,
+    }

@@ -1,0 +1,126 @@
+"""Templates: the label map of a head from which a cohort is deformed, and the grid on which its images are drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import SimpleITK
+
+from nnunet_al.errors import DatasetError
+
+LEFT_CAUDATE, RIGHT_CAUDATE = 11, 50
+
+
+@dataclass(frozen=True, eq=False)
+class LabelMap:
+    """A label map with FreeSurfer's numbers.
+
+    Attributes
+    ----------
+    labels_zyx
+        int16; x runs to the patient's left, y to the back and z upwards (the array of an LPS image)
+    spacing_mm
+        distance of voxels in mm in the order z, y, x
+    """
+
+    labels_zyx: np.ndarray
+    spacing_mm: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Voxels in the space of the template, whose origin is the middle between both caudates.
+
+    Attributes
+    ----------
+    shape
+        voxels in the order z, y, x
+    spacing_mm
+        their distances in mm
+    origin_mm
+        position of the first voxel's centre in mm
+    """
+
+    shape: tuple[int, int, int]
+    spacing_mm: tuple[float, float, float]
+    origin_mm: tuple[float, float, float]
+
+    def axes(self) -> list[np.ndarray]:
+        """Return the positions of the voxels' centres along z, y and x in mm."""
+        return [
+            origin + np.arange(length) * step
+            for length, step, origin in zip(self.shape, self.spacing_mm, self.origin_mm, strict=True)
+        ]
+
+    def positions(self) -> np.ndarray:
+        """Return all positions as ``positions_3_zyx`` in mm, float32."""
+        return np.stack(np.meshgrid(*self.axes(), indexing="ij")).astype(np.float32)
+
+
+def read_template(path: Path) -> LabelMap:
+    """Read a label map of a head, in whatever orientation it is stored.
+
+    Raises
+    ------
+    DatasetError
+        if it cannot be read, has not three dimensions, holds no whole numbers or no left caudate (11).
+    """
+    try:
+        image = SimpleITK.ReadImage(str(path))
+    except RuntimeError as error:
+        raise DatasetError(
+            f"The template {path} cannot be read: give a label map in a format such as NIfTI."
+        ) from error
+    if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
+        raise DatasetError(f"The template {path} is no volume of three axes: give a three-dimensional label map.")
+    image = SimpleITK.DICOMOrient(image, "LPS")
+    values_zyx = SimpleITK.GetArrayFromImage(image)
+    labels_zyx = np.round(values_zyx).astype(np.int16)
+    if not np.array_equal(labels_zyx, values_zyx):
+        raise DatasetError(f"The template {path} holds values that are no labels: give a map of whole numbers < 32768.")
+    if not (labels_zyx == LEFT_CAUDATE).any():
+        raise DatasetError(
+            f"The template {path} has no left caudate: give a label map with FreeSurfer's numbers, where that is 11."
+        )
+    z, y, x = image.GetSpacing()[::-1]
+    return LabelMap(labels_zyx, (float(z), float(y), float(x)))
+
+
+def native_grid(template: LabelMap) -> Grid:
+    """Return the template's own voxels; position 0 is the middle between both caudates.
+
+    Where there is no right caudate (50), the centre of the left one takes the middle's place.
+    """
+    centres = [
+        np.argwhere(template.labels_zyx == label).mean(0)
+        for label in (LEFT_CAUDATE, RIGHT_CAUDATE)
+        if (template.labels_zyx == label).any()
+    ]
+    origin = -np.mean(centres, axis=0) * template.spacing_mm
+    z, y, x = (float(value) for value in np.round(origin, 3))
+    return Grid(template.labels_zyx.shape, template.spacing_mm, (z, y, x))
+
+
+def image_grid(template: LabelMap, shape: Sequence[int] | None, spacing_mm: Sequence[float] | None) -> Grid:
+    """Return the grid of a cohort's images.
+
+    Without a shape it covers what the template covers; with one it lies around the middle between both caudates.
+    Without a spacing it has the template's.
+    """
+    native = native_grid(template)
+    if shape is None and spacing_mm is None:
+        return native
+    steps = np.array(native.spacing_mm if spacing_mm is None else spacing_mm, dtype=float)
+    extent = np.array(native.shape) * native.spacing_mm
+    lengths = np.maximum(np.round(extent / steps), 1).astype(int) if shape is None else np.array(shape, dtype=int)
+    centre = np.array(native.origin_mm) + (extent - native.spacing_mm) / 2 if shape is None else np.zeros(3)
+    origin = np.round(centre - (lengths - 1) / 2 * steps, 3)
+    return Grid(_three(lengths, int), _three(steps, float), _three(origin, float))
+
+
+def _three(values: np.ndarray, kind: type) -> tuple:
+    z, y, x = (kind(value) for value in values)
+    return z, y, x
