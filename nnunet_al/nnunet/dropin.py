@@ -17,7 +17,10 @@ MARKER = "Drop-in of nnunet-al"
 """Stands in the docstring of each shim: by it we know our own file."""
 
 _SHIMS = {
-    "trainers": (("nnUNetTrainerAL.py", "nnUNetTrainerALLearningLoss.py"), "training/nnUNetTrainer"),
+    "trainers": (
+        ("nnUNetTrainerAL.py", "nnUNetTrainerALLearningLoss.py", "nnUNetTrainerALNoMirroring.py"),
+        "training/nnUNetTrainer",
+    ),
     "planners": (("nnUNetPlannerAL.py",), "experiment_planning"),
 }
 

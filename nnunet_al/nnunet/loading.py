@@ -1,13 +1,19 @@
-"""Training data in which the border of an image is not mistaken for background.
+"""Training data in which the border of an image is not mistaken for background, nor seen more often than it is there.
 
 nnU-Net marks two things with -1 in a segmentation: voxels outside the nonzero mask, which are background, and what lies
 beyond the image where a patch reaches over its border, about which nobody said anything. It then turns both into
 background. Here they stay apart: in-image -1 is read as ``OUTSIDE_MASK``, padding keeps nnU-Net's -1, and after the
 augmentation the first becomes background and the second the ignore label.
+
+With an ignore label nnU-Net centres every patch on an annotated voxel and keeps it from reaching over the lower border
+of the image, but not over the upper one. An image that is no larger than the patch is then hardly ever seen as it is
+when it is predicted, but with up to half of it cut off. Here a patch reaches over a border only as far as nnU-Net's own
+random patches do.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -57,22 +63,59 @@ class PaddingAwareSegmentation:
         return block
 
 
-class PaddingAwareDatasetBlosc2(nnUNetDatasetBlosc2):
+def centres_within(
+    locations: Mapping[Any, Sequence], shape: Sequence[int], patch_size: Sequence[int]
+) -> dict[Any, np.ndarray | Sequence]:
+    """Move voxels on which patches are centred back until a patch around them ends where the image ends.
+
+    Parameters
+    ----------
+    locations
+        nnU-Net's ``class_locations``: class -> voxels (n, 1 + axes), a channel before the axes
+    shape
+        voxels of the image
+    patch_size
+        the network's patch; with one axis less, it is one of slices across the first axis
+
+    Returns
+    -------
+    dict
+        Same classes, new arrays; a patch around a voxel that was moved still holds the voxel.
+    """
+    patch = [1] * (len(shape) - len(patch_size)) + [int(length) for length in patch_size]
+    padding = [max(length - size, 0) for length, size in zip(patch, shape, strict=True)]
+    last = [
+        size + (pad + 1) // 2 - length + length // 2 for size, pad, length in zip(shape, padding, patch, strict=True)
+    ]
+    limits = np.array([np.iinfo(np.int64).max, *last])  # the channel stays
+    return {name: np.minimum(voxels, limits) if len(voxels) else voxels for name, voxels in locations.items()}
+
+
+class _BorderAware:
+    """Mixed into one of nnU-Net's datasets.
+
+    Attributes
+    ----------
+    patch_size : the network's patch, within which patches are kept to the image; None leaves them to nnU-Net
+    """
+
+    patch_size: tuple[int, ...] | None = None
+
+    def load_case(self, identifier: str) -> tuple[Any, PaddingAwareSegmentation, Any, dict]:
+        """Return image, segmentation, segmentation of the previous stage and properties of a case."""
+        data, segmentation, previous, properties = super().load_case(identifier)  # type: ignore[misc]
+        if self.patch_size is not None:
+            locations = centres_within(properties["class_locations"], data.shape[1:], self.patch_size)
+            properties = {**properties, "class_locations": locations}
+        return data, PaddingAwareSegmentation(segmentation), previous, properties
+
+
+class PaddingAwareDatasetBlosc2(_BorderAware, nnUNetDatasetBlosc2):
     """nnU-Net's dataset with segmentations that tell padding from the outside of the nonzero mask."""
 
-    def load_case(self, identifier: str) -> tuple[Any, PaddingAwareSegmentation, Any, dict]:
-        """Return image, segmentation, segmentation of the previous stage and properties of a case."""
-        data, segmentation, previous, properties = super().load_case(identifier)
-        return data, PaddingAwareSegmentation(segmentation), previous, properties
 
-
-class PaddingAwareDatasetNumpy(nnUNetDatasetNumpy):
+class PaddingAwareDatasetNumpy(_BorderAware, nnUNetDatasetNumpy):
     """The same for data that nnU-Net stored as ``.npz``."""
-
-    def load_case(self, identifier: str) -> tuple[Any, PaddingAwareSegmentation, Any, dict]:
-        """Return image, segmentation, segmentation of the previous stage and properties of a case."""
-        data, segmentation, previous, properties = super().load_case(identifier)
-        return data, PaddingAwareSegmentation(segmentation), previous, properties
 
 
 _PADDING_AWARE = {nnUNetDatasetBlosc2: PaddingAwareDatasetBlosc2, nnUNetDatasetNumpy: PaddingAwareDatasetNumpy}

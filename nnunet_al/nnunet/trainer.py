@@ -89,6 +89,14 @@ class nnUNetTrainerAL(nnUNetTrainer):
         if self.label_manager.has_ignore_label:
             self.dataset_class = padding_aware(self.dataset_class)
 
+    def get_tr_and_val_datasets(self) -> tuple[Any, Any]:
+        """Return nnU-Net's datasets for training and validation, with patches kept to the images."""
+        datasets = super().get_tr_and_val_datasets()
+        if self.label_manager.has_ignore_label:
+            for dataset in datasets:
+                dataset.patch_size = tuple(self.configuration_manager.patch_size)
+        return datasets
+
     def _set_batch_size_and_oversample(self) -> None:
         if self.settings.batch_size is not None:
             # a copy, since the plans are saved with the model and must stay what the planner wrote

@@ -21,11 +21,13 @@ CHECKOUT = Path(nnunet_al.__file__).parents[1]
 SHIMS = (
     "training/nnUNetTrainer/nnUNetTrainerAL.py",
     "training/nnUNetTrainer/nnUNetTrainerALLearningLoss.py",
+    "training/nnUNetTrainer/nnUNetTrainerALNoMirroring.py",
     "experiment_planning/nnUNetPlannerAL.py",
 )
 TRAINERS = {
     "nnUNetTrainerAL": "nnunet_al.nnunet.trainer",
     "nnUNetTrainerALLearningLoss": "nnunet_al.nnunet.learning_loss_trainer",
+    "nnUNetTrainerALNoMirroring": "nnunet_al.nnunet.no_mirroring_trainer",
 }
 PLANNERS = (
     "nnUNetPlannerAL",

@@ -15,7 +15,7 @@ from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2, nn
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
-from nnunet_al.nnunet.loading import OUTSIDE_MASK, PaddingAwareSegmentation, padding_aware
+from nnunet_al.nnunet.loading import OUTSIDE_MASK, PaddingAwareSegmentation, centres_within, padding_aware
 from nnunet_al.nnunet.trainer import nnUNetTrainerAL
 
 from .conftest import CASES, IGNORE, PATCH
@@ -63,6 +63,36 @@ def batch(aware, transforms, patch=PATCH, final=PATCH, size=4):
     loader = nnUNetDataLoader(AlwaysTheSame(aware), size, patch, final, labels, 0.33, None, None, transforms=transforms)
     made = next(loader)
     return made["data"], made["target"]
+
+
+@pytest.mark.parametrize("shape", [(16, 20, 18), (16, 30, 9), (40, 33, 21)])
+@pytest.mark.parametrize(
+    "patch, loaded", [((16, 16, 16), (16, 16, 16)), ((16, 16, 16), (22, 24, 26)), ((12, 20), (12, 20))]
+)
+def test_patches_reach_over_a_border_no_further_than_nnunets_random_ones(shape, patch, loaded):
+    labels = [LabelManager({"background": 0, "a": 1, **ignore}, None) for ignore in ({"ignore": 2}, {})]
+    places = np.argwhere(np.ones((1, *shape), bool))
+    moved = centres_within({1: places, (-1, 0, 1): places, 2: []}, shape, patch)
+    assert len(moved[2]) == 0
+    ours, stock = (
+        nnUNetDataLoader(AlwaysTheSame(True, shape), 1, loaded, patch, own, 0.33, None, None) for own in labels
+    )
+    np.random.seed(0)
+    for ours_forces in (False, True):
+        lows = np.array([ours.get_bbox(shape, ours_forces, moved)[0] for _ in range(3000)])
+        random_lows = np.array([stock.get_bbox(shape, False, None)[0] for _ in range(3000)])
+        assert (lows.min(0) >= random_lows.min(0)).all()
+        assert (lows.max(0) - random_lows.max(0) <= 1).all(), "odd paddings may differ by a voxel"
+    untouched = np.array([ours.get_bbox(shape, False, {(-1, 0, 1): places})[0] for _ in range(3000)])
+    assert (untouched.max(0) - lows.max(0)).max() >= 4, "nnU-Net has mended it"
+
+
+def test_a_moved_patch_still_holds_its_voxel_and_others_stay():
+    places = np.array([[0, 2, 9, 11], [0, 7, 3, 0], [0, 9, 9, 11]])
+    moved = centres_within({1: places}, (10, 10, 12), (8, 10, 12))[1]
+    assert moved.tolist() == [[0, 2, 5, 6], [0, 6, 3, 0], [0, 6, 5, 6]]
+    assert places[2].tolist() == [0, 9, 9, 11], "what was read is not changed"
+    assert centres_within({1: places}, (10, 10, 12), (10, 12))[1].tolist() == [[0, 2, 5, 6], [0, 7, 3, 0], [0, 9, 5, 6]]
 
 
 def test_a_block_reads_as_stored_but_for_the_outside_of_the_mask():
