@@ -39,7 +39,7 @@ def weigh(context: RoundContext) -> None:
     for group, entry in by_group.items():
         mean_dice, cases_of = found.mean_dice[group], found.counts[group]
         if mean_dice is None:
-            measured = "no annotated case, so it counts as much as the worst"
+            measured = "nothing to measure it by yet, so it counts as much as the worst"
         else:
             measured = f"Dice {mean_dice:.4f} on {count(cases_of, 'annotated case')}"
         say(f"    {group}: weight {entry['weight']:.3f} ({measured})")
@@ -93,18 +93,24 @@ def weighted(context: RoundContext, candidates: Candidates) -> Candidates:
 
 
 def fairness(context: RoundContext, cases: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Return how the groups of the test cases fare, and what share of the annotated regions each group has.
+    """Return how the groups of the test cases fare, and what share of all that is annotated each group has.
 
     ``cases`` holds the metrics of each test case and class; a case's Dice is the mean over the classes of interest.
+    Shares are of regions; in a campaign that started from a dataset's own annotations, of which not all need be whole
+    regions, they are of voxels.
     """
     groups, names = context.decided.groups, classes_of_interest(context)
     dice_of_case = {case: fmean(classes[name]["dice"] for name in names) for case, classes in cases.items()}
     report = fairness_report(dice_of_case, groups, context.rng("bootstrap"))
-    annotated = Counter(groups[region.case] for commit in context.commits for region in commit.regions)
-    total = annotated.total()
+    regions = Counter(groups[region.case] for commit in context.commits for region in commit.regions)
+    voxels: Counter[str] = Counter()
+    for commit in context.commits:
+        for case, number in commit.annotated_voxels.items():
+            voxels[groups[case]] += number
+    counted = voxels if context.decided.starts_from == "dataset" else regions
     for group, entry in report["by_group"].items():
-        entry["annotated_regions"] = annotated[group]
-        entry["annotated_share"] = annotated[group] / total if total else None
+        entry["annotated_regions"], entry["annotated_voxels"] = regions[group], voxels[group]
+        entry["annotated_share"] = counted[group] / counted.total() if counted else None
     return {"group_by": list(context.decided.group_by), **report}
 
 

@@ -112,6 +112,11 @@ def check_groups(decided: Decisions, classes: Iterable[str]) -> None:
         raise CampaignError(
             f"-s {decided.recipe.name} weights groups of cases: say which they are with -groups FILE -group_by COLUMN."
         )
+    if decided.initial_groups and decided.starts_from == "dataset":
+        raise CampaignError(
+            f"-initial_groups: {decided.dataset} comes with annotations to start from, so that round 0 asks for "
+            "nothing; leave it out."
+        )
     for group, wanted in decided.initial_groups.items():
         if group not in pool:
             raise CampaignError(
@@ -122,7 +127,9 @@ def check_groups(decided: Decisions, classes: Iterable[str]) -> None:
     for name in decided.roi_classes:
         if name not in known:
             raise CampaignError(f"-roi_classes {name}: {decided.dataset} has the classes {', '.join(known)}.")
-    for group in sorted(pool ^ test) if decided.groups else ():
+    if decided.recipe.weighting is not None and len(pool) == 1:
+        say(f"All cases of the pool are in the group {next(iter(pool))}: there is nothing to weight.")
+    for group in sorted(pool ^ test):
         where = "the pool, so nothing of it can be asked for" if group in test else "the test set"
         say(f"No case of the group {group} is in {where}.")
 

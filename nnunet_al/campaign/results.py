@@ -47,8 +47,9 @@ def row(metrics: dict[str, Any]) -> dict[str, str | int]:
 def _group_cells(groups: dict[str, Any]) -> dict[str, str | int]:
     cells: dict[str, str | int] = {}
     for name in ("delta", "essp", "largest_gap"):
-        cells[name] = f"{groups[name]:.4f}"
-        cells[f"{name}_low"], cells[f"{name}_high"] = (f"{bound:.4f}" for bound in groups["intervals"][name])
+        cells[name] = _four_digits(groups[name])
+        low, high = groups["intervals"][name] or (None, None)
+        cells[f"{name}_low"], cells[f"{name}_high"] = _four_digits(low), _four_digits(high)
     for group, entry in groups["by_group"].items():
         cells[f"cases_of_{group}"] = entry["n"]
         cells[f"dice_of_{group}"] = _four_digits(entry["dice"])

@@ -79,6 +79,8 @@ class Wishes:
                 )
         if (self.groups is None) != (self.group_by is None):
             raise CampaignError("-groups FILE and -group_by COLUMN go together: give both, or neither.")
+        if self.groups is not None and not Path(self.groups).is_file():
+            raise CampaignError(f"-groups '{self.groups}': there is no such file; give the table of participants.")
         if self.initial_groups is not None:
             wanted = sum(self.initial_groups.values())
             if self.initial is not None and self.initial != wanted:
@@ -123,7 +125,9 @@ class Wishes:
         GroupsError
             if the table cannot be used.
         """
-        return read_groups(Path(self.groups), self.group_by, cases) if self.groups and self.group_by else {}
+        if self.groups is None or self.group_by is None:
+            return {}
+        return read_groups(Path(self.groups), self.group_by, cases)
 
     def compare(self, decided: Decisions, place: Path) -> None:
         """Refuse to continue a campaign that was started otherwise.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import warnings
@@ -18,13 +19,18 @@ def run(
     build_parser: Callable[[], ArgumentParser],
     work: Callable[[Namespace], int | None],
     argv: Sequence[str] | None = None,
+    interrupted: str = "The same command continues where this one stopped.",
 ) -> int:
     """Parse the arguments, do the work and return the exit code.
 
-    0: done, also when there was nothing left to do; 2: refused, with one sentence; 3: waiting for readers. A crash of
-    ours is no message: its traceback goes through and Python exits with 1.
+    0: done, also when there was nothing left to do; 2: refused, with one sentence; 3: waiting for readers; 130:
+    interrupted, where ``interrupted`` says what has become of the work. A crash of ours is no message: its traceback
+    goes through and Python exits with 1.
     """
     arguments = build_parser().parse_args(argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a group's name need not exist in the terminal's alphabet
     # what torch is going to change concerns us, not the user
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\b")
     try:
@@ -38,7 +44,7 @@ def run(
         print(f"Error: {error}", file=sys.stderr)
         return REFUSED
     except KeyboardInterrupt:
-        print("Interrupted. The same command continues where this one stopped.", file=sys.stderr)
+        print(f"Interrupted. {interrupted}", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
         # whoever read our output, such as head, has seen enough; Python would complain once more when it closes it

@@ -53,6 +53,8 @@ def work(arguments: Namespace) -> None:
         raise CampaignError(f"There is no checkpoint {checkpoint}: choose another -round or name one with -chk.")
     if arguments.labels and not Path(arguments.labels).is_dir():
         raise CampaignError(f"-labels: there is no folder {arguments.labels}.")
+    if arguments.o and not Path(arguments.o).absolute().parent.is_dir():
+        raise CampaignError(f"-o {arguments.o}: there is no such folder; make it first.")
     with campaign_lock(folder.lock):
         metrics = evaluate_checkpoint(context, checkpoint, Path(arguments.labels) if arguments.labels else None)
         if not arguments.chk and not arguments.labels:
@@ -88,9 +90,11 @@ def group_lines(groups: dict[str, Any]) -> list[str]:
             lines.append(f"  {name:<20} {'-':>7} {'':>17} {0:>6}")
         else:
             lines.append(f"  {name:<20} {entry['dice']:>7.4f} {_interval(entry['interval'])} {entry['n']:>6}")
-    for name, sign in {"delta": "Δ", "essp": "ESSP", "largest_gap": "largest gap"}.items():
+    if groups["delta"] is None:
+        return [*lines, "  all test cases are in one group: there is nothing to compare"]
+    for name, sign in {"delta": "delta", "essp": "ESSP", "largest_gap": "largest gap"}.items():
         lines.append(f"  {sign:<20} {groups[name]:>7.4f} {_interval(groups['intervals'][name])}")
-    return [*lines, f"  Δ sums over {groups['number']} groups: compare it between campaigns of as many only"]
+    return [*lines, f"  delta sums over {groups['number']} groups: compare it between campaigns of as many only"]
 
 
 def _interval(bounds: list[float]) -> str:

@@ -15,8 +15,8 @@ def build_parser() -> ArgumentParser:
     parser = ArgumentParser(
         prog="nnUNetv2_al_install",
         description="Puts nnUNetTrainerAL and nnUNetPlannerAL into the nnU-Net install, so that nnUNetv2_train -tr "
-        "nnUNetTrainerAL and nnUNetv2_plan_experiment -pl nnUNetPlannerAL (or -pl nnUNetPlannerALResEncM, ...L, ...XL) "
-        "find them. Our own commands do not need this.",
+        "nnUNetTrainerAL and nnUNetv2_plan_experiment -pl nnUNetPlannerAL (or one of our other trainers and "
+        "planners) find them. Our own commands do not need this.",
     )
     how = parser.add_mutually_exclusive_group()
     how.add_argument(

@@ -185,7 +185,7 @@ def work(arguments: Namespace) -> None:
         groups=arguments.groups,
         group_by=tuple(arguments.group_by) if arguments.group_by else None,
         initial_groups=group_counts(arguments.initial_groups) if arguments.initial_groups else None,
-        roi_classes=tuple(arguments.roi_classes) if arguments.roi_classes else None,
+        roi_classes=tuple(dict.fromkeys(arguments.roi_classes)) if arguments.roi_classes else None,
     )
     options = Options(
         device=arguments.device,

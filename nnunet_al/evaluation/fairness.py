@@ -169,7 +169,8 @@ def fairness_report(
     -------
     dict
         ``number`` of groups with cases, ``n``, ``overall``, ``delta``, ``essp``, ``largest_gap``, ``intervals`` of
-        these four, and ``by_group``: for each group ``n``, ``dice`` and ``interval``.
+        these four, and ``by_group``: for each group ``n``, ``dice`` and ``interval``. With cases in one group only,
+        nothing can be compared: the three measures and their intervals are None, and not those of a fair model.
     """
     cases = sorted(dice_of_case)
     assert all(case in group_of_case for case in cases), "a case has no group"
@@ -177,14 +178,16 @@ def fairness_report(
     groups_N = [group_of_case[case] for case in cases]
     metrics = group_metrics(values_N, groups_N, known=group_of_case.values())
     intervals, of_group = bootstrap_intervals(values_N, groups_N, rng, resamples, level)
+    compared = metrics.number > 1
+    measures = {"delta": metrics.delta, "essp": metrics.essp, "largest_gap": metrics.largest_gap}
     return {
         "number": metrics.number,
         "n": metrics.n,
         "overall": metrics.overall,
-        "delta": metrics.delta,
-        "essp": metrics.essp,
-        "largest_gap": metrics.largest_gap,
-        "intervals": {name: list(interval) for name, interval in intervals.items()},
+        **{name: value if compared else None for name, value in measures.items()},
+        "intervals": {
+            name: list(interval) if compared or name == "overall" else None for name, interval in intervals.items()
+        },
         "by_group": {
             group: {
                 "n": metrics.counts[group],

@@ -15,7 +15,7 @@ from nnunet_al.errors import GroupsError
 from nnunet_al.evaluation.participants import Header, listed, read_header, read_values
 
 JOINT = " & "
-_ABSENT = {"", "n/a", "nan"}  # BIDS' word, and what data frames write
+_ABSENT = {"", "n/a", "nan", "na", "none", "null"}  # BIDS' word, and what data frames write
 _MOST_NUMBERS = 10  # different ones in a column that is not continuous
 
 
@@ -59,8 +59,8 @@ def read_groups(path: Path, group_by: Sequence[str], cases: Sequence[str]) -> di
     ------
     GroupsError
         with the first of the reasons: the file, its columns, the entries, rows and values of the cases, a continuous
-        column without bins, a single group, a group of one case. Its messages name columns, cases and groups, and
-        no other value of the table.
+        column without bins, a single group, a group of one case. Its messages name columns and cases, and no value of
+        the table.
     """
     assert group_by, "there is nothing to group by"
     assert cases, "there is no case"
@@ -151,23 +151,16 @@ def _quantile_bins(numbers: Mapping[str, float], bins: int) -> dict[str, int]:
 def _check_groups(header: Header, group_by: Sequence[str], groups: Mapping[str, str]) -> None:
     by = ", ".join(f"'{text}'" for text in group_by)
     counts = Counter(groups.values())
+    # cases are named and not groups: it may be a column of names or dates
     if len(counts) == 1:
         raise GroupsError(
-            f"All {len(groups)} cases are in one group '{next(iter(counts))}' by {by} of {header.path}: take columns "
-            "or bins in which they differ."
+            f"All {len(groups)} cases are in one group by {by} of {header.path}: take columns or bins in which they "
+            "differ."
         )
-    single = sorted(group for group, number in counts.items() if number == 1)
-    if 2 * len(single) > len(groups):
-        # rather a column of names or dates than one of groups: none of its values is shown
+    if single := sorted(case for case, group in groups.items() if counts[group] == 1):
         raise GroupsError(
-            f"Most of the {len(groups)} cases are alone in their group by {by} of {header.path}: use fewer columns or "
-            "bins, or merge groups in the table."
-        )
-    if single:
-        raise GroupsError(
-            f"By {by} of {header.path} there is one case alone in {listed([repr(group) for group in single])}: merge "
-            "it with another group in the table, or use fewer columns or bins, since one case neither says anything of "
-            "a group nor hides who it is."
+            f"By {by} of {header.path} {listed(single)} would each be alone in a group: merge groups in the table, or "
+            "use fewer columns or bins, since one case neither says anything of a group nor hides who it is."
         )
 
 

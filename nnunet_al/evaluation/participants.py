@@ -61,8 +61,6 @@ class Header:
         near = difflib.get_close_matches(column.lower(), others, n=3)
         if near:
             return f"did you mean {' or '.join(others[name] for name in near)}?"
-        if not others:
-            return "add it, since there is none but that of the ids."
         return f"use one of {listed(list(others.values()), _COLUMNS_SHOWN)}."
 
 
@@ -82,6 +80,8 @@ def read_header(path: Path, cases: Sequence[str]) -> Header:
         delimiter = max(candidates, key=line.count)
         file.seek(0)
         columns = _first_row(csv.reader(file, delimiter=delimiter))
+    if len(columns) == 1:
+        raise GroupsError(f"{path} has one column only: separate columns by tabs (.tsv) or commas (.csv).")
     known = [i for name in _ID_COLUMNS for i, column in enumerate(columns) if column.lower() == name]
     if not any(columns) or (not known and _is_a_row(columns, set(cases))):
         raise GroupsError(
@@ -162,7 +162,7 @@ def _joined(names: Sequence[str]) -> str:
 
 
 def _cell(row: Sequence[str], index: int) -> str:
-    return row[index].strip() if index < len(row) else ""
+    return " ".join(row[index].split()) if index < len(row) else ""
 
 
 def _other_spelling(name: str) -> str:

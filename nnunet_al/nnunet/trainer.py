@@ -120,7 +120,8 @@ class nnUNetTrainerAL(nnUNetTrainer):
         return optimizer, PolyLRScheduler(optimizer, self.initial_lr, self.num_epochs)
 
     def _build_loss(self) -> nn.Module:
-        loss = super()._build_loss()
+        with np.errstate(invalid="ignore"):
+            loss = super()._build_loss()
         if self.enable_deep_supervision and len(self._get_deep_supervision_scales()) == 1:
             # nnU-Net drops the lowest output and divides by what is left, which is nothing for a network of two stages
             loss.weight_factors = (1.0,)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -54,6 +55,8 @@ def iterate_jobs(
     ------
     SetupError
         if a process was killed, which nearly always means that memory ran out.
+    KeyboardInterrupt
+        at an interruption; the processes, which do not heed it, are ended first.
     """
     progress = {"total": len(jobs), "desc": description, "disable": not sys.stderr.isatty() or not jobs}
     little = voxels is not None and sum(max(some, _LEAST_VOXELS) for some in voxels) < MAX_VOXELS_HERE
@@ -63,6 +66,7 @@ def iterate_jobs(
                 result = function(*job)
             yield index, result
         return
+    others = set(multiprocessing.active_children())
     executor = ProcessPoolExecutor(
         min(workers, len(jobs)), multiprocessing.get_context("spawn"), initializer=_silence, initargs=(log,)
     )
@@ -75,6 +79,10 @@ def iterate_jobs(
             f"A worker process was killed while {description or 'working'}, most likely because memory ran out: "
             f"run the same command again with fewer processes than {workers} (-np)."
         ) from error
+    except (KeyboardInterrupt, GeneratorExit):  # nobody waits for what is still being done
+        for process in set(multiprocessing.active_children()) - others:
+            process.terminate()
+        raise
     finally:
         executor.shutdown(wait=True, cancel_futures=True)
 
@@ -95,6 +103,7 @@ def run_jobs(
 
 
 def _silence(log: Path | None) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal interrupts everybody; it is for the parent to end us
     if log is not None:
         log.parent.mkdir(parents=True, exist_ok=True)  # a failure here would look like a killed process
     sys.stdout = Path(log or os.devnull).open("a", encoding="utf-8")  # noqa: SIM115 -- open as long as the process

@@ -260,7 +260,8 @@ def test_unknown_columns_offer_near_names_or_all(table):
     assert refusal(table(), ["Sexe"]).endswith("did you mean sex?")
     assert refusal(table(), ["AGE:40"]).endswith("did you mean age?")
     assert refusal(table(), ["handedness"]).endswith("use one of name, birth_date, sex, age, site and code.")
-    assert refusal(table("id\nsub-01\n"), ["sex"]).endswith("none but that of the ids.")
+    assert "one column only" in refusal(table("id\nsub-01\n"), ["sex"])
+    assert "one column only" in refusal(table("participant_id,sex\nsub-01,F\n", "p.tsv"), ["sex"])
 
 
 @pytest.mark.parametrize("group_by", [["sex", "sex"], ["age:q2", "sex", "age:40"]])
@@ -334,19 +335,30 @@ def test_a_continuous_column_asks_for_bins(table, different, refused):
 
 
 def test_one_group(table):
-    assert "All 3 cases are in one group 'F'" in refusal(table(), ["sex"], ["sub-01", "sub-03", "sub-05"])
-    assert "'age>=0'" in refusal(table(), ["age:0"])
+    assert "All 3 cases are in one group" in refusal(table(), ["sex"], ["sub-01", "sub-03", "sub-05"])
+    assert "All 6 cases are in one group" in refusal(table(), ["age:0"])
 
 
-def test_a_group_of_one_case_is_named(table):
+def test_a_case_that_is_alone_in_its_group_is_named(table):
     message = refusal(table(), ["sex"], ["sub-01", "sub-02", "sub-03"])
-    assert "one case alone in 'M'" in message
-    assert "merge it" in message
+    assert "sub-02 would each be alone" in message
+    assert "merge groups" in message
 
 
 @pytest.mark.parametrize("column", ["name", "birth_date"])
 def test_what_is_different_for_everybody_is_not_shown(table, column):
-    assert "Most of the 6 cases are alone" in refusal(table(), [column])
+    assert "sub-01, sub-02, sub-03, sub-04, sub-05 and 1 more would each be alone" in refusal(table(), [column])
+
+
+@pytest.mark.parametrize("nobody", ["", "n/a", "NA", "None", "null", "nan"])
+def test_words_for_no_value_are_no_group(table, nobody):
+    text = f"case,sex\na,F\nb,F\nc,{nobody}\nd,{nobody}\n"
+    assert "no value in the column 'sex' for c and d" in refusal(table(text, "p.csv"), ["sex"], list("abcd"))
+
+
+def test_a_line_break_in_a_value_breaks_no_line(table):
+    text = 'case,sex\na,"F\nx"\nb,"F\nx"\nc,M\nd,M\n'
+    assert set(read_groups(table(text, "p.csv"), ["sex"], list("abcd")).values()) == {"F x", "M"}
 
 
 def test_the_first_reason_is_given(table):
