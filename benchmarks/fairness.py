@@ -1,0 +1,106 @@
+"""Whether a strategy serves two groups of brains equally well (paper 1, section 4: table 3 and figures 1 to 4).
+
+Makes cohorts of synthetic T1-like images in which the left caudate of group 1 is enlarged (strong or weak bias), trains
+nnU-Net's 3d_fullres with two stages on whole cases, without mirroring, and measures the Dice of the left caudate on
+test cases of which half belong to each group: once for models trained on both groups or on one of them (table 3), and
+along campaigns that start from 10 cases of a given composition and ask for 4 more a step, with four strategies and
+several seeds.
+
+Δ = Σ_g |DSC - DSC_g| and ESSP = DSC / (1 + Δ). Everything lies in the output folder: an experiment that was interrupted
+goes on, also with more seeds, strategies or steps. Reading it:
+
+* all strategies of a seed start from the same cases, so that their first points agree; lines are means over the seeds,
+  bands and brackets their range, and a single seed has none;
+* the comparison of the weighted strategy with the others is paired, seed by seed and step by step. Steps of one
+  campaign depend on each other, so that the interval over pairs is too narrow: look at the mean of each seed too;
+* a larger structure has a higher Dice at the same error of its surface: the larger caudate of group 1 need not be the
+  harder one.
+
+The numbers of another template, spacing, crop, length of training or planner are other numbers: the settings stand
+beside the results.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from fairness_campaigns import campaigns_of, dataset_of, make_cohort, rounds_of, run_campaigns
+from fairness_figures import draw_all
+from fairness_settings import Settings, command, make_parser
+from fairness_table import composition_table, difference_table, differences, summaries, summary_table
+from measuring import machine
+
+from nnunet_al.files import write_json, write_text
+from nnunet_al.nnunet.environment import Roots
+from nnunet_al.progress import say
+
+
+def main() -> None:
+    arguments = make_parser(__doc__).parse_args()
+    settings = Settings.of(arguments)
+    preset = "quick" if arguments.quick else "reduced" if arguments.reduced else "paper"
+    output = Path(arguments.o or Path("benchmark_results") / f"fairness_{preset}").absolute()
+    torch.set_num_threads(1)  # as in the processes that train
+    roots = Roots.below(output).create()
+    settings.hold_to(output)
+    started = time.monotonic()
+    for strength in settings.strengths:
+        make_cohort(strength, settings, roots, arguments.np)
+    campaigns = campaigns_of(settings, not arguments.no_table)
+    failures = run_campaigns(campaigns, settings, roots, output / "logs", arguments.device, arguments.np)
+    rows = [row for campaign in campaigns for row in rounds_of(campaign, roots)]
+    numbers = {
+        "machine": machine(),
+        "command": command(),
+        "settings": settings.to_json(),
+        "device": arguments.device,
+        "processes": arguments.np,
+        "seconds_of_this_call": round(time.monotonic() - started),
+        "failures": failures,
+        "summaries": summaries(rows),
+        "differences": differences(rows, np.random.default_rng(0)),
+        "rounds": rows,
+    }
+    write_results(arguments, settings, numbers, roots, output / "results")
+    if failures:
+        raise SystemExit("\n".join(failures))
+
+
+def write_results(
+    arguments: Namespace, settings: Settings, numbers: dict[str, Any], roots: Roots, folder: Path
+) -> None:
+    """Print the tables, and write them, the pictures and the numbers."""
+    rows, summary = numbers["rounds"], numbers["summaries"]
+    parts = [
+        ("Trained once", composition_table(rows)),
+        ("At the last step: mean (range over seeds)", summary_table(summary, "last")),
+        ("Mean over all steps (range over seeds)", summary_table(summary, "mean")),
+        ("Paired differences after the first step", difference_table(numbers["differences"])),
+    ]
+    tables = "\n\n".join(f"## {title}\n\n{table}" for title, table in parts if table)
+    print(tables)
+    head = f"# Fairness\n\n`{numbers['command']}`\n\n"
+    write_text(folder / "fairness.md", f"{head}{tables}\n")
+    write_json(folder / "fairness.json", numbers)
+    files = [folder / "fairness.md", folder / "fairness.json", *draw_all(rows, folder)]
+    for strength in settings.strengths:
+        picture = roots.raw / dataset_of(strength) / "cohort.png"
+        if picture.is_file():
+            files.append(Path(shutil.copyfile(picture, folder / f"cohort_{strength}.png")))
+    if arguments.results:
+        Path(arguments.results).mkdir(parents=True, exist_ok=True)
+        for file in files:
+            shutil.copyfile(file, Path(arguments.results) / file.name)
+    if arguments.json:
+        write_json(Path(arguments.json), numbers)
+    say(f"Tables, pictures and numbers are in {folder}")
+
+
+if __name__ == "__main__":
+    main()
