@@ -21,20 +21,34 @@ from nnunet_al.errors import StorageError
 _TEMPORARY = re.compile(r"\.(?P<host>.+)-(?P<pid>\d+)\.tmp\.")
 _FOREIGN_SECONDS = 24 * 3600
 _OUT_OF_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_REFUSALS = {  # what the system says -> what to do
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "check its permissions"),
+    **dict.fromkeys((errno.ENOENT, errno.ENOTDIR), "there can be no folder for it, so choose another place"),
+    **dict.fromkeys(
+        (errno.EEXIST, errno.ENOTEMPTY, errno.EISDIR), "something is there, so remove it or choose another"
+    ),
+    errno.ENAMETOOLONG: "choose a shorter name",
+}
 
 
 @contextmanager
 def storage_errors(path: Path) -> Iterator[None]:
-    """Turn a full or read-only disk into one sentence that names the file."""
+    """Turn what keeps a file from being written, such as a full disk or a file in the way, into one sentence.
+
+    Raises
+    ------
+    StorageError
+        naming ``path``, what the system says and what to do.
+    """
     try:
         yield
     except OSError as error:
         if error.errno in _OUT_OF_SPACE:
             raise StorageError(
-                f"No space is left to write {path}: free some and run the same command again; nothing is lost."
+                f"No space is left to write {path}: free some and run the same command again."
             ) from error
-        if error.errno in {errno.EACCES, errno.EROFS, errno.EPERM}:
-            raise StorageError(f"{path} cannot be written ({error.strerror}): check its permissions.") from error
+        if error.errno in _REFUSALS:
+            raise StorageError(f"{path} cannot be written ({error.strerror}): {_REFUSALS[error.errno]}.") from error
         raise
 
 

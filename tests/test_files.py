@@ -61,7 +61,7 @@ def test_a_writer_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
     assert names(tmp_path) == ["x.txt"]
 
 
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES])
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EISDIR])
 def test_a_disk_that_takes_nothing_is_one_sentence_with_the_files_name(tmp_path, monkeypatch, number):
     path = tmp_path / "x.txt"
     files.write_text(path, "old")
@@ -75,6 +75,22 @@ def test_a_disk_that_takes_nothing_is_one_sentence_with_the_files_name(tmp_path,
     assert str(path) in str(caught.value)
     assert path.read_text() == "old"
     assert names(tmp_path) == ["x.txt"]
+
+
+def test_what_is_in_the_way_is_one_sentence_with_the_file_s_name(tmp_path):
+    files.write_text(tmp_path / "x.txt", "old")
+    with pytest.raises(StorageError, match=r"x\.txt/y/z\.txt cannot be written \(.*\): .* choose another place\.$"):
+        files.write_text(tmp_path / "x.txt" / "y" / "z.txt", "new")
+    with pytest.raises(StorageError, match=r"x\.txt/y\.txt cannot be written \(File exists\): something is there"):
+        files.write_text(tmp_path / "x.txt" / "y.txt", "new")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(StorageError, match=r"folder cannot be written \(Is a directory\): something is there"):
+        files.write_text(tmp_path / "folder", "new")
+    with pytest.raises(StorageError, match=r"cannot be written .* choose a shorter name"):
+        files.write_text(tmp_path / ("x" * 300), "new")
+    with pytest.raises(OSError, match="Bad file descriptor"), files.storage_errors(tmp_path):
+        raise OSError(errno.EBADF, "Bad file descriptor")
+    assert names(tmp_path) == ["folder", "x.txt"]
 
 
 @pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP])

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_al.cli.arguments import make_parser
-from nnunet_al.cli.command import run
+from nnunet_al.cli.command import INTERRUPTED, run
 from nnunet_al.errors import DatasetError
 from nnunet_al.nnunet.environment import Roots
 from nnunet_al.progress import say
@@ -21,8 +21,9 @@ Without --biased: phantoms, that is a body with an organ and a lesion.
 
 With --biased: T1-weighted heads of two groups of equal size, made by deforming one label map. In group 1 the left
 caudate, which is to be segmented, is deformed besides; group 2 is as other people are. participants.tsv says which
-case is in which group, so that a campaign can be fair to both: nnUNetv2_al_round ... -groups participants.tsv
--group_by group.
+case is in which group, so that a campaign can be fair to both: nnUNetv2_al_round ... -group_by group
+-groups $nnUNet_raw/DatasetXXX_Caudate/participants.tsv. Train with -tr nnUNetTrainerALNoMirroring: in a mirrored image
+the left caudate looks like the right one.
 """
 
 # option -> its default; what is left out on the command line is None, so that what means nothing can be refused
@@ -106,7 +107,7 @@ def build_parser() -> ArgumentParser:
     return parser
 
 
-def work(args: Namespace) -> None:
+def work(args: Namespace) -> int | None:
     """Make the dataset and say where it is.
 
     Raises
@@ -115,6 +116,8 @@ def work(args: Namespace) -> None:
         if there is such a dataset already or it cannot be made so.
     SetupError
         if there is no ``-o`` and nnU-Net's variables do not say where to put it.
+    StorageError
+        if it cannot be written; nothing is left of it then.
     """
     options = _options(args)
     folder = dataset_folder(args.d, options["name"], args.o)
@@ -122,7 +125,9 @@ def work(args: Namespace) -> None:
         _make_cohort(folder, args.seed, options)
     else:
         _make_phantoms(folder, args.seed, options)
+    code = _draw(folder) if args.biased else None
     say(f"{options['cases']} training and {options['test_cases']} test cases are in {folder}")
+    return code
 
 
 def _options(args: Namespace) -> dict[str, Any]:
@@ -145,7 +150,6 @@ def _make_phantoms(folder: Path, seed: int, options: dict[str, Any]) -> None:
 
 def _make_cohort(folder: Path, seed: int, options: dict[str, Any]) -> None:
     from nnunet_al.nnunet.workers import iterate_jobs
-    from nnunet_al.report.cohort_picture import cohort_picture
     from nnunet_al.synthetic.cohort import make_biased_cohort
     from nnunet_al.synthetic.design import CohortDesign
     from nnunet_al.synthetic.template import read_template
@@ -167,8 +171,23 @@ def _make_cohort(folder: Path, seed: int, options: dict[str, Any]) -> None:
         None if options["template"] is None else read_template(options["template"]),
         workers=options["np"],
         run=iterate_jobs,
-        finish=lambda unfinished: cohort_picture(unfinished, unfinished / "cohort.png"),
     )
+
+
+def _draw(folder: Path) -> int | None:
+    """Add the picture to a cohort, which is complete without it: no failure takes hours of work away."""
+    picture = folder / "cohort.png"
+    try:
+        from nnunet_al.report.cohort_picture import cohort_picture
+
+        cohort_picture(folder, picture)
+    except KeyboardInterrupt:
+        say(f"Interrupted: the cohort is complete, but for its picture {picture.name}.")
+        return INTERRUPTED
+    except Exception as error:
+        reason = str(error).partition(":")[0].strip() or type(error).__name__  # without what to do: nothing has to be
+        say(f"The cohort is complete, but for its picture {picture.name} ({reason}).")
+    return None
 
 
 def dataset_folder(number: int, name: str, parent: Path | None) -> Path:
@@ -201,4 +220,4 @@ def dataset_folder(number: int, name: str, parent: Path | None) -> Path:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command."""
-    return run(build_parser, work, argv)
+    return run(build_parser, work, argv, interrupted="Nothing was kept; the same command begins anew.")

@@ -21,8 +21,8 @@ def cohort_picture(folder: Path, path: Path) -> None:
     """Draw what ``nnUNetv2_al_synth --biased`` made.
 
     Rows are the groups. The example of a group is its training case whose left caudate has the group's median volume;
-    it is shown in axial and coronal slices through the middle of that caudate, the patient's left on the right, with
-    the label's contour. Beside them lie the volumes of all cases.
+    it is shown in axial and coronal slices through the middle of that caudate (of the image where its label is empty),
+    the patient's left on the right, with the label's contour. Beside them lie the volumes of all cases.
 
     Parameters
     ----------
@@ -64,7 +64,8 @@ def _draw_slices(folder: Path, case: str, axes: Sequence[Axes], colour: str, tit
         SimpleITK.ReadImage(str(folder / "imagesTr" / f"{case}_0000.nii.gz"))
     ).astype(float)
     spacing = np.array(label.GetSpacing()[::-1])
-    z, y, _ = np.round(np.argwhere(label_zyx > 0).mean(0)).astype(int) if label_zyx.any() else spacing.astype(int)
+    shown = np.argwhere(label_zyx > 0) if label_zyx.any() else np.array([label_zyx.shape]) // 2
+    z, y, _ = np.round(shown.mean(0)).astype(int)
     brightest = np.percentile(image_zyx[image_zyx > 0], 99) if (image_zyx > 0).any() else 1
     middle = (image_zyx.shape[2] - 1) / 2 * spacing[2]
     views = (

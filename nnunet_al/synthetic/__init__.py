@@ -1,1 +1,1 @@
-"""Phantoms: datasets without patients, for trying things out and for tests."""
+"""Datasets without patients, for trying things out, for tests and for experiments: phantoms and biased cohorts."""

@@ -11,9 +11,12 @@ from nnunet_al.errors import DatasetError
 from nnunet_al.seeding import generator
 from nnunet_al.synthetic.appearance import head_mask, paint, scan
 from nnunet_al.synthetic.deformation import exponential, flow, jacobian_determinant
-from nnunet_al.synthetic.design import BIASED, Case, CohortDesign
-from nnunet_al.synthetic.template import Grid, LabelMap, image_grid, native_grid
+from nnunet_al.synthetic.design import BIASED, FEWEST_VOXELS, MOST_VOXELS, Case, CohortDesign
+from nnunet_al.synthetic.template import LEFT_CAUDATE, Grid, LabelMap, image_grid, native_grid
 from nnunet_al.synthetic.velocity import GlobalBasis, LocalBasis, global_lattice
+
+_MARGIN_MM = 4.0  # what the caudate is to keep from a face of the images, for it moves and grows
+_LEAST_SHARE = 0.9  # of the caudate that keeps it: the end of a thin tail may be missing
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,12 +49,14 @@ class Cohort:
         Raises
         ------
         DatasetError
-            if the caudate has nothing to grow into.
+            if the caudate has nothing to grow into, or the images have too few or too many voxels or do not hold it.
         """
+        grid = image_grid(template, design.shape, design.spacing_mm)
+        _check_grid(grid, template)
         return Cohort(
             design,
             template,
-            image_grid(template, design.shape, design.spacing_mm),
+            grid,
             head_mask(template.labels_zyx),
             GlobalBasis.draw(generator(design.seed, 0, "cohort components")),
             LocalBasis.draw(template, generator(design.seed, 0, "cohort local components")),
@@ -110,6 +115,35 @@ def sources(cohort: Cohort, case: Case) -> np.ndarray:
         points_3_N = flow(velocity, cohort.caudate.lattice, sources_3_zyx.reshape(3, -1))
         sources_3_zyx = points_3_N.reshape(sources_3_zyx.shape)
     return sources_3_zyx
+
+
+def _check_grid(grid: Grid, template: LabelMap) -> None:
+    if min(template.labels_zyx.shape) < FEWEST_VOXELS:
+        raise DatasetError(
+            f"The template has {template.labels_zyx.shape} voxels (z, y, x): give one of at least {FEWEST_VOXELS} each."
+        )
+    if min(grid.shape) < FEWEST_VOXELS or max(grid.shape) > MOST_VOXELS:
+        raise DatasetError(
+            f"Images of {grid.shape} voxels of {grid.spacing_mm} mm (z, y, x) are impossible: ask for a -spacing or a "
+            f"-shape that leaves {FEWEST_VOXELS} to {MOST_VOXELS} voxels each."
+        )
+    native, voxels = native_grid(template), np.nonzero(template.labels_zyx == LEFT_CAUDATE)
+    kept_N, enough = np.full(len(voxels[0]), True), []
+    for nodes_N, points, step, of_template, native_step in zip(
+        voxels, grid.axes(), grid.spacing_mm, native.axes(), native.spacing_mm, strict=True
+    ):
+        positions_N = of_template[nodes_N]
+        faces = np.array([points[0] - step / 2, points[-1] + step / 2])
+        beyond = np.array([of_template[0] - native_step / 2, of_template[-1] + native_step / 2])
+        # where the images end with the template nothing more can be asked for
+        margins = np.where(np.abs(faces - beyond) < 0.01, 0, _MARGIN_MM)
+        kept_N &= (positions_N > faces[0] + margins[0]) & (positions_N < faces[1] - margins[1])
+        enough.append(max(FEWEST_VOXELS, int(np.ceil(2 * (np.abs(positions_N).max() + _MARGIN_MM) / step)) + 1))
+    if kept_N.mean() < _LEAST_SHARE:
+        raise DatasetError(
+            f"Images of {grid.shape} voxels of {grid.spacing_mm} mm do not hold the left caudate: ask for a larger "
+            f"-shape, for all of it {' '.join(map(str, enough))}."
+        )
 
 
 def _covered(grid: Grid, native: Grid) -> np.ndarray:

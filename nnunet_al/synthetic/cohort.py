@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import csv
 import io
-import os
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import SimpleITK
 
 from nnunet_al import __version__
-from nnunet_al.errors import DatasetError
-from nnunet_al.files import hash_array, storage_errors, write_json, write_text
+from nnunet_al.files import hash_array, write_json, write_text
 from nnunet_al.synthetic.case import Cohort, make_case
 from nnunet_al.synthetic.design import Case, CohortDesign, cases_of, design_json, folds_of
-from nnunet_al.synthetic.template import LEFT_CAUDATE, Grid, LabelMap
+from nnunet_al.synthetic.image_file import FILE_ENDING, write_image
+from nnunet_al.synthetic.new_folder import new_folder
+from nnunet_al.synthetic.template import LEFT_CAUDATE, LabelMap
 from nnunet_al.synthetic.tissues import structure_name
 
-FILE_ENDING = ".nii.gz"
 LABELS = {"background": 0, "left_caudate": 1}
 
 Run = Callable[[Callable[..., Any], Sequence[tuple[Any, ...]], int, str], Iterator[tuple[int, Any]]]
@@ -34,7 +31,6 @@ def make_biased_cohort(
     *,
     workers: int = 1,
     run: Run | None = None,
-    finish: Callable[[Path], object] | None = None,
 ) -> Path:
     """Write a cohort of two groups of heads as a raw dataset for nnU-Net.
 
@@ -43,8 +39,9 @@ def make_biased_cohort(
     many there are or which process makes it.
 
     The folder gets ``imagesTr``, ``labelsTr`` (and ``imagesTs``, ``labelsTs``), ``dataset.json``; ``participants.tsv``
-    (participant_id, group, strength and, for pairs, pair); ``splits_final.json`` for nnU-Net's preprocessed folder;
-    ``volumes.csv`` (mm³ of each structure, smallest Jacobian determinant); ``cohort.json``, the design.
+    (participant_id, group, strength and, for pairs, pair); ``splits_final.json``, which nnunet-al reads here and
+    nnU-Net itself in its preprocessed folder; ``volumes.csv`` (mm³ of each structure as far as the images hold it,
+    smallest Jacobian determinant); ``cohort.json``, the design.
 
     Parameters
     ----------
@@ -58,8 +55,6 @@ def make_biased_cohort(
         number of processes that ``run`` is asked for
     run
         ``run(function, jobs, workers, description)`` yields (index of the job, result); None: one after the other
-    finish
-        called with the unfinished folder once everything else is in it, for example to add a picture
 
     Returns
     -------
@@ -70,35 +65,27 @@ def make_biased_cohort(
     ------
     DatasetError
         if the folder exists or the cohort cannot be made so.
+    StorageError
+        if it cannot be written, for example because the disk is full; nothing is left of it then.
     """
     folder = Path(folder)
-    if folder.exists():
-        raise DatasetError(f"{folder} exists already: choose another name or number, or remove it first.")
-    source = "label map" if template is not None else "built-in phantom"
-    if template is None:
-        from nnunet_al.synthetic.brain import brain_phantom
+    with new_folder(folder) as unfinished:
+        source = "label map" if template is not None else "built-in phantom"
+        if template is None:
+            from nnunet_al.synthetic.brain import brain_phantom
 
-        template = brain_phantom()
-    cohort, cases = Cohort.of(design, template), cases_of(design)
-    # Nobody sees half a dataset: it is made beside its place and moved there in one step.
-    unfinished = folder.with_name(f".{os.getpid()}.tmp.{folder.name}")
-    with storage_errors(folder):
-        try:
-            jobs = [(unfinished, cohort, case) for case in cases]
-            facts: list[dict[str, float]] = [{}] * len(jobs)
-            for index, result in (run or _one_by_one)(write_case, jobs, workers, "making cases"):
-                facts[index] = result
-            write_json(unfinished / "dataset.json", _dataset_json(folder.name, design))
-            write_json(unfinished / "cohort.json", _cohort_json(cohort, source))
-            if splits := folds_of(design):
-                write_json(unfinished / "splits_final.json", splits)
-            write_text(unfinished / "participants.tsv", _participants(design, cases))
-            write_text(unfinished / "volumes.csv", _volumes(cases, facts))
-            if finish is not None:
-                finish(unfinished)
-            unfinished.rename(folder)
-        finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
+            template = brain_phantom()
+        cohort, cases = Cohort.of(design, template), cases_of(design)
+        jobs = [(unfinished, cohort, case) for case in cases]
+        facts: list[dict[str, float]] = [{}] * len(jobs)
+        for index, result in (run or _one_by_one)(write_case, jobs, workers, "making cases"):
+            facts[index] = result
+        write_json(unfinished / "dataset.json", _dataset_json(folder.name, design))
+        write_json(unfinished / "cohort.json", _cohort_json(cohort, source))
+        if splits := folds_of(design):
+            write_json(unfinished / "splits_final.json", splits)
+        write_text(unfinished / "participants.tsv", _participants(design, cases))
+        write_text(unfinished / "volumes.csv", _volumes(cases, facts))
     return folder
 
 
@@ -111,8 +98,8 @@ def write_case(folder: Path, cohort: Cohort, case: Case) -> dict[str, float]:
         (f"images{part}", f"{case.name}_0000", made.image_zyx),
         (f"labels{part}", case.name, label_zyx),
     ):
-        (folder / sub_folder).mkdir(parents=True, exist_ok=True)
-        _write_image(folder / sub_folder / f"{stem}{FILE_ENDING}", array_zyx, cohort.grid)
+        path = folder / sub_folder / f"{stem}{FILE_ENDING}"
+        write_image(path, array_zyx, cohort.grid.spacing_mm[::-1], cohort.grid.origin_mm[::-1])
     voxel_mm3 = float(np.prod(cohort.grid.spacing_mm))
     present = [int(label) for label in np.unique(cohort.template.labels_zyx) if label != 0]
     volumes = {structure_name(label): float((made.labels_zyx == label).sum() * voxel_mm3) for label in present}
@@ -124,13 +111,6 @@ def _one_by_one(
 ) -> Iterator[tuple[int, Any]]:
     for index, job in enumerate(jobs):
         yield index, function(*job)
-
-
-def _write_image(path: Path, array_zyx: np.ndarray, grid: Grid) -> None:
-    image = SimpleITK.GetImageFromArray(array_zyx)
-    image.SetSpacing(grid.spacing_mm[::-1])
-    image.SetOrigin(grid.origin_mm[::-1])
-    SimpleITK.WriteImage(image, path, useCompression=True)
 
 
 def _dataset_json(name: str, design: CohortDesign) -> dict[str, Any]:

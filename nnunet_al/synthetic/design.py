@@ -9,11 +9,14 @@ import numpy as np
 
 from nnunet_al.errors import DatasetError
 from nnunet_al.seeding import generator
+from nnunet_al.synthetic.template import SPACINGS_MM
 
 STRENGTHS: dict[str, tuple[float, float]] = {"strong": (4.0, 2.0), "weak": (2.0, 2.0), "none": (0.0, 0.0)}
 """Mean and standard deviation of the coefficient of the outward component in group 1 (paper 1, section 3.1)."""
 BIASED, UNBIASED = "group1", "group2"
 FOLDS = 5
+FEWEST_VOXELS, MOST_VOXELS = 8, 512
+"""Of an image along any axis."""
 
 
 @dataclass(frozen=True)
@@ -61,10 +64,13 @@ class CohortDesign:
             raise DatasetError(f"A cohort has 10000 cases at most, not {self.cases + self.test_cases}: ask for fewer.")
         if self.strength not in STRENGTHS:
             raise DatasetError(f"There is no strength {self.strength!r}: choose {', '.join(STRENGTHS)}.")
-        if self.shape is not None and (len(self.shape) != 3 or min(self.shape) < 8):
+        if self.shape is not None and (len(self.shape) != 3 or min(self.shape) < FEWEST_VOXELS):
             raise DatasetError(f"Images of {self.shape} voxels are too small: give z, y, x of at least 8 each.")
+        if self.shape is not None and max(self.shape) > MOST_VOXELS:
+            raise DatasetError(f"Images of {self.shape} voxels are too large: give z, y, x of at most 512 each.")
         if self.spacing_mm is not None and (
-            len(self.spacing_mm) != 3 or not all(0.1 <= spacing <= 10 for spacing in self.spacing_mm)
+            len(self.spacing_mm) != 3
+            or not all(SPACINGS_MM[0] <= spacing <= SPACINGS_MM[1] for spacing in self.spacing_mm)
         ):
             raise DatasetError(
                 f"A spacing of {self.spacing_mm} mm is impossible: give three numbers from 0.1 to 10, z y x."

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import SimpleITK
 from scipy.spatial.transform import Rotation
 
 from nnunet_al.errors import DatasetError
-from nnunet_al.files import storage_errors, write_json
+from nnunet_al.files import write_json
 from nnunet_al.seeding import generator
 from nnunet_al.synthetic.anatomy import LESION, ORGAN, Phantom, PhantomDesign, draw_phantom
-
-FILE_ENDING = ".nii.gz"
+from nnunet_al.synthetic.image_file import FILE_ENDING, write_image
+from nnunet_al.synthetic.new_folder import new_folder
 
 
 def make_phantom_dataset(
@@ -62,37 +59,31 @@ def make_phantom_dataset(
     ------
     DatasetError
         if the folder exists or the phantoms cannot be drawn so.
+    StorageError
+        if it cannot be written, for example because the disk is full; nothing is left of it then.
     """
     folder = Path(folder)
-    if folder.exists():
-        raise DatasetError(f"{folder} exists already: choose another name or number, or remove it first.")
-    if cases < 1 or test_cases < 0:
-        raise DatasetError(
-            f"A dataset of {cases} training and {test_cases} test cases is impossible: ask for one or more."
+    with new_folder(folder) as unfinished:
+        if cases < 1 or test_cases < 0:
+            raise DatasetError(
+                f"A dataset of {cases} training and {test_cases} test cases is impossible: ask for one or more."
+            )
+        if len(shape) != 3 or len(spacing_mm) != 3:
+            raise DatasetError("A phantom has three axes: give shape and spacing as three numbers, z y x.")
+        design = PhantomDesign(
+            shape=(int(shape[0]), int(shape[1]), int(shape[2])),
+            spacing_mm=(float(spacing_mm[0]), float(spacing_mm[1]), float(spacing_mm[2])),
+            spacing_variation=spacing_variation,
+            modality=modality,
+            channels=channels,
+            lesion_in_organ=regions,
         )
-    if len(shape) != 3 or len(spacing_mm) != 3:
-        raise DatasetError("A phantom has three axes: give shape and spacing as three numbers, z y x.")
-    design = PhantomDesign(
-        shape=(int(shape[0]), int(shape[1]), int(shape[2])),
-        spacing_mm=(float(spacing_mm[0]), float(spacing_mm[1]), float(spacing_mm[2])),
-        spacing_variation=spacing_variation,
-        modality=modality,
-        channels=channels,
-        lesion_in_organ=regions,
-    )
-    # Nobody sees half a dataset: it is made beside its place and moved there in one step.
-    unfinished = folder.with_name(f".{os.getpid()}.tmp.{folder.name}")
-    with storage_errors(folder):
-        try:
-            for part, count in (("Tr", cases), ("Ts", test_cases)):
-                for index in range(count):
-                    rng = generator(seed, 0, f"phantom {part} {index}")
-                    name = f"phantom_{index:03d}" if part == "Tr" else f"phantom_test_{index:03d}"
-                    _write_case(unfinished, part, name, draw_phantom(design, rng), rng)
-            write_json(unfinished / "dataset.json", dataset_json(folder.name, design, cases, regions))
-            unfinished.rename(folder)
-        finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
+        for part, count in (("Tr", cases), ("Ts", test_cases)):
+            for index in range(count):
+                rng = generator(seed, 0, f"phantom {part} {index}")
+                name = f"phantom_{index:03d}" if part == "Tr" else f"phantom_test_{index:03d}"
+                _write_case(unfinished, part, name, draw_phantom(design, rng), rng)
+        write_json(unfinished / "dataset.json", dataset_json(folder.name, design, cases, regions))
     return folder
 
 
@@ -119,9 +110,5 @@ def _write_case(folder: Path, part: str, name: str, phantom: Phantom, rng: np.ra
     direction = Rotation.from_euler("z", rng.uniform(-8, 8), degrees=True).as_matrix() @ flips
     files = [(f"images{part}", f"{name}_{channel:04d}", image) for channel, image in enumerate(phantom.image_C_zyx)]
     for sub_folder, stem, array_zyx in [*files, (f"labels{part}", name, phantom.label_zyx)]:
-        image = SimpleITK.GetImageFromArray(array_zyx)
-        image.SetSpacing(phantom.spacing_mm[::-1])
-        image.SetOrigin(origin)
-        image.SetDirection(direction.ravel().tolist())
-        (folder / sub_folder).mkdir(parents=True, exist_ok=True)
-        SimpleITK.WriteImage(image, folder / sub_folder / f"{stem}{FILE_ENDING}", useCompression=True)
+        path = folder / sub_folder / f"{stem}{FILE_ENDING}"
+        write_image(path, array_zyx, phantom.spacing_mm[::-1], origin, direction.ravel().tolist())

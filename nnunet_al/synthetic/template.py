@@ -12,6 +12,8 @@ import SimpleITK
 from nnunet_al.errors import DatasetError
 
 LEFT_CAUDATE, RIGHT_CAUDATE = 11, 50
+SPACINGS_MM = (0.1, 10.0)
+"""Least and largest distance of voxels."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,18 +68,27 @@ def read_template(path: Path) -> LabelMap:
     Raises
     ------
     DatasetError
-        if it cannot be read, has not three dimensions, holds no whole numbers or no left caudate (11).
+        if it cannot be read, is cut short, has not three dimensions or voxels of 0.1 to 10 mm, holds no whole numbers
+        or no left caudate (11).
     """
     try:
+        if not path.is_file():
+            raise DatasetError(f"The template {str(path)!r} cannot be read: it is no file, so give a label map.")
         image = SimpleITK.ReadImage(str(path))
-    except RuntimeError as error:
+    except (RuntimeError, OSError) as error:
         raise DatasetError(
             f"The template {path} cannot be read: give a label map in a format such as NIfTI."
         ) from error
     if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
         raise DatasetError(f"The template {path} is no volume of three axes: give a three-dimensional label map.")
+    if not all(SPACINGS_MM[0] <= spacing <= SPACINGS_MM[1] for spacing in image.GetSpacing()):
+        raise DatasetError(
+            f"The template {path} has voxels of {image.GetSpacing()} mm (x, y, z): give one of 0.1 to 10 mm."
+        )
     image = SimpleITK.DICOMOrient(image, "LPS")
     values_zyx = SimpleITK.GetArrayFromImage(image)
+    if not (np.isfinite(values_zyx).all() and _nifti_is_finite(path)):
+        raise DatasetError(f"The template {path} holds NaN or infinite voxels: give a map of whole numbers < 32768.")
     labels_zyx = np.round(values_zyx).astype(np.int16)
     if not np.array_equal(labels_zyx, values_zyx):
         raise DatasetError(f"The template {path} holds values that are no labels: give a map of whole numbers < 32768.")
@@ -87,6 +98,20 @@ def read_template(path: Path) -> LabelMap:
         )
     z, y, x = image.GetSpacing()[::-1]
     return LabelMap(labels_zyx, (float(z), float(y), float(x)))
+
+
+def _nifti_is_finite(path: Path) -> bool:
+    """Read a NIfTI file whole; SimpleITK fills what a truncated one lacks and turns NaN into 0."""
+    if not path.name.lower().endswith((".nii", ".nii.gz")):
+        return True
+    import nibabel
+
+    try:
+        return bool(np.isfinite(nibabel.load(path).dataobj.get_unscaled()).all())
+    except Exception as error:  # whatever nibabel and gzip raise
+        raise DatasetError(
+            f"The template {path} cannot be read: it seems to be cut short, so copy it again."
+        ) from error
 
 
 def native_grid(template: LabelMap) -> Grid:

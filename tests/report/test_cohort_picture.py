@@ -10,7 +10,7 @@ from nnunet_al.report.figures import BLUE, VERMILLION
 from .pictures import n_pixels_like
 
 
-def make(folder, empty=()):
+def make(folder, empty=(), spacing=(1.0, 1.0, 2.0)):
     rng = np.random.default_rng(0)
     lines = ["case,group,smallest_jacobian,left_caudate"]
     for number, (group, radius) in enumerate((("group1", 6), ("group2", 4), ("group1", 7), ("group2", 3))):
@@ -22,7 +22,7 @@ def make(folder, empty=()):
         for sub_folder, stem, array in (("imagesTr", f"{name}_0000", image), ("labelsTr", name, label)):
             (folder / sub_folder).mkdir(parents=True, exist_ok=True)
             picture = SimpleITK.GetImageFromArray(array)
-            picture.SetSpacing((1.0, 1.0, 2.0))
+            picture.SetSpacing(spacing)
             SimpleITK.WriteImage(picture, folder / sub_folder / f"{stem}.nii.gz")
         lines.append(f"{name},{group},0.5,{label.sum() * 2}")
     (folder / "volumes.csv").write_text("\n".join(lines) + "\n")
@@ -41,7 +41,8 @@ def test_both_groups_are_outlined_and_counted(tmp_path):
         assert outlined > not_outlined + 150
 
 
-@pytest.mark.parametrize("wrong", ["sub-0000", "sub-0001"])
-def test_a_case_without_a_label_does_not_stop_it(tmp_path, wrong):
-    cohort_picture(make(tmp_path / "data", empty=[wrong]), tmp_path / "a.png")
+@pytest.mark.parametrize("wrong, step", [("sub-0000", 1.0), ("sub-0001", 50.0)])
+def test_a_case_without_a_label_does_not_stop_it(tmp_path, wrong, step):
+    """The middle of the image is shown, wherever that is: 50 mm are more than there are voxels."""
+    cohort_picture(make(tmp_path / "data", [wrong], (step, step, step)), tmp_path / "a.png")
     assert (tmp_path / "a.png").stat().st_size > 10000

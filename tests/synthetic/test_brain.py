@@ -13,6 +13,7 @@ from nnunet_al.errors import DatasetError
 from nnunet_al.synthetic.brain import brain_phantom
 from nnunet_al.synthetic.brain_cortex import waves
 from nnunet_al.synthetic.brain_shapes import Ellipsoid, Sweep
+from nnunet_al.synthetic.template import LabelMap
 
 PAIRS = [(2, 41), (3, 42), (4, 43), (10, 49), (11, 50), (12, 51), (13, 52), (17, 53), (18, 54), (26, 58), (28, 60)]
 VOLUMES_MM3 = {
@@ -49,8 +50,12 @@ VOLUMES_MM3 = {
 
 
 @cache
+def head(spacing_mm: float) -> LabelMap:
+    return brain_phantom(spacing_mm)
+
+
 def labels(spacing_mm: float = 1.0) -> np.ndarray:
-    return brain_phantom(spacing_mm).labels_zyx
+    return head(spacing_mm).labels_zyx
 
 
 def around(mask: np.ndarray) -> np.ndarray:
@@ -58,7 +63,7 @@ def around(mask: np.ndarray) -> np.ndarray:
 
 
 def test_the_grid_is_the_papers():
-    found = brain_phantom(2.0)
+    found = head(2.0)
     assert (found.labels_zyx.dtype, found.labels_zyx.shape, found.spacing_mm) == (np.int16, (38, 85, 85), (2.0,) * 3)
     assert labels().shape == (76, 170, 170)
     assert labels(3.0).shape == (25, 57, 57)

@@ -10,6 +10,7 @@ from nnunet_al.synthetic import appearance, case
 from nnunet_al.synthetic.case import Cohort, make_case, sources
 from nnunet_al.synthetic.deformation import jacobian_determinant
 from nnunet_al.synthetic.design import CohortDesign, cases_of
+from nnunet_al.synthetic.template import image_grid, native_grid
 from nnunet_al.synthetic.tissues import TISSUE_MEANS, tissue_of
 
 from .tiny_head import tiny_head
@@ -28,9 +29,11 @@ def cohort():
     return cohort_of()
 
 
-def test_the_map_of_every_case_is_one_to_one(cohort):
+def test_the_map_of_every_case_is_one_to_one(cohort, monkeypatch):
     for some in cases_of(cohort.design)[:2]:
-        made, mapped = make_case(cohort, some), sources(cohort, some)
+        mapped = sources(cohort, some)
+        monkeypatch.setattr(case, "sources", lambda *_, mapped=mapped: mapped)
+        made = make_case(cohort, some)
         determinant = jacobian_determinant(mapped, cohort.grid.spacing_mm)
         assert made.smallest_jacobian == pytest.approx(float(determinant.min()))
         assert made.smallest_jacobian > 0
@@ -114,11 +117,51 @@ def test_without_strength_no_caudate_is_deformed():
 def test_neither_crop_nor_resolution_changes_the_anatomy():
     fine = cohort_of(shape=(21, 21, 25), spacing_mm=(1.5, 1.5, 1.5))
     coarse = cohort_of(shape=(11, 11, 13), spacing_mm=(3.0, 3.0, 3.0))
-    small = cohort_of(shape=(9, 9, 11), spacing_mm=(1.5, 1.5, 1.5))
+    # smaller than a cohort's images may be: it cuts the caudate
+    small = replace(fine, grid=image_grid(fine.template, (9, 9, 11), (1.5, 1.5, 1.5)))
     some = one_of(fine, "group1")
     mapped = sources(fine, some)
     assert np.abs(mapped[:, ::2, ::2, ::2] - sources(coarse, some)).max() < 0.05
     assert np.abs(mapped[:, 6:-6, 6:-6, 7:-7] - sources(small, some)).max() < 0.05
+
+
+@pytest.mark.parametrize(
+    "design, says",
+    [
+        # the outermost voxels' centres are at 6.75, 8.7 and 12.75 mm: with 4 mm beyond them 14.3, 17 and 22.3 voxels
+        ({"shape": (17, 18, 20)}, r"larger -shape, for all of it 16 19 24\."),
+        ({"shape": (8, 40, 40)}, "larger -shape"),
+        ({"shape": (40, 40, 15)}, "larger -shape"),
+        ({"spacing_mm": (8.0, 3.0, 3.0)}, "8 to 512"),
+        ({"spacing_mm": (1.5, 0.1, 1.5)}, "8 to 512"),
+    ],
+)
+def test_images_that_do_not_hold_the_caudate_or_have_no_possible_size_are_refused(design, says):
+    with pytest.raises(DatasetError, match=says):
+        cohort_of(**design)
+
+
+def test_all_of_the_caudate_fits_into_the_shape_that_is_asked_for():
+    with pytest.raises(DatasetError) as caught:
+        cohort_of(shape=(8, 8, 8))
+    shape = tuple(int(word) for word in str(caught.value).rstrip(".").split()[-3:])
+    held = cohort_of(shape=shape)
+    caudate = native_grid(held.template).positions()[:, held.template.labels_zyx == 11]
+    for points, positions in zip(held.grid.axes(), caudate, strict=True):
+        assert points[0] + 3 < positions.min() < positions.max() < points[-1] - 3
+
+
+def test_a_template_may_end_at_the_caudate_but_has_eight_voxels_each():
+    head = tiny_head()
+    _, y, _ = np.nonzero(head.labels_zyx == 11)
+    tight = replace(head, labels_zyx=head.labels_zyx[:, y.min() : y.max() + 1])
+    assert Cohort.of(CohortDesign(cases=2), tight).grid == native_grid(tight)
+    with pytest.raises(DatasetError, match="larger -shape"):
+        Cohort.of(CohortDesign(cases=2, shape=(40, 8, 40)), tight)
+    for slices in (1, 7):
+        thin = replace(head, labels_zyx=head.labels_zyx[18 : 18 + slices])
+        with pytest.raises(DatasetError, match=f"template has \\({slices}, 44, 44\\) voxels"):
+            Cohort.of(CohortDesign(cases=2, spacing_mm=(0.1, 1.0, 1.0)), thin)
 
 
 def test_a_real_head():
@@ -131,7 +174,9 @@ def test_a_real_head():
     path = Path(data or "") / "brain_labels" / "brain_01.nii.gz"
     if not data or not path.is_file():
         pytest.skip("NNUNET_AL_TEST_DATA is not set or holds no brain_labels/brain_01.nii.gz.")
-    cohort = Cohort.of(CohortDesign(cases=2, spacing_mm=(3.0, 3.0, 3.0), paired=True), read_template(path))
+    whole = read_template(path)
+    head = replace(whole, labels_zyx=whole.labels_zyx[8:68, 35:125, 35:135])
+    cohort = Cohort.of(CohortDesign(cases=2, spacing_mm=(3.0, 3.0, 3.0), paired=True), head)
     biased, plain = sorted(cases_of(cohort.design), key=lambda some: some.group)
     one, other = make_case(cohort, biased), make_case(cohort, plain)
     assert one.smallest_jacobian > 0

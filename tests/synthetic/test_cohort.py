@@ -2,12 +2,16 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import SimpleITK
 
-from nnunet_al.errors import DatasetError
+from nnunet_al.errors import DatasetError, StorageError
+from nnunet_al.synthetic import case as case_module
+from nnunet_al.synthetic import cohort as cohort_module
+from nnunet_al.synthetic.case import Cohort, make_case
 from nnunet_al.synthetic.cohort import make_biased_cohort
 from nnunet_al.synthetic.design import CohortDesign, cases_of, folds_of
 
@@ -87,7 +91,7 @@ def test_cohort_json_says_how_to_make_it_again_and_not_where_the_template_lay(fo
     assert set(content["template"]) == {"source", "sha256", "shape", "spacing_mm"}
 
 
-def test_same_seed_same_bytes_in_whatever_order_and_number_of_processes(folder, tmp_path):
+def test_same_seed_same_bytes_in_whatever_order_number_of_cases_and_of_processes(folder, tmp_path):
     asked = []
 
     def backwards(function, jobs, workers, description):
@@ -95,24 +99,34 @@ def test_same_seed_same_bytes_in_whatever_order_and_number_of_processes(folder, 
         for index in reversed(range(len(jobs))):
             yield index, function(*jobs[index])
 
-    again = make_biased_cohort(tmp_path / folder.name, CohortDesign(**SMALL), tiny_head(), workers=2, run=backwards)
+    design = CohortDesign(**{**SMALL, "cases": 2, "test_cases": 0})
+    fewer = make_biased_cohort(tmp_path / folder.name, design, tiny_head(), workers=2, run=backwards)
     assert asked == [(2, True)]
-    assert contents(again) == contents(folder)
-
-
-def test_the_first_cases_are_the_same_whatever_the_number_and_other_seeds_differ(folder, tmp_path):
-    fewer = make_biased_cohort(tmp_path / "fewer", CohortDesign(**{**SMALL, "cases": 2, "test_cases": 0}), tiny_head())
-    other = make_biased_cohort(
-        tmp_path / "other", CohortDesign(**{**SMALL, "cases": 2, "test_cases": 0, "seed": 4}), tiny_head()
-    )
-    expected, first, second = contents(folder), contents(fewer), contents(other)
+    first, expected = contents(fewer), contents(folder)
     images = [name for name in first if name.endswith(".nii.gz")]
     assert len(images) == 4
     for name in images:
         assert first[name] == expected[name]
-        assert first[name] != second[name]
+    for name in ("participants.tsv", "volumes.csv"):
+        assert first[name].splitlines() == expected[name].splitlines()[:3]
 
 
+def test_another_seed_makes_other_cases():
+    made = []
+    for seed in (3, 4):
+        cohort = Cohort.of(CohortDesign(**{**SMALL, "seed": seed}), tiny_head())
+        made.append(make_case(cohort, cases_of(cohort.design)[0]))
+    assert not np.array_equal(made[0].labels_zyx, made[1].labels_zyx)
+    assert not np.array_equal(made[0].image_zyx, made[1].image_zyx)
+
+
+@pytest.fixture
+def unwritten(monkeypatch):
+    """Cohorts without images."""
+    monkeypatch.setattr(cohort_module, "write_case", lambda *_: {"smallest_jacobian": 0.5, "left_caudate": 27.0})
+
+
+@pytest.mark.usefixtures("unwritten")
 def test_pairs_are_named_and_stay_together(tmp_path):
     design = CohortDesign(**{**SMALL, "cases": 4, "test_cases": 0, "paired": True})
     folder = make_biased_cohort(tmp_path / "paired", design, tiny_head())
@@ -124,39 +138,57 @@ def test_pairs_are_named_and_stay_together(tmp_path):
         assert not {pair_of[case] for case in fold["train"]} & {pair_of[case] for case in fold["val"]}
 
 
-def test_the_groups_caudates_differ_and_other_structures_do_not(tmp_path):
+def test_the_groups_caudates_differ_and_other_structures_do_not(monkeypatch):
     """Cohen's d of the volumes between groups; in pairs, so that six cases tell."""
+    monkeypatch.setattr(case_module, "paint", lambda labels_zyx, *_: np.zeros(labels_zyx.shape, np.float32))
+    monkeypatch.setattr(case_module, "scan", lambda clean_zyx, *_: clean_zyx)
+    head = tiny_head()
+    design = CohortDesign(cases=6, strength="strong", paired=True)
+    strong = Cohort.of(design, head)
+    weak = replace(strong, design=replace(design, strength="weak"))
 
-    def cohens_d(strength):
-        design = CohortDesign(cases=6, strength=strength, paired=True)
-        folder = make_biased_cohort(tmp_path / strength, design, tiny_head())
-        rows = table(folder / "volumes.csv", ",")
-        effects = {}
-        for name in list(rows[0])[3:]:
-            one, two = (np.array([float(row[name]) for row in rows if row["group"] == g]) for g in ("group1", "group2"))
-            effects[name] = (one.mean() - two.mean()) / np.sqrt((one.var(ddof=1) + two.var(ddof=1)) / 2)
-        return effects
+    def volumes(cohort, group):
+        made = [make_case(cohort, case) for case in cases_of(cohort.design) if case.group == group]
+        return np.array([np.bincount(one.labels_zyx.ravel(), minlength=512) for one in made])
 
-    strong, weak = cohens_d("strong"), cohens_d("weak")
-    assert strong["left_caudate"] > weak["left_caudate"] > 0.5
-    for effects in (strong, weak):
-        others = {name: d for name, d in effects.items() if name not in {"left_caudate", "left_cerebral_white_matter"}}
-        assert len(others) == 8
-        assert max(abs(d) for d in others.values()) < 0.15
+    plain = volumes(strong, "group2")
+    effects = {}
+    for cohort in (strong, weak):
+        biased = volumes(cohort, "group1")
+        spread = np.sqrt((biased.var(0, ddof=1) + plain.var(0, ddof=1)) / 2)
+        effects[cohort.design.strength] = (biased.mean(0) - plain.mean(0)) / np.where(spread > 0, spread, 1)
+    assert effects["strong"][11] > effects["weak"][11] > 0.5
+    others = [label for label in np.unique(head.labels_zyx) if label not in (0, 2, 11)]
+    assert len(others) == 8
+    for d in effects.values():
+        assert np.abs(d[others]).max() < 0.15
 
 
-def test_what_exists_is_left_alone_and_a_failure_leaves_nothing(folder, tmp_path):
+@pytest.mark.usefixtures("unwritten")
+def test_what_exists_is_left_alone_and_a_failure_leaves_nothing(folder, tmp_path, monkeypatch):
     before = contents(folder)
     with pytest.raises(DatasetError, match="Dataset510_Caudate exists"):
         make_biased_cohort(folder, CohortDesign(**SMALL), tiny_head())
     assert contents(folder) == before
 
-    def fail(unfinished):
-        assert (unfinished / "volumes.csv").is_file()
+    def fail(path, _text):
+        assert (path.parent / "cohort.json").is_file()
         raise RuntimeError("half way")
 
+    monkeypatch.setattr(cohort_module, "write_text", fail)
     with pytest.raises(RuntimeError, match="half way"):
-        make_biased_cohort(
-            tmp_path / "a", CohortDesign(**{**SMALL, "cases": 2, "test_cases": 0}), tiny_head(), finish=fail
-        )
+        make_biased_cohort(tmp_path / "new" / "a", CohortDesign(**SMALL), tiny_head())
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path, monkeypatch):
+    write = SimpleITK.WriteImage
+
+    def cut(image, path, **options):
+        write(image, path, **options)
+        path.write_bytes(path.read_bytes()[:-100])
+
+    monkeypatch.setattr(SimpleITK, "WriteImage", cut)
+    with pytest.raises(StorageError, match=r"/a/imagesTr/sub-0000_0000\.nii\.gz could not be written whole"):
+        make_biased_cohort(tmp_path / "a", CohortDesign(**SMALL), tiny_head())
     assert not list(tmp_path.iterdir())

@@ -63,6 +63,7 @@ def test_folds_hold_each_case_once_keep_couples_together_and_are_stratified():
         ({"strength": "medium"}, "'medium'"),
         ({"shape": (20, 20)}, "too small"),
         ({"shape": (4, 20, 20)}, "too small"),
+        ({"shape": (20, 513, 20)}, "too large"),
         ({"spacing_mm": (1.0, 1.0, 0.0)}, "0.1 to 10"),
         ({"spacing_mm": (1.0, float("nan"), 1.0)}, "0.1 to 10"),
     ],

@@ -53,6 +53,38 @@ def test_what_is_no_label_map_with_a_left_caudate_is_refused(tmp_path):
         read_template(written(tmp_path / "empty.nii.gz", empty))
 
 
+def test_a_file_cut_short_is_refused_though_simpleitk_reads_it(tmp_path):
+    for name in ("head.nii.gz", "head.nii"):
+        path = written(tmp_path / name, tiny_head())
+        path.write_bytes(path.read_bytes()[: int(0.8 * path.stat().st_size)])
+        SimpleITK.ReadImage(path)
+        with pytest.raises(DatasetError, match="cut short"):
+            read_template(path)
+
+
+def test_nan_is_refused_though_simpleitk_makes_zeros_of_it(tmp_path):
+    head = tiny_head()
+    labels = head.labels_zyx.astype(np.float32)
+    labels[0, 0, 0] = np.nan
+    with pytest.raises(DatasetError, match="NaN"):
+        read_template(written(tmp_path / "head.nii", LabelMap(labels, head.spacing_mm), kind=np.float32))
+
+
+@pytest.mark.parametrize("spacing_mm", [0.01, 200.0])
+def test_voxels_that_no_head_can_have_are_refused(tmp_path, spacing_mm):
+    head = LabelMap(tiny_head().labels_zyx, (1.0, spacing_mm, 1.0))
+    with pytest.raises(DatasetError, match=r"0\.1 to 10"):
+        read_template(written(tmp_path / "head.nii.gz", head))
+
+
+@pytest.mark.parametrize("name", ["", "folder"])
+def test_a_folder_is_no_template(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(DatasetError, match="no file"):
+        read_template(Path(name))
+
+
 def test_position_zero_is_the_middle_between_both_caudates():
     head = tiny_head()
     axes = native_grid(head).axes()
