@@ -1,4 +1,4 @@
-"""Whether a strategy serves two groups of brains equally well (paper 1, section 4: table 3 and figures 1 to 4).
+"""Whether a strategy serves two groups of brains equally well, as table 3 and figures 1 to 4 of Danaee et al. 2026 do.
 
 Makes cohorts of synthetic T1-like images in which the left caudate of group 1 is enlarged (strong or weak bias), trains
 nnU-Net's 3d_fullres with two stages on whole cases, without mirroring, and measures the Dice of the left caudate on

@@ -1,4 +1,4 @@
-"""Figures 1 to 4 of paper 1: a row for each initial composition, lines with their range over the seeds."""
+"""Figures 1 to 4 of Danaee et al. 2026: a row for each initial composition, lines with their range over the seeds."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from nnunet_al.strategies.candidates import Candidates
 
 
 def weigh(context: RoundContext) -> None:
-    """Measure the model on the annotated cases and write the weight of each group (paper 1, section 3.2)."""
+    """Measure the model on the annotated cases and write the weight of each group (Danaee et al. 2026, section 3.2)."""
     groups, dice_of_case = context.decided.groups, annotated_dice(context)
     known = sorted({groups[case] for case in context.decided.pool_cases})
     cases = sorted(dice_of_case)
@@ -71,7 +71,7 @@ def annotated_dice(context: RoundContext) -> dict[str, float]:
 
 
 def weighted(context: RoundContext, candidates: Candidates) -> Candidates:
-    """Multiply all scores of each candidate by the weight of its case's group (paper 1, eq. 2).
+    """Multiply all scores of each candidate by the weight of its case's group (Danaee et al. 2026, eq. 2).
 
     Raises
     ------

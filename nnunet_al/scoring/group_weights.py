@@ -26,15 +26,12 @@ class GroupWeights:
         mean Dice coefficient of the group's labelled cases, None where there is none.
     counts : dict
         number of labelled cases.
-    unlabelled : tuple of str
-        groups without a labelled case, sorted.
     """
 
     weights: dict[str, float]
     z: dict[str, float]
     mean_dice: dict[str, float | None]
     counts: dict[str, int]
-    unlabelled: tuple[str, ...]
 
 
 def group_weights(
@@ -80,7 +77,6 @@ def group_weights(
         z=z,
         mean_dice=mean_dice,
         counts=counts,
-        unlabelled=tuple(group for group in known if not counts[group]),
     )
 
 

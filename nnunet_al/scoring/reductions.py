@@ -106,7 +106,7 @@ class ClassWeighted:
 
 @dataclass(frozen=True)
 class Localized:
-    """Mean over R, the predicted classes of interest dilated by `dilation_mm` and cut to V_r (paper 1, eq. 1).
+    """Mean over R, the predicted classes of interest and `dilation_mm` around them, in V_r (Danaee et al. 2026, eq. 1).
 
     The classes of interest are those of `Evidence.roi_B_xyz`: the left caudate in the paper, all foreground where none
     are named. A voxel is in R iff a voxel predicted as one of them lies within `dilation_mm` of it, from centre to

@@ -11,7 +11,7 @@ from nnunet_al.synthetic.brain_shapes import Bools, Ellipsoid, Floats, Shape
 from nnunet_al.synthetic.template import LabelMap
 
 FIELD_OF_VIEW_MM = (76.0, 170.0, 170.0)
-"""z, y, x: around the caudate nuclei, as in paper 1."""
+"""z, y, x: around the caudate nuclei, as in Danaee et al. 2026."""
 
 SKIN, SOFT_TISSUE, SKULL, MARROW, EYES = 511, 507, 515, 516, 506
 """Numbers of what surrounds the brain, as in the label maps published with SynthSeg."""

@@ -1,4 +1,4 @@
-"""Biased cohorts: raw nnU-Net datasets in which one group's left caudate differs, after paper 1, section 3.1."""
+"""Biased cohorts: raw nnU-Net datasets whose groups differ in the left caudate (Danaee et al. 2026, section 3.1)."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from nnunet_al.seeding import generator
 from nnunet_al.synthetic.template import SPACINGS_MM
 
 STRENGTHS: dict[str, tuple[float, float]] = {"strong": (4.0, 2.0), "weak": (2.0, 2.0), "none": (0.0, 0.0)}
-"""Mean and standard deviation of the coefficient of the outward component in group 1 (paper 1, section 3.1)."""
+"""Mean and standard deviation of the outward component's coefficient in group 1 (Danaee et al. 2026, section 3.1)."""
 BIASED, UNBIASED = "group1", "group2"
 FOLDS = 5
 FEWEST_VOXELS, MOST_VOXELS = 8, 512
