@@ -89,7 +89,8 @@ def build_parser() -> ArgumentParser:
     biased.add_argument(
         "-strength",
         choices=("strong", "weak", "none"),
-        help="how much larger the left caudate of group 1 is: by 35 to 50 %%, about half of that, or not at all (default: strong)",
+        help="how much larger the left caudate of group 1 is: by 35 to 50 %%, by half of that, or not at all "
+        "(default: strong)",
     )
     biased.add_argument(
         "-template",
