@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import csv
 import errno
 import hashlib
+import io
 import json
 import os
 import re
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -120,6 +122,15 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
         return {name: archive[name] for name in archive.files}
 
 
+def write_table(path: Path, rows: Sequence[Mapping[str, object]], delimiter: str = ",") -> None:
+    """Write rows, at least one and all with the same keys, under a line with the names of the columns."""
+    text = io.StringIO()
+    table = csv.DictWriter(text, list(rows[0]), delimiter=delimiter, lineterminator="\n")
+    table.writeheader()
+    table.writerows(rows)
+    write_text(path, text.getvalue())
+
+
 def write_mapped_array(path: Path, shape: tuple[int, ...], fill: Callable[[np.ndarray], object]) -> None:
     """Let ``fill`` write a float32 ``.npy`` of ``shape`` through a memory map, completely or not at all.
 
@@ -156,6 +167,11 @@ def remove_temporary_files(folder: Path) -> None:
 def _may_be_in_use(path: Path, host: str, process: int) -> bool:
     if host != socket.gethostname():
         return time.time() - path.stat().st_mtime < _FOREIGN_SECONDS
+    return process_lives(process)
+
+
+def process_lives(process: int) -> bool:
+    """Tell whether another process of this host has this number; what bears our own is left from a former process."""
     if process == os.getpid():
         return False
     try:
@@ -165,6 +181,19 @@ def _may_be_in_use(path: Path, host: str, process: int) -> bool:
     except PermissionError:
         return True
     return True
+
+
+def nifti_is_finite(path: Path) -> bool:
+    """Read a NIfTI file whole and tell whether all voxels are finite; True for other formats, which are not read.
+
+    SimpleITK fills what a truncated ``.nii`` or ``.nii.gz`` lacks with whatever memory holds, and turns NaN and
+    infinity in them into 0 (seen with 2.5); nibabel notices both, and raises whatever it or gzip raises.
+    """
+    if not path.name.lower().endswith((".nii", ".nii.gz")):
+        return True
+    import nibabel
+
+    return bool(np.isfinite(nibabel.load(path).dataobj.get_unscaled()).all())
 
 
 def hash_file(path: Path) -> str:

@@ -107,7 +107,8 @@ def check_groups(decided: Decisions, classes: Iterable[str]) -> None:
     CampaignError
         naming the option.
     """
-    pool, test = ({decided.groups[c] for c in cases} for cases in _grouped(decided))
+    groups = decided.groups
+    pool, test = ({groups[c] for c in cases if groups} for cases in (decided.pool_cases, decided.test_cases))
     if decided.recipe.weighting is not None and not pool:
         raise CampaignError(
             f"-s {decided.recipe.name} weights groups of cases: say which they are with -groups FILE -group_by COLUMN."
@@ -132,10 +133,6 @@ def check_groups(decided: Decisions, classes: Iterable[str]) -> None:
     for group in sorted(pool ^ test):
         where = "the pool, so nothing of it can be asked for" if group in test else "the test set"
         say(f"No case of the group {group} is in {where}.")
-
-
-def _grouped(decided: Decisions) -> tuple[Sequence[str], Sequence[str]]:
-    return (decided.pool_cases, decided.test_cases) if decided.groups else ((), ())
 
 
 def _check_initial(decided: Decisions, regions: Sequence[Region]) -> None:

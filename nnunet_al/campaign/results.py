@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from typing import Any
 
 from nnunet_al.campaign.folders import CampaignFolder
-from nnunet_al.files import read_json, write_text
+from nnunet_al.files import read_json, write_table
 
 
 def write_results(folder: CampaignFolder) -> None:
@@ -18,13 +16,8 @@ def write_results(folder: CampaignFolder) -> None:
     intervals, and the test cases, Dice and share of the annotated regions of each group.
     """
     rows = [row(read_json(round_.metrics)) for round_ in folder.rounds() if round_.metrics.is_file()]
-    if not rows:
-        return
-    text = io.StringIO()
-    table = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
-    table.writeheader()
-    table.writerows(rows)
-    write_text(folder.results, text.getvalue())
+    if rows:
+        write_table(folder.results, rows)
 
 
 def row(metrics: dict[str, Any]) -> dict[str, str | int]:
@@ -47,15 +40,16 @@ def row(metrics: dict[str, Any]) -> dict[str, str | int]:
 def _group_cells(groups: dict[str, Any]) -> dict[str, str | int]:
     cells: dict[str, str | int] = {}
     for name in ("delta", "essp", "largest_gap"):
-        cells[name] = _four_digits(groups[name])
+        cells[name] = four_digits(groups[name])
         low, high = groups["intervals"][name] or (None, None)
-        cells[f"{name}_low"], cells[f"{name}_high"] = _four_digits(low), _four_digits(high)
+        cells[f"{name}_low"], cells[f"{name}_high"] = four_digits(low), four_digits(high)
     for group, entry in groups["by_group"].items():
         cells[f"cases_of_{group}"] = entry["n"]
-        cells[f"dice_of_{group}"] = _four_digits(entry["dice"])
-        cells[f"annotated_share_of_{group}"] = _four_digits(entry["annotated_share"])
+        cells[f"dice_of_{group}"] = four_digits(entry["dice"])
+        cells[f"annotated_share_of_{group}"] = four_digits(entry["annotated_share"])
     return cells
 
 
-def _four_digits(value: float | None) -> str:
-    return "" if value is None else f"{value:.4f}"
+def four_digits(value: float | None, absent: str = "") -> str:
+    """Return a share or a Dice coefficient for people, and ``absent`` where there is none."""
+    return absent if value is None else f"{value:.4f}"

@@ -6,6 +6,7 @@ from typing import Any
 
 from nnunet_al.campaign.decisions import Decisions
 from nnunet_al.campaign.folders import CampaignFolder, RoundFolder
+from nnunet_al.campaign.results import four_digits
 from nnunet_al.campaign.stages import is_done
 from nnunet_al.files import read_json
 
@@ -89,16 +90,12 @@ def _group_table(rounds: list[dict[str, Any]]) -> list[str]:
     for number, groups in found.items():
         cells = []
         for entry in groups["by_group"].values():
-            dice = _four_digits(entry["dice"])
+            dice = four_digits(entry["dice"], "-")
             share = "-" if entry["annotated_share"] is None else f"{entry['annotated_share']:.0%}"
             cells.append(f"{dice}  {share:>5}".rjust(width))
-        numbers = "  ".join(f"{_four_digits(groups[key]):>6}" for key in ("delta", "essp", "largest_gap"))
+        numbers = "  ".join(f"{four_digits(groups[key], '-'):>6}" for key in ("delta", "essp", "largest_gap"))
         lines.append(f"  {number:>5}  {numbers}  {'  '.join(cells)}")
     return lines
-
-
-def _four_digits(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"
 
 
 def _last_stage(rounds: list[RoundFolder]) -> str:

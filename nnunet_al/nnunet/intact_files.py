@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from nnunet_al.errors import DatasetError
+from nnunet_al.files import nifti_is_finite
 
 
 def read_intact(file: Path, read: Callable[[str], tuple[np.ndarray, dict[str, Any]]]) -> tuple[np.ndarray, dict]:
     """Read ``file`` with ``read``, one of nnU-Net's readers, and make sure that all of it was there.
 
-    SimpleITK fills what a truncated ``.nii`` or ``.nii.gz`` lacks with whatever memory holds, and turns NaN and
-    infinity in NIfTI files into 0 (seen with 2.5), so these files are read by nibabel too, which notices both.
+    Why NIfTI files are read twice stands in ``files.nifti_is_finite``.
 
     Raises
     ------
@@ -24,22 +24,12 @@ def read_intact(file: Path, read: Callable[[str], tuple[np.ndarray, dict[str, An
     """
     try:
         array_C_xyz, properties = read(str(file))
-        finite = np.isfinite(array_C_xyz).all() and (not _is_nifti(file) or _nifti_is_finite(file))
+        finite = np.isfinite(array_C_xyz).all() and nifti_is_finite(file)
     except Exception as error:  # readers raise whatever their library raises
         raise DatasetError(f"{file} cannot be read ({_reason(error)}): replace it, or take the case out.") from error
     if not finite:
         raise DatasetError(f"{file} holds NaN or infinite voxels: replace them by finite numbers.")
     return array_C_xyz, properties
-
-
-def _is_nifti(file: Path) -> bool:
-    return file.name.lower().endswith((".nii", ".nii.gz"))
-
-
-def _nifti_is_finite(file: Path) -> bool:
-    import nibabel
-
-    return bool(np.isfinite(nibabel.load(file).dataobj.get_unscaled()).all())
 
 
 def _reason(error: Exception) -> str:

@@ -133,10 +133,10 @@ class nnUNetPlannerALTwoStages(ActiveLearningPlanning, ExperimentPlanner):
     """nnU-Net's default planner for active learning, its U-Net cut to two stages with 8 and 16 features.
 
     As many stages and features as in Table 1 of Danaee et al. (MIDL 2026), with nnU-Net's norm and activation: small
-    enough to train many times over on a CPU. Patch and batch size, spacing and
-    preprocessing stay nnU-Net's, which plans for its larger network. Our trainers train it; stock ``nnUNetTrainer``
-    divides by zero in the weights of its deep supervision where there are two stages only, so without our trainers it
-    takes ``nnUNetTrainerNoDeepSupervision``. Anybody's ``nnUNetv2_predict`` can use the model.
+    enough to train many times over on a CPU. Patch and batch size, spacing and preprocessing stay nnU-Net's, which
+    plans for its larger network. Our trainers train it; stock ``nnUNetTrainer`` divides by zero in the weights of its
+    deep supervision where there are two stages only, so without our trainers it takes
+    ``nnUNetTrainerNoDeepSupervision``. Anybody's ``nnUNetv2_predict`` can use the model.
     """
 
     def __init__(self, *args: Any, plans_name: str = "nnUNetTwoStagesPlans", **kwargs: Any) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from nnunet_al import __version__
-from nnunet_al.files import hash_array, write_json, write_text
+from nnunet_al.files import hash_array, write_json, write_table
 from nnunet_al.synthetic.case import Cohort, make_case
 from nnunet_al.synthetic.design import Case, CohortDesign, cases_of, design_json, folds_of
 from nnunet_al.synthetic.image_file import FILE_ENDING, write_image
@@ -84,8 +82,8 @@ def make_biased_cohort(
         write_json(unfinished / "cohort.json", _cohort_json(cohort, source))
         if splits := folds_of(design):
             write_json(unfinished / "splits_final.json", splits)
-        write_text(unfinished / "participants.tsv", _participants(design, cases))
-        write_text(unfinished / "volumes.csv", _volumes(cases, facts))
+        write_table(unfinished / "participants.tsv", _participants(design, cases), "\t")
+        write_table(unfinished / "volumes.csv", _volumes(cases, facts))
     return folder
 
 
@@ -142,25 +140,17 @@ def _cohort_json(cohort: Cohort, source: str) -> dict[str, Any]:
     }
 
 
-def _participants(design: CohortDesign, cases: Sequence[Case]) -> str:
+def _participants(design: CohortDesign, cases: Sequence[Case]) -> list[dict[str, str]]:
     rows = []
     for case in cases:
         row = {"participant_id": case.name, "group": case.group, "strength": f"{case.strength:.4f}"}
         rows.append(row | ({"pair": f"pair-{case.couple:04d}"} if design.paired else {}))
-    return _table(rows, "\t")
+    return rows
 
 
-def _volumes(cases: Sequence[Case], facts: Sequence[Mapping[str, float]]) -> str:
+def _volumes(cases: Sequence[Case], facts: Sequence[Mapping[str, float]]) -> list[dict[str, str]]:
     rows = []
     for case, fact in zip(cases, facts, strict=True):
         volumes = {name: f"{value:.6g}" for name, value in fact.items()}
         rows.append({"case": case.name, "group": case.group, **volumes})
-    return _table(rows, ",")
-
-
-def _table(rows: Sequence[Mapping[str, str]], delimiter: str) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), delimiter=delimiter, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
+    return rows

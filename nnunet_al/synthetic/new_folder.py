@@ -10,7 +10,7 @@ from glob import escape
 from pathlib import Path
 
 from nnunet_al.errors import DatasetError, StorageError
-from nnunet_al.files import storage_errors, temporary_sibling
+from nnunet_al.files import process_lives, storage_errors, temporary_sibling
 
 
 @contextmanager
@@ -58,17 +58,5 @@ def _remove_leftovers(folder: Path, unfinished: Path) -> None:
     start = unfinished.name.removesuffix(f"{os.getpid()}{ending}")
     for leftover in folder.parent.glob(f"{escape(start)}*{escape(ending)}"):
         process = leftover.name.removeprefix(start).removesuffix(ending)
-        if process.isdecimal() and not _lives(int(process)):
+        if process.isdecimal() and not process_lives(int(process)):
             shutil.rmtree(leftover, ignore_errors=True)
-
-
-def _lives(process: int) -> bool:
-    if process == os.getpid():
-        return False
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -10,6 +10,7 @@ import numpy as np
 import SimpleITK
 
 from nnunet_al.errors import DatasetError
+from nnunet_al.files import nifti_is_finite
 
 LEFT_CAUDATE, RIGHT_CAUDATE = 11, 50
 SPACINGS_MM = (0.1, 10.0)
@@ -87,7 +88,7 @@ def read_template(path: Path) -> LabelMap:
         )
     image = SimpleITK.DICOMOrient(image, "LPS")
     values_zyx = SimpleITK.GetArrayFromImage(image)
-    if not (np.isfinite(values_zyx).all() and _nifti_is_finite(path)):
+    if not (np.isfinite(values_zyx).all() and _is_finite_and_whole(path)):
         raise DatasetError(f"The template {path} holds NaN or infinite voxels: give a map of whole numbers < 32768.")
     labels_zyx = np.round(values_zyx).astype(np.int16)
     if not np.array_equal(labels_zyx, values_zyx):
@@ -100,14 +101,9 @@ def read_template(path: Path) -> LabelMap:
     return LabelMap(labels_zyx, (float(z), float(y), float(x)))
 
 
-def _nifti_is_finite(path: Path) -> bool:
-    """Read a NIfTI file whole; SimpleITK fills what a truncated one lacks and turns NaN into 0."""
-    if not path.name.lower().endswith((".nii", ".nii.gz")):
-        return True
-    import nibabel
-
+def _is_finite_and_whole(path: Path) -> bool:
     try:
-        return bool(np.isfinite(nibabel.load(path).dataobj.get_unscaled()).all())
+        return nifti_is_finite(path)
     except Exception as error:  # whatever nibabel and gzip raise
         raise DatasetError(
             f"The template {path} cannot be read: it seems to be cut short, so copy it again."

@@ -171,11 +171,11 @@ def test_what_exists_is_left_alone_and_a_failure_leaves_nothing(folder, tmp_path
         make_biased_cohort(folder, CohortDesign(**SMALL), tiny_head())
     assert contents(folder) == before
 
-    def fail(path, _text):
+    def fail(path, *_):
         assert (path.parent / "cohort.json").is_file()
         raise RuntimeError("half way")
 
-    monkeypatch.setattr(cohort_module, "write_text", fail)
+    monkeypatch.setattr(cohort_module, "write_table", fail)
     with pytest.raises(RuntimeError, match="half way"):
         make_biased_cohort(tmp_path / "new" / "a", CohortDesign(**SMALL), tiny_head())
     assert not list(tmp_path.iterdir())
