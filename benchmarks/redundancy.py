@@ -16,7 +16,7 @@ from setting import Setting, candidates_of, make_parser, report
 from nnunet_al.campaign.context import RoundContext
 from nnunet_al.campaign.embedding_stages import embed_merge, embed_part, fisher_of_draws, with_embeddings
 from nnunet_al.campaign.scoring_stages import read_scores
-from nnunet_al.cli.round import recipe_parameters
+from nnunet_al.cli.settings import recipe_parameters
 from nnunet_al.seeding import generator
 from nnunet_al.strategies import catalog
 from nnunet_al.strategies.recipe import Recipe

@@ -29,6 +29,10 @@ class GroupsError(NnunetALError):
     """The table of participants, or what is asked of it, gives no groups of cases."""
 
 
+class ReturnError(NnunetALError):
+    """What a reader returned cannot be taken: the file, its geometry, its segments or its marks are not in order."""
+
+
 class ModelError(NnunetALError):
     """A checkpoint does not fit the plans, or a network cannot give what a strategy needs."""
 

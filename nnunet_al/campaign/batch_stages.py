@@ -1,44 +1,29 @@
-"""The stages of a round that choose the batch and have it annotated."""
+"""The stages of a round that choose the batch by its model, and have a batch annotated."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from nnunet_al.annotation.oracle import ask
+from nnunet_al.campaign.batch import asked_regions, unanswered_regions
 from nnunet_al.campaign.context import RoundContext
 from nnunet_al.campaign.embedding_stages import with_embeddings
 from nnunet_al.campaign.ledger import CaseAnnotation
+from nnunet_al.campaign.lock import PATIENCE_SECONDS, campaign_lock
 from nnunet_al.campaign.scoring_stages import candidate_numbers, read_scores
 from nnunet_al.errors import WaitingForReaders
-from nnunet_al.files import read_json, write_json
+from nnunet_al.files import write_json
 from nnunet_al.memory import available_bytes
 from nnunet_al.pool.annotated import fully_annotated
-from nnunet_al.pool.boxes import Region, as_box
+from nnunet_al.pool.boxes import Region
 from nnunet_al.progress import count, say
-from nnunet_al.selection.random_draw import random_draw
 from nnunet_al.selection.resources import Resources
 from nnunet_al.strategies.select import Candidates, Moment, select_batch
 
 _NAMED = 5
-
-
-def select_initial(context: RoundContext) -> None:
-    """Draw the initial batch; the same one for every strategy of a seed."""
-    wanted = context.decided.initial
-    if context.decided.starts_from == "dataset":
-        _write_batch(context, np.zeros(0, np.int64), [])
-        return
-    names_N = [region.name for region in context.regions]
-    if len(names_N) < wanted:
-        say(f"    the pool holds {len(names_N)} regions, fewer than the {wanted} asked for: all are taken")
-    if context.decided.initial_groups:
-        numbers_B = _drawn_by_group(context, names_N)
-    else:
-        numbers_B = random_draw(names_N, wanted, context.rng("initial batch")).indices_B
-    _write_batch(context, numbers_B, [None] * len(numbers_B))
 
 
 def select(context: RoundContext) -> None:
@@ -69,38 +54,48 @@ def select(context: RoundContext) -> None:
     resources = Resources(context.options.device, available_bytes(), lambda sentence: say(f"    {sentence}"))
     chosen = select_batch(recipe, candidates, budget, context.rng, decided.engine or "streaming", moment, resources)
     ranked = not recipe.selector.startswith("random")
-    _write_batch(context, numbers_N[chosen.indices_B], chosen.gains_B.tolist() if ranked else [None] * len(chosen))
+    write_batch(context, numbers_N[chosen.indices_B], chosen.gains_B.tolist() if ranked else [None] * len(chosen))
 
 
 def annotate(context: RoundContext) -> None:
-    """Let the oracle annotate the batch and commit it to the ledger.
+    """Have the batch annotated: the oracle commits it to the ledger; of people it is seen whether they are done.
 
     Raises
     ------
     WaitingForReaders
-        if the dataset has no label yet for some of the batch.
+        if nobody has annotated some of the batch yet, or the dataset has no label yet for it.
     """
-    if context.ledger.commit_of_round(context.number) is None:
-        if context.number == 0 and context.decided.starts_from == "dataset":
-            _commit_existing(context)
-        else:
-            _commit_batch(context)
+    if context.number == 0 and context.decided.starts_from == "dataset":
+        if context.ledger.commit_of_round(0) is None:
+            commit_existing(context, context.decided.pool_cases)
+    elif context.decided.annotate:
+        _wait_for_readers(context)
+    elif context.ledger.commit_of_round(context.number) is None:
+        _commit_batch(context)
     context.round.embeddings.unlink(missing_ok=True)
     for stale in (context.round.root / "parts").glob("embeddings*"):
         stale.unlink()
 
 
-def _drawn_by_group(context: RoundContext, names_N: Sequence[str]) -> np.ndarray:
-    decided, drawn = context.decided, []
-    for group, wanted in sorted(decided.initial_groups.items()):
-        members = [n for n, region in enumerate(context.regions) if decided.groups[region.case] == group]
-        names = [names_N[number] for number in members]
-        indices_B = random_draw(names, wanted, context.rng(f"initial batch of {group}")).indices_B
-        drawn.append(np.array(members, np.int64)[indices_B])
-    return np.concatenate(drawn)
+def _asked_of_pool(context: RoundContext) -> list[Region]:
+    """Return the regions that the round's batch asks for, without those of cases that were withdrawn since."""
+    return [region for region in asked_regions(context.round) if region.case in context.decided.pool_cases]
 
 
-def _write_batch(context: RoundContext, numbers_B: np.ndarray, scores_B: Sequence[float | None]) -> None:
+def _wait_for_readers(context: RoundContext) -> None:
+    asked = _asked_of_pool(context)
+    missing = [r for r in unanswered_regions(context.round, context.ledger.commits()) if r in set(asked)]
+    if missing:
+        number = context.decided.dataset[7:10].lstrip("0")
+        raise WaitingForReaders(
+            f"Waiting for readers: {len(missing)} of {len(asked)} regions of round {context.number} are not annotated "
+            f"yet. The batch lies in {context.round.hand_out}; nnUNetv2_al_collect -d {number} takes back what was "
+            "returned."
+        )
+
+
+def write_batch(context: RoundContext, numbers_B: np.ndarray, scores_B: Sequence[float | None]) -> None:
+    """Write the regions with these numbers as the round's batch, in this order."""
     regions = [context.regions[number] for number in numbers_B]
     entries = [
         {"rank": rank, "case": region.case, "box": [list(side) for side in region.box], "score": score}
@@ -112,7 +107,7 @@ def _write_batch(context: RoundContext, numbers_B: np.ndarray, scores_B: Sequenc
 
 
 def _commit_batch(context: RoundContext) -> None:
-    asked = [Region(e["case"], as_box(e["box"])) for e in read_json(context.round.batch)["regions"]]
+    asked = _asked_of_pool(context)
     files = context.data.dataset.cases
     all_commits = context.ledger.commits()
 
@@ -136,21 +131,24 @@ def _commit_batch(context: RoundContext) -> None:
         case: CaseAnnotation(labels_xyz, context.label_format.read_with_properties(_label_of(context, case))[1])
         for case, labels_xyz in answer.labels.items()
     }
-    context.ledger.append(context.number, "oracle", "oracle", tuple(asked), annotations, answer.disagreements)
+    with campaign_lock(context.folder.ledger_lock, PATIENCE_SECONDS):
+        context.ledger.append(context.number, "oracle", "oracle", tuple(asked), annotations, answer.disagreements)
     for sentence in answer.disagreements:
         say(f"    {sentence}")
 
 
-def _commit_existing(context: RoundContext) -> None:
+def commit_existing(context: RoundContext, cases: Iterable[str]) -> None:
+    """Commit what the dataset's own labels hold of ``cases`` to the ledger."""
     annotations = {}
-    for case in context.decided.pool_cases:
+    for case in cases:
         if context.data.facts[case].label_state in {"complete", "partial"}:
             labels_xyz, properties = context.label_format.read_with_properties(_label_of(context, case))
             annotations[case] = CaseAnnotation(labels_xyz, properties)
     masks = {case: annotation.labels_xyz != context.ignore for case, annotation in annotations.items()}
     complete_N = fully_annotated(context.regions, masks)
     regions = tuple(region for region, complete in zip(context.regions, complete_N, strict=True) if complete)
-    context.ledger.append(0, "dataset", "dataset", regions, annotations)
+    with campaign_lock(context.folder.ledger_lock, PATIENCE_SECONDS):
+        context.ledger.append(context.number, "dataset", "dataset", regions, annotations)
     say(f"    the dataset comes with {count(len(regions), 'annotated region')} in {count(len(annotations), 'case')}")
 
 

@@ -13,13 +13,15 @@ from nnunet_al.campaign.data import Data
 from nnunet_al.campaign.decisions import Decisions
 from nnunet_al.campaign.folders import CampaignFolder, RoundFolder
 from nnunet_al.campaign.ledger import Commit, Ledger
+from nnunet_al.campaign.lock import PATIENCE_SECONDS, campaign_lock
 from nnunet_al.campaign.options import Options
 from nnunet_al.errors import CampaignError
-from nnunet_al.files import hash_json, read_json
+from nnunet_al.files import hash_json, read_json, write_json
 from nnunet_al.nnunet.environment import Roots
 from nnunet_al.nnunet.geometry import case_geometry
 from nnunet_al.nnunet.image_store import StoredImage, ensure_images, store_folder
 from nnunet_al.nnunet.label_io import LabelFormat
+from nnunet_al.nnunet.round_view import IGNORE_ADDED
 from nnunet_al.pool.boxes import Region
 from nnunet_al.pool.geometry import CaseGeometry
 from nnunet_al.pool.table import load_regions
@@ -41,6 +43,7 @@ class RoundContext:
         self.data = data
         self.options = options
         self._check_cases()
+        self._check_labels()
 
     @property
     def previous(self) -> RoundFolder | None:
@@ -70,13 +73,47 @@ class RoundContext:
 
     @cached_property
     def commits(self) -> list[Commit]:
-        """The commits that this round's model is trained on: those of all rounds before."""
-        return [commit for commit in self.ledger.commits() if commit.round < self.number]
+        """The commits that this round's model is trained on.
+
+        They are counted when the round begins to compose labels, so that what readers return while it runs is left to
+        the next one. Rounds of earlier versions did not count: theirs are the commits of all rounds before.
+        """
+        commits = self.ledger.commits()
+        if self.round.ledger_mark.is_file():
+            return commits[: read_json(self.round.ledger_mark)["entries"]]
+        return [commit for commit in commits if commit.round < self.number]
+
+    def mark_ledger(self) -> None:
+        """Decide which commits this round's model is trained on: all that there are now."""
+        if self.round.ledger_mark.is_file():
+            return
+        with campaign_lock(self.folder.ledger_lock, PATIENCE_SECONDS):
+            write_json(self.round.ledger_mark, {"entries": len(self.ledger.commits()) if self.number else 0})
+        self.__dict__.pop("commits", None)
+
+    @cached_property
+    def new_cases(self) -> set[str]:
+        """Cases that commits touch which the round before was not yet trained on."""
+        before = RoundContext(self.folder, self.number - 1, self.decided, self.roots, self.data, self.options)
+        return {case for commit in self.commits[len(before.commits) :] for case in commit.labels}
 
     @cached_property
     def annotated_cases(self) -> list[str]:
-        """Cases of which something is annotated before this round."""
-        return sorted({case for commit in self.commits for case in commit.label_hashes})
+        """Cases of which something is annotated before this round, without those that were withdrawn since."""
+        cases = {case for commit in self.commits if commit.counts for case in commit.labels}
+        return sorted(cases & set(self.decided.pool_cases))
+
+    @property
+    def annotated_now(self) -> list[str]:
+        """Cases of which something is annotated by now, whether or not this round is trained on it."""
+        cases = {case for commit in self.ledger.commits() if commit.counts for case in commit.labels}
+        return sorted(cases & set(self.decided.pool_cases))
+
+    @property
+    def annotated_regions(self) -> set[Region]:
+        """Regions that are annotated before this round, each once."""
+        pool = set(self.decided.pool_cases)
+        return {r for c in self.commits if c.counts for r in c.regions if r.case in pool}
 
     @cached_property
     def first_plans(self) -> dict[str, Any]:
@@ -162,10 +199,29 @@ class RoundContext:
             if case not in known:
                 raise CampaignError(
                     f"The case {case} of the campaign {self.folder.root} is no longer in {self.data.dataset.folder}: "
-                    "put its files back."
+                    f"put its files back, or take it out with nnUNetv2_al_pool -withdraw {case}."
                 )
             if hash_json(known[case].image_hashes) != self.decided.hashes[case]:
                 raise CampaignError(
                     f"The image of {case} in {self.data.dataset.folder} is not the one that the campaign "
-                    f"{self.folder.root} began with: put it back, or start another campaign with -tag."
+                    f"{self.folder.root} began with: put it back, or take the case out with nnUNetv2_al_pool -withdraw "
+                    f"{case}, since what was annotated belongs to the former image."
                 )
+
+    def _check_labels(self) -> None:
+        """Refuse a dataset whose classes changed: labels that are stored would get another meaning without a word."""
+        file = self.folder.prepared.view.raw / self.decided.dataset / "dataset.json"
+        if not file.is_file():
+            return
+        began_with = dict(read_json(file)["labels"])
+        now = self.data.dataset.dataset_json["labels"]
+        if read_json(file).get(IGNORE_ADDED) and "ignore" not in now:
+            began_with.pop("ignore")  # declared since, it has the value that unannotated voxels have had all along
+        changed = sorted(name for name in {*began_with, *now} if began_with.get(name) != now.get(name))
+        if changed:
+            file = self.data.dataset.folder / "dataset.json"
+            raise CampaignError(
+                f"The label {changed[0]} in {file} is not as it was when the campaign {self.folder.root} began: put it "
+                "back, write what is annotated with nnUNetv2_al_export into a dataset of its own, change the classes "
+                "there and start a campaign on that."
+            )

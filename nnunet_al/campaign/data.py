@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field, replace
 
 from nnunet_al.errors import DatasetError
 from nnunet_al.files import remove_temporary_files
@@ -24,6 +24,7 @@ class Data:
     tests : the files of the test cases, wherever they lie
     test_facts : of the test cases
     remember : writes down what was read, so that the next call need not read it again
+    others : the training cases of the dataset that were left alone
     """
 
     dataset: RawDataset
@@ -31,12 +32,15 @@ class Data:
     tests: dict[str, CaseFiles]
     test_facts: dict[str, CaseFacts]
     remember: Callable[[], None]
+    others: tuple[str, ...] = field(default=())
 
 
-def read_data(roots: Roots, dataset: str, test: str, workers: int) -> Data:
+def read_data(roots: Roots, dataset: str, test: str, workers: int, cases: Collection[str] | None = None) -> Data:
     """Read and check a dataset; files that have not changed since they were last remembered are not read again.
 
-    What a killed process left half-written among the dataset's preprocessed images is removed.
+    Of a campaign that has begun only its ``cases`` are looked at: what was added to the dataset, or withdrawn from the
+    campaign, may be in any state. What a killed process left half-written among the dataset's preprocessed images is
+    removed.
 
     Raises
     ------
@@ -55,8 +59,17 @@ def read_data(roots: Roots, dataset: str, test: str, workers: int) -> Data:
     if test == "ts":
         if both := sorted(raw.cases.keys() & raw.test_cases.keys()):
             raise DatasetError(f"-test ts: the case {both[0]} is in imagesTr and imagesTs of {raw.folder}: rename it.")
+        raw, others = _only(raw, cases)
         facts = verify_dataset(raw, workers, cache, {**raw.test_cases, **raw.cases}, postpone=writes.append)
         pool_facts, test_facts = ({c: facts[c] for c in cases} for cases in (raw.cases, raw.test_cases))
-        return Data(raw, pool_facts, raw.test_cases, test_facts, remember)
+        return Data(raw, pool_facts, raw.test_cases, test_facts, remember, others)
+    raw, others = _only(raw, cases)
     facts = verify_dataset(raw, workers, cache, postpone=writes.append)
-    return Data(raw, facts, raw.cases, facts, remember)
+    return Data(raw, facts, raw.cases, facts, remember, others)
+
+
+def _only(raw: RawDataset, wanted: Collection[str] | None) -> tuple[RawDataset, tuple[str, ...]]:
+    if wanted is None:
+        return raw, ()
+    cases, tests = ({case: files[case] for case in files if case in wanted} for files in (raw.cases, raw.test_cases))
+    return replace(raw, cases=cases, test_cases=tests), tuple(sorted(raw.cases.keys() - cases.keys()))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 from nnunet_al.errors import CampaignError
 from nnunet_al.files import read_json, write_json
@@ -11,6 +12,10 @@ from nnunet_al.strategies.recipe import Recipe
 
 SCHEMA = 1
 DEFAULT_TRAINER = "nnUNetTrainerAL"
+_TUPLES = (
+    *("pool_cases", "test_cases", "withdrawn_cases", "left_out_cases"),
+    *("group_by", "roi_classes", "pool_changes"),
+)
 
 
 @dataclass(frozen=True)
@@ -25,10 +30,18 @@ class Decisions:
     rounds : planned number of rounds, which schedules read
     engine : who maximises FLQMI, "submodlib" or "streaming"; None where the strategy has no use for it
     precision : number type of the network that scores, "float32" or "half"; fixed, because it changes last digits
-    test : "fold" (validation cases of the fold) or "ts" (imagesTs, labelsTs)
+    test : "fold" (validation cases of the fold), "ts" (imagesTs, labelsTs) or "none"
     plans : name of the plans; empty until the first plan, for the planner's own
     starts_from : "nothing", or "dataset" where the dataset is annotated in part
     pool_cases, test_cases : case ids
+    withdrawn_cases : cases that were taken out of the campaign after it had begun; nothing of them is used any more
+    annotate : whether people answer the batches, not the dataset's own labels
+    hand_out : form of the folder that they get, "folder" or "monailabel"
+    readings : independent annotations that each region gets
+    consensus : how several readings become one, "staple" or "majority"
+    initial_strategy : how round 0 chooses, "random" or "core_set" (spread out by image features)
+    left_out_cases : cases that the dataset had when the campaign began and that are in neither part
+    pool_changes : what was added and withdrawn since, in order: round that was the last one begun, cases, reason
     group_by : columns of the participants' table that define the groups of cases; none where there are no groups
     groups : case -> its group, of pool and test cases
     initial_groups : group -> regions of round 0 from its cases; empty where the whole pool is drawn from
@@ -68,6 +81,19 @@ class Decisions:
     groups: dict[str, str] = field(default_factory=dict)
     initial_groups: dict[str, int] = field(default_factory=dict)
     roi_classes: tuple[str, ...] = ()
+    annotate: bool = False
+    hand_out: str = "folder"
+    readings: int = 1
+    consensus: str = "staple"
+    initial_strategy: str = "random"
+    withdrawn_cases: tuple[str, ...] = ()
+    left_out_cases: tuple[str, ...] = ()
+    pool_changes: tuple[dict[str, Any], ...] = ()
+
+    @property
+    def cases(self) -> tuple[str, ...]:
+        """Pool and test cases: all that the campaign looks at."""
+        return (*self.pool_cases, *self.test_cases)
 
     def save(self, path: Path) -> None:
         """Write the decisions; this is the moment in which a campaign begins to exist."""
@@ -87,6 +113,6 @@ class Decisions:
         if (schema := content.pop("schema")) != SCHEMA:
             raise CampaignError(f"{path} has schema {schema}, this version reads {SCHEMA}: update nnunet-al.")
         content["recipe"] = Recipe.from_json(content["recipe"])
-        for name in ("pool_cases", "test_cases", "group_by", "roi_classes"):
+        for name in _TUPLES:
             content[name] = tuple(content.get(name, ()))
         return cls(**content)

@@ -87,7 +87,9 @@ def embedded_numbers(context: RoundContext) -> list[int]:
     candidates = read_arrays(context.round.scores)["numbers_N"].tolist()
     if not candidates or not context.decided.recipe.needs.references:
         return candidates
-    return [*candidates, *sorted(set(range(len(context.regions))).difference(candidates))]
+    pool = set(context.decided.pool_cases)
+    everything = {number for number, region in enumerate(context.regions) if region.case in pool}
+    return [*candidates, *sorted(everything.difference(candidates))]
 
 
 def with_embeddings(context: RoundContext, candidates: Candidates) -> Candidates:

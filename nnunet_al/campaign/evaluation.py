@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from nnunet_al.campaign.context import RoundContext
+from nnunet_al.campaign.cost import total_cost
 from nnunet_al.campaign.group_stages import fairness
 from nnunet_al.errors import DatasetError
 from nnunet_al.evaluation.case_metrics import evaluate_case, summarise
@@ -55,8 +56,7 @@ def evaluate_checkpoint(context: RoundContext, checkpoint: Path, label_folder: P
     return {
         "round": context.number,
         "checkpoint": str(checkpoint),
-        "trained_on_regions": sum(len(commit.regions) for commit in context.commits),
-        "trained_on_voxels": sum(sum(commit.annotated_voxels.values()) for commit in context.commits),
+        **total_cost(context.commits, context.decided.withdrawn_cases).to_json("trained_on_"),
         **summarise(cases),
         **groups,
         "cases": cases,

@@ -30,7 +30,8 @@ def export_dataset(context: RoundContext, target: Path) -> int:
     if target.exists():
         raise CampaignError(f"{target} exists already: choose another number with -o, or remove it.")
     commits = context.ledger.commits()
-    cases = sorted({case for commit in commits for case in commit.label_hashes})
+    annotated = {case for commit in commits if commit.counts for case in commit.labels}
+    cases = sorted(annotated & set(context.decided.pool_cases))
     if not cases:
         raise CampaignError(f"Nothing is annotated in {context.folder.root} yet: there is nothing to export.")
     dataset = context.data.dataset

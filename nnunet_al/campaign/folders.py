@@ -69,6 +69,16 @@ class RoundFolder:
         """The regions asked for."""
         return self.root / "batch.json"
 
+    @property
+    def hand_out(self) -> Path:
+        """The folder that readers get, with the regions asked for."""
+        return self.root / "batch"
+
+    @property
+    def ledger_mark(self) -> Path:
+        """How many of the ledger's entries the round's model is trained on."""
+        return self.root / "ledger_entries.json"
+
 
 @dataclass(frozen=True)
 class CampaignFolder:
@@ -104,6 +114,11 @@ class CampaignFolder:
     def lock(self) -> Path:
         """The lock of the process that works on the campaign."""
         return self.root / "lock"
+
+    @property
+    def ledger_lock(self) -> Path:
+        """The lock of the process that appends to the ledger."""
+        return self.root / "lock_ledger"
 
     @property
     def results(self) -> Path:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from nnunet_al.campaign.context import RoundContext
+from nnunet_al.campaign.ledger import CORRECTION
 from nnunet_al.errors import StrategyError
 from nnunet_al.evaluation.dice import dice, masks
 from nnunet_al.evaluation.fairness import fairness_report
@@ -102,11 +103,12 @@ def fairness(context: RoundContext, cases: Mapping[str, Mapping[str, Any]]) -> d
     groups, names = context.decided.groups, classes_of_interest(context)
     dice_of_case = {case: fmean(classes[name]["dice"] for name in names) for case, classes in cases.items()}
     report = fairness_report(dice_of_case, groups, context.rng("bootstrap"))
-    regions = Counter(groups[region.case] for commit in context.commits for region in commit.regions)
+    regions = Counter(groups[region.case] for region in context.annotated_regions)
     voxels: Counter[str] = Counter()
     for commit in context.commits:
-        for case, number in commit.annotated_voxels.items():
-            voxels[groups[case]] += number
+        for case, entry in commit.labels.items():
+            if commit.counts and commit.source != CORRECTION and case in context.annotated_cases:
+                voxels[groups[case]] += entry.annotated_voxels
     counted = voxels if context.decided.starts_from == "dataset" else regions
     for group, entry in report["by_group"].items():
         entry["annotated_regions"], entry["annotated_voxels"] = regions[group], voxels[group]

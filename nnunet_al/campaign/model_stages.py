@@ -7,7 +7,8 @@ import numpy as np
 from nnunet_al.campaign.context import RoundContext
 from nnunet_al.campaign.labels import composed
 from nnunet_al.campaign.results import write_results
-from nnunet_al.errors import SetupError
+from nnunet_al.campaign.sharing import first_model
+from nnunet_al.errors import CampaignError, SetupError
 from nnunet_al.files import read_json, write_json
 from nnunet_al.nnunet.blosc_files import link_or_copy
 from nnunet_al.nnunet.fingerprint import PLACEHOLDER, extract_fingerprint, intensity_drift
@@ -24,13 +25,23 @@ def compose_labels(context: RoundContext) -> None:
     """Write the composed label of each annotated case, and the round's splits.
 
     A case that no new commit touches is taken over from the round before.
+
+    Raises
+    ------
+    CampaignError
+        if nothing is annotated, because all of the first batch was withdrawn or given back.
     """
-    new = {case for commit in context.commits if commit.round == context.number - 1 for case in commit.label_hashes}
+    if not context.annotated_now:
+        raise CampaignError(
+            f"Nothing of the pool of {context.folder.root} is annotated, so that there is nothing to train on: start "
+            "another campaign with -tag."
+        )
+    context.mark_ledger()
     for case in progress(context.annotated_cases, "labels"):
         target = context.composed_label(case)
         earlier = context.previous
         before = None if earlier is None else earlier.view.raw / target.relative_to(context.round.view.raw)
-        if before is not None and case not in new and before.is_file():
+        if before is not None and case not in context.new_cases and before.is_file():
             link_or_copy(before, target, target.parent.parent)
             continue
         labels_xyz = composed(context, case, context.commits)
@@ -85,9 +96,8 @@ def preprocess(context: RoundContext) -> None:
     """Preprocess what changed: labels of newly annotated regions, images that are not in the store yet."""
     decided = context.decided
     boxes: dict[str, list] = {}
-    for commit in context.commits:
-        for region in commit.regions:
-            boxes.setdefault(region.case, []).append(region.box)
+    for region in sorted(context.annotated_regions):
+        boxes.setdefault(region.case, []).append(region.box)
     lost = preprocess_round(
         context.round.view,
         context.data.dataset,
@@ -136,6 +146,8 @@ def _train_fold(context: RoundContext, fold: int, log: str) -> None:
         dropout=decided.dropout,
     )
     settings.write(context.round.view.preprocessed / decided.dataset)
+    if first_model(context, settings):
+        return
     train_model(
         context.round.view,
         decided.dataset,
@@ -153,6 +165,9 @@ def evaluate(context: RoundContext) -> None:
     """Measure the model on the test cases, whose labels touch nothing else."""
     from nnunet_al.campaign.evaluation import evaluate_checkpoint
 
+    if not context.decided.test_cases:
+        say("    the campaign has no test cases")
+        return
     metrics = evaluate_checkpoint(context, context.checkpoint(context.round))
     write_json(context.round.metrics, metrics)
     write_results(context.folder)

@@ -19,6 +19,7 @@ class Options:
     parts, part : number of shards in which the pool is scored, and the one of this call
     keep : "all", "last" or "none": checkpoints to keep; what the next round starts from always stays
     verbose : show what nnU-Net prints
+    share_first : take the first model from a campaign that has trained on the very same, rather than train it again
     """
 
     device: str = "cuda"
@@ -28,6 +29,7 @@ class Options:
     part: int = 0
     keep: str = "all"
     verbose: bool = False
+    share_first: bool = False
 
     def check(self) -> None:
         """Refuse numbers that mean nothing.

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -33,6 +34,8 @@ from nnunet_al.pool.windows import windows_of
 from nnunet_al.progress import count, say
 from nnunet_al.selection.flqmi_submodlib import submodlib_available
 
+_VOLUMES = (".nii.gz", ".nii", ".nrrd", ".mha")
+
 
 def start(
     folder: CampaignFolder,
@@ -53,6 +56,7 @@ def start(
     """
     decided = choose_cases(decided, roots, data)
     decided = replace(decided, groups=read_groups(sorted({*decided.pool_cases, *decided.test_cases})))
+    _check_hand_out(decided, data)
     say(f"Starting a campaign on {len(decided.pool_cases)} cases, {len(decided.test_cases)} are kept for the test.")
     check_groups(decided, data.dataset.classes)
     try:
@@ -69,10 +73,13 @@ def choose_cases(decided: Decisions, roots: Roots, data: Data) -> Decisions:
     Raises
     ------
     DatasetError
-        if there is nothing to test on.
+        if there is nothing to test on, unless people annotate a dataset without any label.
     """
     labelled = {case for case, facts in data.facts.items() if facts.label_state in {"complete", "partial"}}
-    if decided.test == "ts":
+    if decided.test == "none" or (decided.test == "fold" and decided.annotate and not labelled):
+        decided = replace(decided, test="none")
+        pool, test = sorted(data.facts), []
+    elif decided.test == "ts":
         pool, test = (
             sorted(data.facts),
             sorted(c for c, facts in data.test_facts.items() if facts.label_hash is not None),
@@ -85,18 +92,34 @@ def choose_cases(decided: Decisions, roots: Roots, data: Data) -> Decisions:
         split_files = [root / decided.dataset / "splits_final.json" for root in (roots.preprocessed, roots.raw)]
         pool, test = pool_and_test(sorted(data.facts), labelled, decided.fold, split_files)
     complete = all(data.facts[case].label_state == "complete" for case in pool)
-    if not complete and not labelled.intersection(pool):
+    if decided.annotate and not labelled.intersection(pool):
+        complete = True  # there is nothing to start from
+    elif not complete and not labelled.intersection(pool):
         raise DatasetError(
-            f"No case of the pool in {data.dataset.folder} has an annotation: label some cases in labelsTr first."
+            f"No case of the pool in {data.dataset.folder} has an annotation: label some cases in labelsTr, or let "
+            "people annotate it with --annotate."
         )
-    everything = {**data.test_facts, **data.facts} if decided.test == "fold" else {**data.facts, **data.test_facts}
+    everything = {**data.facts, **data.test_facts} if decided.test == "ts" else {**data.test_facts, **data.facts}
     return replace(
         decided,
         pool_cases=tuple(pool),
         test_cases=tuple(test),
         starts_from="nothing" if complete else "dataset",
+        left_out_cases=tuple(sorted({*data.facts}.difference(pool, test))),
         hashes={case: hash_json(everything[case].image_hashes) for case in (*pool, *test)},
     )
+
+
+def _check_hand_out(decided: Decisions, data: Data) -> None:
+    ending = data.dataset.file_ending
+    if decided.annotate and ending not in _VOLUMES:
+        raise CampaignError(
+            f"--annotate hands out volumes that 3D Slicer and ITK-SNAP read ({', '.join(_VOLUMES)}), and "
+            f"{decided.dataset} has {ending}: convert it, or label it in labelsTr and leave --annotate out."
+        )
+    if not decided.test_cases:
+        say("No case is kept for the test, so no round will say how good its model is; -test ts with labelled cases in")
+        say("imagesTs and labelsTs would, and so would five labelled cases or more in labelsTr.")
 
 
 def check_groups(decided: Decisions, classes: Iterable[str]) -> None:
@@ -130,7 +153,7 @@ def check_groups(decided: Decisions, classes: Iterable[str]) -> None:
             raise CampaignError(f"-roi_classes {name}: {decided.dataset} has the classes {', '.join(known)}.")
     if decided.recipe.weighting is not None and len(pool) == 1:
         say(f"All cases of the pool are in the group {next(iter(pool))}: there is nothing to weight.")
-    for group in sorted(pool ^ test):
+    for group in sorted(pool ^ test) if decided.test_cases else ():
         where = "the pool, so nothing of it can be asked for" if group in test else "the test set"
         say(f"No case of the group {group} is in {where}.")
 
@@ -166,23 +189,38 @@ def _prepare(folder: CampaignFolder, decided: Decisions, data: Data, workers: in
         raise CampaignError(f"-c {decided.configuration}: cascades are not supported; use 2d, 3d_lowres or 3d_fullres.")
     if decided.pretrained_weights is not None:
         _check_weights(decided, plans, view)
-    patch_size = tuple(plans["configurations"][decided.configuration]["patch_size"])
-    geometries = {case: case_geometry(facts, plans, decided.configuration) for case, facts in pool_facts.items()}
-    jobs = []
-    for case, facts in pool_facts.items():
-        tiles = tile_case(geometries[case], decided.unit, patch_size, decided.overlap)
-        jobs.append((tiles, dataset.cases[case], facts.reader))
-    sizes = [math.prod(facts.raw_shape) for facts in pool_facts.values()]
-    imaged = run_jobs(with_image, jobs, workers, "cutting regions", voxels=sizes)
-    regions = [region for some in imaged for region in some]
-    if decided.recipe.parameters.get("pooling") == "flatten":
-        _check_single_windows(regions, geometries, patch_size)
+    regions = cut_regions(decided, plans, data, decided.pool_cases, workers)
     _check_initial(decided, regions)
     save_regions(folder.root / "regions.npz", regions)
     decided = with_engine(decided)
     say(f"The pool holds {len(regions)} regions ({decided.unit}).")
     decided.save(folder.decisions)
     return decided
+
+
+def cut_regions(
+    decided: Decisions, plans: Mapping[str, Any], data: Data, cases: Iterable[str], workers: int
+) -> list[Region]:
+    """Cut cases into the regions that may be asked for, with the patch of the campaign's first plan.
+
+    Raises
+    ------
+    CampaignError
+        if a region is too large for what the strategy compares it by.
+    """
+    facts = {case: data.facts[case] for case in cases}
+    patch_size = tuple(plans["configurations"][decided.configuration]["patch_size"])
+    geometries = {case: case_geometry(known, plans, decided.configuration) for case, known in facts.items()}
+    jobs = []
+    for case, known in facts.items():
+        tiles = tile_case(geometries[case], decided.unit, patch_size, decided.overlap)
+        jobs.append((tiles, data.dataset.cases[case], known.reader))
+    sizes = [math.prod(known.raw_shape) for known in facts.values()]
+    imaged = run_jobs(with_image, jobs, workers, "cutting regions", voxels=sizes)
+    regions = [region for some in imaged for region in some]
+    if decided.recipe.parameters.get("pooling") == "flatten":
+        _check_single_windows(regions, geometries, patch_size)
+    return regions
 
 
 def with_engine(decided: Decisions) -> Decisions:

@@ -25,5 +25,5 @@ def open_round(folder: CampaignFolder, roots: Roots, number: int, options: Optio
             f"-round {number}: {folder.root} has the rounds {', '.join(map(str, begun)) or 'none yet'}."
         )
     decided = Decisions.load(folder.decisions)
-    data = read_data(roots, decided.dataset, decided.test, options.workers)
+    data = read_data(roots, decided.dataset, decided.test, options.workers, decided.cases)
     return RoundContext(folder, number, decided, roots, data, options)

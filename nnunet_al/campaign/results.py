@@ -7,11 +7,14 @@ from typing import Any
 from nnunet_al.campaign.folders import CampaignFolder
 from nnunet_al.files import read_json, write_table
 
+_COST = ("trained_on_cases", "trained_on_foreground_voxels", "trained_on_contour_mm", "trained_on_minutes")
+
 
 def write_results(folder: CampaignFolder) -> None:
     """Write the table of all evaluated rounds anew from their ``metrics.json``.
 
-    Columns: round, the regions and voxels that its model was trained on, mean foreground Dice and HD95 (mm) over the
+    Columns: round, what its model was trained on (regions, voxels, cases, foreground voxels, length of outlines in mm,
+    the readers' minutes; the last ones empty where they are not known), mean foreground Dice and HD95 (mm) over the
     test cases, then Dice and HD95 of each class; where the campaign has groups: Δ, ESSP and the largest gap with their
     intervals, and the test cases, Dice and share of the annotated regions of each group.
     """
@@ -26,6 +29,7 @@ def row(metrics: dict[str, Any]) -> dict[str, str | int]:
         "round": metrics["round"],
         "trained_on_regions": metrics["trained_on_regions"],
         "trained_on_voxels": metrics["trained_on_voxels"],
+        **{name: "" if metrics.get(name) is None else metrics[name] for name in _COST},
         "dice": f"{metrics['foreground_mean']['dice']:.4f}",
         "hd95_mm": f"{metrics['foreground_mean']['hd95_mm']:.3f}",
     }

@@ -6,11 +6,14 @@ import shutil
 
 from nnunet_al.campaign import batch_stages, embedding_stages, group_stages, model_stages, scoring_stages
 from nnunet_al.campaign.context import RoundContext
-from nnunet_al.campaign.data import read_data
+from nnunet_al.campaign.data import Data, read_data
 from nnunet_al.campaign.decisions import Decisions
 from nnunet_al.campaign.folders import CampaignFolder, RoundFolder
+from nnunet_al.campaign.hand_out import hand_out
+from nnunet_al.campaign.initial_batch import select_initial
 from nnunet_al.campaign.lock import campaign_lock
 from nnunet_al.campaign.options import Options
+from nnunet_al.campaign.pool_state import added_after, say_new
 from nnunet_al.campaign.prepare import start
 from nnunet_al.campaign.stages import Stage, is_done, run_stages
 from nnunet_al.campaign.status import FINAL_STAGE
@@ -31,20 +34,23 @@ MODEL_STAGES: Stages = [
     Stage("evaluate", "evaluating on the test cases", model_stages.evaluate),
 ]
 ANNOTATE = Stage(FINAL_STAGE, "annotating", batch_stages.annotate)
-FIRST_ROUND: Stages = [Stage("select", "drawing the initial batch", batch_stages.select_initial), ANNOTATE]
+
+HAND_OUT = Stage("hand_out", "handing the batch out", hand_out)
+SELECT_INITIAL = Stage("select", "drawing the initial batch", select_initial)
 
 
 def do_round(roots: Roots, wishes: Wishes, options: Options, number: int | None = None) -> None:
     """Start the campaign if there is none, continue an interrupted round, else do the next one.
 
-    With ``number`` that round is done, and nothing when it is complete.
+    With ``number`` that round is done, and nothing when it is complete. A round that only waited for its readers is
+    followed by the next one once they are done.
 
     Raises
     ------
     NnunetALError
         of the kind that says what is in the way; the campaign stays as it was.
     WaitingForReaders
-        if the dataset has no label yet for some of the batch.
+        if people, or the dataset's labels, have not annotated all of the batch yet.
     """
     wishes.check()
     options.check()
@@ -54,10 +60,13 @@ def do_round(roots: Roots, wishes: Wishes, options: Options, number: int | None 
     )
     decided = _continued(folder, wishes)
     _check_device(options)
-    data = read_data(roots, wished.dataset, (decided or wished).test, options.workers)
+    data = _read(roots, wished, decided, options)
     try:
         with campaign_lock(folder.lock):
-            decided = _continued(folder, wishes)
+            before, decided = decided, _continued(folder, wishes)
+            if before and decided and before.cases != decided.cases:  # somebody has just added or withdrawn some
+                data = _read(roots, wished, decided, options)
+            say_new(decided, data)
             chosen = _choose_round(folder, number)
             if chosen is None:
                 return
@@ -65,9 +74,16 @@ def do_round(roots: Roots, wishes: Wishes, options: Options, number: int | None 
             context = RoundContext(folder, chosen, decided, roots, data, options)
             data.remember()  # not before, since a refusal leaves every file as it was
             remove_temporary_files(folder.root)
+            if number is None and is_done(context.round.stages, HAND_OUT.name):
+                run_stages([ANNOTATE], context, context.round.stages)
+                _finish(context)
+                chosen = _choose_round(folder, None)
+                if chosen is None:
+                    return
+                context = RoundContext(folder, chosen, decided, roots, data, options)
             say(f"Round {chosen} of {folder.root}")
             alone = options.parts == 1
-            run_stages(MODEL_STAGES if chosen else FIRST_ROUND, context, context.round.stages)
+            run_stages(MODEL_STAGES if chosen else first_round(decided), context, context.round.stages)
             if alone and chosen:
                 run_stages(selection_stages(decided), context, context.round.stages)
         if not alone and chosen:
@@ -88,7 +104,16 @@ def selection_stages(decided: Decisions, parts: int = 1, part: int = 0) -> Stage
             stages.append(Stage(phase, "putting the parts together" if parts > 1 else "", merge))
         else:
             stages.append(_WHOLE[phase])
-    return [*stages, ANNOTATE]
+    return [*stages, *_answered_by(decided)]
+
+
+def first_round(decided: Decisions) -> Stages:
+    """Return the stages of round 0, which has no model."""
+    return [SELECT_INITIAL, *_answered_by(decided)]
+
+
+def _answered_by(decided: Decisions) -> Stages:
+    return [HAND_OUT, ANNOTATE] if decided.annotate else [ANNOTATE]
 
 
 _SHARDED = {
@@ -142,6 +167,11 @@ def _continued(folder: CampaignFolder, wishes: Wishes) -> Decisions | None:
     return decided
 
 
+def _read(roots: Roots, wished: Decisions, decided: Decisions | None, options: Options) -> Data:
+    cases = None if decided is None else decided.cases
+    return read_data(roots, wished.dataset, (decided or wished).test, options.workers, cases)
+
+
 def _check_device(options: Options) -> None:
     from nnunet_al.nnunet.training import torch_device
 
@@ -160,7 +190,8 @@ def _choose_round(folder: CampaignFolder, number: int | None) -> int | None:
         return None
     if number is not None and number > upcoming:
         raise CampaignError(f"-round {number}: round {upcoming} of {folder.root} comes first.")
-    if complete and complete[-1].number > 0 and not read_json(complete[-1].batch)["regions"]:
+    used_up = complete and complete[-1].number > 0 and not read_json(complete[-1].batch)["regions"]
+    if used_up and not added_after(Decisions.load(folder.decisions), complete[-1].number):
         say(f"The pool of {folder.root} is used up: nothing is left to annotate.")
         return None
     return upcoming
@@ -188,7 +219,7 @@ def _finish(context: RoundContext) -> None:
     for round_ in context.folder.rounds():
         if 0 < round_.number <= number - kept:
             _remove_checkpoints(context, round_)
-    say(f"Round {number} is done. The same command does the next one.")
+    say(f"Round {number} is done.")
 
 
 def _remove_checkpoints(context: RoundContext, round_: RoundFolder) -> None:

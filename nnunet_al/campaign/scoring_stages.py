@@ -30,15 +30,20 @@ _OR_OVERFLOW = {"float32": "", "half": " or half precision overflows (-precision
 def candidate_numbers(context: RoundContext) -> list[int]:
     """Return the regions that may be asked for: those that are not annotated in full and were not asked for before.
 
-    A region can have been answered and yet hold voxels that its reader left out on purpose.
+    A region can have been answered and yet hold voxels that its reader left out on purpose. Cases that were withdrawn
+    have no regions to ask for.
     """
     annotated = {
         case: context.label_format.read(context.composed_label(case)) != context.ignore
         for case in context.annotated_cases
     }
     complete_N = fully_annotated(context.regions, annotated)
-    answered = {region for commit in context.commits for region in commit.regions}
-    return [number for number in np.flatnonzero(~complete_N).tolist() if context.regions[number] not in answered]
+    pool, answered = set(context.decided.pool_cases), context.annotated_regions
+    return [
+        number
+        for number in np.flatnonzero(~complete_N).tolist()
+        if (region := context.regions[number]) not in answered and region.case in pool
+    ]
 
 
 def score_part(context: RoundContext) -> None:

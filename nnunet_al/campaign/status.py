@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from nnunet_al.campaign.batch import unanswered_regions
+from nnunet_al.campaign.cost import total_cost
 from nnunet_al.campaign.decisions import Decisions
 from nnunet_al.campaign.folders import CampaignFolder, RoundFolder
+from nnunet_al.campaign.ledger import read_commits
 from nnunet_al.campaign.results import four_digits
 from nnunet_al.campaign.stages import is_done
 from nnunet_al.files import read_json
@@ -18,21 +21,30 @@ def campaign_status(folder: CampaignFolder) -> dict[str, Any]:
     """Return the state of one campaign as plain JSON.
 
     ``stage`` names the last stage that is complete, with its round; ``annotated`` counts the regions annotated up to
-    the end of a round, and ``metrics`` belong to the model that the round trained, before its batch was annotated.
+    the end of a round, ``waits_for`` those of its batch that readers have not annotated yet, ``cost`` is what all
+    annotation up to then has cost, and ``metrics`` belong to the model that the round trained, before its batch was
+    annotated.
     """
     decided = Decisions.load(folder.decisions)
+    commits = read_commits(folder.ledger)
     annotated = 0
     rounds = []
     for round_ in folder.rounds():
         batch = read_json(round_.batch)["regions"] if round_.batch.is_file() else []
         done = is_done(round_.stages, FINAL_STAGE)
-        annotated += len(batch) if done else 0
+        missing = unanswered_regions(round_, commits) if batch and decided.annotate else []
+        missing = [region for region in missing if region.case in decided.pool_cases]
+        kept = sum(region["case"] in decided.pool_cases for region in batch)
+        annotated += kept - len(missing) if done or decided.annotate else 0
+        cost = total_cost((commit for commit in commits if commit.round <= round_.number), decided.withdrawn_cases)
         metrics = read_json(round_.metrics) if round_.metrics.is_file() else None
         rounds.append(
             {
                 "round": round_.number,
                 "complete": done,
                 "annotated": annotated,
+                "waits_for": len(missing),
+                "cost": cost.to_json(),
                 "batch": [{key: region[key] for key in ("case", "box", "score")} for region in batch],
                 "metrics": metrics and {key: metrics[key] for key in _METRICS if key in metrics},
             }
@@ -65,13 +77,18 @@ def status_table(campaigns: list[dict[str, Any]]) -> str:
             f"{' '.join(names)}, fold {campaign['fold']}, seed {campaign['seed']}{tag}: {campaign['pool_cases']} cases "
             f"in the pool, {campaign['test_cases']} test cases; {campaign['stage']}"
         )
-        lines.append(f"  {'round':>5}  {'batch':>5}  {'annotated':>9}  {'dice':>6}  {'hd95 mm':>8}")
+        head = f"  {'round':>5}  {'batch':>5}  {'annotated':>9}  {'cases':>5}  {'outlines m':>10}  {'hours':>6}"
+        lines.append(f"{head}  {'dice':>6}  {'hd95 mm':>8}")
         for round_ in campaign["rounds"]:
             mean = round_["metrics"] and round_["metrics"]["foreground_mean"]
             dice, hd95 = (f"{mean['dice']:.4f}", f"{mean['hd95_mm']:.2f}") if mean else ("-", "-")
+            cost = round_["cost"]
+            metres = "-" if cost["contour_mm"] is None else f"{cost['contour_mm'] / 1000:.2f}"
+            hours = "-" if cost["minutes"] is None else f"{cost['minutes'] / 60:.2f}"
+            waits = f"  (waits for readers: {round_['waits_for']})" if round_["waits_for"] else "  (not complete)"
             lines.append(
-                f"  {round_['round']:>5}  {len(round_['batch']):>5}  {round_['annotated']:>9}  {dice:>6}  {hd95:>8}"
-                + ("" if round_["complete"] else "  (not complete)")
+                f"  {round_['round']:>5}  {len(round_['batch']):>5}  {round_['annotated']:>9}  {cost['cases']:>5}  "
+                f"{metres:>10}  {hours:>6}  {dice:>6}  {hd95:>8}" + ("" if round_["complete"] else waits)
             )
         lines += _group_table(campaign["rounds"])
         lines.append(f"  {campaign['folder']}")

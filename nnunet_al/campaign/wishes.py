@@ -53,6 +53,11 @@ class Wishes:
     group_by: tuple[str, ...] | None = None
     initial_groups: dict[str, int] | None = None
     roi_classes: tuple[str, ...] | None = None
+    annotate: bool | None = None
+    hand_out: str | None = None
+    readings: int | None = None
+    consensus: str | None = None
+    initial_strategy: str | None = None
 
     def check(self) -> None:
         """Refuse wishes that no campaign can fulfil.
@@ -64,7 +69,7 @@ class Wishes:
         """
         for flag, value in {
             "-b": self.budget, "-initial": self.initial, "-rounds": self.rounds, "-epochs": self.epochs,
-            "-iterations": self.iterations, "-batch_size": self.batch_size,
+            "-iterations": self.iterations, "-batch_size": self.batch_size, "-readings": self.readings,
         }.items():  # fmt: skip
             if value is not None and value < 1:
                 raise CampaignError(f"{flag} {value}: give at least 1.")
@@ -87,6 +92,8 @@ class Wishes:
                 raise CampaignError(
                     f"-initial {self.initial}: -initial_groups asks for {wanted} regions; leave -initial out."
                 )
+        if self.hand_out == "monailabel" and (self.readings or 1) > 1:
+            raise CampaignError("-readings: MONAI Label keeps one label of an image; leave -format monailabel out.")
         if self.pretrained_weights is not None and not Path(self.pretrained_weights).is_file():
             raise CampaignError(f"-pretrained_weights: there is no file {self.pretrained_weights}.")
 
@@ -103,6 +110,7 @@ class Wishes:
             "from_scratch": False, "update_intensities": False,
             "precision": "half" if device == "cuda" else "float32",
             "group_by": (), "initial_groups": {}, "roi_classes": (),
+            "annotate": False, "hand_out": "folder", "readings": 1, "consensus": "staple", "initial_strategy": "random",
         }  # fmt: skip
         if self.initial_groups is not None:
             defaults["initial"] = sum(self.initial_groups.values())
@@ -170,6 +178,8 @@ _FLAGS = {
     "plans": "-p",
     "from_scratch": "--from_scratch",
     "update_intensities": "--update_intensities",
+    "annotate": "--annotate",
+    "hand_out": "-format",
 }
 
 

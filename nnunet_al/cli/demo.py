@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _DESCRIPTION = """\
 Makes a small dataset of phantoms and runs active learning on it with two strategies, on the CPU: an initial batch and
-three rounds each. Writes the learning curves and a picture of what was selected. Interrupted, it continues.
+three rounds each. Writes learning curves, a picture of what was selected, and the report. Interrupted, it continues.
 """
 
 DATASET, NAME = 999, "Dataset999_PhantomDemo"
@@ -43,6 +43,7 @@ def work(arguments: Namespace) -> None:
     from nnunet_al.campaign.status import campaign_status, status_table
     from nnunet_al.campaign.wishes import Wishes
     from nnunet_al.nnunet.environment import Roots, using
+    from nnunet_al.report.report import write_report
 
     output = Path(arguments.o).absolute()
     roots = Roots.below(output).create()
@@ -66,8 +67,10 @@ def work(arguments: Namespace) -> None:
                 do_round(roots, wishes, options, number)
         folders = [CampaignFolder.of(roots, NAME, "2d", strategy, 0, None, 0) for strategy in STRATEGIES]
         draw(folders, roots, options, output)
+        page = write_report(folders, output / "report", pictures=4, evidence=(roots, options))
     print(status_table([campaign_status(folder) for folder in folders]))
     say(f"Learning curves: {output / 'learning_curves.png'}\nWhat was selected: {output / 'selection.png'}")
+    say(f"Report: {page}")
 
 
 def make_dataset(folder: Path) -> None:

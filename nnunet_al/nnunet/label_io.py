@@ -46,6 +46,16 @@ class LabelFormat:
         image_C_xyz: np.ndarray = self._reader.read_images([str(path) for path in images])[0]
         return image_C_xyz
 
+    def image_properties(self, images: tuple[Path, ...]) -> dict[str, Any]:
+        """Return the geometry of a case's image, with which labels of it are written.
+
+        Raises
+        ------
+        DatasetError
+            if the image cannot be read.
+        """
+        return read_intact(images[0], lambda path: self._reader.read_images((path,)))[1]
+
     def write(self, path: Path, labels_xyz: np.ndarray, properties: dict[str, Any]) -> None:
         """Write labels completely or not at all, and read them back before they take the place of ``path``.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,19 +13,23 @@ from nnunet_al.pool.boxes import Region, as_box
 
 def save_regions(path: Path, regions: Iterable[Region]) -> None:
     """Write regions, sorted: the index of a region in this order is its number throughout a campaign."""
-    ordered = sorted(regions)
-    cases = sorted({region.case for region in ordered})
-    number = {case: index for index, case in enumerate(cases)}
-    write_arrays(
-        path,
-        cases=np.array(cases, dtype=np.str_),
-        case_N=np.array([number[region.case] for region in ordered], np.int32),
-        box_N_3_2=np.array([region.box for region in ordered], np.int32).reshape(len(ordered), 3, 2),
-    )
+    _write(path, sorted(regions))
+
+
+def append_regions(path: Path, regions: Iterable[Region], known: Collection[str]) -> None:
+    """Write new regions, sorted, behind those of the cases ``known``, which keep their numbers.
+
+    Regions of other cases can only be what an interrupted call left at the end of the file, which no number stands for
+    yet; they go.
+    """
+    earlier = load_regions(path)
+    kept = [region for region in earlier if region.case in known]
+    assert kept == earlier[: len(kept)], "a number in use would move"
+    _write(path, [*kept, *sorted(regions)])
 
 
 def load_regions(path: Path) -> list[Region]:
-    """Read what :func:`save_regions` wrote."""
+    """Read the regions in the order of the file, which is that of their numbers."""
     arrays = read_arrays(path)
     cases = [str(case) for case in arrays["cases"]]
     boxes = arrays["box_N_3_2"].tolist()
@@ -38,3 +42,14 @@ def by_case(regions: Sequence[Region], numbers: Iterable[int]) -> dict[str, list
     for number in sorted(numbers):
         groups.setdefault(regions[number].case, []).append(number)
     return dict(sorted(groups.items()))
+
+
+def _write(path: Path, regions: Sequence[Region]) -> None:
+    cases = sorted({region.case for region in regions})
+    number = {case: index for index, case in enumerate(cases)}
+    write_arrays(
+        path,
+        cases=np.array(cases, dtype=np.str_),
+        case_N=np.array([number[region.case] for region in regions], np.int32),
+        box_N_3_2=np.array([region.box for region in regions], np.int32).reshape(len(regions), 3, 2),
+    )

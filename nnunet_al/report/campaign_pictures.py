@@ -40,7 +40,7 @@ def panels_of(context: RoundContext, count: int) -> list[Panel]:
         image_xyz = context.label_format.read_image(context.data.dataset.cases[case].images)[0]
         prediction_xyz = predict_segmentation(network, plan, stored.open()[:], stored.properties(), device)
         reference_xyz = None
-        if commit is not None and case in commit.label_hashes:
+        if commit is not None and case in commit.labels:
             reference_xyz = context.ledger.labels(case, prediction_xyz.shape, [commit])
             reference_xyz = np.where(reference_xyz == context.ignore, 0, reference_xyz)
         geometry = context.geometries[case]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
@@ -16,6 +17,7 @@ from nnunet_al.report.figures import ORANGE, SKY_BLUE, YELLOW, new_figure, own_s
 
 PREDICTION, READER, REGION = ORANGE, SKY_BLUE, YELLOW
 _WIDTH = 3.1  # inches of a panel
+_TILE, _TILE_DPI = 2.1, 110  # the same for `region_picture`, and its resolution
 _FINE_GRID = 512  # points along a side of the grid in which outlines are found
 
 
@@ -37,6 +39,8 @@ class Panel:
         distance of voxels in mm
     score
         the region's score in nats or whatever the strategy ranks by; None if it has none
+    uncertainty_yx
+        predictive entropy in nats, NaN where the network does not look; None if unknown
     """
 
     title: str
@@ -46,6 +50,38 @@ class Panel:
     box: tuple[tuple[int, int], tuple[int, int]]
     spacing_yx: tuple[float, float]
     score: float | None = None
+    uncertainty_yx: np.ndarray | None = None
+
+
+@own_style()
+def region_picture(panel: Panel, largest: float) -> bytes:
+    """Return one panel as a PNG file: on the left with its outlines, on the right its uncertainty with a colour bar.
+
+    ``largest`` (nats) is the end of the colours, so that several pictures can be compared. The map is drawn in viridis,
+    whose lightness grows with the values. Without a map the left part is all there is.
+    """
+    height = _TILE * float(np.clip(_height_per_width(panel), 0.4, 1.6))
+    twice = panel.uncertainty_yx is not None
+    figure = new_figure(2 * _TILE + 0.66 if twice else _TILE, height + 0.42)
+    left, *right = figure.subplots(1, 2 if twice else 1, squeeze=False).ravel()
+    _draw(left, panel)
+    left.set_title(panel.title, fontsize=9)
+    for axes in right:
+        shown = axes.imshow(
+            panel.uncertainty_yx, cmap="viridis", vmin=0, vmax=max(largest, 1e-6), aspect=_aspect(panel)
+        )
+        axes.set_facecolor("0.4")
+        _frame(axes, panel, "white")  # the map itself ends in yellow
+        axes.set_title("predictive entropy [nats]", fontsize=9)
+        bar = figure.colorbar(shown, ax=axes, fraction=0.05, pad=0.02)
+        bar.ax.tick_params(labelsize=8)
+        bar.outline.set_visible(False)
+    for axes in (left, *right):
+        axes.tick_params(left=False, bottom=False, labelleft=False, labelbottom=False)
+        axes.spines[:].set_visible(False)
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=_TILE_DPI, metadata={"Software": None})
+    return file.getvalue()
 
 
 @own_style()
@@ -105,10 +141,17 @@ def _height_per_width(panel: Panel) -> float:
 
 def _draw(axes: Axes, panel: Panel) -> None:
     low, high = display_range(panel.image_yx)
-    axes.imshow(panel.image_yx, cmap="gray", vmin=low, vmax=high, aspect=panel.spacing_yx[0] / panel.spacing_yx[1])
+    axes.imshow(panel.image_yx, cmap="gray", vmin=low, vmax=high, aspect=_aspect(panel))
     for classes, colour, width in ((panel.reference_yx, READER, 2.0), (panel.prediction_yx, PREDICTION, 1.1)):
         if classes is not None:
             _outline(axes, classes, colour, width)
+    _frame(axes, panel)
+    score = "" if panel.score is None else f"\nscore {panel.score:.4g}"
+    axes.set_title(panel.title + score, fontsize=8.5)
+
+
+def _frame(axes: Axes, panel: Panel, colour: str = REGION) -> None:
+    """Draw the region's box, and leave a little room, so that the box of a whole slice is seen as well."""
     (top, bottom), (left, right) = panel.box
     axes.add_patch(
         Rectangle(
@@ -116,7 +159,7 @@ def _draw(axes: Axes, panel: Panel) -> None:
             right - left,
             bottom - top,
             fill=False,
-            ec=REGION,
+            ec=colour,
             lw=1.6,
             ls=(0, (4, 3)),
             clip_on=False,
@@ -124,11 +167,12 @@ def _draw(axes: Axes, panel: Panel) -> None:
         )
     )
     height, width = panel.image_yx.shape
-    # a little room, so that the box of a whole slice is seen as well
     axes.set_xlim(-0.5 - 0.02 * width, width - 0.5 + 0.02 * width)
     axes.set_ylim(height - 0.5 + 0.02 * height, -0.5 - 0.02 * height)
-    score = "" if panel.score is None else f"\nscore {panel.score:.4g}"
-    axes.set_title(panel.title + score, fontsize=8.5)
+
+
+def _aspect(panel: Panel) -> float:
+    return panel.spacing_yx[0] / panel.spacing_yx[1]
 
 
 def _outline(axes: Axes, classes_yx: np.ndarray, colour: str, width: float) -> None:

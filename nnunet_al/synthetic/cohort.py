@@ -10,10 +10,10 @@ import numpy as np
 
 from nnunet_al import __version__
 from nnunet_al.files import hash_array, write_json, write_table
+from nnunet_al.new_folder import new_folder
 from nnunet_al.synthetic.case import Cohort, make_case
 from nnunet_al.synthetic.design import Case, CohortDesign, cases_of, design_json, folds_of
 from nnunet_al.synthetic.image_file import FILE_ENDING, write_image
-from nnunet_al.synthetic.new_folder import new_folder
 from nnunet_al.synthetic.template import LEFT_CAUDATE, LabelMap
 from nnunet_al.synthetic.tissues import structure_name
 

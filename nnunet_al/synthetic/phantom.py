@@ -11,10 +11,10 @@ from scipy.spatial.transform import Rotation
 
 from nnunet_al.errors import DatasetError
 from nnunet_al.files import write_json
+from nnunet_al.new_folder import new_folder
 from nnunet_al.seeding import generator
 from nnunet_al.synthetic.anatomy import LESION, ORGAN, Phantom, PhantomDesign, draw_phantom
 from nnunet_al.synthetic.image_file import FILE_ENDING, write_image
-from nnunet_al.synthetic.new_folder import new_folder
 
 
 def make_phantom_dataset(

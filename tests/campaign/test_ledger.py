@@ -68,7 +68,7 @@ def test_what_is_committed_is_read_back(ledger, annotate):
     assert committed.disagreements == ("a disagreement",)
     for case, volume in labels.items():
         assert np.array_equal(ledger.labels(case, SHAPE, ledger.commits()), volume)
-        assert committed.annotated_voxels[case] == (volume != IGNORE).sum()
+        assert committed.labels[case].annotated_voxels == (volume != IGNORE).sum()
 
 
 @pytest.mark.parametrize("seed", range(3))

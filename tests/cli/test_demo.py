@@ -10,7 +10,7 @@ from nnunet_al.synthetic.phantom import make_phantom_dataset
 
 
 @pytest.mark.slow
-def test_the_demo_draws_both_pictures_and_continues_where_it_stopped(tmp_path, monkeypatch, capsys):
+def test_the_demo_draws_its_pictures_and_continues_where_it_stopped(tmp_path, monkeypatch, capsys):
     import torch
 
     torch.set_num_threads(1)
@@ -25,6 +25,7 @@ def test_the_demo_draws_both_pictures_and_continues_where_it_stopped(tmp_path, m
         width, height = struct.unpack(">II", header[16:24])
         assert width > 500
         assert height > 300
+    assert "random" in (tmp_path / "demo" / "report" / "report.html").read_text(encoding="utf-8")
     printed = capsys.readouterr().out
     assert "entropy patch" in printed
     assert "random patch" in printed

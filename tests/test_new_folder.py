@@ -9,7 +9,7 @@ import pytest
 
 from nnunet_al.errors import DatasetError, StorageError
 from nnunet_al.files import temporary_sibling, write_text
-from nnunet_al.synthetic.new_folder import new_folder
+from nnunet_al.new_folder import new_folder
 
 
 def names(folder):

@@ -1,0 +1,93 @@
+"""What an annotation costs a reader, in voxels and in the length of the outlines that were drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.ndimage import find_objects
+from skimage.measure import find_contours
+
+
+@dataclass(frozen=True)
+class Cost:
+    """The cost of one annotated volume, or with ``+`` of several.
+
+    Attributes
+    ----------
+    annotated_voxels : int
+        voxels that somebody answered for, background included
+    foreground_voxels : int
+        those of them that are not background
+    contour_mm : float
+        length of the outlines in mm, as ``annotation_cost`` defines it
+    """
+
+    annotated_voxels: int = 0
+    foreground_voxels: int = 0
+    contour_mm: float = 0.0
+
+    def __add__(self, other: Cost) -> Cost:
+        """The cost of both."""
+        return Cost(
+            self.annotated_voxels + other.annotated_voxels,
+            self.foreground_voxels + other.foreground_voxels,
+            self.contour_mm + other.contour_mm,
+        )
+
+
+def annotation_cost(labels_xyz: np.ndarray, spacing_mm: Sequence[float], ignore: int) -> Cost:
+    """Count annotated voxels, foreground voxels and the length of all outlines.
+
+    The outlines are those that a reader draws, slice by slice in the plane across the axis of the largest spacing
+    (the first such axis; in z, y, x order the slice axis of the file), one for each class::
+
+        contour_mm = sum over slices s, classes v, line segments of the contour of [labels_s = v] at 1/2, in mm
+
+    The contour (marching squares, ``skimage.measure.find_contours``) runs halfway between voxel centres and cuts
+    corners: a square of n x n voxels of 1 mm has 4 (n - 1) + 2 sqrt(2) mm, a single voxel 2 sqrt(2) mm; of a curve, its
+    steps are on average 5 % too long. Where two classes touch, the border counts for each of them. The edge of what is
+    annotated is drawn by nobody and does not count, nor does the border of the image; of an outline that runs into such
+    an edge, the last step of one voxel is missing.
+
+    It stands in for time better than voxels do, because a large organ costs its outline and not its content. It is not
+    time: it does not know where a pre-segmentation was right already, nor how hard a border is to see.
+
+    Parameters
+    ----------
+    labels_xyz : np.ndarray
+        labels of one case, ``ignore`` where nothing is annotated; any order of the axes
+    spacing_mm : sequence of float
+        mm between voxel centres along each axis of ``labels_xyz``
+    ignore : int
+        value of unannotated voxels
+    """
+    assert labels_xyz.ndim == len(spacing_mm) == 3
+    annotated_xyz = labels_xyz != ignore
+    classes_xyz = np.where(annotated_xyz, labels_xyz, 0)
+    across = int(np.argmax(spacing_mm))
+    in_plane_mm = np.delete(np.asarray(spacing_mm, float), across)
+    length = sum(
+        _contour_mm(mask, annotated, in_plane_mm)
+        for mask, annotated in _outlined(np.moveaxis(classes_xyz, across, 0), np.moveaxis(annotated_xyz, across, 0))
+    )
+    return Cost(int(annotated_xyz.sum()), int(np.count_nonzero(classes_xyz)), float(length))
+
+
+def _outlined(classes_xyz: np.ndarray, annotated_xyz: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield (mask, annotated) of each slice of each class, cut to where the class lies and a margin of one voxel."""
+    for value, found in enumerate(find_objects(classes_xyz), start=1):
+        if found is None:
+            continue
+        slices, *plane = found
+        cut = tuple(slice(max(part.start - 1, 0), part.stop + 1) for part in plane)
+        for index in range(slices.start, slices.stop):
+            mask = classes_xyz[index][cut] == value
+            if mask.any() and min(mask.shape) > 1:
+                yield mask, annotated_xyz[index][cut]
+
+
+def _contour_mm(mask: np.ndarray, annotated: np.ndarray, spacing_mm: np.ndarray) -> float:
+    lines = find_contours(mask.astype(np.float64), 0.5, mask=annotated)
+    return float(sum(np.linalg.norm(np.diff(line, axis=0) * spacing_mm, axis=1).sum() for line in lines))

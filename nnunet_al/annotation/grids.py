@@ -1,0 +1,153 @@
+"""Grids of voxels in space, and the exact way of labels from one onto another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+import SimpleITK
+
+from nnunet_al.errors import ReturnError
+from nnunet_al.pool.boxes import Box
+
+_TOLERANCE = 1e-3
+"""How far, in voxels, a voxel of the returned grid may lie from the one that it stands for."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Where the voxels of an image lie, in SimpleITK's terms: LPS, millimetres, i the fastest axis of the file.
+
+    Attributes
+    ----------
+    size_ijk : voxels along each axis
+    spacing_mm : step along each axis
+    origin_mm : centre of the first voxel
+    direction : nine numbers, row by row; column a is the direction of axis a
+    """
+
+    size_ijk: tuple[int, ...]
+    spacing_mm: tuple[float, ...]
+    origin_mm: tuple[float, ...]
+    direction: tuple[float, ...]
+
+    @classmethod
+    def of(cls, image: SimpleITK.Image) -> Grid:
+        """The grid of an image."""
+        return cls(image.GetSize(), image.GetSpacing(), image.GetOrigin(), image.GetDirection())
+
+    @property
+    def shape_kji(self) -> tuple[int, ...]:
+        """The shape of an array on this grid."""
+        return self.size_ijk[::-1]
+
+    @property
+    def matrix(self) -> np.ndarray:
+        """What takes an index (i, j, k) to millimetres from the origin, (3, 3)."""
+        return np.reshape(self.direction, (3, 3)) * self.spacing_mm
+
+    def image(self, array_kji: np.ndarray) -> SimpleITK.Image:
+        """Put an array onto this grid."""
+        assert array_kji.shape == self.shape_kji, (array_kji.shape, self.shape_kji)
+        image = SimpleITK.GetImageFromArray(array_kji)
+        image.SetSpacing(self.spacing_mm)
+        image.SetOrigin(self.origin_mm)
+        image.SetDirection(self.direction)
+        return image
+
+    def points_mm(self, indices_N_ijk: Sequence[Sequence[float] | np.ndarray]) -> np.ndarray:
+        """Where voxel indices, whole or not, lie: (N, 3), LPS, millimetres."""
+        return np.asarray(indices_N_ijk, np.float64) @ self.matrix.T + self.origin_mm
+
+    def box_corners_mm(self, box_kji: Box) -> np.ndarray:
+        """The eight outer corners of a box, (8, 3), LPS, millimetres; i changes fastest, low before high.
+
+        Voxels reach half a step beyond their centres, so the box [low, high) ends at low - 1/2 and high - 1/2.
+        """
+        return self.points_mm([[i - 0.5, j - 0.5, k - 0.5] for k, j, i in product(*box_kji)])
+
+
+def place(image: SimpleITK.Image, grid: Grid, may_be_cropped: bool) -> tuple[np.ndarray, int]:
+    """Bring labels onto a grid on which they were drawn, whatever way the axes run in the file.
+
+    Only axes are swapped, turned round and cut or padded with zeros, so every voxel keeps its value and its place.
+
+    Parameters
+    ----------
+    image
+        3D, integers
+    grid
+        where the labels belong
+    may_be_cropped
+        whether ``image`` may cover a part of ``grid`` or reach beyond it, as 3D Slicer's files do
+
+    Returns
+    -------
+    labels_kji
+        int32, on ``grid``
+    outside
+        voxels of ``image`` that are not 0 and lie outside ``grid``
+
+    Raises
+    ------
+    ReturnError
+        if the voxels of ``image``, at any of its corners, are more than 0.001 voxels off those of ``grid``, or if
+        ``image`` does not cover ``grid`` and may not be cropped; the sentence says what differs.
+    """
+    theirs = Grid.of(image)
+    array_kji = SimpleITK.GetArrayViewFromImage(image)
+    if may_be_cropped and array_kji.size == 1 and not array_kji.any():  # so 3D Slicer writes that nothing is painted
+        return np.zeros(grid.shape_kji, np.int32), 0
+    to_grid = np.linalg.inv(grid.matrix)
+    matrix = to_grid @ theirs.matrix
+    offset = to_grid @ (np.asarray(theirs.origin_mm) - grid.origin_mm)
+    turn, steps = np.rint(matrix).astype(int), np.rint(offset).astype(int)
+    corners_8_ijk = np.array(list(product(*((0, n - 1) for n in theirs.size_ijk))))
+    drift = np.abs(corners_8_ijk @ (matrix - turn).T + (offset - steps)).max()
+    if not np.array_equal(turn @ turn.T, np.eye(3, dtype=int)) or not drift <= _TOLERANCE:
+        raise ReturnError(_difference(theirs, grid))
+    ends_2_ijk = np.sort(corners_8_ijk[[0, -1]] @ turn.T + steps, axis=0)
+    whole = (ends_2_ijk[0] == 0).all() and (ends_2_ijk[1] + 1 == grid.size_ijk).all()
+    if not whole and not may_be_cropped:
+        raise ReturnError(_difference(theirs, grid))
+    source, sign = np.abs(turn).argmax(1), turn.sum(1)  # axis of the grid -> axis of the file, and whether it is turned
+    array_ijk = array_kji.T.transpose(source)
+    array_ijk = array_ijk[tuple(slice(None, None, int(way)) for way in sign)]
+    low, high = np.maximum(ends_2_ijk[0], 0), np.minimum(ends_2_ijk[1] + 1, grid.size_ijk)
+    labels_ijk = np.zeros(grid.size_ijk, np.int32, order="F")
+    if (low < high).all():
+        labels_ijk[_between(low, high)] = array_ijk[_between(low - ends_2_ijk[0], high - ends_2_ijk[0])]
+    outside = int(np.count_nonzero(array_ijk)) - int(np.count_nonzero(labels_ijk))
+    return np.ascontiguousarray(labels_ijk.transpose(2, 1, 0)), outside
+
+
+def _between(low_ijk: np.ndarray, high_ijk: np.ndarray) -> tuple[slice, ...]:
+    return tuple(slice(int(low), int(high)) for low, high in zip(low_ijk, high_ijk, strict=True))
+
+
+def _difference(theirs: Grid, grid: Grid) -> str:
+    """One sentence on what keeps two grids apart."""
+    axes = np.reshape(grid.direction, (3, 3)).T @ np.reshape(theirs.direction, (3, 3))
+    turn = np.rint(axes).astype(int)
+    what = []
+    if not np.array_equal(turn @ turn.T, np.eye(3, dtype=int)) or np.abs(axes - turn).max() > 1e-3:
+        degrees = np.degrees(np.arccos(np.clip(np.abs(axes).max(0).min(), 0, 1)))
+        what.append(f"it is rotated by up to {degrees:.3g} degrees")
+    else:
+        order = np.abs(turn).argmax(1)
+        spacing_mm = tuple(theirs.spacing_mm[axis] for axis in order)
+        size_ijk = tuple(theirs.size_ijk[axis] for axis in order)
+        if not np.allclose(spacing_mm, grid.spacing_mm, rtol=_TOLERANCE / max(theirs.size_ijk), atol=0):
+            what.append(f"its voxels measure {_numbers(spacing_mm)} mm instead of {_numbers(grid.spacing_mm)} mm")
+        if size_ijk != grid.size_ijk:
+            what.append(f"it has {_numbers(size_ijk)} voxels instead of {_numbers(grid.size_ijk)}")
+    if not what:
+        centres = [each.points_mm([(np.array(each.size_ijk) - 1) / 2])[0] for each in (theirs, grid)]
+        what.append(f"it lies {np.linalg.norm(centres[0] - centres[1]):.4g} mm away")
+    return f"The grid is not the image's ({', '.join(what)}): save the segmentation with the image as its reference."
+
+
+def _numbers(values: Sequence[float]) -> str:
+    return " x ".join(f"{value:.6g}" for value in values)

@@ -1,0 +1,176 @@
+"""The batch as a folder that is handed to readers: images, pre-segmentations, outlines, tables and instructions."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Sequence
+from operator import itemgetter
+from pathlib import Path
+from typing import Any
+
+from nnunet_al.annotation.how_to import how_to
+from nnunet_al.annotation.manifest import (
+    MANIFEST,
+    Batch,
+    CaseHandOut,
+    HandedRegion,
+    case_entry,
+    manifest_of,
+    read_manifest,
+)
+from nnunet_al.annotation.region_outline import markup, outline
+from nnunet_al.annotation.segments import write_label_file
+from nnunet_al.annotation.volumes import write_nifti, write_seg_nrrd
+from nnunet_al.errors import DatasetError, StorageError
+from nnunet_al.files import hash_file, storage_errors, write_atomically, write_json, write_table, write_text
+from nnunet_al.new_folder import new_folder
+from nnunet_al.pool.boxes import Region
+
+__all__ = [
+    "SHEET",
+    "Batch",
+    "CaseHandOut",
+    "HandedRegion",
+    "copy_images",
+    "read_manifest",
+    "sheet_rows",
+    "write_batch_folder",
+    "write_outlines",
+    "write_sheet",
+]
+
+SHEET = "batch.csv"
+
+
+def write_batch_folder(folder: Path, batch: Batch, cases: Iterable[CaseHandOut]) -> None:
+    """Write everything that readers need into a new folder, complete or not at all.
+
+    All paths in it are relative, and nothing is a link, so it can be packed, sent and moved.
+
+    Parameters
+    ----------
+    folder
+        the batch folder, which must not exist
+    batch
+        what all cases share
+    cases
+        at least one; they are taken one after the other, and only one is kept in memory
+
+    Raises
+    ------
+    DatasetError
+        if ``folder`` exists, or an image is missing or no longer the one that its hash tells.
+    StorageError
+        if the disk is full or the folder cannot be written.
+    """
+    with new_folder(folder) as unfinished:
+        entries: list[dict[str, Any]] = []
+        rows: list[dict[str, Any]] = []
+        for handed in cases:
+            entries.append(_write_case(unfinished, batch, handed))
+            rows += sheet_rows(batch, handed)
+        assert rows, "a batch asks for at least one region"
+        write_sheet(unfinished / SHEET, rows)
+        write_json(unfinished / MANIFEST, manifest_of(batch, entries))
+        write_label_file(unfinished / "labels.txt", batch.segments)
+        write_table(unfinished / "cases.csv", _iterator_rows(entries))
+        write_text(unfinished / "HOWTO.txt", _instructions(batch, entries, len(rows)))
+        with storage_errors(folder):
+            (unfinished / "returned").mkdir()
+
+
+def copy_images(folder: Path, handed: CaseHandOut) -> list[str]:
+    """Copy a case's images into ``folder`` as ``<case>_0000.nii.gz`` and so on; return the names.
+
+    Raises
+    ------
+    DatasetError
+        if an image is missing or no longer the one that its hash tells.
+    StorageError
+        if a copy cannot be written.
+    """
+    names = []
+    for channel, (image, sha256) in enumerate(zip(handed.images, handed.image_hashes, strict=True)):
+        names.append(f"{handed.case}_{channel:04d}{ending_of(image)}")
+        _copy(image, folder / names[-1], sha256)
+    return names
+
+
+def sheet_rows(batch: Batch, handed: CaseHandOut) -> list[dict[str, Any]]:
+    """The rows of a case in ``batch.csv``, one per region; the last two columns are the reader's."""
+    return [
+        {
+            "rank": region.rank,
+            "case": handed.case,
+            "region": Region(handed.case, region.box_kji).name,
+            "score": "" if region.score is None else f"{region.score:.6g}",
+            "strategy": batch.strategy,
+            "reviewed": "",
+            "minutes": "",
+        }
+        for region in handed.regions
+    ]
+
+
+def write_sheet(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Write ``batch.csv``, the most wanted region first."""
+    write_table(path, sorted(rows, key=itemgetter("rank")))
+
+
+def write_outlines(folder: Path, handed: CaseHandOut) -> list[str]:
+    """Write ``<case>.nii.gz`` with all outlines and ``<case>_<rank>.mrk.json`` with each box; return the names."""
+    boxes = {region.rank: region.box_kji for region in handed.regions}
+    assert min(boxes) >= 1, "0 is the background of an outline"
+    names = [f"{handed.case}.nii.gz"]
+    write_nifti(folder / names[0], outline(boxes, handed.grid.shape_kji), handed.grid)
+    for rank, box_kji in sorted(boxes.items()):
+        names.append(f"{handed.case}_{rank}.mrk.json")
+        write_json(folder / names[-1], markup(f"{handed.case} {rank}", box_kji, handed.grid))
+    return names
+
+
+def ending_of(image: Path) -> str:
+    """The ending by which programs know an image's format."""
+    return ".nii.gz" if image.name.lower().endswith(".nii.gz") else image.suffix
+
+
+def _write_case(folder: Path, batch: Batch, handed: CaseHandOut) -> dict[str, Any]:
+    images = copy_images(folder / "images", handed)
+    presegmentations = [f"{handed.case}.seg.nrrd", f"{handed.case}.nii.gz"]
+    slicer, itk_snap = (folder / "preseg" / name for name in presegmentations)
+    write_seg_nrrd(slicer, handed.labels_kji, handed.grid, batch.segments, handed.case)
+    write_nifti(itk_snap, handed.labels_kji, handed.grid, handed.case)
+    outlines = write_outlines(folder / "roi", handed)
+    return case_entry(
+        handed,
+        [f"images/{name}" for name in images],
+        [f"preseg/{name}" for name in presegmentations],
+        [f"roi/{name}" for name in outlines],
+    )
+
+
+def _copy(image: Path, copy: Path, sha256: str) -> None:
+    if not image.is_file():
+        raise DatasetError(f"{image} is missing: put the image back, or take the case out of the dataset.")
+    write_atomically(copy, lambda temporary: shutil.copyfile(image, temporary))
+    if hash_file(copy) != sha256:
+        if hash_file(image) != sha256:
+            raise DatasetError(f"{image} is not the image that was scored: put that one back, or start a new campaign.")
+        raise StorageError(f"{copy} could not be written whole: free some disk space and run the same command again.")
+
+
+def _iterator_rows(entries: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
+    """The table of 3D Slicer's extension SlicerCaseIterator; paths are relative to the table."""
+    n_channels = max(len(entry["images"]) for entry in entries)
+    rows = []
+    for entry in entries:
+        files = [image["file"] for image in entry["images"]]
+        more = {f"image_{channel}": files[channel] if channel < len(files) else "" for channel in range(1, n_channels)}
+        mask = entry["presegmentation"]["files"][0]
+        rows.append({"ID": entry["case"], "path": ".", "image": files[0], "mask": mask, **more})
+    return rows
+
+
+def _instructions(batch: Batch, entries: Sequence[dict[str, Any]], n_regions: int) -> str:
+    files = [image["file"] for image in entries[0]["images"]]
+    return how_to(batch, n_regions, [entry["case"] for entry in entries], len(files), ending_of(Path(files[0])))

@@ -1,0 +1,188 @@
+"""``manifest.json``: what was handed out, for the import and for whoever wants to know where the regions lie."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nnunet_al.annotation.grids import Grid
+from nnunet_al.annotation.segments import Segment
+from nnunet_al.errors import CampaignError
+from nnunet_al.files import hash_array, read_json
+from nnunet_al.pool.boxes import Box
+
+SCHEMA = 1
+MANIFEST = "manifest.json"
+_KEYS = ("format", "campaign", "dataset", "round", "strategy", "seed", "unit", "readings", "model", "segments", "cases")
+_CASE_KEYS = ("case", "images", "geometry", "presegmentation", "regions")
+
+
+@dataclass(frozen=True)
+class HandedRegion:
+    """A region of a batch: its place in the batch, 1 first, its box of voxels and its score, None without a model."""
+
+    rank: int
+    box_kji: Box
+    score: float | None
+
+
+@dataclass(frozen=True)
+class CaseHandOut:
+    """One case of a batch.
+
+    Attributes
+    ----------
+    case : its id
+    images : its image files, one per channel
+    image_hashes : SHA-256 of each
+    grid : where the voxels lie
+    labels_kji : the pre-segmentation, zeros where there is no model
+    regions : what is to be annotated
+    """
+
+    case: str
+    images: tuple[Path, ...]
+    image_hashes: tuple[str, ...]
+    grid: Grid
+    labels_kji: np.ndarray
+    regions: tuple[HandedRegion, ...]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What all cases of a batch share.
+
+    ``model`` is the hash of the checkpoint that made the pre-segmentations, ``readings`` how many each region needs.
+    """
+
+    campaign: str
+    dataset: str
+    round: int
+    strategy: str
+    seed: int
+    unit: str
+    segments: tuple[Segment, ...]
+    model: str | None
+    readings: int
+
+
+def case_entry(
+    handed: CaseHandOut, images: Sequence[str], presegmentations: Sequence[str], outlines: Sequence[str]
+) -> dict[str, Any]:
+    """What the manifest says of one case.
+
+    Parameters
+    ----------
+    handed
+        the case
+    images, presegmentations, outlines
+        where in the folder its files are, as relative paths with ``/``
+
+    Returns
+    -------
+    dict
+        boxes are half-open and in the order i, j, k; ``corners_mm`` are a box's eight outer corners in LPS, i fastest;
+        the pre-segmentation's ``sha256`` is :func:`hash_array` of its voxels (k, j, i) as int32.
+    """
+    grid = handed.grid
+    return {
+        "case": handed.case,
+        "images": [{"file": file, "sha256": sha256} for file, sha256 in zip(images, handed.image_hashes, strict=True)],
+        "geometry": {
+            "size_ijk": grid.size_ijk,
+            "spacing_mm": grid.spacing_mm,
+            "origin_mm": grid.origin_mm,
+            "direction": grid.direction,
+        },
+        "presegmentation": {
+            "files": list(presegmentations),
+            "sha256": hash_array(handed.labels_kji.astype(np.int32)),
+        },
+        "outlines": list(outlines),
+        "regions": [
+            {
+                "rank": region.rank,
+                "box_ijk": region.box_kji[::-1],
+                "corners_mm": grid.box_corners_mm(region.box_kji),
+                "score": region.score,
+            }
+            for region in handed.regions
+        ],
+    }
+
+
+def manifest_of(batch: Batch, entries: Iterable[Mapping[str, Any]], kind: str = "folder") -> dict[str, Any]:
+    """The whole manifest; ``kind`` says whose layout the folder has: ``folder`` (ours) or ``monailabel``."""
+    return {
+        "schema": SCHEMA,
+        "format": kind,
+        "campaign": batch.campaign,
+        "dataset": batch.dataset,
+        "round": batch.round,
+        "strategy": batch.strategy,
+        "seed": batch.seed,
+        "unit": batch.unit,
+        "readings": batch.readings,
+        "model": batch.model,
+        "segments": [
+            {"value": segment.value, "name": segment.name, "colour": segment.colour} for segment in batch.segments
+        ],
+        "cases": list(entries),
+    }
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Read the manifest of a batch folder.
+
+    Raises
+    ------
+    CampaignError
+        if it is missing, broken, or written by a later version.
+    """
+    path = folder / MANIFEST
+    try:
+        content = read_json(path)
+    except FileNotFoundError:
+        raise CampaignError(f"{path} is missing: bring back the batch folder as it was handed out.") from None
+    except (OSError, ValueError) as error:
+        raise CampaignError(f"{path} cannot be read ({error}): bring back the file as it was handed out.") from error
+    if isinstance(content, dict) and content.get("schema", SCHEMA) != SCHEMA:
+        raise CampaignError(f"{path} has schema {content['schema']!r} and not {SCHEMA}: use the version that wrote it.")
+    if not _is_complete(content):
+        raise CampaignError(f"{path} lacks parts of a manifest: bring back the file as it was handed out.")
+    return content
+
+
+def _is_complete(content: Any) -> bool:
+    if not isinstance(content, dict) or any(key not in content for key in ("schema", *_KEYS)):
+        return False
+    cases = content["cases"]
+    return isinstance(cases, list) and all(
+        isinstance(entry, dict)
+        and all(key in entry for key in _CASE_KEYS)
+        and all(isinstance(region, dict) and {"rank", "box_ijk"} <= region.keys() for region in entry["regions"])
+        for entry in cases
+    )
+
+
+def grid_in(entry: Mapping[str, Any]) -> Grid:
+    """The grid of a manifest's case."""
+    geometry = entry["geometry"]
+    return Grid(
+        tuple(geometry["size_ijk"]),
+        tuple(geometry["spacing_mm"]),
+        tuple(geometry["origin_mm"]),
+        tuple(geometry["direction"]),
+    )
+
+
+def boxes_in(entry: Mapping[str, Any]) -> dict[int, Box]:
+    """Rank -> box (k, j, i) of a manifest's case."""
+    return {
+        region["rank"]: tuple((int(low), int(high)) for low, high in reversed(region["box_ijk"]))
+        for region in entry["regions"]
+    }

@@ -1,0 +1,177 @@
+"""The batch as a folder that MONAI Label serves: images, pre-segmentations, the ranking and an app to serve it with."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK
+
+from nnunet_al.annotation.hand_out import (
+    SHEET,
+    Batch,
+    CaseHandOut,
+    copy_images,
+    sheet_rows,
+    write_outlines,
+    write_sheet,
+)
+from nnunet_al.annotation.manifest import MANIFEST, case_entry, manifest_of
+from nnunet_al.annotation.monailabel_app import write_app
+from nnunet_al.annotation.monailabel_how_to import how_to
+from nnunet_al.annotation.monailabel_labels import DATASTORE, FINAL, MonaiLabelFile, returned_labels
+from nnunet_al.annotation.segments import Segment, write_label_file
+from nnunet_al.annotation.volumes import write_nifti, write_seg_nrrd
+from nnunet_al.errors import CampaignError, StorageError
+from nnunet_al.files import hash_file, storage_errors, write_atomically, write_json, write_text
+from nnunet_al.new_folder import new_folder
+
+__all__ = ["FORMAT", "MonaiLabelFile", "returned_labels", "write_datastore"]
+
+FORMAT = "monailabel"
+"""What the manifest of such a folder says under ``format``."""
+
+_ORIGINAL = "original"
+_IMAGE_ENDING = ".nii.gz"
+
+
+def write_datastore(folder: Path, batch: Batch, cases: Iterable[CaseHandOut]) -> None:
+    """Write a batch as a datastore of MONAI Label 0.8, complete or not at all, with one case in memory at a time.
+
+    ``monailabel start_server --app FOLDER/app --studies FOLDER`` serves it. The images lie at the top as
+    ``<case>.nii.gz``: the server takes every image there for one to annotate, and knows one file of an image. Of
+    several channels the first is therefore the image, a 3D volume with the very voxels of the label, and the others lie
+    in ``images/``; a 4D file would be a sequence to 3D Slicer, which has no volume to draw on. ``labels/original``
+    holds the pre-segmentations, and ``labels/final`` will hold what readers submit. What MONAI Label keeps of an image
+    (``info`` in ``datastore_v2.json``) has the regions with their ranks and scores under ``nnunet_al``. Manifest, table
+    and outlines are those of :func:`write_batch_folder`.
+
+    Parameters
+    ----------
+    folder
+        the batch folder, which must not exist
+    batch
+        what all cases share
+    cases
+        at least one; they are taken one after the other
+
+    Raises
+    ------
+    CampaignError
+        if several readings of a region are asked for: MONAI Label keeps one label of an image.
+    DatasetError
+        if ``folder`` exists, or an image is missing or no longer the one that its hash tells.
+    StorageError
+        if the disk is full or the folder cannot be written.
+    """
+    if batch.readings > 1:
+        raise CampaignError(
+            f"MONAI Label keeps one label of an image, not {batch.readings} readings: hand the batch out as a folder"
+            " (-format folder), or ask for one reading."
+        )
+    with new_folder(folder) as unfinished:
+        with storage_errors(folder):
+            (unfinished / "labels" / FINAL).mkdir(parents=True)
+        entries: list[dict[str, Any]] = []
+        rows: list[dict[str, Any]] = []
+        objects: dict[str, Any] = {}
+        present: dict[str, list[str]] = {}
+        for handed in cases:
+            found = [segment for segment in batch.segments if (handed.labels_kji == segment.value).any()]
+            present[handed.case] = [segment.name for segment in found]
+            entries.append(_write_case(unfinished, batch, handed))
+            objects[handed.case] = _object(unfinished, batch, entries[-1], found)
+            rows += sheet_rows(batch, handed)
+        assert rows, "a batch asks for at least one region"
+        description = f"{batch.dataset}, round {batch.round}, {batch.strategy}"
+        ranks = {case: entry["image"]["info"]["nnunet_al"]["rank"] for case, entry in objects.items()}
+        datastore = {"name": batch.campaign, "description": description, "images_dir": ".", "labels_dir": "labels"}
+        write_json(unfinished / DATASTORE, {**datastore, "objects": objects})
+        write_app(unfinished / "app", batch.campaign, description, batch.segments, ranks, present)
+        write_sheet(unfinished / SHEET, rows)
+        write_json(unfinished / MANIFEST, manifest_of(batch, entries, FORMAT))
+        write_label_file(unfinished / "labels.txt", batch.segments)
+        write_text(unfinished / "HOWTO.txt", how_to(batch, len(rows), list(objects), len(entries[0]["images"])))
+
+
+def _write_case(folder: Path, batch: Batch, handed: CaseHandOut) -> dict[str, Any]:
+    """Write the files of one case and return its entry in the manifest."""
+    beside = folder / "images"
+    first, *others = copy_images(beside, handed)
+    image = f"{handed.case}{_IMAGE_ENDING}"
+    _move_as_nifti(beside / first, folder / image)
+    if not others and not any(beside.iterdir()):
+        beside.rmdir()
+    original = f"labels/{_ORIGINAL}/{handed.case}{_IMAGE_ENDING}"
+    write_nifti(folder / original, handed.labels_kji, handed.grid, handed.case)
+    beyond_reach = f"preseg/{handed.case}.seg.nrrd"  # other apps' models may write over labels/original
+    write_seg_nrrd(folder / beyond_reach, handed.labels_kji, handed.grid, batch.segments, handed.case)
+    outlines = write_outlines(folder / "roi", handed)
+    images = [image, *(f"images/{name}" for name in others)]
+    return case_entry(handed, images, [original, beyond_reach], [f"roi/{name}" for name in outlines])
+
+
+def _move_as_nifti(source: Path, path: Path) -> None:
+    """Give an image its place, as compressed NIfTI if it is anything else: MONAI Label knows few formats."""
+    if source.name.endswith(_IMAGE_ENDING):
+        source.replace(path)
+        return
+
+    def convert(temporary: Path) -> None:
+        sentence = f"{path} could not be written whole: free some disk space and run the same command again."
+        try:
+            image = SimpleITK.ReadImage(source)
+            SimpleITK.WriteImage(image, temporary, useCompression=True)
+            with gzip.open(temporary) as file:  # SimpleITK reads what is cut short without a word
+                while file.read(1 << 20):
+                    pass
+            back = SimpleITK.ReadImage(temporary)
+        except (RuntimeError, OSError, EOFError, zlib.error) as error:
+            raise StorageError(sentence) from error
+        voxels_kji, back_kji = (SimpleITK.GetArrayViewFromImage(each) for each in (image, back))
+        expected_kji = np.where(np.isfinite(voxels_kji), voxels_kji, 0)  # as SimpleITK reads what is no number
+        if not np.array_equal(expected_kji, back_kji):
+            raise StorageError(sentence)
+
+    write_atomically(path, convert)
+    source.unlink()
+
+
+def _object(folder: Path, batch: Batch, entry: dict[str, Any], present: list[Segment]) -> dict[str, Any]:
+    """What MONAI Label keeps of an image and its labels; at the top of ``info`` are its keys ("strategy" is taken)."""
+    image = entry["images"][0]["file"]
+    regions = sorted(entry["regions"], key=lambda region: region["rank"])
+    first = regions[0]["rank"]
+    ours = {
+        "campaign": batch.campaign,
+        "dataset": batch.dataset,
+        "round": batch.round,
+        "strategy": batch.strategy,
+        "seed": batch.seed,
+        "unit": batch.unit,
+        "rank": first,
+        "regions": regions,
+        "images": [each["file"] for each in entry["images"]],
+        "outlines": entry["outlines"],
+        "reviewed": False,
+    }
+    info = {
+        "name": image,
+        "checksum": f"SHA256:{hash_file(folder / image)}",
+        "epistemic_entropy": 1
+        / first,  # MONAI Label's Epistemic strategy gives out the image with the most of it first
+        "nnunet_al": ours,
+    }
+    original = {
+        "name": image,
+        "label_info": [{"name": segment.name, "idx": segment.value} for segment in batch.segments],
+        "params": {"label_names": {segment.name: segment.value for segment in present}},
+    }
+    return {
+        "image": {"ext": _IMAGE_ENDING, "info": info},
+        "labels": {_ORIGINAL: {"ext": _IMAGE_ENDING, "info": original}},
+    }

@@ -1,0 +1,104 @@
+"""What shows a reader where to annotate: an outline as a label image, and boxes as 3D Slicer's markups."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from nnunet_al.annotation.grids import Grid
+from nnunet_al.pool.boxes import Box, box_shape, to_slices
+
+_SCHEMA = (
+    "https://raw.githubusercontent.com/slicer/slicer/master/Modules/Loadable/Markups/Resources/Schema/"
+    "markups-schema-v1.0.3.json#"
+)
+_COLOUR = (0.8, 0.475, 0.655)
+_THICK = 3  # an axis along which a box is thinner has no voxel between two borders
+
+
+def outline(boxes: Mapping[int, Box], shape_kji: Sequence[int]) -> np.ndarray:
+    """Draw the borders of boxes: the outermost layer of voxels inside each, in and across the slices.
+
+    Across an axis along which a box is one or two voxels thin there is no border, so that the outline of a slice is a
+    frame and does not hide it; a box that is thin along all axes is filled. Where outlines meet, the smaller rank is
+    seen.
+
+    Parameters
+    ----------
+    boxes
+        rank, 1 or more -> box
+    shape_kji
+        of the image
+
+    Returns
+    -------
+    np.ndarray
+        uint16 (k, j, i): the rank on its box's border, 0 elsewhere.
+    """
+    outline_kji = np.zeros(tuple(shape_kji), np.uint16)
+    for rank in sorted(boxes, reverse=True):
+        inside_kji = outline_kji[to_slices(boxes[rank])]
+        thick = [axis for axis, length in enumerate(box_shape(boxes[rank])) if length >= _THICK]
+        for axis in thick:
+            border = np.moveaxis(inside_kji, axis, 0)
+            border[0] = border[-1] = rank
+        if not thick:
+            inside_kji[:] = rank
+    return outline_kji
+
+
+def markup(name: str, box_kji: Box, grid: Grid) -> dict[str, Any]:
+    """A box as the content of a ``.mrk.json`` with one ROI, which 3D Slicer shows in all views.
+
+    The ROI reaches from the outer faces of the first voxels to those of the last, in LPS and millimetres; the columns
+    of ``orientation`` are its axes, right-handed whatever the image is.
+    """
+    corners_8_mm = grid.box_corners_mm(box_kji)
+    centre_mm = corners_8_mm.mean(0).tolist()
+    axes = np.reshape(grid.direction, (3, 3)).copy()
+    if np.linalg.det(axes) < 0:
+        axes[:, 2] *= -1
+    orientation = axes.ravel().tolist()
+    size_mm = [length * step for length, step in zip(box_shape(box_kji)[::-1], grid.spacing_mm, strict=True)]
+    roi = {
+        "name": name,
+        "type": "ROI",
+        "roiType": "Box",
+        "coordinateSystem": "LPS",
+        "coordinateUnits": "mm",
+        "locked": True,
+        "fixedNumberOfControlPoints": False,
+        "labelFormat": "%N-%d",
+        "lastUsedControlPointNumber": 1,
+        "center": centre_mm,
+        "orientation": orientation,
+        "size": size_mm,
+        "insideOut": False,
+        "controlPoints": [
+            {
+                "id": "1",
+                "label": name,
+                "description": "",
+                "associatedNodeID": "",
+                "position": centre_mm,
+                "orientation": orientation,
+                "selected": True,
+                "locked": True,
+                "visibility": True,
+                "positionStatus": "defined",
+            }
+        ],
+        "measurements": [],
+        "display": {
+            "visibility": True,
+            "opacity": 1.0,
+            "color": _COLOUR,
+            "selectedColor": _COLOUR,
+            "propertiesLabelVisibility": True,
+            "pointLabelsVisibility": False,
+            "handlesInteractive": False,
+        },
+    }
+    return {"@schema": _SCHEMA, "markups": [roi]}

@@ -1,0 +1,190 @@
+"""Segmentations as files: what 3D Slicer and ITK-SNAP write is read, what they open is written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import SimpleITK
+
+from nnunet_al.annotation.grids import Grid, place
+from nnunet_al.annotation.segment_header import case_tag, cases_in, header_of, names_in
+from nnunet_al.annotation.segments import Segment, read_label_file
+from nnunet_al.annotation.whole_files import defect
+from nnunet_al.errors import ReturnError, StorageError
+from nnunet_al.files import write_atomically
+
+__all__ = ["ENDINGS", "Grid", "SegmentationFile", "place", "read_segmentation", "write_nifti", "write_seg_nrrd"]
+
+ENDINGS = (".seg.nrrd", ".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")
+"""Endings of the files that readers may return; the first that fits is a file's own."""
+
+_TABLES = (".label", ".ctbl", "_ColorTable.ctbl", ".txt", "_ColorTable.txt", ".csv", "_ColorTable.csv")
+_IMAGE_IO = {
+    "nrrd": "NrrdImageIO",
+    ".nii": "NiftiImageIO",
+    ".mha": "MetaImageIO",
+    ".mhd": "MetaImageIO",
+}  # by the end of the name: else a file of one kind under another's name would escape its checks
+_NOTHING_BUT_TABLES = (".label", ".ctbl")
+_DESCRIPTION = "ITK_FileNotes"  # NIfTI's descrip, which SimpleITK writes under this name
+_DESCRIPTION_BYTES = 79
+_INT32 = np.iinfo(np.int32)
+
+
+@dataclass(frozen=True)
+class SegmentationFile:
+    """A segmentation as it lies in a file.
+
+    Attributes
+    ----------
+    layers : 3D images of integers on one grid; segments of different layers may overlap
+    names : (layer, value) -> segment name; None where neither the file nor a label table beside it names anything
+    case : the case that our own tag names, if it is still there
+    may_be_cropped : whether the file may cover a part of the image only, or reach beyond it (``.seg.nrrd``)
+    table : the label table beside the file that ``names`` come from; None where the file itself names its segments
+    """
+
+    layers: tuple[SimpleITK.Image, ...]
+    names: Mapping[tuple[int, int], str] | None
+    case: str | None
+    may_be_cropped: bool
+    table: Path | None = None
+
+
+def stem_of(path: Path) -> str | None:
+    """The file's name without its ending; None where the ending is no segmentation's."""
+    for ending in ENDINGS:
+        if path.name.lower().endswith(ending):
+            return path.name[: -len(ending)]
+    return None
+
+
+def read_segmentation(path: Path) -> SegmentationFile:
+    """Read what a reader saved.
+
+    A NIfTI or MetaImage file knows no names; a label table beside it gives them: ``<stem>.label``, ``.txt``, ``.ctbl``
+    or ``.csv``, with or without ``_ColorTable`` before the dot, else ``labels.txt``. A text or table that is none is
+    left alone.
+
+    Raises
+    ------
+    ReturnError
+        if the file is missing, unreadable or cut short, does not hold one 3D volume of integers, or contradicts itself.
+    """
+    stem = stem_of(path)
+    if stem is None:
+        raise ReturnError(f"{path.name} is no segmentation file: save it as one of {', '.join(ENDINGS)}.")
+    try:
+        image = SimpleITK.ReadImage(path, imageIO=_IMAGE_IO[path.name.lower().removesuffix(".gz")[-4:]])
+    except RuntimeError as error:  # its text holds addresses and paths
+        raise ReturnError(f"{path.name} cannot be read, being cut short or of another kind: save it again.") from error
+    if wrong := defect(path):
+        raise ReturnError(f"{path.name} {wrong}: save or copy it again.")
+    pairs = {key: image.GetMetaData(key) for key in image.GetMetaDataKeys()}
+    if image.GetDimension() != 3:
+        raise ReturnError(
+            f"{path.name} has {image.GetDimension()} dimensions and not 3: save one segmentation of the whole image."
+        )
+    n_layers = image.GetNumberOfComponentsPerPixel()
+    names = names_in(pairs, n_layers, path.name)
+    if names is None and n_layers > 1:
+        raise ReturnError(f"{path.name} has colours or vectors for voxels: save it as a segmentation.")
+    cases = cases_in(pairs)
+    if len(cases) > 1:
+        raise ReturnError(f"{path.name} holds segments of the cases {' and '.join(sorted(cases))}: return only one's.")
+    layers = tuple(_integers(layer, path) for layer in _layers(image))
+    case = next(iter(cases), None)
+    if names is not None:
+        return SegmentationFile(layers, names, case, may_be_cropped=True)
+    names_beside, table = _names_beside(path, stem)
+    return SegmentationFile(layers, names_beside, case, may_be_cropped=False, table=table)
+
+
+def write_seg_nrrd(path: Path, labels_kji: np.ndarray, grid: Grid, segments: Sequence[Segment], case: str) -> None:
+    """Write labels for 3D Slicer, with name and colour of every segment, those without voxels included.
+
+    ``labels_kji`` are integers from 0 to 65535 on ``grid``; ``case`` goes into a tag of every segment, where 3D Slicer
+    keeps it.
+
+    Raises
+    ------
+    StorageError
+        if the file cannot be written, or what can be read back differs.
+    """
+    image = grid.image(_smallest(labels_kji))
+    for key, value in header_of(segments, grid.size_ijk, case).items():
+        image.SetMetaData(key, value)
+    _write(path, image)
+
+
+def write_nifti(path: Path, labels_kji: np.ndarray, grid: Grid, case: str | None = None) -> None:
+    """Write labels for ITK-SNAP and everything else that knows numbers only; ``case`` goes into the description.
+
+    Raises
+    ------
+    StorageError
+        if the file cannot be written, or what can be read back differs.
+    """
+    image = grid.image(_smallest(labels_kji))
+    if case is not None and len(case_tag(case)) <= _DESCRIPTION_BYTES:
+        image.SetMetaData(_DESCRIPTION, case_tag(case))
+    _write(path, image)
+
+
+def _write(path: Path, image: SimpleITK.Image) -> None:
+    expected = {key: image.GetMetaData(key) for key in image.GetMetaDataKeys()}
+    voxels_kji = SimpleITK.GetArrayViewFromImage(image)
+    sentence = f"{path} could not be written whole: free some disk space and run the same command again."
+
+    def write_and_compare(temporary: Path) -> None:
+        try:
+            SimpleITK.WriteImage(image, temporary, useCompression=True)
+            back = SimpleITK.ReadImage(temporary)
+        except RuntimeError as error:
+            raise StorageError(sentence) from error
+        whole = not defect(temporary) and np.array_equal(SimpleITK.GetArrayViewFromImage(back), voxels_kji)
+        if not whole or any(back.GetMetaData(key) != value for key, value in expected.items()):
+            raise StorageError(sentence)
+
+    write_atomically(path, write_and_compare)
+
+
+def _smallest(labels_kji: np.ndarray) -> np.ndarray:
+    assert labels_kji.min(initial=0) >= 0
+    assert labels_kji.max(initial=0) < 1 << 16
+    return labels_kji.astype(np.uint8 if labels_kji.max(initial=0) < 256 else np.uint16)
+
+
+def _layers(image: SimpleITK.Image) -> list[SimpleITK.Image]:
+    n_layers = image.GetNumberOfComponentsPerPixel()
+    if n_layers == 1:
+        return [image]
+    return [SimpleITK.VectorIndexSelectionCast(image, layer) for layer in range(n_layers)]
+
+
+def _integers(image: SimpleITK.Image, path: Path) -> SimpleITK.Image:
+    """The image as integers of at most 32 bits."""
+    voxels_kji = SimpleITK.GetArrayViewFromImage(image)
+    kind, n_bytes = voxels_kji.dtype.kind, voxels_kji.dtype.itemsize
+    if kind in "iu" and n_bytes <= 2:
+        return image
+    if kind not in "iuf" or (kind == "f" and not np.array_equal(voxels_kji, np.rint(voxels_kji))):
+        raise ReturnError(f"{path.name} holds values that are not whole numbers: save it as a segmentation.")
+    if voxels_kji.min() < _INT32.min or voxels_kji.max() > _INT32.max:
+        raise ReturnError(f"{path.name} holds values too large for labels: save it as a segmentation.")
+    return SimpleITK.Cast(image, SimpleITK.sitkInt32)
+
+
+def _names_beside(path: Path, stem: str) -> tuple[Mapping[tuple[int, int], str] | None, Path | None]:
+    for name in [*(stem + ending for ending in _TABLES), "labels.txt"]:
+        table = path.with_name(name)
+        if table.is_file():
+            try:
+                return {(0, value): text for value, text in read_label_file(table).items() if value}, table
+            except ReturnError:
+                if table.suffix.lower() in _NOTHING_BUT_TABLES:
+                    raise
+    return None, None

@@ -1,0 +1,150 @@
+"""Many campaigns in one call: round by round, so that all of them are equally far whenever the call is stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from nnunet_al.campaign.decisions import Decisions
+from nnunet_al.campaign.folders import CampaignFolder
+from nnunet_al.campaign.options import Options
+from nnunet_al.campaign.round import do_round
+from nnunet_al.campaign.standing import Standing, outlook, progress_table, standing_of
+from nnunet_al.campaign.wishes import Wishes
+from nnunet_al.errors import NnunetALError, WaitingForReaders
+from nnunet_al.nnunet.environment import Roots
+from nnunet_al.progress import say
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A campaign that is to be brought to its last round.
+
+    Attributes
+    ----------
+    title : its folder's name below those of the dataset's campaigns, with the dataset's where there are several
+    strategy : the one name of its strategy
+    rounds : number of its last round
+    """
+
+    title: str
+    strategy: str
+    wishes: Wishes
+    folder: CampaignFolder
+    rounds: int
+
+    def standing(self) -> Standing:
+        """Read how far it is."""
+        return standing_of(self.folder, self.title, self.strategy, self.rounds)
+
+
+@dataclass
+class Stopped:
+    """Why campaigns did not get to their last round: title -> sentence."""
+
+    refused: dict[str, str] = field(default_factory=dict)
+    waiting: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def states(self) -> dict[str, str]:
+        """A word on each of them for the table."""
+        return {**dict.fromkeys(self.refused, "refused"), **dict.fromkeys(self.waiting, "waiting for annotations")}
+
+    def sentences(self) -> list[str]:
+        """Return each refusal once, with the campaigns that it concerns."""
+        titles: dict[str, list[str]] = {}
+        for title, sentence in self.refused.items():
+            titles.setdefault(sentence, []).append(title)
+        return [f"{', '.join(concerned)}: {sentence}" for sentence, concerned in titles.items()]
+
+
+def plan_campaigns(roots: Roots, wishes: Iterable[Wishes], device: str) -> list[Planned]:
+    """Check what is asked of all campaigns, and name each of them once, whatever its strategy was spelled like.
+
+    Raises
+    ------
+    NnunetALError
+        if a wish cannot be fulfilled or a strategy does not exist; nothing was begun then.
+    """
+    planned: dict[CampaignFolder, Planned] = {}
+    wishes = list(wishes)
+    several = len({wish.dataset for wish in wishes}) > 1
+    for wish in wishes:
+        wish.check()
+        decided = wish.decide(device)
+        name = decided.recipe.name
+        folder = CampaignFolder.of(
+            roots, decided.dataset, decided.configuration, name, decided.seed, decided.tag, decided.fold
+        )
+        title = f"{folder.root.parent.name}/{folder.root.name}"
+        if several:
+            title = f"{decided.dataset}/{title}"
+        planned.setdefault(folder, Planned(title, name, wish, folder, decided.rounds))
+    return list(planned.values())
+
+
+def do_campaigns(roots: Roots, planned: Sequence[Planned], options: Options) -> Stopped:
+    """Bring campaigns to their last rounds; all do round k before one does round k + 1.
+
+    What is done already is seen from the stages' markers. A campaign that is refused, or whose dataset lacks labels,
+    stays behind, and the others go on.
+    """
+    stopped = Stopped()
+    planned = [_as_it_began(campaign, stopped) for campaign in planned]
+    standings = {campaign.title: campaign.standing() for campaign in planned}
+    _show(standings, stopped)
+    worked = False
+    for number in range(max((campaign.rounds for campaign in planned), default=-1) + 1):
+        for campaign in planned:
+            title = campaign.title
+            if title in stopped.states or number not in standings[title].missing:
+                continue
+            try:
+                do_round(roots, campaign.wishes, options, number)
+            except WaitingForReaders as waiting:
+                stopped.waiting[title] = str(waiting)
+            except NnunetALError as error:
+                stopped.refused[title] = str(error)
+            standings[title], worked = campaign.standing(), True
+            say(f"{_news(standings[title], stopped)} {outlook(_going_on(standings, stopped))}")
+            if options.verbose:
+                say(progress_table(standings.values(), stopped.states))
+    if worked:
+        _show(standings, stopped)
+    return stopped
+
+
+def _as_it_began(campaign: Planned, stopped: Stopped) -> Planned:
+    """Take the number of rounds from a campaign that exists; one that was started otherwise is refused."""
+    if not campaign.folder.decisions.is_file():
+        return campaign
+    try:
+        decided = Decisions.load(campaign.folder.decisions)
+        campaign.wishes.compare(decided, campaign.folder.root)
+    except NnunetALError as error:
+        stopped.refused[campaign.title] = str(error)
+        return campaign
+    return replace(campaign, rounds=decided.rounds)
+
+
+def _show(standings: Mapping[str, Standing], stopped: Stopped) -> None:
+    say(progress_table(standings.values(), stopped.states))
+    say(outlook(_going_on(standings, stopped)))
+
+
+def _going_on(standings: Mapping[str, Standing], stopped: Stopped) -> list[Standing]:
+    """Return the standings, where those that stopped have nothing more to do but still tell how long rounds take."""
+    return [
+        replace(standing, rounds=standing.last) if title in stopped.states else standing
+        for title, standing in standings.items()
+    ]
+
+
+def _news(standing: Standing, stopped: Stopped) -> str:
+    title = standing.title
+    if title in stopped.refused:
+        return f"{title} is refused: {stopped.refused[title]}"
+    if title in stopped.waiting:
+        return stopped.waiting[title]
+    dice = "" if standing.dice is None else f", Dice {standing.dice:.4f}"
+    return f"{title}: round {standing.last} of {standing.rounds} is done{dice}."

@@ -1,0 +1,138 @@
+"""Cases that are added to a campaign, or withdrawn from it, between its rounds."""
+
+from __future__ import annotations
+
+import re
+from contextlib import nullcontext
+from dataclasses import replace
+
+from nnunet_al.campaign.batch_stages import commit_existing
+from nnunet_al.campaign.context import RoundContext
+from nnunet_al.campaign.data import read_data
+from nnunet_al.campaign.decisions import Decisions
+from nnunet_al.campaign.folders import CampaignFolder
+from nnunet_al.campaign.ledger import Commit, read_commits
+from nnunet_al.campaign.lock import campaign_lock
+from nnunet_al.campaign.options import Options
+from nnunet_al.campaign.pool_wishes import PoolChange, PoolWish, decide
+from nnunet_al.campaign.prepare import cut_regions
+from nnunet_al.campaign.stages import is_done
+from nnunet_al.campaign.status import FINAL_STAGE
+from nnunet_al.errors import CampaignError, DatasetError
+from nnunet_al.evaluation.groups import read_groups
+from nnunet_al.files import hash_json
+from nnunet_al.nnunet.environment import Roots
+from nnunet_al.pool.boxes import Region
+from nnunet_al.pool.table import append_regions
+
+_QUANTILES = re.compile(r":q\d+$")
+
+
+def change_pool(roots: Roots, folder: CampaignFolder, wish: PoolWish, workers: int = 1) -> PoolChange:
+    """Add and withdraw cases; the campaign's decisions are rewritten in one step, last, so that a kill leaves no half.
+
+    An added case is verified as at the start and cut with the patch of the campaign's first plan; its regions get
+    numbers behind all others. Nothing of a withdrawn case is looked at any more; what is annotated of it stays in the
+    ledger. The same call again changes nothing.
+
+    Raises
+    ------
+    CampaignError, DatasetError, GroupsError
+        if a round is being done, or the request does not fit; everything is as it was then.
+    """
+    with nullcontext() if wish.dry_run else campaign_lock(folder.lock):
+        decided = Decisions.load(folder.decisions)
+        _check_at_rest(folder, decided)
+        change = decide(roots, folder, decided, wish)
+        if change.decided == decided:
+            return change
+        regions: list[Region] = []
+        context = None
+        if change.added or change.put_back:
+            change, context = _with_data(roots, folder, change, wish, workers)
+            regions = cut_regions(change.decided, context.first_plans, context.data, change.added, workers)
+        if wish.dry_run:
+            return replace(change, regions=len(regions))
+        if context is not None:
+            append_regions(folder.root / "regions.npz", regions, {*decided.pool_cases, *decided.withdrawn_cases})
+            if change.with_labels:
+                commit_existing(context, change.with_labels)
+        change.decided.save(folder.decisions)
+        if context is not None:
+            context.data.remember()
+        return replace(change, regions=len(regions))
+
+
+def _check_at_rest(folder: CampaignFolder, decided: Decisions) -> None:
+    """Refuse while a round has begun and its batch is not out: candidates and labels of its stages would disagree.
+
+    A batch that waits for annotation is no obstacle, and neither is a round of which no stage is complete, since it
+    begins anew.
+    """
+    for round_ in folder.rounds()[-1:]:
+        out = is_done(round_.stages, "hand_out" if decided.annotate else "select")
+        if not out and not is_done(round_.stages, FINAL_STAGE) and any(round_.stages.glob("[!.]*.json")):
+            raise CampaignError(
+                f"Round {round_.number} of {folder.root} has begun: finish it with nnUNetv2_al_round first (or remove "
+                f"{round_.root}, in which nothing is annotated yet, to do it again afterwards)."
+            )
+
+
+def _with_data(
+    roots: Roots, folder: CampaignFolder, change: PoolChange, wish: PoolWish, workers: int
+) -> tuple[PoolChange, RoundContext]:
+    """Verify the images of added cases and decide what follows from them."""
+    after = change.decided
+    data = read_data(roots, after.dataset, after.test, workers, after.cases)
+    facts = {**data.test_facts, **data.facts}
+    for case in change.put_back:
+        if case not in facts:
+            raise CampaignError(f"-add {case}: its image is not in {data.dataset.folder}; put it back first.")
+        if hash_json(facts[case].image_hashes) != after.hashes[case]:
+            raise CampaignError(
+                f"-add {case}: its image is not the one that was withdrawn, to which its annotations belong; add it "
+                "under another name."
+            )
+    hashes = {case: hash_json(facts[case].image_hashes) for case in change.added}
+    after = replace(after, hashes={**after.hashes, **hashes}, groups=_groups(folder, change, wish))
+    complete = [round_.number for round_ in folder.rounds() if is_done(round_.stages, FINAL_STAGE)]
+    context = RoundContext(folder, max(complete, default=0), after, roots, data, Options(device="cpu", workers=workers))
+    commits = read_commits(folder.ledger)
+    _check_annotations(context, commits, change.put_back)
+    with_labels: tuple[str, ...] = ()
+    if after.starts_from == "dataset" and context.ledger.commit_of_round(0) is not None:
+        known = {case for commit in commits for case in commit.labels}
+        states = {case: facts[case].label_state for case in change.added if case not in known}
+        with_labels = tuple(case for case, state in states.items() if state in {"complete", "partial"})
+    return replace(change, decided=after, with_labels=with_labels), context
+
+
+def _check_annotations(context: RoundContext, commits: list[Commit], cases: tuple[str, ...]) -> None:
+    for commit in commits:
+        for case in sorted(commit.labels.keys() & {*cases}):
+            try:
+                context.ledger.volume(commit, case)
+            except DatasetError as error:
+                raise CampaignError(
+                    f"-add {case}: what was annotated of it is gone from the ledger ({error}); restore it from a "
+                    "backup, or add the image under another name."
+                ) from error
+
+
+def _groups(folder: CampaignFolder, change: PoolChange, wish: PoolWish) -> dict[str, str]:
+    """Return the groups with those of added cases; the others keep theirs, also where bins are quantiles."""
+    after, fresh = change.decided, [*change.added, *change.put_back]
+    if not after.groups:
+        return {}
+    if wish.groups is None:
+        raise CampaignError(
+            f"The campaign {folder.root} has groups of cases by {' '.join(after.group_by)}: say with -groups FILE to "
+            f"which of them {fresh[0]} belongs."
+        )
+    found = read_groups(wish.groups, after.group_by, sorted({*after.groups, *fresh}))
+    moved = [case for case, group in sorted(after.groups.items()) if found[case] != group]
+    if moved and not any(_QUANTILES.search(text) for text in after.group_by):
+        raise CampaignError(
+            f"{wish.groups} puts {moved[0]} into another group than when the campaign began: put the table in order."
+        )
+    return {**after.groups, **{case: found[case] for case in fresh}}

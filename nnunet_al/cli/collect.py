@@ -1,0 +1,111 @@
+"""``nnUNetv2_al_collect``: takes back what readers returned."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nnunet_al.cli.arguments import add_campaign_choice, add_dataset, chosen_campaign, make_parser
+from nnunet_al.cli.command import DONE, WAITING, run
+from nnunet_al.errors import ReturnError
+from nnunet_al.progress import count, say
+
+if TYPE_CHECKING:
+    from nnunet_al.campaign.batch_collector import Outcome
+    from nnunet_al.campaign.collection import Collection
+
+_DESCRIPTION = """\
+Takes back what readers returned of a batch that nnUNetv2_al_round --annotate handed out. Files lie in
+round_00k/batch/returned, or in a folder with the reader's name in there, and are never moved or changed. Each is taken
+or refused with its reason; the table of it is round_00k/batch/collected.csv. The same call again changes nothing.
+"""
+
+_EPILOG = """\
+Exit codes: 0 all of the batch is annotated (or closed); 3 waiting for readers; 2 the call itself was refused.
+"""
+
+
+def build_parser() -> ArgumentParser:
+    """Return the command's parser."""
+    parser = make_parser("nnUNetv2_al_collect", _DESCRIPTION, _EPILOG)
+    add_dataset(parser)
+    add_campaign_choice(parser)
+    parser.add_argument("-reader", metavar="NAME", help="who annotated, a pseudonym (default: the folder's name)")
+    parser.add_argument("-i", metavar="FOLDER", help="take the files in this folder, not those in returned")
+    parser.add_argument("-round", type=int, metavar="K", help="only the batch of round K (default: all that are out)")
+    parser.add_argument(
+        "--reviewed", action="store_true", help="all regions were reviewed, whatever the readers' batch.csv says"
+    )
+    parser.add_argument(
+        "--correct",
+        action="store_true",
+        help="the label files in -i FOLDER, named by case, take the place of what was annotated before",
+    )
+    parser.add_argument(
+        "--close", action="store_true", help="wait no longer: what is not annotated of the last batch goes back"
+    )
+    parser.add_argument("--dry_run", action="store_true", help="say what would happen, and change nothing")
+    return parser
+
+
+def work(arguments: Namespace) -> int:
+    """Collect, and print what came of it."""
+    from nnunet_al.campaign.collection import Request, collect
+    from nnunet_al.campaign.returned import check_reader
+    from nnunet_al.nnunet.environment import Roots
+
+    roots = Roots.from_environment()
+    if arguments.correct and arguments.i is None:
+        raise ReturnError("--correct: say with -i FOLDER where the corrected files are.")
+    if arguments.i is not None and not Path(arguments.i).is_dir():
+        raise ReturnError(f"-i {arguments.i}: there is no such folder.")
+    request = Request(
+        reader=None if arguments.reader is None else check_reader(arguments.reader),
+        source=None if arguments.i is None else Path(arguments.i).absolute(),
+        all_reviewed=arguments.reviewed,
+        round=arguments.round,
+        correct=arguments.correct,
+        close=arguments.close,
+        dry_run=arguments.dry_run,
+    )
+    found = collect(roots, chosen_campaign(arguments, roots), request)
+    _report(found, request.dry_run)
+    return WAITING if found.missing else DONE
+
+
+def _report(found: Collection, dry_run: bool) -> None:
+    from nnunet_al.campaign.batch_collector import KNOWN
+
+    if not found.outcomes:
+        say("No file was returned.")
+    known = [outcome for outcome in found.outcomes if outcome.state == KNOWN]
+    for outcome in found.outcomes:
+        if outcome.state != KNOWN:
+            say(_line(outcome))
+    if known:
+        say(f"  {count(len(known), 'file')} had been taken before.")
+    if dry_run:
+        say("Nothing was changed: this was a dry run.")
+    if found.round is None:
+        return
+    if not found.missing:
+        say(f"Round {found.round}: nothing is waited for. nnUNetv2_al_round goes on.")
+        return
+    names = ", ".join(region.name for region in found.missing[:5])
+    more = f" and {len(found.missing) - 5} more" if len(found.missing) > 5 else ""
+    say(f"Round {found.round}: {len(found.missing)} of {count(found.asked, 'region')} wait for readers: {names}{more}.")
+
+
+def _line(outcome: Outcome) -> str:
+    regions = f", {count(outcome.regions, 'region')}" if outcome.regions else ""
+    line = f"  {outcome.state:<8}  round {outcome.round}, {outcome.reader}: {outcome.path.name}{regions}"
+    return "\n".join([line, *(f"            {sentence}" for sentence in outcome.sentences)])
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command."""
+    return run(
+        build_parser, work, argv, "Run the same command again: what was taken stays, what was not is taken then."
+    )

@@ -1,0 +1,128 @@
+"""``nnUNetv2_al_pool``: the cases of a campaign, and how some come and go while it lasts."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nnunet_al.cli.arguments import add_campaign_choice, add_dataset, chosen_campaign, make_parser
+from nnunet_al.cli.command import run
+from nnunet_al.errors import CampaignError
+from nnunet_al.progress import count, say
+
+if TYPE_CHECKING:
+    from nnunet_al.campaign.pool_wishes import PoolChange
+
+_DESCRIPTION = """\
+Shows the cases of a campaign: annotated, waiting, untouched, withdrawn, and those that came to the dataset since it
+began. With -add or --add they join the pool; with -withdraw cases leave the campaign, because a consent was taken back
+or a scan is bad: nothing of them is used any more, and the command says what still holds data of them.
+"""
+
+_EPILOG = """\
+Between rounds, and while a batch waits for annotation. What is annotated stays as it is, and so do the numbers of all
+regions. The same call again changes nothing.
+"""
+
+
+def build_parser() -> ArgumentParser:
+    """Return the command's parser."""
+    parser = make_parser("nnUNetv2_al_pool", _DESCRIPTION, _EPILOG)
+    add_dataset(parser)
+    add_campaign_choice(parser)
+    adding = parser.add_mutually_exclusive_group()
+    adding.add_argument("--add", action="store_true", help="add all cases that came to the dataset since it began")
+    adding.add_argument(
+        "-add",
+        nargs="+",
+        default=[],
+        metavar="CASE",
+        dest="names",
+        help="add these, or put them back after they were withdrawn",
+    )
+    parser.add_argument("-withdraw", nargs="+", default=[], metavar="CASE", help="take these out, test cases too")
+    parser.add_argument("-reason", default="", metavar="TEXT", help="kept with the change in campaign.json")
+    parser.add_argument(
+        "-groups", metavar="FILE", help="table of participants, where the campaign has groups: those of added cases"
+    )
+    parser.add_argument("-np", type=int, default=2, help="worker processes for reading images (default: 2)")
+    parser.add_argument("--dry_run", action="store_true", help="say what would happen, and change nothing")
+    return parser
+
+
+def work(arguments: Namespace) -> None:
+    """Show the pool or change it."""
+    from nnunet_al.campaign.decisions import Decisions
+    from nnunet_al.campaign.pool_changes import change_pool
+    from nnunet_al.campaign.pool_state import pool_state, state_table
+    from nnunet_al.campaign.pool_wishes import PoolWish
+    from nnunet_al.campaign.traces import traces
+    from nnunet_al.nnunet.environment import Roots
+
+    if arguments.np < 1:
+        raise CampaignError(f"-np {arguments.np}: give at least 1.")
+    roots = Roots.from_environment()
+    folder = chosen_campaign(arguments, roots)
+    if not (arguments.add or arguments.names or arguments.withdraw):
+        if arguments.reason or arguments.groups or arguments.dry_run:
+            raise CampaignError("Nothing is to be changed: say with -add, --add or -withdraw what.")
+        decided = Decisions.load(folder.decisions)
+        say(state_table(folder, decided, pool_state(roots, folder, decided)))
+        return
+    wish = PoolWish(
+        add=tuple(arguments.names),
+        withdraw=tuple(arguments.withdraw),
+        add_new=arguments.add,
+        reason=arguments.reason,
+        groups=None if arguments.groups is None else Path(arguments.groups),
+        dry_run=arguments.dry_run,
+    )
+    change = change_pool(roots, folder, wish, arguments.np)
+    for line in _summary(change):
+        say(line)
+    decided = change.decided
+    for case in change.withdrawn:
+        others = {*decided.cases, *decided.withdrawn_cases, *decided.left_out_cases} - {case}
+        found = traces(roots, folder, decided, case, others)
+        say(f"What still holds data of {case}:" if found else f"No file here holds data of {case} any more.")
+        for line in found:
+            say(f"  {line}")
+    if arguments.dry_run:
+        say("Nothing was changed: this was a dry run.")
+
+
+def _summary(change: PoolChange) -> list[str]:
+    from nnunet_al.campaign.pool_state import named
+
+    decided = change.decided
+    lines = []
+    if change.added:
+        lines.append(f"Added: {named(change.added)}, with {count(change.regions, 'region')}.")
+    if change.with_labels:
+        lines.append(f"What their labels hold counts as annotated: {named(change.with_labels)}.")
+    if change.put_back:
+        lines.append(f"Put back, with what was annotated of them: {named(change.put_back)}.")
+    if change.withdrawn:
+        lines.append(f"Withdrawn: {named(change.withdrawn)}.")
+        if tests := sorted({*change.withdrawn} & {*decided.pool_changes[-1]["test"]}):
+            left = count(len(decided.test_cases), "case")
+            lines.append(
+                f"{named(tests)} of it was for the test: from now on models are tested on {left}, so that their means "
+                "do not compare with those of earlier rounds."
+            )
+    if change.unchanged:
+        lines.append(f"As asked for already: {named(change.unchanged)}.")
+    if not lines:
+        lines.append("The dataset has no new cases.")
+    lines.append(
+        f"The pool has {count(len(decided.pool_cases), 'case')}; models are tested on "
+        f"{count(len(decided.test_cases), 'case')}."
+    )
+    return lines
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command."""
+    return run(build_parser, work, argv)

@@ -1,0 +1,88 @@
+"""``nnUNetv2_al_report``: one HTML file on one or many campaigns, with all its numbers as CSV beside it."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
+from pathlib import Path
+
+from nnunet_al.cli.arguments import add_campaign_choice, chosen_campaigns, make_parser
+from nnunet_al.cli.command import run
+from nnunet_al.errors import CampaignError
+from nnunet_al.progress import say
+
+_DESCRIPTION = """\
+Writes a report on the campaigns of one or more datasets: learning curves with intervals over folds and seeds, budget
+to reach a Dice coefficient, pairwise penalties, classes, groups, cost of annotation, and of each strategy's first
+campaign what was selected, its embeddings, uncertainty against error and redundancy. It is one HTML file that needs no
+network, with every number as CSV beside it. The campaigns stay as they are.
+"""
+
+_EPILOG = """\
+What needs a round's model is computed once and kept in the round's folder, so that a second report is quick.
+"""
+
+
+def build_parser() -> ArgumentParser:
+    """Return the command's parser."""
+    parser = make_parser("nnUNetv2_al_report", _DESCRIPTION, _EPILOG)
+    parser.add_argument(
+        "-d",
+        required=True,
+        nargs="+",
+        metavar="DATASET",
+        help="datasets, by number (501) or name (Dataset501_Name)",
+    )
+    add_campaign_choice(parser)
+    parser.add_argument("-o", default="nnunet_al_report", metavar="FOLDER", help="where to (default: nnunet_al_report)")
+    parser.add_argument(
+        "-full_dice",
+        type=float,
+        metavar="X",
+        help="Dice of a model trained on everything, to which budgets refer (default: the best that was reached)",
+    )
+    parser.add_argument(
+        "-regions", type=int, default=8, metavar="N", help="regions shown of a campaign's batch (default: 8)"
+    )
+    parser.add_argument("--no_evidence", action="store_true", help="leave out all that needs a round's model")
+    parser.add_argument("-device", default="cuda", choices=["cuda", "cpu", "mps"], help="default: cuda")
+    parser.add_argument("-np", type=int, default=2, help="worker processes (default: 2)")
+    return parser
+
+
+def work(arguments: Namespace) -> None:
+    """Write the report.
+
+    Raises
+    ------
+    CampaignError
+        if no campaign fits the options, or an option makes no sense.
+    """
+    from nnunet_al.campaign.options import Options
+    from nnunet_al.nnunet.environment import Roots, dataset_name
+    from nnunet_al.report.report import write_report
+
+    roots = Roots.from_environment()
+    options = Options(device=arguments.device, workers=arguments.np)
+    options.check()
+    if arguments.regions < 0:
+        raise CampaignError(f"-regions {arguments.regions}: give a number from 0.")
+    if arguments.full_dice is not None and not 0 < arguments.full_dice <= 1:
+        raise CampaignError(f"-full_dice {arguments.full_dice}: give a Dice coefficient, above 0 and up to 1.")
+    names = list(dict.fromkeys(dataset_name(name, roots) for name in arguments.d))
+    folders = [
+        folder for name in names for folder in chosen_campaigns(Namespace(**{**vars(arguments), "d": name}), roots)
+    ]
+    if not folders:
+        raise CampaignError(
+            f"No campaign on {' or '.join(names)} fits these options: nnUNetv2_al_status -d {arguments.d[0]} lists "
+            "those that there are."
+        )
+    evidence = None if arguments.no_evidence else (roots, options)
+    page = write_report(folders, Path(arguments.o), arguments.full_dice, arguments.regions, evidence)
+    say(f"Report: {page}")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command."""
+    return run(build_parser, work, argv, interrupted="The report was not written; the campaigns are as they were.")

@@ -1,0 +1,122 @@
+"""``nnUNetv2_al_run``: many campaigns in one call."""
+
+from __future__ import annotations
+
+import sys
+from argparse import SUPPRESS, ArgumentParser, Namespace
+from collections.abc import Sequence
+from dataclasses import replace
+
+from nnunet_al.campaign.wishes import Wishes
+from nnunet_al.cli.arguments import make_parser
+from nnunet_al.cli.command import DONE, REFUSED, WAITING, run
+from nnunet_al.cli.round_arguments import add_decided, add_names, add_where, options_of, parameters_of, wishes_of
+from nnunet_al.errors import CampaignError, StrategyError
+from nnunet_al.strategies import catalog
+
+_DESCRIPTION = """\
+Does campaigns up to their last round (-rounds), one for each strategy, fold and seed. All do a round before one does
+the next, so that they can be compared whenever the call is stopped. The same call goes on where it was, and does
+nothing when all is done. Campaigns that differ in the strategy only train their first model once. A campaign that is
+refused stays behind, the others go on.
+"""
+
+_EPILOG = """\
+The campaigns are those of nnUNetv2_al_round with the same options. -passes and -set go to the strategies that have such
+a parameter. With --verbose the table of progress comes after each round.
+Exit codes: 0 all is done, 2 something was refused, 3 labels of the dataset are waited for, 130 interrupted.
+"""
+
+
+def build_parser() -> ArgumentParser:
+    """Return the command's parser."""
+    parser = make_parser("nnUNetv2_al_run", _DESCRIPTION, _EPILOG)
+    parser.add_argument(
+        "-d", required=True, nargs="+", metavar="DATASET", help="datasets, by number (501) or name (Dataset501_Name)"
+    )
+    parser.add_argument(
+        "-s",
+        required=True,
+        nargs="+",
+        metavar="STRATEGY",
+        help="names or METRIC[+ADDON...]; nnUNetv2_al_strategies lists them",
+    )
+    parser.add_argument(
+        "-f",
+        type=int,
+        nargs="+",
+        default=[0],
+        metavar="FOLD",
+        help="folds whose validation cases are the test set (default: 0)",
+    )
+    parser.add_argument(
+        "-seeds", type=int, nargs="+", default=[0], metavar="SEED", help="seeds of every draw (default: 0)"
+    )
+    add_names(parser)
+    add_decided(parser)
+    add_where(parser, many=True)
+    parser.add_argument("--annotate", action="store_true", help=SUPPRESS)  # to be refused with a reason
+    return parser
+
+
+def work(arguments: Namespace) -> int:
+    """Do the campaigns; returns the exit code.
+
+    Raises
+    ------
+    NnunetALError
+        if a name or an option cannot be used; nothing was begun then.
+    """
+    if arguments.annotate:
+        raise CampaignError(
+            "--annotate: people work on one campaign at a time; start it with nnUNetv2_al_round --annotate."
+        )
+    wished = wishes_of_all(arguments)
+
+    from nnunet_al.campaign.many import do_campaigns, plan_campaigns
+    from nnunet_al.nnunet.environment import Roots, dataset_name
+    from nnunet_al.nnunet.training import torch_device
+
+    roots = Roots.from_environment()
+    options = options_of(arguments)
+    options.check()
+    names = {dataset: dataset_name(dataset, roots) for dataset in arguments.d}
+    planned = plan_campaigns(roots, [replace(w, dataset=names[w.dataset]) for w in wished], options.device)
+    torch_device(options.device)
+    stopped = do_campaigns(roots, planned, options)
+    for sentence in stopped.sentences():
+        print(f"Error: {sentence}", file=sys.stderr)
+    if stopped.refused:
+        return REFUSED
+    return WAITING if stopped.waiting else DONE
+
+
+def wishes_of_all(arguments: Namespace) -> list[Wishes]:
+    """Return what is asked of each campaign, strategies of one fold and seed next to each other.
+
+    Raises
+    ------
+    StrategyError
+        if a strategy does not exist, or none of them has a parameter that is set.
+    """
+    asked = parameters_of(arguments)
+    known = {strategy: catalog.get(strategy, arguments.posterior).parameters for strategy in arguments.s}
+    for name, value in asked.items():
+        if not any(name in parameters for parameters in known.values()):
+            flag = f"-passes {value}" if arguments.passes is not None and name == "passes" else f"-set {name}={value}"
+            raise StrategyError(f"{flag}: no strategy of {', '.join(arguments.s)} has such a parameter; leave it out.")
+    return [
+        replace(
+            wishes_of(arguments, dataset, strategy, fold, seed),
+            parameters={name: value for name, value in asked.items() if name in known[strategy]},
+        )
+        for dataset in arguments.d
+        for fold in arguments.f
+        for seed in arguments.seeds
+        for strategy in arguments.s
+    ]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command."""
+    return run(build_parser, work, argv)

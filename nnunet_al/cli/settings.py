@@ -1,0 +1,54 @@
+"""Settings that are typed as NAME=VALUE."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nnunet_al.errors import CampaignError, StrategyError
+
+
+def recipe_parameters(settings: list[str]) -> dict[str, Any]:
+    """Read ``name=value`` pairs; numbers become numbers.
+
+    Raises
+    ------
+    StrategyError
+        if a setting holds no "=", or a name stands twice.
+    """
+    parameters: dict[str, Any] = {}
+    for setting in settings:
+        name, separator, text = setting.partition("=")
+        if not separator:
+            raise StrategyError(f"-set {setting}: write NAME=VALUE, for example eta=0.5.")
+        if name in parameters:
+            raise StrategyError(f"-set {setting}: '{name}' is set already, to {parameters[name]}; give it once.")
+        parameters[name] = _number(text)
+    return parameters
+
+
+def group_counts(settings: list[str]) -> dict[str, int]:
+    """Read ``GROUP=N`` pairs; a group's name may hold "=" itself.
+
+    Raises
+    ------
+    CampaignError
+        if a setting is no such pair, or a group stands twice.
+    """
+    counts: dict[str, int] = {}
+    for setting in settings:
+        group, separator, text = setting.rpartition("=")
+        if not separator or not text.isdecimal() or group in counts:
+            raise CampaignError(f"-initial_groups {setting}: write GROUP=N once for each group, for example F=5 M=5.")
+        counts[group] = int(text)
+    if not any(counts.values()):
+        raise CampaignError("-initial_groups: ask for at least one region.")
+    return counts
+
+
+def _number(text: str) -> int | float | str:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text

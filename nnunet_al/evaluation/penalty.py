@@ -1,0 +1,103 @@
+"""The pairwise penalty matrix: how often one strategy beats another by more than chance."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from scipy.stats import ttest_rel
+
+Cell = Mapping[str, Mapping[Any, float]]
+"""One dataset and round: strategy -> pair (fold, seed) -> Dice."""
+
+_ROUNDING = 1e-12
+
+
+@dataclass(frozen=True)
+class PenaltyMatrix:
+    """How often strategies beat each other, over the cells in which they could be compared.
+
+    Attributes
+    ----------
+    names : the S strategies
+    wins_S_S : entry i, j is the number of cells in which i beats j
+    cells_S_S : the number of cells in which both have at least two runs in common; symmetric, 0 on the diagonal
+    too_few_S_S : the number of cells in which both were measured, but have fewer than two runs in common
+    without_variance_S_S : the cells of ``cells_S_S`` in which all differences are equal; wins and ties are among them
+    """
+
+    names: tuple[str, ...]
+    wins_S_S: np.ndarray  # noqa: N815
+    cells_S_S: np.ndarray  # noqa: N815
+    too_few_S_S: np.ndarray  # noqa: N815
+    without_variance_S_S: np.ndarray  # noqa: N815
+
+    @property
+    def share_S_S(self) -> np.ndarray:  # noqa: N802
+        """Entry i, j: share of their common cells in which i beats j; 0 on the diagonal, NaN without such a cell."""
+        share_S_S = np.full(self.wins_S_S.shape, np.nan)
+        np.divide(self.wins_S_S, self.cells_S_S, out=share_S_S, where=self.cells_S_S > 0)
+        np.fill_diagonal(share_S_S, 0.0)
+        return share_S_S
+
+    @property
+    def column_means_S(self) -> np.ndarray:  # noqa: N802
+        """Mean of each column: how often a strategy is beaten, so that lower is better.
+
+        As Ash et al. (BADGE) and nnActive print it, the diagonal counts as 0: the largest mean of S strategies is
+        (S - 1) / S. Pairs without a cell in common are left out; NaN for a strategy that has none with any other.
+        """
+        return np.where(self.cells_S_S.sum(axis=0) > 0, np.nanmean(self.share_S_S, axis=0), np.nan)
+
+
+def penalty_matrix(cells: Mapping[Any, Cell], alpha: float = 0.05) -> PenaltyMatrix:
+    """Compare all pairs of strategies in each cell by a two-sided paired t-test over their common runs.
+
+    Strategy i beats j in a cell where p < alpha and the mean of its differences to j is positive (Ash et al. 2020,
+    Ji et al. 2023). Not corrected for the number of tests: of many cells of equal strategies about alpha / 2 count for
+    either side by chance.
+
+    Where all differences are equal, t is not defined. Equal and 0 is a tie; equal and not 0 counts as a win, as it is
+    the limit of differences that hardly vary, for which p tends to 0, and as it does in the code of Ash et al.;
+    ``without_variance_S_S`` counts both.
+
+    Parameters
+    ----------
+    cells
+        cell, for example (dataset, round), -> strategy -> pair -> Dice. A pair names what two strategies were both run
+        on, for example (fold, seed); what only one of them was run on is not used.
+    alpha
+        level of significance
+    """
+    names = tuple(sorted({name for cell in cells.values() for name in cell}))
+    index = {name: i for i, name in enumerate(names)}
+    wins, compared, too_few, constant = (np.zeros((len(names), len(names)), dtype=np.int64) for _ in range(4))
+    for cell in cells.values():
+        for a, b in combinations(sorted(cell), 2):
+            i, j = index[a], index[b]
+            common = sorted(cell[a].keys() & cell[b].keys(), key=repr)  # an order, so that the last digit is fixed
+            if len(common) < 2:
+                too_few[[i, j], [j, i]] += 1
+                continue
+            a_N, b_N = (np.array([cell[name][pair] for pair in common], dtype=np.float64) for name in (a, b))
+            compared[[i, j], [j, i]] += 1
+            constant[[i, j], [j, i]] += _equal(a_N - b_N)
+            difference = _difference(a_N, b_N, alpha)
+            wins[i, j] += difference > 0
+            wins[j, i] += difference < 0
+    return PenaltyMatrix(names, wins, compared, too_few, constant)
+
+
+def _difference(a_N: np.ndarray, b_N: np.ndarray, alpha: float) -> float:
+    """Return the mean of a - b where the test tells it from 0, else 0."""
+    mean = float((a_N - b_N).mean())
+    if _equal(a_N - b_N):  # decided here, since scipy warns of lost digits and answers by rounding errors
+        return mean if abs(mean) > _ROUNDING else 0.0
+    return mean if ttest_rel(a_N, b_N).pvalue < alpha else 0.0
+
+
+def _equal(difference_N: np.ndarray) -> bool:
+    return bool(np.ptp(difference_N) <= _ROUNDING)

@@ -1,0 +1,108 @@
+"""Where the regions of a batch lie among all others: bottleneck features of a round's model, on a plane by t-SNE."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from nnunet_al.campaign.batch import asked_regions
+from nnunet_al.campaign.context import RoundContext
+from nnunet_al.campaign.scoring_stages import candidate_numbers, window_pool
+from nnunet_al.files import read_arrays
+from nnunet_al.nnunet.pool_embedding import Embedder
+from nnunet_al.pool.table import by_case
+from nnunet_al.scoring.features import bottleneck_features
+from nnunet_al.seeding import derive_seed
+
+DRAWN_AT_MOST = 3000
+"""Regions that are shown at most, unless batch and query set alone are more."""
+
+FEWEST = 10
+"""Regions below which a map says nothing."""
+
+ROLES = ("pool", "annotated", "query", "batch")
+"""In the order in which they are drawn; a region has the last role that fits."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Regions with their roles.
+
+    Attributes
+    ----------
+    numbers_N : region numbers, ascending
+    roles_N : index into `ROLES` of each
+    drawn_N : bool, those of the uniform draw from all regions: what stands for the pool
+    of_role : how many regions of each role there are, shown or not
+    """
+
+    numbers_N: np.ndarray
+    roles_N: np.ndarray
+    drawn_N: np.ndarray
+    of_role: dict[str, int]
+
+
+def choose_regions(context: RoundContext, points: int = DRAWN_AT_MOST) -> Shown:
+    """Choose the regions of a map: all of the batch and the query set, and a uniform draw from all regions.
+
+    Annotated are those that the round's model could learn from, whole or asked for; the query set is there for
+    strategies that draw one; the pool is the rest.
+    """
+    known = {region: number for number, region in enumerate(context.regions) if region.case in context.geometries}
+    role_of = dict.fromkeys(known.values(), "annotated")
+    role_of.update((number, "pool") for number in candidate_numbers(context) if number in role_of)
+    role_of.update((number, "query") for number in _query_numbers(context) if number in role_of)
+    role_of.update((known[region], "batch") for region in asked_regions(context.round) if region in known)
+    kept = {number for number, role in role_of.items() if role in ("query", "batch")}
+    drawn = set(role_of)
+    if len(role_of) > points:
+        rng = context.rng("regions of the report's map")
+        drawn = set(rng.choice(sorted(role_of), max(points - len(kept), 0), replace=False).tolist())
+    numbers = sorted(kept | drawn)
+    return Shown(
+        np.array(numbers, np.int64),
+        np.array([ROLES.index(role_of[number]) for number in numbers], np.int64),
+        np.array([number in drawn for number in numbers], bool),
+        {role: sum(found == role for found in role_of.values()) for role in ROLES},
+    )
+
+
+def features_of(context: RoundContext, embedder: Embedder, numbers_N: np.ndarray) -> np.ndarray:
+    """Return the mean bottleneck features of regions, float32 (N, d), as the strategy ``core_set`` compares them."""
+    network, pool = embedder.network, window_pool(context)
+
+    def vectors(data_B_C_xyz, weight_B_xyz):  # type: ignore[no-untyped-def]
+        return bottleneck_features(network, data_B_C_xyz, weight_B_xyz)
+
+    dimensions = embedder.dimensions(vectors, pool.patch_size, len(context.data.dataset.channels))
+    features_N_d = np.zeros((len(numbers_N), dimensions), np.float32)
+    row = {number: index for index, number in enumerate(numbers_N.tolist())}
+    embedder.embed(pool, by_case(context.regions, numbers_N.tolist()), vectors, 1.0, features_N_d, row)
+    return features_N_d
+
+
+def on_a_plane(features_N_d: np.ndarray, seed: int) -> np.ndarray | None:
+    """Return t-SNE coordinates (N, 2) of N vectors; None where there are fewer than `FEWEST`, or all are the same.
+
+    scikit-learn's, started from the first two principal components, perplexity 30 or a third of the regions where that
+    is less; the same vectors and seed give the same map.
+    """
+    count, dimensions = features_N_d.shape
+    if count < FEWEST or dimensions < 2 or not np.isfinite(features_N_d).all() or not features_N_d.std(0).any():
+        return None
+    from sklearn.manifold import TSNE
+
+    perplexity = min(30.0, (count - 1) / 3)
+    tsne = TSNE(2, perplexity=perplexity, init="pca", random_state=derive_seed(seed, "t-SNE"))
+    map_N_2: np.ndarray = tsne.fit_transform(features_N_d)
+    return map_N_2
+
+
+def _query_numbers(context: RoundContext) -> Sequence[int]:
+    if not context.round.query.is_file():
+        return []
+    candidates_N = read_arrays(context.round.scores)["numbers_N"]
+    numbers: list[int] = candidates_N[read_arrays(context.round.query)["indices_Q"]].tolist()
+    return numbers

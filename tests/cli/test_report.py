@@ -1,0 +1,193 @@
+"""`nnUNetv2_al_report` on two small campaigns."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+import shutil
+from html import unescape
+from pathlib import Path
+
+import pytest
+from integration.campaigns import DATASET, Lab
+from report.browser import check_page
+from rounds import run_command, snapshot
+
+from nnunet_al.cli.report import main
+from nnunet_al.files import read_json, write_json
+from nnunet_al.nnunet.environment import Roots, using
+from nnunet_al.report import evidence
+from nnunet_al.synthetic.phantom import make_phantom_dataset
+
+SIZES = ("-b", "4", "-initial", "6")
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory) -> Lab:
+    """Two strategies on one dataset, two rounds each."""
+    roots = Roots.below(tmp_path_factory.mktemp("report")).create()
+    make_phantom_dataset(roots.raw / DATASET, cases=5, shape=(20, 24, 12), spacing_mm=(1.0, 1.0, 2.5), test_cases=1)
+    here = Lab(roots)
+    for strategy in ("entropy", "random"):
+        here.start("2d", strategy, *SIZES)
+    return here
+
+
+@pytest.fixture
+def own(lab, tmp_path) -> Lab:
+    """The same campaigns, to be changed."""
+    here = lab.with_results(tmp_path / "nnUNet_results")
+    shutil.copytree(lab.roots.results, here.roots.results, symlinks=True, dirs_exist_ok=True)
+    return here
+
+
+def report(lab, *arguments, dataset="901"):
+    with using(lab.roots):
+        return run_command(main, "-d", dataset, "-device", "cpu", "-np", "1", *arguments)
+
+
+def page_of(folder):
+    return (folder / "report.html").read_text(encoding="utf-8")
+
+
+def words_of(page):
+    return unescape(re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page)))
+
+
+@pytest.fixture(scope="module")
+def made(lab, tmp_path_factory):
+    """The folder of a report, and the files of nnU-Net's folders before it."""
+    before = snapshot(lab.roots.raw, lab.roots.results)
+    folder = tmp_path_factory.mktemp("output") / "of" / "mine"
+    assert report(lab, "-o", folder, "-regions", "2") == 0
+    return folder, before
+
+
+def test_every_section_is_there_and_every_table_has_its_file(made):
+    folder, _ = made
+    page = page_of(folder)
+    titles = re.findall(r'<h2 id="([a-z]+)-title">', page)
+    assert titles == [
+        "summary", "curves", "budget", "area", "penalty", "classes", "cost", "batches", "embeddings", "errors",
+        "redundancy", "time", "settings", "remarks", "files",
+    ]  # fmt: skip
+    named = set(re.findall(r'<span class="file">(\w+\.csv)</span>', page))
+    listed = {word for word in words_of(page).split(" Files ")[-1].split() if word.endswith(".csv")}
+    there = {path.name for path in folder.iterdir()} - {"report.html"}
+    assert named <= there
+    assert there == listed
+    assert {"rounds.csv", "curves.csv", "batches.csv", "embedding_map.csv", "redundancy.csv", "settings.csv"} <= there
+    for path in folder.glob("*.csv"):
+        with path.open(encoding="utf-8", newline="") as file:
+            assert list(csv.DictReader(file)), path
+
+
+def test_the_numbers_are_those_of_the_campaigns(lab, made):
+    folder, _ = made
+    with (folder / "rounds.csv").open(encoding="utf-8", newline="") as file:
+        rows = {(row["strategy"], row["round"]): row for row in csv.DictReader(file)}
+    with (folder / "batches.csv").open(encoding="utf-8", newline="") as file:
+        batches = list(csv.DictReader(file))
+    for strategy in ("entropy", "random"):
+        round_ = lab.campaign("2d", strategy).round(1)
+        assert float(rows[strategy, "1"]["dice"]) == read_json(round_.metrics)["foreground_mean"]["dice"]
+        cases = [region["case"] for region in read_json(round_.batch)["regions"]]
+        assert [row["region"].partition("[")[0] for row in batches if row["strategy"] == strategy] == cases
+    scores = [(row["score"], row["entropy"]) for row in batches if row["strategy"] == "entropy"]
+    assert scores
+    assert all(score == entropy for score, entropy in scores)
+
+
+def test_the_page_is_whole_in_a_browser(made):
+    target = os.environ.get("NNUNET_AL_TEST_SCREENSHOTS")
+    check_page(made[0] / "report.html", screenshots=Path(target) if target else None)
+
+
+def test_the_campaigns_stay_as_they_are_and_no_file_names_this_machine(lab, made):
+    folder, before = made
+    after = snapshot(lab.roots.raw, lab.roots.results)
+    new = {Path(path).relative_to(lab.roots.results).parts[-2:] for path in after.keys() - before.keys()}
+    assert {parts for parts in new if "report" not in parts} == set()
+    assert {path: after[path] for path in before} == before
+    for path in folder.iterdir():
+        content = path.read_text(encoding="utf-8")
+        assert str(lab.roots.results.parent) not in content, path
+        assert str(Path.home()) not in content or str(Path.home()) == "/", path
+
+
+def test_a_second_report_computes_nothing_and_says_the_same(own, made, tmp_path, monkeypatch):
+    folder, _ = made
+    monkeypatch.setattr(evidence, "_compute", None)
+    assert report(own, "-o", tmp_path / "again", "-regions", "2") == 0
+    for path in folder.iterdir():
+        again = (tmp_path / "again" / path.name).read_text(encoding="utf-8")
+        assert re.sub("Written on [0-9-]+", "", again) == re.sub("Written on [0-9-]+", "", path.read_text("utf-8")), (
+            path
+        )
+
+
+def test_without_models_the_rest_is_still_there(own, tmp_path):
+    for checkpoint in own.roots.results.rglob("checkpoint_*.pth"):
+        checkpoint.unlink()
+    for kept in own.roots.results.rglob("round_001/report"):
+        shutil.rmtree(kept)
+    assert report(own, "-o", tmp_path / "gone") == 0
+    page = words_of(page_of(tmp_path / "gone"))
+    assert page.count("its checkpoint is needed for this") == 2
+    assert report(own, "-o", tmp_path / "left_out", "--no_evidence", "-s", "random") == 0
+    page = words_of(page_of(tmp_path / "left_out"))
+    assert "as --no_evidence asks for" in page
+    assert "entropy" not in page.partition("Contents")[0]
+    assert not (tmp_path / "left_out" / "batches.csv").exists()
+
+
+def test_a_campaign_that_has_only_begun_and_a_broken_file_stop_nothing(own, tmp_path):
+    random, entropy = (own.campaign("2d", name) for name in ("random", "entropy"))
+    shutil.rmtree(random.round(1).root)
+    entropy.round(1).metrics.write_text('{"mean": ')
+    assert report(own, "-o", tmp_path / "out", "--no_evidence") == 0
+    page = words_of(page_of(tmp_path / "out"))
+    assert "No round has been evaluated yet" in page
+    assert "metrics.json cannot be read" in page
+    check_page(tmp_path / "out" / "report.html", (390,))
+
+
+def test_names_from_outside_are_shown_as_they_are(own, tmp_path):
+    """A class of the dataset can have any name."""
+    name = "<b>&\"organ'</b>"
+    for strategy in ("entropy", "random"):
+        metrics = read_json(own.campaign("2d", strategy).round(1).metrics)
+        metrics["mean"] = {name: next(iter(metrics["mean"].values()))}
+        write_json(own.campaign("2d", strategy).round(1).metrics, metrics)
+    assert report(own, "-o", tmp_path / "out", "--no_evidence") == 0
+    page = page_of(tmp_path / "out")
+    assert "<b>" not in page
+    assert name in unescape(page)
+
+
+@pytest.mark.parametrize(
+    "arguments, word",
+    [
+        (("-s", "usimf"), "nnUNetv2_al_status -d 901"),
+        (("-seed", "7"), "No campaign on Dataset901_Phantom fits"),
+        (("-s", "nonsense"), "nonsense"),
+        (("-regions", "-1"), "-regions -1"),
+        (("-full_dice", "1.2"), "-full_dice 1.2"),
+        (("-np", "0"), "-np 0"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_a_sentence(lab, tmp_path, capsys, arguments, word):
+    assert report(lab, "-o", tmp_path / "out", *arguments) == 2
+    said = capsys.readouterr().err
+    assert word in said
+    assert said.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_file_in_the_way_and_an_unknown_dataset_are_said(lab, tmp_path, capsys):
+    (tmp_path / "out").write_text("a file")
+    assert report(lab, "-o", tmp_path / "out", "--no_evidence") == 2
+    assert "choose another" in capsys.readouterr().err
+    assert report(lab, "-o", tmp_path / "other", dataset="902") == 2
+    assert "There is no dataset 902" in capsys.readouterr().err
