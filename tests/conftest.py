@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +65,23 @@ def make_roots(
 def roots(make_roots: Callable[..., Any]) -> Any:
     """nnU-Net's three folders of this test, set in the environment, with its own copy of phantom dataset 501."""
     return make_roots()
+
+
+@pytest.fixture(scope="module")
+def module_roots(phantom_variants: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """The same for all tests of a module, which copy what they change."""
+    import torch
+
+    from nnunet_al.nnunet.environment import Roots
+
+    folder = tmp_path_factory.mktemp("module")
+    shutil.copytree(phantom_variants(), folder / "nnUNet_raw")
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        hurry(patch.setattr)
+        for name, value in {**ENVIRONMENT, **set_roots(folder)}.items():
+            patch.setenv(name, value)
+        yield Roots.from_environment()
 
 
 @pytest.fixture

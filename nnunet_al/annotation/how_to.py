@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from nnunet_al.annotation.manifest import Batch
+from nnunet_al.progress import count
 
 _PAGE = """\
 HOW TO ANNOTATE THIS BATCH
@@ -80,30 +83,32 @@ def how_to(batch: Batch, n_regions: int, cases: list[str], n_channels: int, endi
     ending
         of the image files, such as ``.nii.gz``
     """
-    whole = batch.unit == "case"
     channels = (
         f"\nEach case has {n_channels} images, _0000 to _{n_channels - 1:04d}, of the same voxels."
         if n_channels > 1
         else ""
     )
     return _PAGE.format(
-        dataset=batch.dataset,
-        round=batch.round,
-        n_regions=_count(n_regions, "region"),
-        n_cases=_count(len(cases), "case"),
-        extent="Please annotate each case as a whole."
-        if whole
-        else "Please annotate only inside the outlined regions; the rest of the image is not used.",
+        **what_is_asked(batch, n_regions, cases),
         start="The files in preseg hold a model's proposal: correct it where it is wrong."
         if batch.model is not None
         else "There is no proposal yet: the files in preseg are empty but know the structures.",
-        structures=", ".join(segment.name for segment in batch.segments),
         ending=ending,
-        example=cases[0],
         channels=channels,
         readers=(_SEVERAL if batch.readings > 1 else _ONE).format(readings=batch.readings, example=cases[0]),
     )
 
 
-def _count(number: int, thing: str) -> str:
-    return f"{number} {thing}{'' if number == 1 else 's'}"
+def what_is_asked(batch: Batch, n_regions: int, cases: Sequence[str]) -> dict[str, str]:
+    """Return what every page of instructions says of a batch, by the names of its blanks."""
+    return {
+        "dataset": batch.dataset,
+        "round": str(batch.round),
+        "n_regions": count(n_regions, "region"),
+        "n_cases": count(len(cases), "case"),
+        "extent": "Please annotate each case as a whole."
+        if batch.unit == "case"
+        else "Please annotate only inside the outlined regions; the rest of the image is not used.",
+        "structures": ", ".join(segment.name for segment in batch.segments),
+        "example": cases[0],
+    }

@@ -178,11 +178,3 @@ def grid_in(entry: Mapping[str, Any]) -> Grid:
         tuple(geometry["origin_mm"]),
         tuple(geometry["direction"]),
     )
-
-
-def boxes_in(entry: Mapping[str, Any]) -> dict[int, Box]:
-    """Rank -> box (k, j, i) of a manifest's case."""
-    return {
-        region["rank"]: tuple((int(low), int(high)) for low, high in reversed(region["box_ijk"]))
-        for region in entry["regions"]
-    }

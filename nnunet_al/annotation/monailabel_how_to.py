@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from nnunet_al.annotation.how_to import what_is_asked
 from nnunet_al.annotation.manifest import Batch
 
 _PAGE = """\
@@ -31,7 +32,8 @@ Readers, in 3D Slicer with the extension MONAILabel
   3. To see where to annotate, drag roi/CASE_*.mrk.json into the window.
   4. Correct the segmentation, then press "Submit Label". That says that you have
      reviewed {everything} of this case, also where nothing had to
-     be changed. To correct it later, submit it again.
+     be changed. What is submitted later
+     for the same case is not taken by itself: tell whoever runs the project.
 CASE stands for the name of the case, for example {example}.{channels}
 
 Good to know
@@ -60,30 +62,17 @@ def how_to(batch: Batch, n_regions: int, cases: list[str], n_channels: int) -> s
     n_channels
         images of a case, of which MONAI Label shows the first
     """
-    whole = batch.unit == "case"
     channels = (
         f"\nEach case has {n_channels} images; MONAI Label shows the first, the others lie in the folder images."
         if n_channels > 1
         else ""
     )
     return _PAGE.format(
-        dataset=batch.dataset,
-        round=batch.round,
-        n_regions=_count(n_regions, "region"),
-        n_cases=_count(len(cases), "case"),
-        extent="Please annotate each case as a whole."
-        if whole
-        else "Please annotate only inside the outlined regions; the rest of the image is not used.",
+        **what_is_asked(batch, n_regions, cases),
         start="There is no proposal yet: you start from nothing."
         if batch.model is None
         else "You are shown a model's proposal: correct it where it is wrong.",
-        structures=", ".join(segment.name for segment in batch.segments),
         proposal="" if batch.model is None else _PROPOSAL,
-        everything="the whole" if whole else "all outlined regions",
-        example=cases[0],
+        everything="the whole" if batch.unit == "case" else "all outlined regions",
         channels=channels,
     )
-
-
-def _count(number: int, thing: str) -> str:
-    return f"{number} {thing}{'' if number == 1 else 's'}"

@@ -18,7 +18,7 @@ _MARKS = {"yes", "y", "true", "1", "1.0", "1,0", "x", "ja", "j", "oui", "si", "d
 _NO_MARKS = {"", "no", "n", "false", "0", "0.0", "0,0", "nein", "non", "falsch", "faux"}
 _DELIMITERS = ",;\t"
 _WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # .xlsx and .ods; .xls
-_COLUMNS = ("case", "rank", "region", "reviewed", "minutes")
+_COLUMNS = ("case", "rank", "reviewed", "minutes")
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Review:
     minutes: float | None
 
 
-def read_sheet(path: Path, ranks: Mapping[str, int] | None = None) -> dict[tuple[str, int], Review]:
+def read_sheet(path: Path) -> dict[tuple[str, int], Review]:
     """Read the marks out of a table as spreadsheets and editors save it.
 
     Commas, semicolons or tabs separate the columns; the text is UTF-8, UTF-16 with a byte order mark or cp1252. Columns
@@ -46,9 +46,7 @@ def read_sheet(path: Path, ranks: Mapping[str, int] | None = None) -> dict[tuple
     Parameters
     ----------
     path : Path
-        a table with the columns case, rank (or region) and reviewed, and minutes where known
-    ranks : mapping from str to int, optional
-        name of a region -> its rank, for a table that has lost its column rank
+        a table with the columns case, rank and reviewed, and minutes where known
 
     Returns
     -------
@@ -65,7 +63,7 @@ def read_sheet(path: Path, ranks: Mapping[str, int] | None = None) -> dict[tuple
     first = next(rows, None)
     if first is None:
         raise ReturnError(f"{path} is empty: take batch.csv of the batch again and mark what is reviewed.")
-    width, columns = len(first[1]), _columns(path, first[1], ranks)
+    width, columns = len(first[1]), _columns(path, first[1])
     reviews: dict[tuple[str, int], Review] = {}
     for line, row in rows:
         where = f"line {line} of {path}"
@@ -79,7 +77,7 @@ def read_sheet(path: Path, ranks: Mapping[str, int] | None = None) -> dict[tuple
             continue
         if not cells["case"]:
             raise ReturnError(f"There is no case in {where}: write it as batch.csv of the batch has it.")
-        key = cells["case"], _rank(cells, where, ranks if "rank" not in columns else None)
+        key = cells["case"], _rank(cells, where)
         review = Review(_mark(cells["reviewed"], where), _minutes(cells["minutes"], where))
         reviews[key] = _both(reviews.get(key), review, where, key)
     return reviews
@@ -127,12 +125,9 @@ def _known(line: str, delimiter: str) -> int:
     return sum(name.strip().strip('"').strip().lower() in _COLUMNS for name in line.split(delimiter))
 
 
-def _columns(path: Path, header: Sequence[str], ranks: Mapping[str, int] | None) -> dict[str, int]:
+def _columns(path: Path, header: Sequence[str]) -> dict[str, int]:
     names = [name.lower() for name in header]
-    regions = ["region"] if ranks is not None else []
-    missing = [name for name in ("case", "reviewed") if name not in names]
-    if not any(name in names for name in ["rank", *regions]):
-        missing.insert(min(len(missing), 1), " or ".join(["rank", *regions]))
+    missing = [name for name in ("case", "rank", "reviewed") if name not in names]
     if missing:
         raise ReturnError(
             f"{path} has no column {' and no column '.join(missing)}: keep the first line as it is in batch.csv of the "
@@ -143,11 +138,7 @@ def _columns(path: Path, header: Sequence[str], ranks: Mapping[str, int] | None)
     return {name: names.index(name) for name in _COLUMNS if name in names}
 
 
-def _rank(cells: Mapping[str, str], where: str, ranks: Mapping[str, int] | None) -> int:
-    if ranks is not None:
-        if cells["region"] not in ranks:
-            raise ReturnError(f"The region in {where} is none of the batch: write it as batch.csv of the batch has it.")
-        return ranks[cells["region"]]
+def _rank(cells: Mapping[str, str], where: str) -> int:
     if not re.fullmatch(r"\d+([.,]0*)?", cells["rank"]):
         raise ReturnError(
             f"The rank {cells['rank']!r} in {where} is no whole number: write it as batch.csv of the batch has it."

@@ -24,7 +24,6 @@ _OKABE_ITO = (
     (204, 121, 167),
 )
 _GOLDEN = 0.6180339887498949
-_BACKGROUND_NAMES = ("background", "clear label")
 _NOT_PAINTED = {"background", "ignore"}
 _ITK_SNAP_HEADER = """\
 ################################################
@@ -97,11 +96,6 @@ def segments_of(labels: Mapping[str, LabelValue]) -> tuple[Segment, ...]:
 def normalised(name: str) -> str:
     """The name without what programs change in it: case, kinds of quotes, and runs of blanks and underscores."""
     return re.sub(r"[\s_]+", " ", name.replace('"', "'")).strip().casefold()
-
-
-def is_background(name: str) -> bool:
-    """Whether a table calls the value 0 so."""
-    return normalised(name) in _BACKGROUND_NAMES
 
 
 def colours(how_many: int) -> list[tuple[int, int, int]]:

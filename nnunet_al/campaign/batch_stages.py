@@ -10,8 +10,9 @@ import numpy as np
 from nnunet_al.annotation.oracle import ask
 from nnunet_al.campaign.batch import asked_regions, unanswered_regions
 from nnunet_al.campaign.context import RoundContext
+from nnunet_al.campaign.decisions import Decisions
 from nnunet_al.campaign.embedding_stages import with_embeddings
-from nnunet_al.campaign.ledger import CaseAnnotation
+from nnunet_al.campaign.ledger import DATASET, ORACLE, CaseAnnotation
 from nnunet_al.campaign.lock import PATIENCE_SECONDS, campaign_lock
 from nnunet_al.campaign.scoring_stages import candidate_numbers, read_scores
 from nnunet_al.errors import WaitingForReaders
@@ -86,12 +87,17 @@ def _wait_for_readers(context: RoundContext) -> None:
     asked = _asked_of_pool(context)
     missing = [r for r in unanswered_regions(context.round, context.ledger.commits()) if r in set(asked)]
     if missing:
-        number = context.decided.dataset[7:10].lstrip("0")
         raise WaitingForReaders(
             f"Waiting for readers: {len(missing)} of {len(asked)} regions of round {context.number} are not annotated "
-            f"yet. The batch lies in {context.round.hand_out}; nnUNetv2_al_collect -d {number} takes back what was "
+            f"yet. The batch lies in {context.round.hand_out}; {_collect_command(context.decided)} takes back what was "
             "returned."
         )
+
+
+def _collect_command(decided: Decisions) -> str:
+    number = int(decided.dataset.removeprefix("Dataset").partition("_")[0])
+    where = f"-s {decided.recipe.name} -c {decided.configuration} -f {decided.fold} -seed {decided.seed}"
+    return f"nnUNetv2_al_collect -d {number} {where}" + (f" -tag {decided.tag}" if decided.tag else "")
 
 
 def write_batch(context: RoundContext, numbers_B: np.ndarray, scores_B: Sequence[float | None]) -> None:
@@ -132,7 +138,7 @@ def _commit_batch(context: RoundContext) -> None:
         for case, labels_xyz in answer.labels.items()
     }
     with campaign_lock(context.folder.ledger_lock, PATIENCE_SECONDS):
-        context.ledger.append(context.number, "oracle", "oracle", tuple(asked), annotations, answer.disagreements)
+        context.ledger.append(context.number, ORACLE, ORACLE, tuple(asked), annotations, answer.disagreements)
     for sentence in answer.disagreements:
         say(f"    {sentence}")
 
@@ -148,7 +154,7 @@ def commit_existing(context: RoundContext, cases: Iterable[str]) -> None:
     complete_N = fully_annotated(context.regions, masks)
     regions = tuple(region for region, complete in zip(context.regions, complete_N, strict=True) if complete)
     with campaign_lock(context.folder.ledger_lock, PATIENCE_SECONDS):
-        context.ledger.append(context.number, "dataset", "dataset", regions, annotations)
+        context.ledger.append(context.number, DATASET, DATASET, regions, annotations)
     say(f"    the dataset comes with {count(len(regions), 'annotated region')} in {count(len(annotations), 'case')}")
 
 

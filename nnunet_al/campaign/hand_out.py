@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import numpy as np
 import SimpleITK
 
 from nnunet_al.annotation.hand_out import write_batch_folder
-from nnunet_al.annotation.manifest import MANIFEST, Batch, CaseHandOut, HandedRegion, read_manifest
+from nnunet_al.annotation.manifest import Batch, CaseHandOut, HandedRegion
 from nnunet_al.annotation.monailabel import write_datastore
 from nnunet_al.annotation.segments import segments_of
 from nnunet_al.annotation.volumes import Grid
 from nnunet_al.campaign.batch import asked_regions
 from nnunet_al.campaign.context import RoundContext
-from nnunet_al.files import hash_array, hash_file, read_json
+from nnunet_al.campaign.folders import CampaignFolder
+from nnunet_al.files import hash_file, read_json
 from nnunet_al.nnunet.file_axes import file_axes
 from nnunet_al.nnunet.raw_dataset import CaseFiles
 from nnunet_al.progress import progress, say
@@ -30,7 +30,7 @@ def hand_out(context: RoundContext) -> None:
     decided = context.decided
     model = context.checkpoint(context.round)
     batch = Batch(
-        campaign=f"{context.folder.root.parent.name}/{context.folder.root.name}",
+        campaign=campaign_name(context.folder),
         dataset=decided.dataset,
         round=context.number,
         strategy=read_json(context.round.batch)["strategy"],
@@ -75,47 +75,17 @@ def handed_cases(context: RoundContext) -> Iterator[CaseHandOut]:
         )
 
 
+def campaign_name(folder: CampaignFolder) -> str:
+    """Return the name of a campaign among those of its dataset, as a manifest has it."""
+    return f"{folder.root.parent.name}/{folder.root.name}"
+
+
 def grid_of(files: CaseFiles) -> Grid:
     """Return the grid of a case's image without reading its voxels."""
     reader = SimpleITK.ImageFileReader()
     reader.SetFileName(str(files.images[0]))
     reader.ReadImageInformation()
     return Grid(reader.GetSize(), reader.GetSpacing(), reader.GetOrigin(), reader.GetDirection())
-
-
-def handed_labels(folder: Path, case: str, grid: Grid) -> np.ndarray:
-    """Return the pre-segmentation (k, j, i) of a case as it was handed out.
-
-    Each was written twice; a file that somebody has changed since is passed over. Where both were, nothing is known of
-    it, and it counts as empty.
-    """
-    entry = next(entry for entry in read_manifest(folder)["cases"] if entry["case"] == case)
-    for file in entry["presegmentation"]["files"]:
-        try:
-            labels_kji = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(folder / file))).astype(np.int32)
-        except RuntimeError:
-            continue
-        if hash_array(labels_kji) == entry["presegmentation"]["sha256"]:
-            return labels_kji
-    return np.zeros(grid.shape_kji, np.int32)
-
-
-def changed_in_place(folder: Path) -> Iterator[Path]:
-    """Yield the pre-segmentations that somebody has drawn into where they lie, instead of returning a file."""
-    manifest = read_manifest(folder)
-    handed_out = (folder / MANIFEST).stat().st_mtime
-    for entry in manifest["cases"]:
-        for file in entry["presegmentation"]["files"]:
-            path = folder / file
-            if not path.is_file() or path.stat().st_mtime <= handed_out:  # older: nobody has written to it
-                continue
-            try:
-                labels_kji = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(path))).astype(np.int32)
-            except RuntimeError:
-                yield path
-                continue
-            if hash_array(labels_kji) != entry["presegmentation"]["sha256"]:
-                yield path
 
 
 def _predictor(context: RoundContext) -> Callable[[str], np.ndarray]:

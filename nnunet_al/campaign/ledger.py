@@ -18,10 +18,9 @@ from nnunet_al.pool.boxes import Region, as_box
 SCHEMA = 2
 _READABLE = {1, 2}
 
-READING = "reading"
-CORRECTION = "correction"
-CLOSED = "closed"
-"""Sources with a meaning of their own; see `Commit`."""
+ORACLE, DATASET, READER = "oracle", "dataset", "reader"
+READING, CONSENSUS, CORRECTION, CLOSED = "reading", "consensus", "correction", "closed"
+"""Where commits come from; see `Commit`."""
 
 
 @dataclass(frozen=True)
@@ -93,9 +92,8 @@ def read_commits(folder: Path) -> list[Commit]:
     CampaignError
         if an entry is missing, cannot be read or was written by a newer version.
     """
-    paths = sorted(folder.glob("[0-9][0-9][0-9]*.json"), key=lambda path: int(path.stem))
     commits = []
-    for number, path in enumerate(paths):
+    for number, path in enumerate(_entry_files(folder)):
         if int(path.stem) != number:
             missing = _entry_file(folder, number)
             raise CampaignError(
@@ -119,10 +117,14 @@ class Ledger:
         """Return all commits in order; see `read_commits`."""
         return read_commits(self.folder)
 
+    def length(self) -> int:
+        """Return how many commits there are."""
+        return len(_entry_files(self.folder))
+
     def commit_of_round(self, round_number: int) -> Commit | None:
         """Return the commit in which the dataset's own labels answered a round's batch, if there is one."""
         return next(
-            (c for c in self.commits() if c.round == round_number and c.source in {"oracle", "dataset"}),
+            (c for c in self.commits() if c.round == round_number and c.source in {ORACLE, DATASET}),
             None,
         )
 
@@ -139,7 +141,7 @@ class Ledger:
     ) -> Commit:
         """Append one commit; label volumes first, the entry that names them last and in one step."""
         remove_temporary_files(self.folder)
-        number = len(self.commits())
+        number = self.length()
         labels = {}
         for case, annotation in sorted(annotations.items()):
             self._format.write(self._label_file(number, case), annotation.labels_xyz, annotation.properties)
@@ -198,6 +200,10 @@ class Ledger:
 
     def _label_file(self, number: int, case: str) -> Path:
         return self.folder / f"{number:03d}" / f"{case}{self._ending}"
+
+
+def _entry_files(folder: Path) -> list[Path]:
+    return sorted(folder.glob("[0-9][0-9][0-9]*.json"), key=lambda path: int(path.stem))
 
 
 def _entry_file(folder: Path, number: int) -> Path:

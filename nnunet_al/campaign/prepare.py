@@ -11,9 +11,11 @@ from typing import Any
 
 import torch
 
+from nnunet_al.annotation.segments import segments_of
 from nnunet_al.campaign.data import Data
 from nnunet_al.campaign.decisions import DEFAULT_TRAINER, Decisions
 from nnunet_al.campaign.folders import CampaignFolder
+from nnunet_al.campaign.hand_out import grid_of
 from nnunet_al.errors import CampaignError, DatasetError, SetupError
 from nnunet_al.files import hash_json, read_json
 from nnunet_al.nnunet.environment import Roots
@@ -117,6 +119,11 @@ def _check_hand_out(decided: Decisions, data: Data) -> None:
             f"--annotate hands out volumes that 3D Slicer and ITK-SNAP read ({', '.join(_VOLUMES)}), and "
             f"{decided.dataset} has {ending}: convert it, or label it in labelsTr and leave --annotate out."
         )
+    if decided.annotate:
+        segments_of(data.dataset.labels)  # refuses names that readers' programs would mix up
+        files = data.dataset.cases[decided.pool_cases[0]]
+        if len(grid_of(files).size_ijk) != 3:
+            raise CampaignError(f"--annotate hands out volumes, and {files.images[0]} is a picture: convert it.")
     if not decided.test_cases:
         say("No case is kept for the test, so no round will say how good its model is; -test ts with labelled cases in")
         say("imagesTs and labelsTs would, and so would five labelled cases or more in labelsTr.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from nnunet_al.campaign.batch import unanswered_regions
+from nnunet_al.campaign.batch import asked_regions, unanswered_regions
 from nnunet_al.campaign.cost import total_cost
 from nnunet_al.campaign.decisions import Decisions
 from nnunet_al.campaign.folders import CampaignFolder, RoundFolder
@@ -12,6 +12,7 @@ from nnunet_al.campaign.ledger import read_commits
 from nnunet_al.campaign.results import four_digits
 from nnunet_al.campaign.stages import is_done
 from nnunet_al.files import read_json
+from nnunet_al.pool.boxes import Region
 
 FINAL_STAGE = "annotate"
 _METRICS = ("foreground_mean", "mean", "groups")
@@ -27,22 +28,25 @@ def campaign_status(folder: CampaignFolder) -> dict[str, Any]:
     """
     decided = Decisions.load(folder.decisions)
     commits = read_commits(folder.ledger)
-    annotated = 0
+    answered = {region for commit in commits if commit.counts for region in commit.regions}
+    asked: set[Region] = set()
     rounds = []
     for round_ in folder.rounds():
         batch = read_json(round_.batch)["regions"] if round_.batch.is_file() else []
         done = is_done(round_.stages, FINAL_STAGE)
         missing = unanswered_regions(round_, commits) if batch and decided.annotate else []
         missing = [region for region in missing if region.case in decided.pool_cases]
-        kept = sum(region["case"] in decided.pool_cases for region in batch)
-        annotated += kept - len(missing) if done or decided.annotate else 0
+        if done or decided.annotate:
+            asked |= (
+                {region for region in asked_regions(round_) if region.case in decided.pool_cases} if batch else set()
+            )
         cost = total_cost((commit for commit in commits if commit.round <= round_.number), decided.withdrawn_cases)
         metrics = read_json(round_.metrics) if round_.metrics.is_file() else None
         rounds.append(
             {
                 "round": round_.number,
                 "complete": done,
-                "annotated": annotated,
+                "annotated": len(asked & answered),
                 "waits_for": len(missing),
                 "cost": cost.to_json(),
                 "batch": [{key: region[key] for key in ("case", "box", "score")} for region in batch],

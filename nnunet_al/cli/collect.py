@@ -13,8 +13,8 @@ from nnunet_al.errors import ReturnError
 from nnunet_al.progress import count, say
 
 if TYPE_CHECKING:
-    from nnunet_al.campaign.batch_collector import Outcome
-    from nnunet_al.campaign.collection import Collection
+    from nnunet_al.campaign.collecting.batch_collector import Outcome
+    from nnunet_al.campaign.collecting.collect import Collection
 
 _DESCRIPTION = """\
 Takes back what readers returned of a batch that nnUNetv2_al_round --annotate handed out. Files lie in
@@ -34,7 +34,7 @@ def build_parser() -> ArgumentParser:
     add_campaign_choice(parser)
     parser.add_argument("-reader", metavar="NAME", help="who annotated, a pseudonym (default: the folder's name)")
     parser.add_argument("-i", metavar="FOLDER", help="take the files in this folder, not those in returned")
-    parser.add_argument("-round", type=int, metavar="K", help="only the batch of round K (default: all that are out)")
+    parser.add_argument("-round", type=int, metavar="K", help="only the batch of round K (default: all)")
     parser.add_argument(
         "--reviewed", action="store_true", help="all regions were reviewed, whatever the readers' batch.csv says"
     )
@@ -52,13 +52,15 @@ def build_parser() -> ArgumentParser:
 
 def work(arguments: Namespace) -> int:
     """Collect, and print what came of it."""
-    from nnunet_al.campaign.collection import Request, collect
-    from nnunet_al.campaign.returned import check_reader
+    from nnunet_al.campaign.collecting.collect import Request, collect
+    from nnunet_al.campaign.collecting.returned_files import check_reader
     from nnunet_al.nnunet.environment import Roots
 
     roots = Roots.from_environment()
     if arguments.correct and arguments.i is None:
         raise ReturnError("--correct: say with -i FOLDER where the corrected files are.")
+    if arguments.correct and arguments.close:
+        raise ReturnError("--correct and --close: give one of them.")
     if arguments.i is not None and not Path(arguments.i).is_dir():
         raise ReturnError(f"-i {arguments.i}: there is no such folder.")
     request = Request(
@@ -76,26 +78,32 @@ def work(arguments: Namespace) -> int:
 
 
 def _report(found: Collection, dry_run: bool) -> None:
-    from nnunet_al.campaign.batch_collector import KNOWN
+    from nnunet_al.campaign.collecting.batch_collector import KNOWN
 
     if not found.outcomes:
         say("No file was returned.")
     known = [outcome for outcome in found.outcomes if outcome.state == KNOWN]
     for outcome in found.outcomes:
-        if outcome.state != KNOWN:
+        if outcome.state != KNOWN or outcome.sentences[0].count(".") > 1:
             say(_line(outcome))
     if known:
         say(f"  {count(len(known), 'file')} had been taken before.")
+    for sentence in found.sentences:
+        say(f"  {sentence}")
     if dry_run:
         say("Nothing was changed: this was a dry run.")
     if found.round is None:
         return
     if not found.missing:
-        say(f"Round {found.round}: nothing is waited for. nnUNetv2_al_round goes on.")
+        say(f"Round {found.round}: nothing is waited for." + ("" if dry_run else " nnUNetv2_al_round goes on."))
         return
-    names = ", ".join(region.name for region in found.missing[:5])
-    more = f" and {len(found.missing) - 5} more" if len(found.missing) > 5 else ""
-    say(f"Round {found.round}: {len(found.missing)} of {count(found.asked, 'region')} wait for readers: {names}{more}.")
+    ranks: dict[str, list[str]] = {}
+    for region in found.missing:
+        ranks.setdefault(region.case, []).append(str(found.asked.index(region) + 1))
+    some = ", ".join(f"{case} (rank {', '.join(of)})" for case, of in list(ranks.items())[:5])
+    more = f" and {count(len(ranks) - 5, 'more case')}" if len(ranks) > 5 else ""
+    asked = count(len(found.asked), "region")
+    say(f"Round {found.round}: {len(found.missing)} of {asked} wait for readers: {some}{more}.")
 
 
 def _line(outcome: Outcome) -> str:

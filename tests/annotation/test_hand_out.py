@@ -19,13 +19,13 @@ import slicerio
 
 from nnunet_al import files
 from nnunet_al.annotation.hand_out import Batch, CaseHandOut, HandedRegion, read_manifest, write_batch_folder
-from nnunet_al.annotation.manifest import boxes_in, grid_in
+from nnunet_al.annotation.manifest import grid_in
 from nnunet_al.annotation.region_outline import markup, outline
 from nnunet_al.annotation.segments import read_label_file, segments_of
 from nnunet_al.annotation.volumes import Grid, read_segmentation
 from nnunet_al.errors import CampaignError, DatasetError, StorageError
 from nnunet_al.files import hash_array, hash_file
-from nnunet_al.pool.boxes import Box, box_shape, to_slices
+from nnunet_al.pool.boxes import Box, as_box, box_shape, to_slices
 
 SIZE = (9, 8, 7)
 TURNED = Grid(SIZE, (2.0, 3.0, 4.0), (100.0, 200.0, 300.0), (0, -1.0, 0, 1.0, 0, 0, 0, 0, 1.0))
@@ -126,7 +126,8 @@ def test_the_manifest_says_it_all(folder, cases):
     for entry, case in zip(manifest["cases"], cases, strict=True):
         assert entry["case"] == case.case
         assert grid_in(entry) == case.grid
-        assert boxes_in(entry) == BOXES[case.case]
+        boxes = {region["rank"]: as_box(region["box_ijk"][::-1]) for region in entry["regions"]}
+        assert boxes == BOXES[case.case]
         assert entry["presegmentation"]["sha256"] == hash_array(case.labels_kji.astype(np.int32))
         for image in entry["images"]:
             assert hash_file(folder / image["file"]) == image["sha256"]

@@ -143,15 +143,6 @@ def test_rows_that_contradict_each_other_are_refused(tmp_path):
             read(tmp_path, f"{head}a,1,yes,5\n{other}\n")
 
 
-def test_regions_by_name_where_the_rank_is_lost(tmp_path):
-    path = sheet(tmp_path, 'case,region,reviewed\na,"a[0:2,0:3]",yes\n')
-    assert read_sheet(path, {"a[0:2,0:3]": 7}) == {("a", 7): Review(True, None)}
-    with pytest.raises(ReturnError, match=r"region in line 2 of .* none of the batch"):
-        read_sheet(path, {"b[0:2,0:3]": 7})
-    with pytest.raises(ReturnError, match="no column rank"):
-        read_sheet(path)
-
-
 @pytest.mark.parametrize("content", [b"PK\x03\x04 rest", b"\xd0\xcf\x11\xe0 rest"])
 def test_a_workbook_is_to_be_saved_as_csv(tmp_path, content):
     for name in ("batch.csv", "batch.xlsx"):

@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-from collections.abc import Iterator
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from rounds import DATASET, ENVIRONMENT, hurry, only, run_round, set_roots, snapshot
+from rounds import DATASET, hurry, only, run_round, snapshot
 
 from nnunet_al.campaign import model_stages
 from nnunet_al.campaign.context import RoundContext
@@ -68,19 +67,12 @@ def forget_training(roots: Roots, strategy: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def trained_alone(phantom_variants, tmp_path_factory) -> Iterator[Roots]:
+def trained_alone(module_roots) -> Roots:
     """Round 1 of `random`, and of `entropy`, each trained on its own by nnUNetv2_al_round; copy it."""
-    folder = tmp_path_factory.mktemp("sharing")
-    shutil.copytree(phantom_variants(), folder / "nnUNet_raw")
-    torch.set_num_threads(1)
-    with pytest.MonkeyPatch.context() as patch:
-        hurry(patch.setattr)
-        for name, value in {**ENVIRONMENT, **set_roots(folder)}.items():
-            patch.setenv(name, value)
-        for strategy in ("random", "entropy"):
-            for number in (0, 1):
-                assert run_round("-s", strategy, "-round", number) == 0
-        yield Roots.from_environment()
+    for strategy in ("random", "entropy"):
+        for number in (0, 1):
+            assert run_round("-s", strategy, "-round", number) == 0
+    return module_roots
 
 
 @pytest.fixture

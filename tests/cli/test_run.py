@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from campaign.kill_lab import forked, wait, watch
-from rounds import DATASET, ENVIRONMENT, TINY_ROUND, hurry, run_command, run_round, set_roots, snapshot
+from rounds import DATASET, TINY_ROUND, run_command, run_round, snapshot
 
 from nnunet_al.campaign import many
 from nnunet_al.campaign.many import plan_campaigns
@@ -58,17 +57,10 @@ def outcome(results: Path) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def done(phantom_variants, tmp_path_factory) -> Iterator[Roots]:
+def done(module_roots) -> Roots:
     """Two strategies with two seeds and two rounds, done by one call; copy it."""
-    folder = tmp_path_factory.mktemp("run")
-    shutil.copytree(phantom_variants(), folder / "nnUNet_raw")
-    torch.set_num_threads(1)
-    with pytest.MonkeyPatch.context() as patch:
-        hurry(patch.setattr)
-        for name, value in {**ENVIRONMENT, **set_roots(folder)}.items():
-            patch.setenv(name, value)
-        assert run_many(*TWO_BY_TWO) == 0
-        yield Roots.from_environment()
+    assert run_many(*TWO_BY_TWO) == 0
+    return module_roots
 
 
 @pytest.fixture

@@ -1,23 +1,26 @@
-"""What readers have put into a batch folder: which files, whose they are, and what is marked as reviewed."""
+"""The files that readers returned: whose they are, which case they are named by, and what is marked as reviewed."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from nnunet_al.annotation.manifest import MANIFEST
 from nnunet_al.annotation.monailabel_labels import returned_labels
-from nnunet_al.annotation.review_sheet import Review, read_sheet
+from nnunet_al.annotation.review_sheet import Review
 from nnunet_al.annotation.volumes import stem_of
+from nnunet_al.campaign.collecting.marks import Marks, read_marks, same_name
 from nnunet_al.errors import ReturnError
 from nnunet_al.pool.boxes import Region
 
 NOBODY = "reader"
 """Who annotated where nobody says who."""
 
-SHEET = "batch.csv"
+_RETURNED = "returned"
 _TABLES = (".csv", ".txt", ".ctbl", ".label", ".raw", ".zraw", ".md", ".json", ".mrml")
+_LEFT_BY_SYSTEMS = {"thumbs.db", "desktop.ini", "__macosx"}
 _READER = re.compile(r"[^/\\\x00-\x1f]{1,64}")
 
 
@@ -28,7 +31,7 @@ class ReturnedFile:
     Attributes
     ----------
     path : the file
-    case : the case that it is named by; None where that is none of the batch
+    case : the case that it is named by; None where that is none that is asked for
     reader : who annotated
     reviews : rank of a region of the case -> what the reader says of it
     names : voxel value -> segment name, where not the file but MONAI Label knows it
@@ -49,8 +52,8 @@ class ReturnedFile:
 
     def minutes(self, ranks: Iterable[int]) -> float | None:
         """Return the reader's time for some regions; None where nothing of it is known."""
-        known = [review.minutes for rank in ranks if (review := self.reviews[rank]).minutes is not None]
-        return sum(minutes for minutes in known if minutes is not None) if known else None
+        known = [minutes for rank in ranks if (minutes := self.reviews[rank].minutes) is not None]
+        return sum(known) if known else None
 
 
 def check_reader(reader: str) -> str:
@@ -73,6 +76,7 @@ def find_returned(
     source: Path | None = None,
     reader: str | None = None,
     all_reviewed: bool = False,
+    own_marks: bool = False,
 ) -> list[ReturnedFile]:
     """List the files that readers returned, sorted by reader and name; nothing is read but the tables of marks.
 
@@ -83,22 +87,30 @@ def find_returned(
     regions
         the regions of the batch by rank, the first of which is rank 1
     source
-        look into this folder instead
+        look into this folder instead, or into its ``returned/`` where it is a batch folder itself
     reader
         who annotated all of it; else the name of the reader's folder
     all_reviewed
         every region of each file was reviewed, whatever the tables say
+    own_marks
+        a reader's folder needs its own table of marks, since one table cannot speak for several readings
     """
-    base = source if source is not None else batch_folder / "returned"
-    folders = [base, *(path for path in sorted(base.glob("*")) if path.is_dir() and not path.name.startswith("."))]
-    found = []
-    for folder in folders if base.is_dir() else []:
+    base = batch_folder / _RETURNED if source is None else _returned_in(source)
+    found: list[ReturnedFile] = []
+    told: set[Path] = set()
+    for folder in [base, *_folders(base)] if base.is_dir() else []:
         who = reader or (NOBODY if folder == base else folder.name)
-        marks = _marks([folder, base, batch_folder])
-        found += _strangers(folder / SHEET, who, regions)
-        for path in sorted(folder.iterdir()):
-            if path.is_file() and not path.name.startswith((".", "~")) and not _is_aside(path):
+        inner = _returned_in(folder)
+        shared = [] if own_marks and folder != base else [base, batch_folder]
+        marks = read_marks([inner, folder, *shared], regions)
+        if marks.path is not None and marks.problem is not None and marks.path not in told:
+            told.add(marks.path)
+            found.append(ReturnedFile(marks.path, None, who, problem=marks.problem))
+        for path in sorted(inner.iterdir()):
+            if path.is_file() and not _is_aside(path):
                 found.append(_returned(path, who, marks, regions, all_reviewed))
+        if folder != base:
+            found += [_too_deep(path, who) for path in _below(inner)]
     return found
 
 
@@ -111,8 +123,7 @@ def find_submitted(batch_folder: Path, regions: Sequence[Region], reader: str | 
         labels = returned_labels(batch_folder)
     except ReturnError as error:
         return [ReturnedFile(batch_folder, None, NOBODY, problem=str(error))]
-    marks = _marks([batch_folder])
-    noted = {} if isinstance(marks, ReturnError) else {key: review.minutes for key, review in marks.items()}
+    noted = {key: review.minutes for key, review in read_marks([batch_folder], regions).reviews.items()}
     found = []
     for label in labels:
         ranks = [rank for rank, region in enumerate(regions, start=1) if region.case == label.case]
@@ -131,58 +142,68 @@ def find_submitted(batch_folder: Path, regions: Sequence[Region], reader: str | 
     return found
 
 
-def _strangers(sheet: Path, reader: str, regions: Sequence[Region]) -> list[ReturnedFile]:
-    """Name a row of a table that marks what is none of the batch: spreadsheets make 1 of a case called 001."""
-    marks = _marks([sheet.parent])
-    if isinstance(marks, ReturnError):
-        return [ReturnedFile(sheet, None, reader, problem=str(marks))]
-    known = {(region.case, rank) for rank, region in enumerate(regions, start=1)}
-    wrong = [key for key, review in marks.items() if review.reviewed and key not in known]
-    if not wrong:
-        return []
-    case, rank = wrong[0]
-    sentence = f"{sheet.name} marks rank {rank} of the case {case!r} as reviewed, which is none of this batch: "
-    return [ReturnedFile(sheet, None, reader, problem=f"{sentence}keep both columns as they were handed out.")]
+def find_corrections(source: Path, cases: Iterable[str], reader: str | None = None) -> list[ReturnedFile]:
+    """List the corrected label files in a folder, named by the annotated cases."""
+    cases = list(cases)
+    found = []
+    for path in sorted(source.iterdir()):
+        if not path.is_file() or _is_aside(path):
+            continue
+        case = _case_of(path, cases)
+        problem = None if case else f"{path.name} bears the name of no annotated case: name it as the case."
+        found.append(ReturnedFile(path, case, reader or NOBODY, problem=problem))
+    return found
+
+
+def _returned_in(folder: Path) -> Path:
+    """Return where the files lie in a folder that may be a whole batch folder, copied or moved."""
+    return folder / _RETURNED if (folder / MANIFEST).is_file() else folder
+
+
+def _folders(base: Path) -> Iterator[Path]:
+    for path in sorted(base.iterdir()):
+        if path.is_dir() and not path.name.startswith(".") and path.name.lower() not in _LEFT_BY_SYSTEMS:
+            yield path
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    for deeper in _folders(folder):
+        yield from (path for path in sorted(deeper.rglob("*")) if path.is_file() and stem_of(path) is not None)
+
+
+def _too_deep(path: Path, reader: str) -> ReturnedFile:
+    sentence = f"{path.name} lies in a folder of the folder {reader}: put it into that folder itself."
+    return ReturnedFile(path, None, reader, problem=sentence)
 
 
 def _is_aside(path: Path) -> bool:
-    return stem_of(path) is None and path.name.lower().endswith(_TABLES)
+    name = path.name.lower()
+    if name.startswith((".", "~")) or name in _LEFT_BY_SYSTEMS:
+        return True
+    return stem_of(path) is None and name.endswith(_TABLES)
 
 
-def _marks(folders: Sequence[Path]) -> Mapping[tuple[str, int], Review] | ReturnError:
-    """Read the first table of marks that there is; the problem with it is that of every file beside it."""
-    for folder in folders:
-        if (folder / SHEET).is_file():
-            try:
-                return read_sheet(folder / SHEET)
-            except ReturnError as error:
-                return error
-    return {}
+def _case_of(path: Path, cases: Sequence[str]) -> str | None:
+    stem = same_name(stem_of(path) or "")
+    alike = [case for case in cases if same_name(case) == stem]
+    alike = alike or [case for case in cases if same_name(case).lower() == stem.lower()]
+    return alike[0] if len(alike) == 1 else None
 
 
-def _returned(
-    path: Path,
-    reader: str,
-    marks: Mapping[tuple[str, int], Review] | ReturnError,
-    regions: Sequence[Region],
-    all_reviewed: bool,
-) -> ReturnedFile:
-    stem, cases = stem_of(path), {region.case for region in regions}
-    if stem is None:
+def _returned(path: Path, reader: str, marks: Marks, regions: Sequence[Region], all_reviewed: bool) -> ReturnedFile:
+    if stem_of(path) is None:
         return ReturnedFile(
             path, None, reader, problem=f"{path.name} is no segmentation: save it as .seg.nrrd or .nii.gz."
         )
-    alike = [case for case in cases if case == stem] or [case for case in cases if case.lower() == stem.lower()]
-    if len(alike) != 1:
+    cases = sorted({region.case for region in regions})
+    case = _case_of(path, cases)
+    if case is None:
         sentence = f"{path.name} bears the name of no case of this batch: name it as the image, such as "
-        return ReturnedFile(path, None, reader, problem=f"{sentence}{min(cases)}.seg.nrrd.")
-    (case,) = alike
+        return ReturnedFile(path, None, reader, problem=f"{sentence}{cases[0]}.seg.nrrd.")
+    if marks.is_broken and not all_reviewed:
+        return ReturnedFile(path, case, reader, problem="The table of marks beside it cannot be read; see its own row.")
     ranks = [rank for rank, region in enumerate(regions, start=1) if region.case == case]
-    if isinstance(marks, ReturnError):
-        if not all_reviewed:
-            return ReturnedFile(path, case, reader, problem=str(marks))
-        marks = {}
-    reviews = {rank: marks.get((case, rank), Review(False, None)) for rank in ranks}
+    reviews = {rank: marks.reviews.get((case, rank), Review(False, None)) for rank in ranks}
     if all_reviewed:
         reviews = {rank: Review(True, review.minutes) for rank, review in reviews.items()}
     return ReturnedFile(path, case, reader, reviews)

@@ -1,0 +1,1 @@
+"""Taking back what readers returned: which files, what is in them, and what becomes of it in the ledger."""
