@@ -11,7 +11,7 @@ from fairness_table import Rows, of_setting
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from nnunet_al.report.figures import LINE_COLOURS, MARKERS, new_figure, own_style, save
+from nnunet_al.report.drawing.palette import LINE_COLOURS, MARKERS, new_figure, own_style, save
 
 LABELS = {
     "essp": "ESSP",

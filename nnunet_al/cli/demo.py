@@ -43,7 +43,7 @@ def work(arguments: Namespace) -> None:
     from nnunet_al.campaign.status import campaign_status, status_table
     from nnunet_al.campaign.wishes import Wishes
     from nnunet_al.nnunet.environment import Roots, using
-    from nnunet_al.report.report import write_report
+    from nnunet_al.report.page.report import write_report
 
     output = Path(arguments.o).absolute()
     roots = Roots.below(output).create()
@@ -84,9 +84,9 @@ def make_dataset(folder: Path) -> None:
 def draw(folders: list[CampaignFolder], roots: Roots, options: Options, output: Path) -> None:
     """Draw the learning curves of the campaigns, and what their last batches asked for."""
     from nnunet_al.campaign.reopen import open_round
-    from nnunet_al.report.campaign_pictures import curve_of, panels_of
-    from nnunet_al.report.curves import learning_curves
-    from nnunet_al.report.selection_picture import selection_picture
+    from nnunet_al.report.drawing.campaign_pictures import curve_of, panels_of
+    from nnunet_al.report.drawing.learning_curves import learning_curves
+    from nnunet_al.report.drawing.selection_picture import selection_picture
 
     learning_curves([curve_of(folder) for folder in folders], output / "learning_curves.png")
     panels = [panel for folder in folders for panel in panels_of(open_round(folder, roots, ROUNDS, options), 4)]

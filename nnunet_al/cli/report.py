@@ -60,7 +60,7 @@ def work(arguments: Namespace) -> None:
     """
     from nnunet_al.campaign.options import Options
     from nnunet_al.nnunet.environment import Roots, dataset_name
-    from nnunet_al.report.report import write_report
+    from nnunet_al.report.page.report import write_report
 
     roots = Roots.from_environment()
     options = Options(device=arguments.device, workers=arguments.np)

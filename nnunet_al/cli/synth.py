@@ -179,7 +179,7 @@ def _draw(folder: Path) -> int | None:
     """Add the picture to a cohort, which is complete without it: no failure takes hours of work away."""
     picture = folder / "cohort.png"
     try:
-        from nnunet_al.report.cohort_picture import cohort_picture
+        from nnunet_al.report.drawing.cohort_picture import cohort_picture
 
         cohort_picture(folder, picture)
     except KeyboardInterrupt:

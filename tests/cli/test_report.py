@@ -17,7 +17,7 @@ from rounds import run_command, snapshot
 from nnunet_al.cli.report import main
 from nnunet_al.files import read_json, write_json
 from nnunet_al.nnunet.environment import Roots, using
-from nnunet_al.report import evidence
+from nnunet_al.report.evidence import gather as evidence
 from nnunet_al.synthetic.phantom import make_phantom_dataset
 
 SIZES = ("-b", "4", "-initial", "6")

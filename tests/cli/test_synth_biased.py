@@ -16,7 +16,7 @@ import SimpleITK
 from nnunet_al.cli import synth
 from nnunet_al.errors import StorageError
 from nnunet_al.nnunet import workers
-from nnunet_al.report import cohort_picture
+from nnunet_al.report.drawing import cohort_picture
 from nnunet_al.synthetic import cohort
 
 

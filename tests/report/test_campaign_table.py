@@ -11,8 +11,8 @@ from nnunet_al.campaign.ledger import Commit, LabelEntry, commit_to_json
 from nnunet_al.evaluation.budget import mean_and_interval
 from nnunet_al.files import write_json
 from nnunet_al.pool.boxes import Region
-from nnunet_al.report.campaign_table import Table, campaign_tables, read_runs, remarks
-from nnunet_al.report.lines import comparisons, line_curve
+from nnunet_al.report.reading.lines import comparisons, line_curve
+from nnunet_al.report.tables.all_tables import Table, campaign_tables, read_runs, remarks
 
 from .faked_campaigns import STAGES, fake_campaign
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import SimpleITK
 
-from nnunet_al.report.cohort_picture import cohort_picture
-from nnunet_al.report.figures import BLUE, VERMILLION
+from nnunet_al.report.drawing.cohort_picture import cohort_picture
+from nnunet_al.report.drawing.palette import BLUE, VERMILLION
 
 from .pictures import n_pixels_like
 

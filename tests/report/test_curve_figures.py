@@ -8,14 +8,14 @@ import matplotlib
 import numpy as np
 import pytest
 
-from nnunet_al.report import panel_figures
-from nnunet_al.report.bar_figures import time_figure
-from nnunet_al.report.campaign_table import read_runs
-from nnunet_al.report.curve_figures import campaign_figures, learning_figure
-from nnunet_al.report.figures import BLUE, VERMILLION
-from nnunet_al.report.lines import comparisons
-from nnunet_al.report.panel_figures import each_figure, fairness_figure, group_figure
-from nnunet_al.report.svg import looks, shared_legend
+from nnunet_al.report.drawing import panel_figures
+from nnunet_al.report.drawing.bar_figures import time_figure
+from nnunet_al.report.drawing.learning_figures import campaign_figures, learning_figure
+from nnunet_al.report.drawing.palette import BLUE, VERMILLION
+from nnunet_al.report.drawing.panel_figures import each_figure, fairness_figure, group_figure
+from nnunet_al.report.drawing.svg import looks, shared_legend
+from nnunet_al.report.reading.lines import comparisons
+from nnunet_al.report.tables.all_tables import read_runs
 from nnunet_al.strategies import catalog
 
 from .faked_campaigns import fake_campaign

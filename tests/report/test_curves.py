@@ -6,8 +6,8 @@ import sys
 import numpy as np
 import pytest
 
-from nnunet_al.report.curves import Curve, learning_curves, mean_curve
-from nnunet_al.report.figures import BLUE, LINE_COLOURS, VERMILLION, YELLOW
+from nnunet_al.report.drawing.learning_curves import Curve, learning_curves, mean_curve
+from nnunet_al.report.drawing.palette import BLUE, LINE_COLOURS, VERMILLION, YELLOW
 
 from .pictures import n_pixels_like
 
@@ -75,7 +75,7 @@ def test_more_strategies_than_colours_nan_rounds_and_no_rounds_are_drawn(tmp_pat
 def test_no_window_and_no_global_figures():
     """Whoever draws with pyplot in the same process keeps their backend and figures."""
     code = (
-        "import sys, nnunet_al.report.curves, nnunet_al.report.selection_picture;"
+        "import sys, nnunet_al.report.drawing.learning_curves, nnunet_al.report.drawing.selection_picture;"
         "assert 'matplotlib.pyplot' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -19,14 +19,14 @@ from nnunet_al.files import read_arrays, read_json
 from nnunet_al.nnunet.environment import Roots
 from nnunet_al.pool.boxes import Region, to_slices
 from nnunet_al.pool.geometry import CaseGeometry
-from nnunet_al.report import evidence as module
-from nnunet_al.report import evidence_record
-from nnunet_al.report.batch_overlays import network_slice, new_labels, on_raw_slice, region_error
-from nnunet_al.report.embedding_map import FEWEST, choose_regions, on_a_plane
-from nnunet_al.report.error_vs_uncertainty import rank_correlation
-from nnunet_al.report.evidence import gather_evidence
-from nnunet_al.report.evidence_figures import error_figure, map_figure, redundancy_figure
-from nnunet_al.report.redundancy import mean_similarity, redundancy, unit_vectors, voxels_twice
+from nnunet_al.report.drawing.of_evidence import error_figure, map_figure, redundancy_figure
+from nnunet_al.report.evidence import gather as module
+from nnunet_al.report.evidence import record as evidence_record
+from nnunet_al.report.evidence.batch_overlays import network_slice, new_labels, on_raw_slice, region_error
+from nnunet_al.report.evidence.embedding_map import FEWEST, choose_regions, on_a_plane
+from nnunet_al.report.evidence.error_vs_uncertainty import rank_correlation
+from nnunet_al.report.evidence.gather import gather_evidence
+from nnunet_al.report.evidence.redundancy import mean_similarity, redundancy, unit_vectors, voxels_twice
 from nnunet_al.synthetic.phantom import make_phantom_dataset
 
 CPU = Options(device="cpu", workers=1)
@@ -126,7 +126,7 @@ def test_pictures_come_by_rank_and_show_the_model_the_region_and_what_was_drawn(
 def test_the_map_of_a_2d_network_is_the_one_that_all_slices_together_give(lab, campaigns, found):
     """It is predicted from one slice alone; nnU-Net's window weights are the same for each slice."""
     from nnunet_al.campaign.evaluation import load_round_model
-    from nnunet_al.report.batch_overlays import _entropy_map
+    from nnunet_al.report.evidence.batch_overlays import _entropy_map
 
     with lab.at_work():
         context = lab.context(campaigns["entropy"])

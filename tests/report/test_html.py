@@ -6,7 +6,8 @@ from itertools import pairwise
 
 import pytest
 
-from nnunet_al.report.html import (
+from nnunet_al.report.drawing.svg import Figure
+from nnunet_al.report.page.html import (
     MOST_ROWS,
     OPEN_ROWS,
     Section,
@@ -21,9 +22,8 @@ from nnunet_al.report.html import (
     pictures,
     table,
 )
-from nnunet_al.report.page_style import STYLE
-from nnunet_al.report.svg import Figure
-from nnunet_al.report.table import Table
+from nnunet_al.report.page.style import STYLE
+from nnunet_al.report.tables.table import Table
 
 from .browser import check_page
 

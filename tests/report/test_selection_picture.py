@@ -3,7 +3,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nnunet_al.report.selection_picture import PREDICTION, READER, REGION, Panel, display_range, selection_picture
+from nnunet_al.report.drawing.selection_picture import (
+    PREDICTION,
+    READER,
+    REGION,
+    Panel,
+    display_range,
+    selection_picture,
+)
 
 from .pictures import n_pixels_like
 

@@ -13,10 +13,10 @@ from nnunet_al.campaign.folders import CampaignFolder
 from nnunet_al.campaign.wishes import Wishes
 from nnunet_al.cli.round import build_parser
 from nnunet_al.cli.round_arguments import wishes_of
-from nnunet_al.report.repeat import repeat_commands, round_arguments
-from nnunet_al.report.runs import RoundResult, Run
-from nnunet_al.report.summary import what_it_takes, what_there_is, who_leads
-from nnunet_al.report.table import Table
+from nnunet_al.report.page.repeat import repeat_commands, round_arguments
+from nnunet_al.report.page.summary import what_it_takes, what_there_is, who_leads
+from nnunet_al.report.reading.runs import RoundResult, Run
+from nnunet_al.report.tables.table import Table
 
 
 def standing(strategy, dice, runs=3, difference=None, interval=(None, None), pairs=None, **changes):

@@ -1,0 +1,80 @@
+"""All figures of the report that compare campaigns; those of learning curves are drawn here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from nnunet_al.report.drawing.bar_figures import budget_figure, time_figure
+from nnunet_al.report.drawing.interval_lines import MOST_BANDS, Drawn, draw_lines
+from nnunet_al.report.drawing.panel_figures import class_figure, each_figure, fairness_figure, group_figure
+from nnunet_al.report.drawing.penalty_figure import penalty_figure
+from nnunet_al.report.drawing.svg import (
+    Figure,
+    Look,
+    canvas,
+    finished,
+    legend_height,
+    looks,
+    shared_legend,
+    slug,
+    svg_style,
+)
+from nnunet_al.report.drawing.words import at_the_end, of_lines
+from nnunet_al.report.reading.lines import (
+    AXES,
+    Comparison,
+    by_axis,
+    comparisons,
+    known_axes,
+    line_curve,
+    run_curves,
+)
+from nnunet_al.report.reading.runs import Run
+
+__all__ = ["Figure", "campaign_figures", "learning_figure"]
+
+
+def campaign_figures(runs: Sequence[Run], full_dice: float | None = None) -> list[Figure]:
+    """Return all figures, in the order in which the report shows them; what there is nothing to draw of is left out.
+
+    Their names begin with what they show: ``curves_<axis>``, ``each``, ``classes``, ``groups``, ``fairness``,
+    ``penalty``, ``budget`` and ``time``, and go on with the dataset. One strategy looks the same in all of them.
+    ``full_dice`` is the Dice of a model that was trained with all data, which budgets are measured by.
+    """
+    compared = comparisons(runs)
+    styles = looks([line.label for comparison in compared for line in comparison.lines])
+    drawn: list[Figure | None] = []
+    for comparison in compared:
+        for axis in known_axes(comparison):
+            drawn += [learning_figure(part, axis, styles) for part in by_axis(comparison, axis)]
+        drawn += [each_figure(part, styles) for part in by_axis(comparison, "regions")]
+    drawn += [budget_figure(part, full_dice) for comparison in compared for part in by_axis(comparison, "regions")]
+    drawn.append(penalty_figure(compared))
+    for draw in (class_figure, group_figure, fairness_figure):
+        drawn += [draw(part, styles) for comparison in compared for part in by_axis(comparison, "regions")]
+    drawn += [time_figure(comparison) for comparison in compared]
+    return [figure for figure in drawn if figure is not None]
+
+
+@svg_style()
+def learning_figure(comparison: Comparison, axis: str, styles: Mapping[str, Look]) -> Figure | None:
+    """Draw mean foreground Dice against ``axis``; None where nothing is known."""
+    lines = [Drawn(line.label, line_curve(line, axis), run_curves(line, axis)) for line in comparison.lines]
+    lines = [line for line in lines if len(line.curve)]
+    if not lines:
+        return None
+    bands = len(lines) <= MOST_BANDS
+    if not bands:
+        lines = [Drawn(line.label, line.curve) for line in lines]
+    figure = canvas(3.1 + legend_height([f"{line.label} (99 runs)" for line in lines]))
+    axes = figure.add_subplot()
+    draw_lines(axes, lines, styles, axis, bands=bands)
+    axes.set_ylabel("mean foreground Dice")
+    axes.set_title(comparison.title)
+    shared_legend(figure, axes)
+    return finished(
+        figure,
+        slug("curves", axis, comparison.title),
+        f"{comparison.title}: mean foreground Dice on the test cases against {AXES[axis]}. {of_lines(lines, bands)}",
+        f"Learning curves of {comparison.title} against {AXES[axis]}. {at_the_end(lines, axis, 'mean Dice')}",
+    )

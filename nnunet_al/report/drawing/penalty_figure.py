@@ -1,0 +1,59 @@
+"""The pairwise penalty matrix as a map with its numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from nnunet_al.report.drawing.svg import Figure, canvas, finished, svg_style
+from nnunet_al.report.reading.lines import Comparison
+from nnunet_al.report.tables.all_tables import penalties_of
+
+_MOST_LETTERS = 26
+
+
+@svg_style()
+def penalty_figure(compared: Sequence[Comparison]) -> Figure | None:
+    """Draw how often the strategy of a row beats that of a column, in per cent; None without two to compare."""
+    matrix = penalties_of(compared)
+    if not matrix.cells_S_S.any():
+        return None
+    compared_S = matrix.cells_S_S.sum(axis=0) > 0
+    order = [index for index in np.argsort(matrix.column_means_S, kind="stable") if compared_S[index]]
+    names = [_short(matrix.names[index]) for index in order]
+    share_S_S = matrix.share_S_S[np.ix_(order, order)]
+    mean_S = matrix.column_means_S[order]
+    size = len(order)
+    figure = canvas(min(0.36 * (size + 1), 4.6) + 0.07 * max(map(len, names)) + 0.5)
+    axes = figure.add_subplot()
+    shown = 100 * np.vstack([np.where(np.eye(size, dtype=bool), np.nan, share_S_S), mean_S])
+    image = np.ma.masked_invalid(shown)
+    places = np.arange(size + 2) - 0.5
+    axes.pcolormesh(places[:-1], places, image, cmap="Blues", vmin=0, vmax=100)
+    axes.invert_yaxis()
+    letters = float(np.clip(9 - 0.25 * max(0, size - 8), 6, 9))
+    for (i, j), value in np.ndenumerate(shown):
+        text = "–" if np.isnan(value) else f"{value:.0f}"
+        axes.text(j, i, text, ha="center", va="center", fontsize=letters, color="white" if value > 55 else "black")
+    axes.axhline(size - 0.5, color="white", lw=4)
+    axes.set_xticks(range(size), names, rotation=90 if size > 3 else 0, fontsize=letters)
+    axes.set_yticks(range(size + 1), [*names, "column mean"], fontsize=letters)
+    axes.set_xlabel("is beaten [%]")
+    axes.set_ylabel("beats")
+    axes.spines[:].set_visible(False)
+    axes.tick_params(length=0)
+    best, worst = names[0], names[-1]
+    return finished(
+        figure,
+        "penalty",
+        "Pairwise penalty matrix: in how many per cent of the cells (dataset and round) the strategy of a row beats "
+        "that of a column by a two-sided paired t-test over folds and seeds at 0.05. Below: the mean of each column, "
+        "the diagonal counted as 0; lower is better. A dash: the diagonal, and no cell with two runs in common.",
+        f"Pairwise penalty matrix of {size} strategies. {best} is beaten least, with a column mean of "
+        f"{100 * mean_S[0]:.1f} %, and {worst} most, with {100 * mean_S[-1]:.1f} %.",
+    )
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _MOST_LETTERS else name[: _MOST_LETTERS - 1] + "…"

@@ -1,0 +1,193 @@
+"""What was asked for: slices with the region's box, the prediction and the reader's label."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import ceil
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
+
+from nnunet_al.report.drawing.palette import (
+    ORANGE,
+    SKY_BLUE,
+    YELLOW,
+    new_figure,
+    own_style,
+    save,
+    say_that_nothing_is_there,
+)
+
+PREDICTION, READER, REGION = ORANGE, SKY_BLUE, YELLOW
+_WIDTH = 3.1  # inches of a panel
+_TILE, _TILE_DPI = 2.1, 110  # the same for `region_picture`, and its resolution
+_FINE_GRID = 512  # points along a side of the grid in which outlines are found
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One slice.
+
+    Attributes
+    ----------
+    title
+        what it is: strategy, round, case, slice
+    image_yx
+        one channel of the slice, any intensities
+    prediction_yx, reference_yx
+        classes predicted and classes the reader gave, 0 where there are none or nobody annotated; None if unknown
+    box
+        the region in the slice: half-open intervals of y and x in voxels
+    spacing_yx
+        distance of voxels in mm
+    score
+        the region's score in nats or whatever the strategy ranks by; None if it has none
+    uncertainty_yx
+        predictive entropy in nats, NaN where the network does not look; None if unknown
+    """
+
+    title: str
+    image_yx: np.ndarray
+    prediction_yx: np.ndarray | None
+    reference_yx: np.ndarray | None
+    box: tuple[tuple[int, int], tuple[int, int]]
+    spacing_yx: tuple[float, float]
+    score: float | None = None
+    uncertainty_yx: np.ndarray | None = None
+
+
+@own_style()
+def region_picture(panel: Panel, largest: float) -> bytes:
+    """Return one panel as a PNG file: on the left with its outlines, on the right its uncertainty with a colour bar.
+
+    ``largest`` (nats) is the end of the colours, so that several pictures can be compared. The map is drawn in viridis,
+    whose lightness grows with the values. Without a map the left part is all there is.
+    """
+    height = _TILE * float(np.clip(_height_per_width(panel), 0.4, 1.6))
+    twice = panel.uncertainty_yx is not None
+    figure = new_figure(2 * _TILE + 0.66 if twice else _TILE, height + 0.42)
+    left, *right = figure.subplots(1, 2 if twice else 1, squeeze=False).ravel()
+    _draw(left, panel)
+    left.set_title(panel.title, fontsize=9)
+    for axes in right:
+        shown = axes.imshow(
+            panel.uncertainty_yx, cmap="viridis", vmin=0, vmax=max(largest, 1e-6), aspect=_aspect(panel)
+        )
+        axes.set_facecolor("0.4")
+        _frame(axes, panel, "white")  # the map itself ends in yellow
+        axes.set_title("predictive entropy [nats]", fontsize=9)
+        bar = figure.colorbar(shown, ax=axes, fraction=0.05, pad=0.02)
+        bar.ax.tick_params(labelsize=8)
+        bar.outline.set_visible(False)
+    for axes in (left, *right):
+        axes.tick_params(left=False, bottom=False, labelleft=False, labelbottom=False)
+        axes.spines[:].set_visible(False)
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=_TILE_DPI, metadata={"Software": None})
+    return file.getvalue()
+
+
+@own_style()
+def selection_picture(panels: Sequence[Panel], path: Path, title: str = "", columns: int = 4) -> None:
+    """Draw the panels in a grid, in their order, into a PNG file.
+
+    Raises
+    ------
+    StorageError
+        if the file cannot be written.
+    """
+    if not panels:
+        figure = new_figure(2 * _WIDTH, _WIDTH)
+        say_that_nothing_is_there(figure, "No region was selected.")
+        save(figure, path)
+        return
+    n_columns = min(columns, len(panels))
+    n_rows = ceil(len(panels) / n_columns)
+    height = _WIDTH * float(np.clip(max(_height_per_width(panel) for panel in panels), 0.4, 1.6))
+    figure = new_figure(max(n_columns * _WIDTH, 1.6 * _WIDTH), n_rows * (height + 0.5) + 0.5 + 0.3 * bool(title))
+    if title:
+        figure.suptitle(title)
+    all_axes = figure.subplots(n_rows, n_columns, squeeze=False).ravel()
+    for axes, panel in zip(all_axes, panels, strict=False):
+        _draw(axes, panel)
+    for axes in all_axes:
+        axes.set_axis_off()
+    handles = [
+        Line2D([], [], color=READER, lw=2.5, label="reader"),
+        Line2D([], [], color=PREDICTION, lw=1.5, label="prediction"),
+        Line2D([], [], color=REGION, lw=1.8, ls="--", label="region asked for"),
+    ]
+    # light lines need the dark ground that they have in the picture
+    legend = figure.legend(handles=handles, loc="outside lower center", ncols=3, facecolor="0.25", labelcolor="white")
+    legend.get_frame().set_edgecolor("none")
+    save(figure, path)
+
+
+def display_range(image: np.ndarray) -> tuple[float, float]:
+    """Black and white of a slice: percentiles 1 and 99.5 of what is neither air (exactly 0) nor NaN, with a reserve.
+
+    Black lies 30 % of the range below the lower percentile, so that dark tissue is told apart from air.
+    """
+    values = image[np.isfinite(image) & (image != 0)]
+    if not len(values):
+        return 0.0, 1.0
+    low, high = (float(value) for value in np.percentile(values, [1, 99.5]))
+    if high <= low:
+        return low - 1.0, low + 1.0
+    return low - 0.3 * (high - low), high
+
+
+def _height_per_width(panel: Panel) -> float:
+    height, width = panel.image_yx.shape
+    return height * panel.spacing_yx[0] / (width * panel.spacing_yx[1])
+
+
+def _draw(axes: Axes, panel: Panel) -> None:
+    low, high = display_range(panel.image_yx)
+    axes.imshow(panel.image_yx, cmap="gray", vmin=low, vmax=high, aspect=_aspect(panel))
+    for classes, colour, width in ((panel.reference_yx, READER, 2.0), (panel.prediction_yx, PREDICTION, 1.1)):
+        if classes is not None:
+            _outline(axes, classes, colour, width)
+    _frame(axes, panel)
+    score = "" if panel.score is None else f"\nscore {panel.score:.4g}"
+    axes.set_title(panel.title + score, fontsize=8.5)
+
+
+def _frame(axes: Axes, panel: Panel, colour: str = REGION) -> None:
+    """Draw the region's box, and leave a little room, so that the box of a whole slice is seen as well."""
+    (top, bottom), (left, right) = panel.box
+    axes.add_patch(
+        Rectangle(
+            (left - 0.5, top - 0.5),
+            right - left,
+            bottom - top,
+            fill=False,
+            ec=colour,
+            lw=1.6,
+            ls=(0, (4, 3)),
+            clip_on=False,
+            zorder=3,  # an outline along the border must not hide it
+        )
+    )
+    height, width = panel.image_yx.shape
+    axes.set_xlim(-0.5 - 0.02 * width, width - 0.5 + 0.02 * width)
+    axes.set_ylim(height - 0.5 + 0.02 * height, -0.5 - 0.02 * height)
+
+
+def _aspect(panel: Panel) -> float:
+    return panel.spacing_yx[0] / panel.spacing_yx[1]
+
+
+def _outline(axes: Axes, classes_yx: np.ndarray, colour: str, width: float) -> None:
+    # Few voxels: the line follows their edges. Many: they are smaller than the line, and finer grids cost memory.
+    fineness = int(np.clip(_FINE_GRID // max(classes_yx.shape), 1, 8))
+    y, x = ((np.arange((length + 2) * fineness) + 0.5) / fineness - 1.5 for length in classes_yx.shape)
+    for value in np.unique(classes_yx[classes_yx > 0]):
+        mask = np.pad(classes_yx == value, 1)  # so that what touches the border is closed there
+        fine = mask.repeat(fineness, axis=0).repeat(fineness, axis=1).astype(float)
+        axes.contour(x, y, fine, levels=[0.5], colors=[colour], linewidths=[width])

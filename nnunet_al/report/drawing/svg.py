@@ -1,0 +1,133 @@
+"""Figures of the report as SVG: the same look everywhere, and the same bytes for the same numbers.
+
+Letters are drawn as outlines (``svg.fonttype`` "path"): no font has to be there, lines break nowhere else, and print
+looks as the screen does. It costs some ten kilobytes a figure, each letter being kept once, and the words cannot be
+searched for; they and all numbers stand in the alternative texts and tables. Figures are as wide as a column of a
+page, and letters are still 9 pixels high where a telephone shows them 360 pixels wide.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import StringIO
+from itertools import product
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Canvas
+
+from nnunet_al.report.drawing.palette import LINE_COLOURS, MARKERS, new_figure, own_style
+
+WIDTH = 5.0
+"""Inches; 480 pixels on a page."""
+
+_DASHES = ("-", "--", ":", "-.")
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure of the report.
+
+    Attributes
+    ----------
+    name : what it is called in files and anchors: letters, digits and underscores
+    caption : what is drawn, and how
+    alt : what it shows, in sentences with the numbers, for those who do not see it
+    svg : the file
+    """
+
+    name: str
+    caption: str
+    alt: str
+    svg: str
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a strategy is drawn in every figure: no two of the first 28 share colour and dashes."""
+
+    colour: str
+    marker: str
+    dashes: str
+
+
+def looks(labels: Sequence[str]) -> dict[str, Look]:
+    """Give each label its look, by the order in which they come: colours first, then the same with other dashes."""
+    variants = list(product(_DASHES, LINE_COLOURS))
+    found = {}
+    for number, label in enumerate(dict.fromkeys(labels)):
+        dashes, colour = variants[number % len(variants)]
+        found[label] = Look(colour, MARKERS[number % len(MARKERS)], dashes)
+    return found
+
+
+@contextmanager
+def svg_style() -> Iterator[None]:
+    """Draw for SVG: nothing random in it, no name taken for a formula, letters of 9 points."""
+    settings = {
+        "svg.fonttype": "path",
+        "svg.hashsalt": "nnunet_al",
+        "text.parse_math": False,
+        "font.size": 9,
+        "axes.titlesize": 9,
+        "axes.titlelocation": "left",
+        "legend.fontsize": 8,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "hatch.linewidth": 0.6,
+    }
+    with own_style(), matplotlib.rc_context(settings):
+        yield
+
+
+def canvas(height_inches: float) -> Canvas:
+    """Return an empty figure of the report's width."""
+    return new_figure(WIDTH, height_inches)
+
+
+def finished(figure: Canvas, name: str, caption: str, alt: str) -> Figure:
+    """Return the figure as SVG without a date, a document type or a word on who made it."""
+    text = StringIO()
+    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")  # a box then stands for the letter
+        figure.savefig(text, format="svg", metadata=nothing)
+    svg = text.getvalue()
+    return Figure(name, caption, alt, svg[svg.index("<svg") :])
+
+
+def slug(*words: str) -> str:
+    """Return words as one name of letters, digits and underscores."""
+    return "_".join(re.sub(r"[^A-Za-z0-9]+", "_", word).strip("_") for word in words)
+
+
+def shared_legend(figure: Canvas, *all_axes: Axes) -> None:
+    """Put one legend of what is in any of the axes under the figure, in as many columns as fit."""
+    found: dict[str, Any] = {}
+    for axes in all_axes:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            found.setdefault(label, handle)
+    if found:
+        columns = _legend_columns(list(found))
+        place = {"loc": "outside lower center", "ncols": columns, "frameon": False, "handlelength": 2.6}
+        figure.legend(list(found.values()), list(found), **place)
+
+
+def legend_height(labels: Sequence[str]) -> float:
+    """Return about how many inches :func:`shared_legend` needs."""
+    return 0.17 * -(-len(labels) // _legend_columns(labels)) + 0.1 if labels else 0.0
+
+
+def _legend_columns(labels: Sequence[str]) -> int:
+    points = 46 + 4.7 * max(map(len, labels))
+    return int(min(3, len(labels), max(1, 72 * WIDTH // points)))
+
+
+def legend_name(label: str) -> str:
+    """Return a label as legends show it: matplotlib leaves out what begins with an underscore."""
+    return f" {label}" if label.startswith("_") else label

@@ -1,0 +1,82 @@
+"""What figures show, in sentences with the numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from nnunet_al.report.drawing.interval_lines import Drawn, counted
+from nnunet_al.report.reading.lines import AXES, amount
+
+_MOST_NAMED = 6
+_Value = tuple[float, float, float]
+
+
+def of_lines(lines: Sequence[Drawn], bands: bool = True) -> str:
+    """Return how lines and bands of a figure were made."""
+    several = [line for line in lines if line.curve.n > 1]
+    if not several:
+        return "Each line is a single run, so that there is no interval."
+    words = ["Lines: means over runs (folds and seeds), as far as all runs of a strategy have come;"]
+    if bands:
+        words.append("bands: 95 % intervals of the mean by Student's t, cut off where they leave the picture")
+        words[-1] += "; thin: the runs." if any(line.runs for line in several) else "."
+    else:
+        words.append("their intervals stand in the table, since so many bands hide each other.")
+    single = [line.label for line in lines if line.curve.n == 1]
+    if single:
+        words.append(f"A single run, and so without an interval: {_few(single)}.")
+    return " ".join(words)
+
+
+def at_the_end(lines: Sequence[Drawn], axis: str, value: str, lead: str | None = "above") -> str:
+    """Return the values of the lines at the largest budget that all of them have reached, and who leads by how much.
+
+    Parameters
+    ----------
+    lines
+        at least one, each with a point
+    axis
+        what they are drawn against
+    value
+        what they are lines of, in words
+    lead
+        "above" or "below", where the largest or the smallest value is the best; None where neither is. That one leads
+        is only said where the 95 % intervals of the first two do not overlap.
+    """
+    first, last = max(line.curve.budget_P[0] for line in lines), min(line.curve.budget_P[-1] for line in lines)
+    if first > last:
+        ends = [f"{line.label} {line.curve.mean_P[-1]:.4f} at {line.curve.budget_P[-1]:,.0f}" for line in lines]
+        return f"No {AXES[axis]} are common to all lines; {value} at the end of each: {_few(ends)}."
+    reached = sorted(((_at(line, last), line) for line in lines), key=lambda pair: pair[0][0], reverse=lead != "below")
+    named = [
+        f"{line.label} {mean:.4f}"
+        + (f" ({counted(line.curve.n)}, {low:.4f} to {high:.4f})" if line.curve.n > 1 else " (1 run)")
+        for (mean, low, high), line in reached
+    ]
+    sentence = f"With {amount(last, axis)}, {value}: {_few(named)}."
+    if lead is None or len(reached) < 2:
+        return sentence
+    return f"{sentence} {_lead(reached[0], reached[1], lead)}"
+
+
+def _lead(best: tuple[_Value, Drawn], second: tuple[_Value, Drawn], lead: str) -> str:
+    ((mean, low, high), leader), ((other, other_low, other_high), follower) = best, second
+    difference = f"{leader.label} is {abs(mean - other):.4f} {lead} {follower.label}"
+    if leader.curve.n < 2 or follower.curve.n < 2:
+        return f"{difference}; there are too few runs to tell whether it leads."
+    if low > other_high or high < other_low:
+        return f"{difference} and leads: their 95 % intervals are apart."
+    return f"{difference}; their 95 % intervals overlap."
+
+
+def _at(line: Drawn, budget: float) -> _Value:
+    curve = line.curve
+    mean, low, high = (float(np.interp(budget, curve.budget_P, of)) for of in (curve.mean_P, curve.low_P, curve.high_P))
+    return mean, low, high
+
+
+def _few(words: Sequence[str]) -> str:
+    more = len(words) - _MOST_NAMED
+    return ", ".join(words[:_MOST_NAMED]) + (f" and {more} more in the table" if more > 0 else "")

@@ -1,0 +1,219 @@
+"""What a round's model makes of the regions that it asked for, against what was annotated: errors and pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+import numpy as np
+import torch
+from scipy.ndimage import map_coordinates
+
+from nnunet_al.campaign.batch import asked_regions
+from nnunet_al.campaign.context import RoundContext
+from nnunet_al.evaluation.dice import ClassLabels, dice, masks
+from nnunet_al.nnunet.model import Plan
+from nnunet_al.nnunet.prediction import predict_segmentation, sliding_window_logits
+from nnunet_al.pool.boxes import Region, to_slices
+from nnunet_al.pool.geometry import CaseGeometry
+from nnunet_al.progress import progress
+from nnunet_al.report.drawing.selection_picture import Panel
+from nnunet_al.scoring.maps import entropy
+from nnunet_al.scoring.posterior import head_probabilities
+
+
+@dataclass(frozen=True)
+class RegionError:
+    """How a prediction differs from what a reader said of a region.
+
+    Attributes
+    ----------
+    rank : place of the region in its batch, from 1
+    region : the region
+    new_voxels : voxels that were annotated in this round, and not before
+    error : see `region_error`; None where nothing of the region is newly annotated
+    misclassified : share of the new voxels whose label is not the one predicted; None likewise
+    foreground : whether any class is in the annotation or the prediction of the new voxels
+    """
+
+    rank: int
+    region: Region
+    new_voxels: int
+    error: float | None
+    misclassified: float | None
+    foreground: bool
+
+
+Network = tuple[Plan, torch.nn.Module, torch.device]
+
+
+def look_at_batch(context: RoundContext, model: Network, pictures: int) -> tuple[list[RegionError], list[Panel]]:
+    """Predict each case of a round's batch once; return all regions' errors, and panels of the first ``pictures``.
+
+    Regions of cases that were withdrawn since are left out. Both come in the order of their ranks. The label of a
+    panel, and what an error counts, is what was annotated in this round.
+    """
+    known = [
+        (rank, region)
+        for rank, region in enumerate(asked_regions(context.round), start=1)
+        if _is_known(context, region)
+    ]
+    shown = {rank for rank, _ in known[:pictures]}
+    errors: list[RegionError] = []
+    panels: dict[int, Panel] = {}
+    by_case: dict[str, list[tuple[int, Region]]] = {}
+    for rank, region in known:
+        by_case.setdefault(region.case, []).append((rank, region))
+    stored = context.pool_images()
+    plan, network, device = model
+    for case in progress(sorted(by_case), "cases of the batch"):
+        data_C_xyz, properties = stored[case].open()[:], stored[case].properties()
+        prediction_xyz = predict_segmentation(network, plan, data_C_xyz, properties, device)
+        new_xyz = new_labels(context, case)
+        for rank, region in by_case[case]:
+            errors.append(_error_of(rank, region, prediction_xyz, new_xyz, context))
+        some = [(rank, region) for rank, region in by_case[case] if rank in shown]
+        panels.update(_panels(context, model, some, data_C_xyz, prediction_xyz, new_xyz) if some else ())
+    return sorted(errors, key=lambda entry: entry.rank), [panels[rank] for rank in sorted(panels)]
+
+
+def new_labels(context: RoundContext, case: str) -> np.ndarray:
+    """Return what was annotated of a case in this round and not before, ignore elsewhere: (z, y, x).
+
+    What a correction changed counts as new, since the round's model has not seen it.
+    """
+    shape = context.data.facts[case].raw_shape
+    so_far = [commit for commit in context.ledger.commits() if commit.round <= context.number]
+    before_xyz = context.ledger.labels(case, shape, context.commits)
+    labels_xyz = context.ledger.labels(case, shape, so_far)
+    return np.where(labels_xyz == before_xyz, context.ignore, labels_xyz)
+
+
+def region_error(
+    prediction_xyz: np.ndarray, labels_xyz: np.ndarray, classes: Mapping[str, ClassLabels], ignore: int
+) -> float | None:
+    """Return 1 - Dice, the mean over the classes that are in the labels or the prediction of voxels not ``ignore``.
+
+    0 where there is no class in either: both say background. None where every voxel is ``ignore``.
+    """
+    counted_xyz = labels_xyz != ignore
+    if not counted_xyz.any():
+        return None
+    pairs = [masks(prediction_xyz, labels_xyz, values, counted_xyz) for values in classes.values()]
+    found = [dice(*pair) for pair in pairs if pair[0].any() or pair[1].any()]
+    return 1 - fmean(found) if found else 0.0
+
+
+def on_raw_slice(map_xyz: np.ndarray, geometry: CaseGeometry, index: int, first: int = 0) -> np.ndarray:
+    """Bring a map on the network's grid to a slice of the raw image, by linear interpolation within the slice.
+
+    Parameters
+    ----------
+    map_xyz
+        network voxels
+    geometry
+        of the case
+    index
+        of the slice along the raw axis ``geometry.transpose_forward[0]``, which is the network's first
+    first
+        the slice of the network that ``map_xyz`` begins with
+
+    Returns
+    -------
+    np.ndarray
+        (y, x) in the order of the raw axes; NaN where nnU-Net crops the image away.
+    """
+    _, *within = geometry.transpose_forward
+    plane_shape = [geometry.raw_shape[axis] for axis in within]
+    number = network_slice(geometry, index)
+    if number is None:
+        plane = np.full(plane_shape, np.nan)
+    else:
+        positions, inside = [], []
+        for axis, length in enumerate(plane_shape, start=1):
+            (low, high), of = geometry.crop_box[axis], geometry.network_shape[axis]
+            steps = np.arange(length)
+            inside.append((steps >= low) & (steps < high))
+            positions.append((steps - low + 0.5) * of / (high - low) - 0.5)
+        grid = np.meshgrid(*positions, indexing="ij")
+        plane = map_coordinates(map_xyz[number - first].astype(float), grid, order=1, mode="nearest")
+        plane[~np.logical_and.outer(*inside)] = np.nan
+    return plane if within[0] < within[1] else plane.T
+
+
+def network_slice(geometry: CaseGeometry, index: int) -> int | None:
+    """Return the network's slice in which the middle of a raw slice lies; None where it is cropped away."""
+    (low, high), of = geometry.crop_box[0], geometry.network_shape[0]
+    return int((index - low + 0.5) * of / (high - low)) if low <= index < high else None
+
+
+def _is_known(context: RoundContext, region: Region) -> bool:
+    return region.case in context.geometries and region.case in context.data.dataset.cases
+
+
+def _error_of(
+    rank: int, region: Region, prediction_xyz: np.ndarray, new_xyz: np.ndarray, context: RoundContext
+) -> RegionError:
+    box = to_slices(region.box)
+    predicted, labels = prediction_xyz[box], new_xyz[box]
+    counted = labels != context.ignore
+    new_voxels = int(np.count_nonzero(counted))
+    wrong = int(np.count_nonzero((predicted != labels) & counted))
+    return RegionError(
+        rank,
+        region,
+        new_voxels,
+        region_error(predicted, labels, context.data.dataset.classes, context.ignore),
+        wrong / new_voxels if new_voxels else None,
+        bool(((predicted > 0) & counted).any() or ((labels > 0) & counted).any()),
+    )
+
+
+def _panels(
+    context: RoundContext,
+    model: Network,
+    regions: Sequence[tuple[int, Region]],
+    data_C_xyz: np.ndarray,
+    prediction_xyz: np.ndarray,
+    new_xyz: np.ndarray,
+) -> Iterator[tuple[int, Panel]]:
+    case = regions[0][1].case
+    geometry = context.geometries[case]
+    image_xyz = context.label_format.read_image(context.data.dataset.cases[case].images)[0]
+    across = geometry.transpose_forward[0]
+    y, x = (axis for axis in range(3) if axis != across)
+    whole = _entropy_map(model, data_C_xyz) if len(model[0].patch_size) == 3 else None
+    shown_xyz = np.where(new_xyz == context.ignore, 0, new_xyz)
+    for rank, region in regions:
+        index = sum(region.box[across]) // 2
+        yield (
+            rank,
+            Panel(
+                title=f"{rank}: {case}, slice {index}",
+                image_yx=np.take(image_xyz, index, across),
+                prediction_yx=np.take(prediction_xyz, index, across),
+                reference_yx=np.take(shown_xyz, index, across),
+                box=(region.box[y], region.box[x]),
+                spacing_yx=(geometry.raw_spacing_mm[y], geometry.raw_spacing_mm[x]),
+                uncertainty_yx=_uncertainty(model, data_C_xyz, whole, geometry, index),
+            ),
+        )
+
+
+def _uncertainty(
+    model: Network, data_C_xyz: np.ndarray, whole: np.ndarray | None, geometry: CaseGeometry, index: int
+) -> np.ndarray:
+    if whole is not None:
+        return on_raw_slice(whole, geometry, index)
+    number = network_slice(geometry, index) or 0
+    # a 2d network sees one slice at a time: the others need not be predicted again
+    return on_raw_slice(_entropy_map(model, data_C_xyz[:, number : number + 1]), geometry, index, number)
+
+
+def _entropy_map(model: Network, data_C_xyz: np.ndarray) -> np.ndarray:
+    plan, network, device = model
+    logits_B_C_xyz = sliding_window_logits(network, plan, data_C_xyz, device).float().unsqueeze(0)
+    probs_T_B_C_xyz = head_probabilities(logits_B_C_xyz, plan.exclusive).unsqueeze(0)
+    map_xyz: np.ndarray = entropy(probs_T_B_C_xyz, plan.exclusive)[0].numpy()
+    return map_xyz

@@ -1,0 +1,127 @@
+"""What a round's model says about its own batch: computed once, kept in the round's folder."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from nnunet_al.campaign.decisions import Decisions
+from nnunet_al.campaign.folders import CampaignFolder, RoundFolder
+from nnunet_al.campaign.options import Options
+from nnunet_al.campaign.stages import is_done
+from nnunet_al.campaign.status import FINAL_STAGE
+from nnunet_al.errors import NnunetALError, SetupError, StorageError
+from nnunet_al.files import read_json
+from nnunet_al.nnunet.environment import Roots
+from nnunet_al.progress import say
+from nnunet_al.report.evidence.record import (
+    BatchRegion,
+    Evidence,
+    MapPoint,
+    evidence_key,
+    read_evidence,
+    write_evidence,
+)
+
+
+def gather_evidence(folder: CampaignFolder, roots: Roots, options: Options, pictures: int) -> Evidence | str:
+    """Return the evidence of the last complete round whose model is there, or a sentence on why there is none.
+
+    It is read from the round's ``report`` folder where that was made from the same model, batch and annotations, and
+    else computed and written there; where that folder cannot be written, it is computed again the next time.
+
+    Raises
+    ------
+    SetupError
+        if the device is not there.
+    """
+    try:
+        for round_ in reversed(folder.rounds()):
+            if round_.number == 0 or not is_done(round_.stages, FINAL_STAGE):
+                continue
+            checkpoint, key = _checkpoint(folder, round_), evidence_key(folder, round_)
+            kept = read_evidence(round_, key, checkpoint, pictures)
+            if kept is not None:
+                return kept
+            if checkpoint is not None:
+                found = _compute(folder, roots, round_.number, options, pictures)
+                with suppress(StorageError):
+                    write_evidence(round_, key, checkpoint, found)
+                return found
+    except SetupError:
+        raise
+    except NnunetALError as error:
+        return str(error)
+    except (OSError, json.JSONDecodeError, zipfile.BadZipFile) as error:
+        name = getattr(error, "filename", None)
+        return f"{name or folder.root} cannot be read: restore it, or do the round again."
+    return "No complete round has a model any more: its checkpoint is needed for this."
+
+
+def _compute(folder: CampaignFolder, roots: Roots, number: int, options: Options, pictures: int) -> Evidence:
+    from nnunet_al.campaign.batch import asked_regions
+    from nnunet_al.campaign.evaluation import load_round_model
+    from nnunet_al.campaign.reopen import open_round
+    from nnunet_al.nnunet.pool_embedding import Embedder
+    from nnunet_al.report.evidence.batch_overlays import look_at_batch
+    from nnunet_al.report.evidence.embedding_map import ROLES, choose_regions, features_of, on_a_plane
+    from nnunet_al.report.evidence.error_vs_uncertainty import mean_entropies
+    from nnunet_al.report.evidence.redundancy import redundancy
+    from nnunet_al.scoring.fast_network import fast_network
+
+    context = open_round(folder, roots, number, options)
+    say(f"Looking at the batch of round {number} of {folder.root}")
+    model = load_round_model(context, context.checkpoint(context.round))
+    errors, panels = look_at_batch(context, model, pictures)
+    plan, network, device = model
+    network = fast_network(network)  # in place, so not before the predictions, which are those of the evaluation
+    number_of = {region: index for index, region in enumerate(context.regions)}
+    entropies = mean_entropies(context, plan, network, device, [number_of[entry.region] for entry in errors])
+    shown = choose_regions(context)
+    embedder = Embedder(network, plan.exclusive, device, options.scoring_batch_size, options.workers)
+    features_N_d = features_of(context, embedder, shown.numbers_N)
+    regions = [context.regions[index] for index in shown.numbers_N.tolist()]
+    roles = [ROLES[index] for index in shown.roles_N.tolist()]
+    map_N_2 = on_a_plane(features_N_d, context.decided.seed)
+    points = [] if map_N_2 is None else zip(regions, roles, map_N_2.tolist(), strict=True)
+    batch_B = np.flatnonzero(shown.roles_N == ROLES.index("batch"))
+    pool_M = np.flatnonzero(shown.drawn_N & (shown.roles_N != ROLES.index("annotated")))
+    shapes = {case: facts.raw_shape for case, facts in context.data.facts.items()}
+    rng = context.rng("random batches of the report")
+    repeats = asdict(redundancy(features_N_d, regions, pool_M, batch_B, shapes, rng)) if len(batch_B) else None
+    scores = dict(
+        zip(asked_regions(context.round), (e["score"] for e in read_json(context.round.batch)["regions"]), strict=True)
+    )
+    batch = [
+        BatchRegion(
+            entry.rank,
+            entry.region,
+            scores[entry.region],
+            entropies[number_of[entry.region]],
+            entry.error,
+            entry.misclassified,
+            entry.new_voxels,
+            entry.foreground,
+        )
+        for entry in errors
+    ]
+    return Evidence(
+        number,
+        tuple(batch),
+        tuple(panels),
+        tuple(MapPoint(region, role, x, y) for region, role, (x, y) in points),
+        shown.of_role,
+        repeats,
+    )
+
+
+def _checkpoint(folder: CampaignFolder, round_: RoundFolder) -> Path | None:
+    decided = Decisions.load(folder.decisions)
+    model = f"{decided.trainer}__{decided.plans}__{decided.configuration}"
+    path = round_.view.results / decided.dataset / model / f"fold_{decided.fold}" / "checkpoint_final.pth"
+    return path if path.is_file() else None

@@ -1,0 +1,116 @@
+"""The sections on what the models say of their batches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from nnunet_al.report.drawing.of_evidence import error_figure, map_figure, redundancy_figure
+from nnunet_al.report.drawing.selection_picture import region_picture
+from nnunet_al.report.evidence.embedding_map import DRAWN_AT_MOST, FEWEST
+from nnunet_al.report.evidence.record import BatchRegion, Evidence
+from nnunet_al.report.page.html import Section, bullets, figure, figures, heading, paragraph, pictures, table
+from nnunet_al.report.tables.table import Table
+
+Named = Sequence[tuple[str, Evidence]]
+
+_WHICH = (
+    "Of each strategy the campaign with the lowest fold and seed is looked at, in its last complete round whose model "
+    "is there."
+)
+
+
+def evidence_sections(named: Named, tables: Mapping[str, Table], missing: Sequence[str]) -> list[Section]:
+    """Return overlays, maps of embeddings, uncertainty against error, and redundancy.
+
+    ``named`` are campaigns with their names, ``tables`` those of ``evidence_tables`` by their names, and ``missing``
+    sentences on campaigns of which there is nothing to show.
+    """
+    gone = [bullets(missing)] if missing else []
+    return [
+        Section("batches", "What was selected", (paragraph(_WHICH), *gone, *_overlays(named, tables))),
+        Section("embeddings", "Map of embeddings", (*_maps(named), table(tables["embedding_roles"]))),
+        Section("errors", "Uncertainty against error", (*_errors(named), table(tables["error_vs_uncertainty"]))),
+        Section("redundancy", "Redundancy of the batches", (*_redundancy(named), table(tables["redundancy"]))),
+    ]
+
+
+def _overlays(named: Named, tables: Mapping[str, Table]) -> list[str]:
+    blocks = [
+        paragraph(
+            "Left: the image (first channel) with the region asked for (yellow, dashed), what the reader then drew "
+            "(light blue, wide line) and what the model had predicted (orange, thin line). Right: the predictive "
+            "entropy H(p) = -Σ p ln p of one pass without dropout, in nats, dark where the model is sure; the colours "
+            "are the same within a campaign. Shown is the slice through the middle of the region."
+        )
+    ]
+    for name, seen in named:
+        blocks.append(heading(f"{name}, round {seen.round}"))
+        if not seen.panels:
+            blocks.append(paragraph("No region is shown."))
+            continue
+        maps = [panel.uncertainty_yx for panel in seen.panels if panel.uncertainty_yx is not None]
+        largest = max((float(np.nanmax(values)) for values in maps if np.isfinite(values).any()), default=1.0)
+        tiles = [
+            (region_picture(panel, largest), _alt(panel.title, entry))
+            for panel, entry in zip(seen.panels, seen.batch, strict=False)
+        ]
+        blocks.append(pictures(tiles, f"The first {len(tiles)} of {len(seen.batch)} regions of the batch, by rank."))
+    return [*blocks, table(tables["batches"])]
+
+
+def _alt(title: str, entry: BatchRegion) -> str:
+    known = [f"mean entropy {entry.entropy:.3f} nats"] if entry.entropy is not None else []
+    known += [f"1 - Dice {entry.error:.3f}"] if entry.error is not None else ["nothing newly annotated"]
+    return (
+        f"Rank {title}: image with region, reader's label and prediction, and map of the entropy; {', '.join(known)}."
+    )
+
+
+def _maps(named: Named) -> list[str]:
+    blocks = [
+        paragraph(
+            "Features of the network's bottleneck, averaged over each region (those that the strategy core_set "
+            "compares), brought to a plane by t-SNE (started from principal components, perplexity 30 or a third of "
+            "the regions, seeded). Near on the map means near in the features; far apart means little, and the axes "
+            f"have no unit. Batch and query set are drawn in full, others up to {DRAWN_AT_MOST} regions in all, drawn "
+            "at random. A region that is in the batch and the query set is marked as batch."
+        )
+    ]
+    maps = []
+    for name, seen in named:
+        drawn = map_figure(name, seen)
+        if drawn is None:
+            sentence = (
+                f"{name}, round {seen.round}: no map, since there are fewer than {FEWEST} regions, or none differs."
+            )
+            blocks.append(paragraph(sentence))
+        else:
+            maps.append(drawn)
+    return [*blocks, figures(maps)]
+
+
+def _errors(named: Named) -> list[str]:
+    blocks = [
+        paragraph(
+            "Each point is a region of the batch. Across: mean predictive entropy over its voxels, by the model that "
+            "asked for it, in one pass without dropout. Up: 1 - Dice of that model's prediction (nnU-Net's sliding "
+            "window) against what was then annotated, on voxels that were annotated in this round for the first time; "
+            "the mean over the classes that occur in either, and 0 where both are background only. Regions were not "
+            "drawn at random, so that the correlation holds for what a strategy asks for, not for the pool."
+        )
+    ]
+    clouds = []
+    for name, seen in named:
+        drawn = error_figure(name, seen)
+        if drawn is None:
+            blocks.append(paragraph(f"{name}, round {seen.round}: no region is newly annotated."))
+        else:
+            clouds.append(drawn)
+    return [*blocks, figures(clouds)]
+
+
+def _redundancy(named: Named) -> list[str]:
+    drawn = redundancy_figure(named)
+    return [] if drawn is None else [figure(drawn)]

@@ -1,0 +1,1 @@
+"""The page that holds it all, and the commands that repeat it."""

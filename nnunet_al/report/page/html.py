@@ -1,0 +1,188 @@
+"""One HTML file that needs nothing else: no network, no script, no file beside it. Whatever comes in is escaped."""
+
+from __future__ import annotations
+
+import re
+from base64 import b64encode
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from html import escape
+
+from nnunet_al.report.drawing.svg import Figure
+from nnunet_al.report.page.style import ICON, STYLE
+from nnunet_al.report.tables.table import Table
+
+OPEN_ROWS = 14
+"""A table with more rows is folded away."""
+
+MOST_ROWS = 200
+"""Rows of a table on the page; the file beside it has all of them."""
+
+_MOST_COLUMNS = 12  # of a table that is printed with whole words and numbers
+_NAMES = ("dataset", "configuration", "unit", "tag", "fold", "seed")
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page.
+
+    Attributes
+    ----------
+    anchor : its id, of letters, digits and ``-``
+    title : its heading
+    blocks : its content, as HTML
+    """
+
+    anchor: str
+    title: str
+    blocks: tuple[str, ...]
+
+
+def page(title: str, lead: str, sections: Sequence[Section], footer: str) -> str:
+    """Return the whole page; ``lead`` stands under the title and ``footer`` at the end, both as plain text."""
+    entries = "\n".join(f'<li><a href="#{section.anchor}">{text(section.title)}</a></li>' for section in sections)
+    body = "\n".join(
+        f'<section id="{section.anchor}" aria-labelledby="{section.anchor}-title">\n'
+        f'<h2 id="{section.anchor}-title">{text(section.title)}</h2>\n' + "\n".join(section.blocks) + "\n</section>"
+        for section in sections
+    )
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{text(title)}</title>
+<link rel="icon" href="{ICON}">
+<style>
+{STYLE}
+</style>
+</head>
+<body>
+<header>
+<h1>{text(title)}</h1>
+<p class="lead">{text(lead)}</p>
+</header>
+<nav aria-label="Contents">
+<h2>Contents</h2>
+<ol>
+{entries}
+</ol>
+</nav>
+<main>
+{body}
+</main>
+<footer>
+<p>{text(footer)}</p>
+</footer>
+</body>
+</html>
+"""
+
+
+def text(words: object) -> str:
+    """Return words as HTML: nothing in them is markup."""
+    return escape(str(words), quote=True)
+
+
+def paragraph(words: str) -> str:
+    """Return a paragraph."""
+    return f"<p>{text(words)}</p>"
+
+
+def heading(words: str) -> str:
+    """Return a heading inside a section."""
+    return f"<h3>{text(words)}</h3>"
+
+
+def bullets(items: Iterable[str]) -> str:
+    """Return a list of sentences."""
+    return "<ul>\n" + "\n".join(f"<li>{text(item)}</li>" for item in items) + "\n</ul>"
+
+
+def commands(lines: str) -> str:
+    """Return lines for a terminal; long ones can be scrolled."""
+    return f'<pre tabindex="0"><code>{text(lines)}</code></pre>'
+
+
+def definitions(pairs: Iterable[tuple[str, str]]) -> str:
+    """Return names with what they stand for."""
+    entries = "\n".join(f"<div><dt>{text(name)}</dt><dd>{text(value)}</dd></div>" for name, value in pairs)
+    return f"<dl>\n{entries}\n</dl>"
+
+
+def figure(drawing: Figure) -> str:
+    """Return a drawing with its caption; as an image, so that ids inside it meet those of no other drawing."""
+    source = data_uri(drawing.svg.encode("utf-8"), "image/svg+xml")
+    return (
+        f'<figure>\n<img src="{source}" alt="{text(drawing.alt)}">\n'
+        f"<figcaption>{text(drawing.caption)}</figcaption>\n</figure>"
+    )
+
+
+def pictures(images: Sequence[tuple[bytes, str]], caption: str) -> str:
+    """Return PNG pictures side by side, as many as fit, under one caption; each comes with its alternative text."""
+    shown = "\n".join(f'<img src="{data_uri(png, "image/png")}" alt="{text(alt)}">' for png, alt in images)
+    return (
+        f'<figure class="tiles">\n<div class="tiles">\n{shown}\n</div>\n'
+        f"<figcaption>{text(caption)}</figcaption>\n</figure>"
+    )
+
+
+def data_uri(content: bytes, media_type: str) -> str:
+    """Return the address under which a page finds what it carries itself."""
+    return f"data:{media_type};base64,{b64encode(content).decode('ascii')}"
+
+
+def figures(drawings: Sequence[Figure]) -> str:
+    """Return drawings side by side, as many as fit."""
+    return '<div class="figures">\n' + "\n".join(map(figure, drawings)) + "\n</div>" if drawings else ""
+
+
+def table(content: Table, shown: int = MOST_ROWS) -> str:
+    """Return a table that scrolls within itself where the screen is narrow.
+
+    Columns of numbers are set flush right. Columns that only name a campaign, and the same one in all rows, go into the
+    caption. A table of more than ``OPEN_ROWS`` rows is folded away, with its first ``shown`` rows. A table without rows
+    becomes a sentence.
+    """
+    if not content.rows:
+        return paragraph(f"{content.caption} There is nothing to list.")
+    same = _same_in_all_rows(content)
+    columns = [
+        (column, "" if column.kind == "text" else ' class="number"')
+        for column in content.columns
+        if column.name not in same
+    ]
+    head = "".join(f'<th scope="col"{kind}>{text(column.title)}</th>' for column, kind in columns)
+    lines = []
+    for row in content.rows[:shown]:
+        cells = (f"<td{kind}>{text(content.text(row, column.name))}</td>" for column, kind in columns)
+        lines.append(f"<tr>{''.join(cells)}</tr>")
+    body = "\n".join(lines)
+    wide = ' class="wide"' if len(columns) > _MOST_COLUMNS else ""
+    anchor = "table-" + re.sub(r"[^A-Za-z0-9]+", "-", content.name).strip("-")
+    grid = (
+        f'<div class="scroll" role="region" tabindex="0" aria-labelledby="{anchor}">\n'
+        f'<table{wide} aria-labelledby="{anchor}">\n<thead><tr>{head}</tr></thead>\n'
+        f"<tbody>\n{body}\n</tbody>\n</table>\n</div>"
+    )
+    if len(content.rows) > OPEN_ROWS:
+        cut = f", the first {shown} of {len(content.rows)}" if len(content.rows) > shown else f", {len(content.rows)}"
+        grid = f"<details>\n<summary>Show the rows{cut}</summary>\n{grid}\n</details>"
+    named = ", ".join(f"{column} {value}" for column, value in same.items() if value)
+    caption = f"{content.caption}{f' In all rows: {named}.' if named else ''} File: "
+    return (
+        f'<figure class="table">\n<figcaption id="{anchor}">{text(caption)}'
+        f'<span class="file">{text(content.name)}.csv</span></figcaption>\n{grid}\n</figure>'
+    )
+
+
+def _same_in_all_rows(content: Table) -> dict[str, str]:
+    """Return the columns that name campaigns and hold one value, with it; "" where that is nothing."""
+    found = {}
+    for column in content.columns if len(content.rows) > 1 else ():
+        values = {row[column.name] for row in content.rows} if column.name in _NAMES else set()
+        if len(values) == 1:
+            (value,) = values
+            found[column.name] = "" if value is None else str(value)
+    return found

@@ -1,0 +1,114 @@
+"""The commands that repeat campaigns."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Sequence
+from textwrap import wrap
+from typing import Any
+
+from nnunet_al.campaign.decisions import Decisions
+from nnunet_al.errors import StrategyError
+from nnunet_al.report.reading.runs import Run
+from nnunet_al.strategies import catalog
+
+_OPTIONS = {  # decision -> option of nnUNetv2_al_round; what is None was left open
+    "unit": "-unit", "budget": "-b", "initial": "-initial", "initial_strategy": "-initial_strategy",
+    "overlap": "-overlap", "rounds": "-rounds", "test": "-test", "engine": "-engine", "precision": "-precision",
+    "trainer": "-tr", "planner": "-pl", "plans": "-p", "epochs": "-epochs", "iterations": "-iterations",
+    "batch_size": "-batch_size", "optimizer": "-optimizer", "dropout": "-dropout",
+    "pretrained_weights": "-pretrained_weights",
+}  # fmt: skip
+_FLAGS = {
+    "from_scratch": "--from_scratch",
+    "update_intensities": "--update_intensities",
+    "annotate": "--annotate",
+}
+_READERS = {"hand_out": "-format", "readings": "-readings", "consensus": "-consensus"}
+_WIDTH = 100  # letters of a line, less what continues it
+_HELD = "\x00"  # stands for a blank where a line must not end
+PARTICIPANTS = "participants.tsv"
+"""Stands for the table of participants, of which a campaign keeps only the groups that it gave."""
+
+
+def repeat_commands(runs: Sequence[Run]) -> str:
+    """Return shell lines that start campaigns like these anew, every decision given, and do as many rounds.
+
+    Campaigns that differ only in fold and seed come as loops over both. Campaigns that people annotate come without a
+    loop over rounds.
+    """
+    found: dict[tuple[tuple[str, ...], int], dict[int, list[int]]] = {}
+    for run in runs:
+        rounds = 0 if run.decided.annotate else sum(result.complete for result in run.rounds)
+        seeds = found.setdefault((tuple(round_arguments(run.decided)), rounds), {})
+        seeds.setdefault(run.decided.fold, []).append(run.decided.seed)
+    return "\n\n".join(
+        _lines(arguments, rounds, folds, seeds)
+        for (arguments, rounds), seeds_of_fold in found.items()
+        for seeds, folds in _together(seeds_of_fold).items()
+    )
+
+
+def round_arguments(decided: Decisions) -> list[str]:
+    """Return the arguments of ``nnUNetv2_al_round`` that start such a campaign, without fold and seed."""
+    arguments = ["-d", decided.dataset, "-s", decided.recipe.name, "-c", decided.configuration]
+    arguments += ["-tag", decided.tag] if decided.tag else []
+    for name, option in {**_OPTIONS, **(_READERS if decided.annotate else {})}.items():
+        value: Any = getattr(decided, name)
+        if value not in (None, "") and not (name == "initial" and decided.initial_groups):
+            arguments += [option, str(value)]
+    arguments += [option for name, option in _FLAGS.items() if getattr(decided, name)]
+    parameters = changed_parameters(decided)
+    arguments += ["-set", *parameters] if parameters else []
+    if decided.group_by:
+        arguments += ["-groups", PARTICIPANTS, "-group_by", *decided.group_by]
+    if decided.initial_groups:
+        arguments += ["-initial_groups", *(f"{group}={number}" for group, number in decided.initial_groups.items())]
+    return arguments + (["-roi_classes", *decided.roi_classes] if decided.roi_classes else [])
+
+
+def changed_parameters(decided: Decisions) -> list[str]:
+    """Return the recipe's parameters that are not the strategy's own, as ``name=value``."""
+    try:
+        own = catalog.get(decided.recipe.name).parameters
+    except StrategyError:  # of a package that is not here
+        own = {}
+    return [
+        f"{name}={value}"
+        for name, value in decided.recipe.parameters.items()
+        if value is not None and own.get(name) != value
+    ]
+
+
+def _together(seeds_of_fold: dict[int, list[int]]) -> dict[tuple[int, ...], list[int]]:
+    """Put folds with the same seeds together."""
+    folds: dict[tuple[int, ...], list[int]] = {}
+    for fold, seeds in seeds_of_fold.items():
+        folds.setdefault(tuple(sorted(seeds)), []).append(fold)
+    return folds
+
+
+def _lines(arguments: Sequence[str], rounds: int, folds: Sequence[int], seeds: Sequence[int]) -> str:
+    loops, values = [], []
+    for option, name, numbers in (("-f", "fold", folds), ("-seed", "seed", seeds), ("-round", "round", range(rounds))):
+        if len(numbers) > 1:
+            loops.append(f"for {name} in {' '.join(map(str, numbers))}; do")
+            values += [option, f'"${name}"']
+        elif numbers:
+            values += [option, str(numbers[0])]
+    words = [*map(shlex.quote, arguments), *values]
+    # an option and what belongs to it stay on one line
+    starts = [index for index, word in enumerate(words) if re.match("--?[a-z]", word)]
+    options = [" ".join(words[here:there]) for here, there in zip(starts, [*starts[1:], len(words)], strict=True)]
+    indent = "  " if loops else ""
+    filled = wrap(
+        " ".join(option.replace(" ", _HELD) for option in options),
+        _WIDTH,
+        initial_indent=f"{indent}nnUNetv2_al_round ",
+        subsequent_indent=f"{indent}  ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    command = " \\\n".join(filled).replace(_HELD, " ")
+    return f"{' '.join(loops)}\n{command}\n{'; '.join(['done'] * len(loops))}" if loops else command

@@ -1,0 +1,210 @@
+"""The report: one HTML file on one or many campaigns, and every number of it as CSV."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime, timezone
+from importlib.metadata import version
+from pathlib import Path
+
+import nnunet_al
+from nnunet_al.campaign.folders import CampaignFolder
+from nnunet_al.campaign.options import Options
+from nnunet_al.errors import CampaignError
+from nnunet_al.files import write_text
+from nnunet_al.nnunet.environment import Roots
+from nnunet_al.progress import count
+from nnunet_al.report.drawing.learning_figures import campaign_figures
+from nnunet_al.report.drawing.svg import Figure
+from nnunet_al.report.evidence.gather import gather_evidence
+from nnunet_al.report.evidence.record import Evidence
+from nnunet_al.report.evidence.sections import evidence_sections
+from nnunet_al.report.page.html import Section, bullets, commands, definitions, figures, heading, page, paragraph, table
+from nnunet_al.report.page.repeat import PARTICIPANTS, repeat_commands
+from nnunet_al.report.page.summary import what_it_takes, what_there_is, who_leads
+from nnunet_al.report.reading.lines import comparisons
+from nnunet_al.report.reading.runs import Run
+from nnunet_al.report.tables import of_evidence as evidence_tables
+from nnunet_al.report.tables.all_tables import campaign_tables, identity, read_runs, remarks
+from nnunet_al.report.tables.table import Table
+
+PAGE = "report.html"
+TITLE = "Active learning report"
+
+Part = tuple[str, str, tuple[str, ...], tuple[str, ...]]
+"""Anchor, heading, beginnings of the names of its figures, and names of its tables."""
+
+_COMPARING: tuple[Part, ...] = (
+    ("curves", "Learning curves", ("curves", "each"), ("curves",)),
+    ("budget", "Budget to reach a Dice coefficient", ("budget",), ("budget",)),
+    ("area", "Area under the curve", (), ("area",)),
+    ("penalty", "Pairwise penalties", ("penalty",), ("penalty",)),
+    ("classes", "Classes", ("classes",), ("classes",)),
+    ("groups", "Groups and fairness", ("fairness", "groups"), ("groups",)),
+    ("cost", "Cost of annotation, round by round", (), ("cost", "rounds")),
+)
+_TIME: Part = ("time", "Time", ("time",), ("time", "stages"))
+_IF_ANY = {"groups"}
+"""Sections that are left out where there is nothing in them; others say so."""
+
+
+def write_report(
+    folders: Sequence[CampaignFolder],
+    output: Path,
+    full_dice: float | None = None,
+    pictures: int = 8,
+    evidence: tuple[Roots, Options] | None = None,
+) -> Path:
+    """Write ``report.html`` and its tables into a folder, and return the page's path.
+
+    Parameters
+    ----------
+    folders
+        campaigns, at least one
+    output
+        the folder; what an earlier report left there is written over
+    full_dice
+        Dice of a model that was trained on everything, to which budgets refer; None: the best that was reached
+    pictures
+        regions shown of each strategy's batch
+    evidence
+        where the data are and where a model runs; None leaves out what needs a model
+
+    Raises
+    ------
+    CampaignError
+        if no campaign can be read.
+    SetupError
+        if the device is not there.
+    StorageError
+        if a file cannot be written.
+    """
+    left_out: list[str] = []
+    runs = read_runs(folders, left_out)
+    if not runs:
+        raise CampaignError(left_out[0])
+    found, missing = _evidence(runs, pictures, evidence)
+    tables = {made.name: made for made in campaign_tables(runs, full_dice)}
+    drawn = campaign_figures(runs, full_dice)
+    about_batches = [(identity(run), seen) for run, seen in found]
+    of_models = (
+        evidence_tables.batches(about_batches),
+        evidence_tables.correlations(about_batches),
+        evidence_tables.map_points(about_batches),
+        evidence_tables.map_counts(about_batches),
+        evidence_tables.redundancies(about_batches),
+    )
+    written = [path.name for made in (*tables.values(), *of_models) if (path := made.write(output)) is not None]
+    sections = [
+        Section("summary", "Summary", _summary(runs, tables)),
+        *(_comparing(part, drawn, tables) for part in _COMPARING if _is_there(part, tables)),
+    ]
+    if evidence is not None:
+        named = [(_short_name(run, runs), seen) for run, seen in found]
+        sections += evidence_sections(named, {made.name: made for made in of_models}, missing)
+    sections += [
+        _comparing(_TIME, drawn, tables),
+        Section("settings", "Settings, and how to repeat this", _settings(runs, tables["settings"])),
+        Section("remarks", "Remarks", _remarks(runs, left_out, evidence is None)),
+        Section("files", "Files", _files(written)),
+    ]
+    write_text(output / PAGE, page(_title(runs), what_there_is(runs), sections, _footer()))
+    return output / PAGE
+
+
+def _evidence(
+    runs: Sequence[Run], pictures: int, where: tuple[Roots, Options] | None
+) -> tuple[list[tuple[Run, Evidence]], list[str]]:
+    """Ask the first run (lowest fold, then seed) of each strategy for its evidence; sentences on those without."""
+    found, missing = [], []
+    for comparison in comparisons(runs) if where is not None else ():
+        for line in comparison.lines:
+            run = min(line.runs, key=lambda run: (run.decided.fold, run.decided.seed))
+            assert where is not None
+            seen = gather_evidence(run.folder, *where, pictures)
+            if isinstance(seen, str):
+                missing.append(f"{run.name}: {seen}")
+            else:
+                found.append((run, seen))
+    return found, missing
+
+
+def _summary(runs: Sequence[Run], tables: dict[str, Table]) -> tuple[str, ...]:
+    standings = tables["standings"]
+    sentences = [*who_leads(standings), *what_it_takes(tables["budget"])]
+    return (
+        bullets(sentences),
+        *([table(standings)] if standings.rows else []),
+        paragraph(
+            "Runs are folds and seeds. An interval tells how sure the mean over them is; runs share their data, so "
+            "that it is a little too narrow. Where many strategies are compared, some seem to differ by chance."
+        ),
+    )
+
+
+def _comparing(part: Part, made: Sequence[Figure], tables: dict[str, Table]) -> Section:
+    anchor, title, beginnings, names = part
+    drawn = [one for one in made if any(f"{one.name}_".startswith(f"{start}_") for start in beginnings)]
+    return Section(anchor, title, (figures(drawn), *(table(tables[name]) for name in names)))
+
+
+def _is_there(part: Part, tables: dict[str, Table]) -> bool:
+    return part[0] not in _IF_ANY or any(tables[name].rows for name in part[3])
+
+
+def _settings(runs: Sequence[Run], settings: Table) -> tuple[str, ...]:
+    notes = [
+        "These commands start campaigns with the same decisions, each of them written out, and do as many rounds. Add "
+        "-device, -np and whatever else says where they run; on another kind of device last digits differ."
+    ]
+    if any(run.decided.group_by for run in runs):
+        notes.append(f"{PARTICIPANTS} stands for the table that the groups came from.")
+    if any(run.decided.annotate for run in runs):
+        notes.append("Where people annotate, call it once for each round, and nnUNetv2_al_collect between the calls.")
+    common = [(row["setting"], row["value"]) for row in settings.rows if row["campaigns"] == "all"]
+    differing = [row for row in settings.rows if row["campaigns"] != "all"]
+    return (
+        *(paragraph(note) for note in notes),
+        commands(repeat_commands(runs)),
+        heading("What all campaigns have in common"),
+        definitions(common),
+        *([heading("Where they differ"), table(replace(settings, rows=differing))] if differing else ()),
+    )
+
+
+def _remarks(runs: Sequence[Run], left_out: Sequence[str], without_models: bool) -> tuple[str, ...]:
+    sentences = [*left_out, *remarks(runs)]
+    if without_models:
+        sentences.append("What needs a round's model was left out, as --no_evidence asks for.")
+    return (bullets(sentences),) if sentences else (paragraph("There is nothing to remark."),)
+
+
+def _files(written: Sequence[str]) -> tuple[str, ...]:
+    return (
+        paragraph("Every number of this page stands in one of these files beside it, unrounded, one header line each:"),
+        bullets(sorted(written)),
+    )
+
+
+def _title(runs: Sequence[Run]) -> str:
+    datasets = list(dict.fromkeys(run.decided.dataset for run in runs))
+    return f"{TITLE}: {datasets[0]}" if len(datasets) == 1 else f"{TITLE}: {count(len(datasets), 'dataset')}"
+
+
+def _short_name(run: Run, runs: Sequence[Run]) -> str:
+    """Name a run by what sets it apart from the others of the report."""
+    decided = run.decided
+    words = [
+        str(getattr(decided, name))
+        for name in ("dataset", "configuration", "unit")
+        if len({getattr(other.decided, name) for other in runs}) > 1
+    ]
+    tag = [f"tag {decided.tag}"] if decided.tag else []
+    return ", ".join([*words, run.strategy, *tag, f"fold {decided.fold}", f"seed {decided.seed}"])
+
+
+def _footer() -> str:
+    day = datetime.now(timezone.utc).date().isoformat()
+    programs = ", ".join(f"{name} {version(name)}" for name in ("nnunetv2", "torch", "numpy"))
+    return f"Written on {day} by nnunet-al {nnunet_al.__version__} ({programs})."

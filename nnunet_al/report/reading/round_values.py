@@ -1,0 +1,45 @@
+"""What curves are drawn of: functions that read one number from a round, None where it is not there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from nnunet_al.report.reading.runs import RoundResult
+
+Value = Callable[[RoundResult], "float | None"]
+
+MEASURES = {"delta": "Δ", "essp": "ESSP", "largest_gap": "largest gap"}
+"""Measures of fairness, as fields of ``Fairness`` -> in words."""
+
+
+def dice(result: RoundResult) -> float | None:
+    """Return a round's mean foreground Dice."""
+    return result.dice
+
+
+def class_dice(name: str) -> Value:
+    """Return the function that reads a class's Dice from a round."""
+    return lambda result: result.dice_of_class.get(name)
+
+
+def fairness_measure(name: str) -> Value:
+    """Return the function that reads "delta", "essp" or "largest_gap" from a round."""
+    return lambda result: None if result.fairness is None else getattr(result.fairness, name)
+
+
+def of_group(group: str, name: str) -> Value:
+    """Return the function that reads "dice" or "share" of a group from a round."""
+
+    def read(result: RoundResult) -> float | None:
+        found = None if result.fairness is None else result.fairness.by_group.get(group)
+        return None if found is None else getattr(found, name)
+
+    return read
+
+
+def group_values(names: Sequence[str]) -> Iterator[tuple[str, str | None, Value]]:
+    """Yield measure, group (None for measures of all) and the function that reads it; nothing without groups."""
+    if names:
+        yield from ((words, None, fairness_measure(name)) for name, words in MEASURES.items())
+        yield from (("Dice", name, of_group(name, "dice")) for name in names)
+        yield from (("share", name, of_group(name, "share")) for name in names)

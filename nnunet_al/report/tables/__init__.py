@@ -1,0 +1,1 @@
+"""The tables of the report, for its page and as CSV."""

@@ -1,0 +1,145 @@
+"""All tables of the report: what its figures show, number by number, and what each campaign is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from nnunet_al.evaluation.penalty import PenaltyMatrix, penalty_matrix
+from nnunet_al.report.reading.lines import Comparison, comparisons, line_remarks
+from nnunet_al.report.reading.round_values import MEASURES
+from nnunet_al.report.reading.runs import Run, read_runs
+from nnunet_al.report.tables import comparison as comparison_tables
+from nnunet_al.report.tables.settings import settings
+from nnunet_al.report.tables.table import Column, Table
+from nnunet_al.report.tables.times import stages, times
+
+__all__ = ["Column", "Run", "Table", "campaign_tables", "read_runs", "remarks"]
+
+COST = ("regions", "cases", "voxels", "foreground_voxels", "contour_mm", "minutes")
+
+
+def campaign_tables(runs: Sequence[Run], full_dice: float | None = None) -> list[Table]:
+    """Return all tables, in the order in which the report shows them; a table may be without rows.
+
+    ``full_dice`` is the Dice of a model that was trained with all data, which budgets are measured by.
+    """
+    compared = comparisons(runs)
+    return [
+        comparison_tables.standings(compared),
+        comparison_tables.curves(compared),
+        comparison_tables.budgets(compared, full_dice),
+        comparison_tables.areas(compared),
+        penalties(compared),
+        comparison_tables.classes(compared),
+        comparison_tables.groups(compared),
+        rounds(runs),
+        costs(runs),
+        times(compared),
+        stages(compared),
+        settings(runs),
+    ]
+
+
+def remarks(runs: Sequence[Run]) -> list[str]:
+    """Return sentences on what could not be read, and on lines whose runs are less alike than a mean suggests."""
+    unread = [f"{run.name}: {sentence}" for run in runs for sentence in run.remarks]
+    return unread + [sentence for comparison in comparisons(runs) for sentence in line_remarks(comparison)]
+
+
+def penalties(compared: Sequence[Comparison]) -> Table:
+    """Return the pairwise penalty matrix as rows of pairs."""
+    matrix = penalties_of(compared)
+    share_S_S, mean_S = matrix.share_S_S, matrix.column_means_S
+    rows = [
+        {
+            "strategy": name,
+            "beats": other,
+            "share": float(share_S_S[i, j]) if matrix.cells_S_S[i, j] else None,
+            "wins": int(matrix.wins_S_S[i, j]),
+            "cells": int(matrix.cells_S_S[i, j]),
+            "cells_with_too_few_runs": int(matrix.too_few_S_S[i, j]),
+            "cells_without_variance": int(matrix.without_variance_S_S[i, j]),
+            "column_mean_of_the_beaten": None if np.isnan(mean_S[j]) else float(mean_S[j]),
+        }
+        for i, name in enumerate(matrix.names)
+        for j, other in enumerate(matrix.names)
+        if i != j and (matrix.cells_S_S[i, j] or matrix.too_few_S_S[i, j])
+    ]
+    return Table(
+        "penalty",
+        "Pairwise penalty matrix: the share of cells (dataset and round) in which a strategy beats another by a "
+        "two-sided paired t-test over folds and seeds at 0.05, not corrected for the number of tests; models are "
+        "paired only where they were trained on as many regions. A cell with fewer than two common runs is left out; "
+        "where all differences are equal and not 0, it counts as beaten. The column mean (lower is better) counts the "
+        "diagonal as 0.",
+        rows,
+    )
+
+
+def penalties_of(compared: Sequence[Comparison]) -> PenaltyMatrix:
+    """Return the penalty matrix of all comparisons.
+
+    A cell is a dataset (with its test cases and unit of annotation) and a round; a pair is a fold, a seed and a number
+    of regions that the model was trained on, so that strategies are compared at one budget.
+    """
+    cells: dict[tuple[Any, ...], dict[str, dict[tuple[Any, ...], float]]] = {}
+    for comparison in compared:
+        for line in comparison.lines:
+            for run in line.runs:
+                for result in run.evaluated:
+                    cell = cells.setdefault((comparison.dataset, comparison.test, line.unit, result.number), {})
+                    pair = (run.decided.fold, run.decided.seed, result.regions)
+                    assert result.dice is not None
+                    cell.setdefault(line.label, {})[pair] = result.dice
+    return penalty_matrix(cells)
+
+
+def rounds(runs: Sequence[Run]) -> Table:
+    """Return one row for each campaign and round: what was asked for, trained on and reached."""
+    fair = any(result.fairness for run in runs for result in run.rounds)
+    rows = []
+    for run in runs:
+        for result in run.rounds:
+            row = identity(run) | {"round": result.number, "complete": result.complete}
+            row |= {"asked_regions": result.asked_regions, "asked_cases": result.asked_cases}
+            row |= {f"trained_on_{name}": getattr(result, name) for name in COST}
+            row |= {"dice": result.dice, "hd95_mm": result.hd95_mm}
+            if fair:
+                row |= {name: getattr(result.fairness, name, None) for name in MEASURES}
+            rows.append(row | {"seconds": sum(result.seconds.values()) if result.seconds else None})
+    return Table(
+        "rounds",
+        "Each campaign, round by round: the batch that it asked for, what its model was trained on before, the "
+        "model's mean foreground Dice and HD95 (mm) on the test cases, and the seconds that its stages took. Round 0 "
+        "has no model. A dash: not known.",
+        rows,
+        digits={"trained_on_contour_mm": 0, "trained_on_minutes": 0, "hd95_mm": 2, "seconds": 1},
+    )
+
+
+def costs(runs: Sequence[Run]) -> Table:
+    """Return what annotating the batch of each round has cost so far."""
+    rows = [
+        identity(run) | {"round": result.number} | {name: getattr(result.cost, name) for name in COST}
+        for run in runs
+        for result in run.rounds
+        if result.cost is not None
+    ]
+    return Table(
+        "cost",
+        "What the annotation of each round's batch has cost: regions, the cases that they lie in, annotated voxels, "
+        "those in the foreground, the length of the annotated contours in mm (a better stand-in for time than voxels), "
+        "and readers' minutes where they gave them. Round 0 holds what the dataset came with, where it did.",
+        rows,
+        digits={"contour_mm": 0, "minutes": 0},
+    )
+
+
+def identity(run: Run) -> dict[str, Any]:
+    """Return the columns that name a campaign."""
+    decided = run.decided
+    names = {"dataset": decided.dataset, "configuration": decided.configuration, "strategy": run.strategy}
+    return names | {"unit": decided.unit, "fold": decided.fold, "seed": decided.seed, "tag": decided.tag}
