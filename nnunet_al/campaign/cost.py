@@ -33,18 +33,17 @@ class AnnotationCost:
 def total_cost(commits: Iterable[Commit], without: Collection[str] = ()) -> AnnotationCost:
     """Add up what ``commits`` have cost, without the cases that were withdrawn.
 
-    A correction adds minutes only: its voxels were counted when they were annotated first.
+    A correction adds minutes only: what it corrects was counted when it was annotated first.
     """
     commits = list(commits)
-    counting = [commit for commit in commits if commit.counts]
-    first = [commit for commit in counting if commit.source != CORRECTION]
+    first = [commit for commit in commits if commit.counts and commit.source != CORRECTION]
     labels = [entry for c in first for case, entry in c.labels.items() if case not in without]
     foreground = [entry.foreground_voxels for entry in labels]
     contours = [entry.contour_mm for entry in labels]
     minutes = [commit.minutes for commit in commits if commit.minutes is not None]
     return AnnotationCost(
-        regions=len({region for commit in counting for region in commit.regions if region.case not in without}),
-        cases=len({case for commit in counting for case in commit.labels if case not in without}),
+        regions=len({region for commit in first for region in commit.regions if region.case not in without}),
+        cases=len({case for commit in first for case in commit.labels if case not in without}),
         voxels=sum(entry.annotated_voxels for entry in labels),
         foreground_voxels=None if None in foreground else sum(value for value in foreground if value is not None),
         contour_mm=None if None in contours else round(sum(value for value in contours if value is not None), 3),

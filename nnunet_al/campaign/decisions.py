@@ -107,12 +107,16 @@ class Decisions:
         Raises
         ------
         CampaignError
-            if they were written by a newer version.
+            if they were written by a newer version, or cannot be read.
         """
-        content = read_json(path)
-        if (schema := content.pop("schema")) != SCHEMA:
-            raise CampaignError(f"{path} has schema {schema}, this version reads {SCHEMA}: update nnunet-al.")
-        content["recipe"] = Recipe.from_json(content["recipe"])
-        for name in _TUPLES:
-            content[name] = tuple(content.get(name, ()))
-        return cls(**content)
+        try:
+            content = read_json(path)
+            schema = content.pop("schema")
+            if schema == SCHEMA:
+                content["recipe"] = Recipe.from_json(content["recipe"])
+                for name in _TUPLES:
+                    content[name] = tuple(content.get(name, ()))
+                return cls(**content)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise CampaignError(f"{path} cannot be read: restore it from a backup.") from error
+        raise CampaignError(f"{path} has schema {schema}, this version reads {SCHEMA}: update nnunet-al.")

@@ -10,7 +10,7 @@ import torch
 from nnunet_al.campaign.context import RoundContext
 from nnunet_al.campaign.cost import total_cost
 from nnunet_al.campaign.group_stages import fairness
-from nnunet_al.errors import DatasetError
+from nnunet_al.errors import CampaignError, DatasetError
 from nnunet_al.evaluation.case_metrics import evaluate_case, summarise
 from nnunet_al.files import read_json
 from nnunet_al.nnunet.image_store import ensure_images
@@ -30,6 +30,8 @@ def evaluate_checkpoint(context: RoundContext, checkpoint: Path, label_folder: P
         for each class and ``foreground_mean`` over classes; ``groups`` where the campaign has groups of cases.
     """
     decided, dataset = context.decided, context.data.dataset
+    if not decided.test_cases:
+        raise CampaignError(f"The campaign {context.folder.root} has no test cases to evaluate on.")
     plan, network, device = load_round_model(context, checkpoint)
     files = {case: context.data.tests[case] for case in decided.test_cases}
     references = {case: _reference(case, file.label, label_folder, dataset.file_ending) for case, file in files.items()}
@@ -54,12 +56,19 @@ def evaluate_checkpoint(context: RoundContext, checkpoint: Path, label_folder: P
         cases[case] = evaluate_case(prediction_xyz, reference_xyz, spacing_mm, dataset.classes, dataset.ignore_label)
     groups = {"groups": fairness(context, cases)} if decided.groups else {}
     return {
-        "round": context.number,
-        "checkpoint": str(checkpoint),
-        **total_cost(context.commits, context.decided.withdrawn_cases).to_json("trained_on_"),
+        **trained_on(context, checkpoint),
         **summarise(cases),
         **groups,
         "cases": cases,
+    }
+
+
+def trained_on(context: RoundContext, checkpoint: Path) -> dict[str, Any]:
+    """Return what is known of a round's model without any test case."""
+    return {
+        "round": context.number,
+        "checkpoint": str(checkpoint),
+        **total_cost(context.commits, context.decided.withdrawn_cases).to_json("trained_on_"),
     }
 
 

@@ -11,9 +11,9 @@ from nnunet_al.campaign.options import Options
 from nnunet_al.campaign.round import do_round
 from nnunet_al.campaign.standing import Standing, outlook, progress_table, standing_of
 from nnunet_al.campaign.wishes import Wishes
-from nnunet_al.errors import NnunetALError, WaitingForReaders
+from nnunet_al.errors import CampaignLockedError, NnunetALError, WaitingForReaders
 from nnunet_al.nnunet.environment import Roots
-from nnunet_al.progress import say
+from nnunet_al.progress import count, say
 
 
 @dataclass(frozen=True)
@@ -40,20 +40,22 @@ class Planned:
 
 @dataclass
 class Stopped:
-    """Why campaigns did not get to their last round: title -> sentence."""
+    """Why campaigns did not get to their last round: title -> sentence; ``busy`` are those that others work on."""
 
     refused: dict[str, str] = field(default_factory=dict)
     waiting: dict[str, str] = field(default_factory=dict)
+    busy: dict[str, str] = field(default_factory=dict)
 
     @property
     def states(self) -> dict[str, str]:
         """A word on each of them for the table."""
-        return {**dict.fromkeys(self.refused, "refused"), **dict.fromkeys(self.waiting, "waiting for annotations")}
+        states = {**dict.fromkeys(self.refused, "refused"), **dict.fromkeys(self.waiting, "waiting for annotations")}
+        return {**dict.fromkeys(self.busy, "another process works on it"), **states}
 
     def sentences(self) -> list[str]:
-        """Return each refusal once, with the campaigns that it concerns."""
+        """Return each refusal, and who else works on a campaign, once, with the campaigns that it concerns."""
         titles: dict[str, list[str]] = {}
-        for title, sentence in self.refused.items():
+        for title, sentence in {**self.busy, **self.refused}.items():
             titles.setdefault(sentence, []).append(title)
         return [f"{', '.join(concerned)}: {sentence}" for sentence, concerned in titles.items()]
 
@@ -91,27 +93,48 @@ def do_campaigns(roots: Roots, planned: Sequence[Planned], options: Options) -> 
     """
     stopped = Stopped()
     planned = [_as_it_began(campaign, stopped) for campaign in planned]
-    standings = {campaign.title: campaign.standing() for campaign in planned}
+    standings = {campaign.title: _standing(campaign, stopped) for campaign in planned}
     _show(standings, stopped)
     worked = False
     for number in range(max((campaign.rounds for campaign in planned), default=-1) + 1):
         for campaign in planned:
             title = campaign.title
+            if title in stopped.busy:  # what another process has done meanwhile need not be done here
+                standings[title] = _standing(campaign, stopped)
+                del stopped.busy[title]
             if title in stopped.states or number not in standings[title].missing:
                 continue
             try:
-                do_round(roots, campaign.wishes, options, number)
+                for missing in range(standings[title].last + 1, number + 1):
+                    do_round(roots, campaign.wishes, options, missing)
+            except CampaignLockedError as error:
+                stopped.busy[title] = str(error)
             except WaitingForReaders as waiting:
                 stopped.waiting[title] = str(waiting)
             except NnunetALError as error:
                 stopped.refused[title] = str(error)
-            standings[title], worked = campaign.standing(), True
+            standings[title], worked = _standing(campaign, stopped), True
             say(f"{_news(standings[title], stopped)} {outlook(_going_on(standings, stopped))}")
             if options.verbose:
                 say(progress_table(standings.values(), stopped.states))
+    for campaign in planned:
+        if campaign.title in stopped.busy:
+            standings[campaign.title] = _standing(campaign, stopped)
+            if standings[campaign.title].is_done:
+                del stopped.busy[campaign.title]
     if worked:
         _show(standings, stopped)
     return stopped
+
+
+def _standing(campaign: Planned, stopped: Stopped) -> Standing:
+    """Read how far a campaign is; one whose files cannot be read is refused."""
+    try:
+        return campaign.standing()
+    except (OSError, ValueError, KeyError, TypeError, NnunetALError) as error:
+        sentence = f"a file of {campaign.folder.root} cannot be read ({error}): restore it from a backup."
+        stopped.refused.setdefault(campaign.title, sentence)
+        return Standing(campaign.title, campaign.strategy, campaign.rounds)
 
 
 def _as_it_began(campaign: Planned, stopped: Stopped) -> Planned:
@@ -129,7 +152,9 @@ def _as_it_began(campaign: Planned, stopped: Stopped) -> Planned:
 
 def _show(standings: Mapping[str, Standing], stopped: Stopped) -> None:
     say(progress_table(standings.values(), stopped.states))
-    say(outlook(_going_on(standings, stopped)))
+    left = outlook(_going_on(standings, stopped))
+    behind = len(stopped.states)
+    say(f"{count(behind, 'campaign')} cannot go on. {left}" if behind else left)
 
 
 def _going_on(standings: Mapping[str, Standing], stopped: Stopped) -> list[Standing]:
@@ -146,5 +171,7 @@ def _news(standing: Standing, stopped: Stopped) -> str:
         return f"{title} is refused: {stopped.refused[title]}"
     if title in stopped.waiting:
         return stopped.waiting[title]
+    if title in stopped.busy:
+        return f"{title} is looked at again later: {stopped.busy[title]}"
     dice = "" if standing.dice is None else f", Dice {standing.dice:.4f}"
     return f"{title}: round {standing.last} of {standing.rounds} is done{dice}."

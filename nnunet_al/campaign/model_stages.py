@@ -162,10 +162,14 @@ def _train_fold(context: RoundContext, fold: int, log: str) -> None:
 
 
 def evaluate(context: RoundContext) -> None:
-    """Measure the model on the test cases, whose labels touch nothing else."""
-    from nnunet_al.campaign.evaluation import evaluate_checkpoint
+    """Measure the model on the test cases, whose labels touch nothing else.
+
+    Without test cases it is only written down what the model was trained on.
+    """
+    from nnunet_al.campaign.evaluation import evaluate_checkpoint, trained_on
 
     if not context.decided.test_cases:
+        write_json(context.round.metrics, trained_on(context, context.checkpoint(context.round)))
         say("    the campaign has no test cases")
         return
     metrics = evaluate_checkpoint(context, context.checkpoint(context.round))

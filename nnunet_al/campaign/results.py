@@ -18,7 +18,8 @@ def write_results(folder: CampaignFolder) -> None:
     test cases, then Dice and HD95 of each class; where the campaign has groups: Δ, ESSP and the largest gap with their
     intervals, and the test cases, Dice and share of the annotated regions of each group.
     """
-    rows = [row(read_json(round_.metrics)) for round_ in folder.rounds() if round_.metrics.is_file()]
+    evaluated = [read_json(round_.metrics) for round_ in folder.rounds() if round_.metrics.is_file()]
+    rows = [row(metrics) for metrics in evaluated if "foreground_mean" in metrics]
     if rows:
         write_table(folder.results, rows)
 

@@ -84,7 +84,7 @@ def status_table(campaigns: list[dict[str, Any]]) -> str:
         head = f"  {'round':>5}  {'batch':>5}  {'annotated':>9}  {'cases':>5}  {'outlines m':>10}  {'hours':>6}"
         lines.append(f"{head}  {'dice':>6}  {'hd95 mm':>8}")
         for round_ in campaign["rounds"]:
-            mean = round_["metrics"] and round_["metrics"]["foreground_mean"]
+            mean = round_["metrics"] and round_["metrics"].get("foreground_mean")
             dice, hd95 = (f"{mean['dice']:.4f}", f"{mean['hd95_mm']:.2f}") if mean else ("-", "-")
             cost = round_["cost"]
             metres = "-" if cost["contour_mm"] is None else f"{cost['contour_mm'] / 1000:.2f}"

@@ -6,7 +6,7 @@ import sys
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 
 from nnunet_al.campaign.folders import CampaignFolder
-from nnunet_al.errors import CampaignError, StrategyError
+from nnunet_al.errors import CampaignError, NnunetALError
 from nnunet_al.nnunet.environment import Roots, dataset_name
 from nnunet_al.strategies import catalog
 
@@ -49,7 +49,7 @@ def chosen_campaigns(arguments: Namespace, roots: Roots) -> list[CampaignFolder]
     for folder in CampaignFolder.of_dataset(roots, dataset_name(arguments.d, roots)):
         try:
             decided = Decisions.load(folder.decisions)
-        except StrategyError as error:  # of a package that is gone; the other campaigns have no part in it
+        except NnunetALError as error:  # a file is broken, a package gone; the other campaigns have no part in it
             print(f"{folder.root} is left out. {error}", file=sys.stderr)
             continue
         is_like = {"strategy": decided.recipe.name} | {

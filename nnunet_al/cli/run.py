@@ -86,7 +86,7 @@ def work(arguments: Namespace) -> int:
     stopped = do_campaigns(roots, planned, options)
     for sentence in stopped.sentences():
         print(f"Error: {sentence}", file=sys.stderr)
-    if stopped.refused:
+    if stopped.refused or stopped.busy:
         return REFUSED
     return WAITING if stopped.waiting else DONE
 

@@ -351,3 +351,35 @@ def test_help_reads_well(capsys):
     assert "--no_sharing" in said
     assert "--annotate" not in said
     assert "-part_id" not in said
+
+
+def test_a_campaign_that_another_process_works_on_is_looked_at_again(done, elsewhere, tmp_path, monkeypatch, capsys):
+    """It is done by the other one meanwhile, so nothing is refused in the end."""
+    from nnunet_al.errors import CampaignLockedError
+
+    real, refused = many.do_round, []
+
+    def busy_once(roots, wishes, options, number):
+        if wishes.strategy == "random" and number == 1 and not refused:
+            refused.append(number)
+            real(roots, wishes, options, number)  # the other process
+            raise CampaignLockedError("Another process works on it.")
+        real(roots, wishes, options, number)
+
+    monkeypatch.setattr(many, "do_round", busy_once)
+    assert run_many("-s", "random", "entropy", "-seeds", 0, "-rounds", 2) == 0
+    assert refused
+    assert "looked at again" in capsys.readouterr().out
+    assert run_many("-s", "random", "entropy", "-seeds", 0, "-rounds", 2) == 0
+    assert "Nothing is left to do" in capsys.readouterr().out
+
+
+def test_a_campaign_with_a_broken_file_stays_behind(done, elsewhere, capsys):
+    assert run_many("-s", "random", "entropy", "-seeds", 0, "-rounds", 1) == 0
+    broken = next(elsewhere.glob("*/al/2d__random__seed0/fold_0/campaign.json"))
+    broken.write_text("{")
+    capsys.readouterr()
+    assert run_many("-s", "random", "entropy", "-seeds", 0, "-rounds", 1) == 2
+    said = capsys.readouterr()
+    assert "campaign.json cannot be read" in said.err
+    assert "1 campaign cannot go on" in said.out
