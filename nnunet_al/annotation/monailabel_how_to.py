@@ -32,8 +32,8 @@ Readers, in 3D Slicer with the extension MONAILabel
   3. To see where to annotate, drag roi/CASE_*.mrk.json into the window.
   4. Correct the segmentation, then press "Submit Label". That says that you have
      reviewed {everything} of this case, also where nothing had to
-     be changed. What is submitted later
-     for the same case is not taken by itself: tell whoever runs the project.
+     be changed. What you submit for the same case later is not taken by itself:
+     tell whoever runs the project.
 CASE stands for the name of the case, for example {example}.{channels}
 
 Good to know
