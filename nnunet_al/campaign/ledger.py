@@ -92,15 +92,7 @@ def read_commits(folder: Path) -> list[Commit]:
     CampaignError
         if an entry is missing, cannot be read or was written by a newer version.
     """
-    commits = []
-    for number, path in enumerate(_entry_files(folder)):
-        if int(path.stem) != number:
-            missing = _entry_file(folder, number)
-            raise CampaignError(
-                f"The ledger's entry {missing} is missing, though {path.name} is there: restore it from a backup."
-            )
-        commits.append(_read_commit(path))
-    return commits
+    return [_read_commit(path) for path in _entry_files(folder)]
 
 
 class Ledger:
@@ -118,7 +110,13 @@ class Ledger:
         return read_commits(self.folder)
 
     def length(self) -> int:
-        """Return how many commits there are."""
+        """Return how many commits there are.
+
+        Raises
+        ------
+        CampaignError
+            if an entry is missing.
+        """
         return len(_entry_files(self.folder))
 
     def commit_of_round(self, round_number: int) -> Commit | None:
@@ -203,7 +201,15 @@ class Ledger:
 
 
 def _entry_files(folder: Path) -> list[Path]:
-    return sorted(folder.glob("[0-9][0-9][0-9]*.json"), key=lambda path: int(path.stem))
+    """Return the entries in order, of which none may be missing."""
+    paths = sorted(folder.glob("[0-9][0-9][0-9]*.json"), key=lambda path: int(path.stem))
+    for number, path in enumerate(paths):
+        if int(path.stem) != number:
+            missing = _entry_file(folder, number)
+            raise CampaignError(
+                f"The ledger's entry {missing} is missing, though {path.name} is there: restore it from a backup."
+            )
+    return paths
 
 
 def _entry_file(folder: Path, number: int) -> Path:

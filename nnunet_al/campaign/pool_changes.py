@@ -18,9 +18,10 @@ from nnunet_al.campaign.pool_wishes import PoolChange, PoolWish, decide
 from nnunet_al.campaign.prepare import cut_regions
 from nnunet_al.campaign.stages import is_done
 from nnunet_al.campaign.status import FINAL_STAGE
+from nnunet_al.campaign.traces import kept_pictures, remove_kept_pictures
 from nnunet_al.errors import CampaignError, DatasetError
 from nnunet_al.evaluation.groups import read_groups
-from nnunet_al.files import hash_json
+from nnunet_al.files import hash_json, remove_temporary_files
 from nnunet_al.nnunet.environment import Roots
 from nnunet_al.pool.boxes import Region
 from nnunet_al.pool.table import append_regions
@@ -33,18 +34,24 @@ def change_pool(roots: Roots, folder: CampaignFolder, wish: PoolWish, workers: i
 
     An added case is verified as at the start and cut with the patch of the campaign's first plan; its regions get
     numbers behind all others. Nothing of a withdrawn case is looked at any more; what is annotated of it stays in the
-    ledger. The same call again changes nothing.
+    ledger, and what reports keep in the folders of the rounds is removed. The same call again changes nothing.
 
     Raises
     ------
     CampaignError, DatasetError, GroupsError
         if a round is being done, or the request does not fit; everything is as it was then.
+    StorageError
+        if a file cannot be written or removed; the same call finishes it.
     """
     with nullcontext() if wish.dry_run else campaign_lock(folder.lock):
         decided = Decisions.load(folder.decisions)
         _check_at_rest(folder, decided)
         change = decide(roots, folder, decided, wish)
+        if wish.withdraw:  # also of cases that are out already: a report may have been at work meanwhile
+            change = replace(change, cleared=tuple(kept_pictures(folder)))
         if change.decided == decided:
+            if not wish.dry_run and change.cleared:
+                remove_kept_pictures(folder)
             return change
         regions: list[Region] = []
         context = None
@@ -53,10 +60,13 @@ def change_pool(roots: Roots, folder: CampaignFolder, wish: PoolWish, workers: i
             regions = cut_regions(change.decided, context.first_plans, context.data, change.added, workers)
         if wish.dry_run:
             return replace(change, regions=len(regions))
+        remove_temporary_files(folder.root)
         if context is not None:
             append_regions(folder.root / "regions.npz", regions, {*decided.pool_cases, *decided.withdrawn_cases})
             if change.with_labels:
                 commit_existing(context, change.with_labels)
+        if change.cleared:
+            remove_kept_pictures(folder)
         change.decided.save(folder.decisions)
         if context is not None:
             context.data.remember()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from nnunet_al.campaign.batch import unanswered_regions
 from nnunet_al.campaign.data import Data
@@ -85,6 +86,20 @@ def say_new(decided: Decisions | None, data: Data) -> None:
         )
 
 
+def pool_of_round(decided: Decisions, number: int) -> set[str]:
+    """Return the cases that were in the pool when a round chose its batch, less those that are out now.
+
+    A change is entered under the round that came next; the first one after the round tells what was before.
+    """
+    out = set()
+    for case in decided.pool_cases:
+        changes = [change for change in decided.pool_changes if case in (*change["added"], *change["withdrawn"])]
+        later = [change for change in changes if change["round"] > number]
+        if later and case in later[0]["added"]:
+            out.add(case)
+    return {*decided.pool_cases} - out
+
+
 def added_after(decided: Decisions, number: int) -> bool:
     """Tell whether cases were added to the pool after a round had begun."""
     return any(change["added"] and change["round"] > number for change in decided.pool_changes)
@@ -108,8 +123,14 @@ def state_table(folder: CampaignFolder, decided: Decisions, state: PoolState) ->
     for change in decided.pool_changes:
         done = [f"{word} {named(change[word])}" for word in ("added", "withdrawn") if change[word]]
         reason = f" ({change['reason']})" if change["reason"] else ""
-        lines.append(f"  before round {change['round']}: {'; '.join(done)}{reason}")
+        lines.append(f"  {_when(change)}: {'; '.join(done)}{reason}")
     return "\n".join(lines)
+
+
+def _when(change: Mapping[str, Any]) -> str:
+    """Return when a change was made; in campaigns of earlier versions it does not say that a batch was waiting."""
+    waiting = change.get("while_waiting")
+    return f"before round {change['round']}" if waiting is None else f"while the batch of round {waiting} waited"
 
 
 def named(cases: Sequence[str]) -> str:

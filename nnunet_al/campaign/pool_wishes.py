@@ -8,6 +8,8 @@ from pathlib import Path
 from nnunet_al.campaign.decisions import Decisions
 from nnunet_al.campaign.folders import CampaignFolder
 from nnunet_al.campaign.pool_state import new_cases
+from nnunet_al.campaign.stages import is_done
+from nnunet_al.campaign.status import FINAL_STAGE
 from nnunet_al.errors import CampaignError
 from nnunet_al.nnunet.environment import Roots
 from nnunet_al.nnunet.raw_dataset import RawDataset
@@ -47,6 +49,7 @@ class PoolChange:
     unchanged : cases that were asked for and are so already
     regions : how many the added cases are cut into
     with_labels : added cases whose labels in the dataset were taken as annotations
+    cleared : folders of rounds in which reports kept pictures, removed since they may show what was withdrawn
     """
 
     decided: Decisions
@@ -56,6 +59,7 @@ class PoolChange:
     unchanged: tuple[str, ...] = ()
     regions: int = 0
     with_labels: tuple[str, ...] = ()
+    cleared: tuple[Path, ...] = ()
 
 
 def decide(roots: Roots, folder: CampaignFolder, decided: Decisions, wish: PoolWish) -> PoolChange:
@@ -103,6 +107,8 @@ def decide(roots: Roots, folder: CampaignFolder, decided: Decisions, wish: PoolW
         "test": sorted((out & {*decided.test_cases}) | (put_back & were_tests)),
         "reason": wish.reason,
     }
+    if (waiting := _waiting_round(folder)) is not None:
+        entry["while_waiting"] = waiting
     after = replace(
         decided,
         pool_cases=tuple(sorted(pool)),
@@ -125,12 +131,20 @@ def _wanted(roots: Roots, decided: Decisions, wish: PoolWish) -> set[str]:
     if not wish.add and not wish.add_new:
         return set()
     dataset = RawDataset.read(roots.raw / decided.dataset)
+    back = {case for change in decided.pool_changes for case in {*change["added"]} & {*change["test"]}}
     for case in sorted(wish.add):
-        if case in decided.test_cases:
+        if case in decided.test_cases and case not in back:  # put back by this very call, before it was killed
             raise CampaignError(f"-add {case}: it is a test case, and what models are tested on is not trained on.")
         if case not in {*dataset.cases, *decided.pool_cases, *decided.withdrawn_cases}:
             raise CampaignError(f"-add {case}: {dataset.folder} has no such case; put its images there first.")
     return {*wish.add, *(new_cases(decided, dataset.cases) if wish.add_new else ())}
+
+
+def _waiting_round(folder: CampaignFolder) -> int | None:
+    """Return the round whose batch is out and not answered yet, and so changes with the pool."""
+    last = folder.rounds()[-1:]
+    waits = [round_.number for round_ in last if round_.batch.is_file() and not is_done(round_.stages, FINAL_STAGE)]
+    return waits[0] if waits else None
 
 
 def _next_round(folder: CampaignFolder) -> int:

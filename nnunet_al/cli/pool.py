@@ -86,7 +86,7 @@ def work(arguments: Namespace) -> None:
     for case in change.withdrawn:
         others = {*decided.cases, *decided.withdrawn_cases, *decided.left_out_cases} - {case}
         found = traces(roots, folder, decided, case, others)
-        say(f"What still holds data of {case}:" if found else f"No file here holds data of {case} any more.")
+        say(f"What still holds data of {case}:")
         for line in found:
             say(f"  {line}")
     if arguments.dry_run:
@@ -103,7 +103,12 @@ def _summary(change: PoolChange) -> list[str]:
     if change.with_labels:
         lines.append(f"What their labels hold counts as annotated: {named(change.with_labels)}.")
     if change.put_back:
-        lines.append(f"Put back, with what was annotated of them: {named(change.put_back)}.")
+        to_test = sorted({*change.put_back} & {*decided.test_cases})
+        if of_pool := sorted({*change.put_back} - {*to_test}):
+            lines.append(f"Put back, with what was annotated of them: {named(of_pool)}.")
+        if to_test:
+            left = count(len(decided.test_cases), "case")
+            lines.append(f"Put back, to test on as before: {named(to_test)}; models are tested on {left} again.")
     if change.withdrawn:
         lines.append(f"Withdrawn: {named(change.withdrawn)}.")
         if tests := sorted({*change.withdrawn} & {*decided.pool_changes[-1]["test"]}):
@@ -112,6 +117,11 @@ def _summary(change: PoolChange) -> list[str]:
                 f"{named(tests)} of it was for the test: from now on models are tested on {left}, so that their means "
                 "do not compare with those of earlier rounds."
             )
+    if change.cleared:
+        lines.append(
+            f"The pictures and maps that reports keep of {count(len(change.cleared), 'round')} are removed, since they "
+            "may show what was withdrawn."
+        )
     if change.unchanged:
         lines.append(f"As asked for already: {named(change.unchanged)}.")
     if not lines:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,17 +22,21 @@ from nnunet_al.campaign.decisions import Decisions
 from nnunet_al.campaign.folders import CampaignFolder
 from nnunet_al.campaign.ledger import read_commits
 from nnunet_al.campaign.pool_changes import change_pool
+from nnunet_al.campaign.pool_state import pool_of_round
 from nnunet_al.campaign.pool_wishes import PoolWish
 from nnunet_al.campaign.traces import traces
 from nnunet_al.campaign.wishes import Wishes
 from nnunet_al.cli.export import main as export
 from nnunet_al.cli.pool import main as pool
 from nnunet_al.cli.status import main as status
-from nnunet_al.files import read_arrays, read_json
+from nnunet_al.files import read_arrays, read_json, write_json
 from nnunet_al.nnunet.environment import Roots
 from nnunet_al.pool.table import load_regions
 
+from .kill_lab import forked, wait, watch
+
 NEW = ("phantom_008", "phantom_009")
+KILLS = 16
 
 
 @dataclass(frozen=True)
@@ -353,7 +359,10 @@ def test_a_batch_that_waits_is_not_waited_for_a_withdrawn_case(lab, capsys):
     assert run_round(*words) == 3
     assert "1 of 1 regions" in capsys.readouterr().out
     assert run_command(pool, "-d", 501, "-tag", "people") == 0
-    assert f"waiting for annotation     1  {asked[1]}" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"waiting for annotation     1  {asked[1]}" in said
+    assert f"while the batch of round 0 waited: withdrawn {asked[0]}" in said  # its batch is what changed
+    assert "before round" not in said
     # with the other one gone as well nobody is waited for, and there is nothing to train on
     assert run_command(pool, "-d", 501, "-tag", "people", "-withdraw", asked[1]) == 0
     assert run_round(*words) == 2
@@ -379,6 +388,77 @@ def test_an_answer_that_waits_for_labels_is_not_waited_for_a_withdrawn_case(lab,
     assert [region.case for region in commit.regions] == list(commit.labels) == [asked[1]]
 
 
+def test_what_reports_keep_of_a_withdrawn_case_goes_and_the_rest_is_listed(lab, capsys):
+    """The pictures of a report hold slices of images, under a name that does not tell whose."""
+    gone = lab.annotated()[0]
+    kept = lab.folder().round(1).root / "report"
+
+    def report() -> None:
+        kept.mkdir(exist_ok=True)
+        (kept / "panels.npz").write_bytes(b"slices")
+        (kept / "evidence.json").write_text(json.dumps({"title": f"1: {gone}, slice 3"}))
+
+    report()
+    sentence = "The pictures and maps that reports keep of 1 round are removed, since they may show what was withdrawn."
+    assert al_pool("-withdraw", gone, "--dry_run") == 0
+    assert sentence in capsys.readouterr().out
+    assert kept.is_dir()
+    assert al_pool("-withdraw", gone) == 0
+    said = capsys.readouterr().out
+    assert sentence in said
+    assert not kept.exists()
+    assert "reports that were written before may show it" in said
+    (names,) = (line for line in said.splitlines() if "only its name" in line)
+    assert {"campaign.json", "regions.npz", "batch.json", "dataset.json"} <= set(names.replace(",", "").split())
+    for path in lab.folder().root.rglob("*.json"):  # what names it is named
+        if gone in path.read_text():
+            assert path.name in names, path
+    # files named after it may be deleted as the command says; what is left holds its name, and that is said
+    for path in [*lab.base.joinpath("nnUNet_raw").rglob("*"), *lab.roots.preprocessed.rglob("*")]:
+        if path.is_file() and path.name.startswith(gone):
+            path.unlink()
+    report()  # one that was at work meanwhile
+    assert al_pool("-withdraw", gone) == 0
+    assert not kept.exists()
+    others = {*lab.decided().cases}
+    assert any("only its name" in line for line in traces(lab.roots, lab.folder(), lab.decided(), gone, others))
+    found = traces(lab.roots, lab.folder("entropy"), lab.decided("entropy"), gone, others)
+    assert f"the campaign {lab.folder().root}, from which it was withdrawn too" in "\n".join(found)
+    assert al_pool("-add", NEW[0]) == 2  # and a call that is refused removes nothing
+    report()
+    assert al_pool("-add", NEW[0], "-withdraw", lab.annotated()[1]) == 2
+    assert kept.is_dir()
+
+
+def test_a_test_case_that_is_put_back_is_not_said_to_be_annotated(lab, capsys):
+    test, annotated = lab.decided().test_cases[0], lab.annotated()[0]
+    assert al_pool("-withdraw", test, annotated) == 0
+    capsys.readouterr()
+    assert al_pool("-add", test, annotated) == 0
+    said = capsys.readouterr().out
+    assert f"Put back, with what was annotated of them: {annotated}.\n" in said
+    assert f"Put back, to test on as before: {test}; models are tested on 2 cases again.\n" in said
+
+
+def test_the_pool_of_a_round_is_told_from_the_changes_after_it(lab):
+    def change(number: int, added: tuple = (), withdrawn: tuple = ()) -> dict:
+        return {"round": number, "added": list(added), "withdrawn": list(withdrawn), "test": [], "reason": ""}
+
+    decided = replace(
+        lab.decided(),
+        pool_cases=("always", "back", "late", "twice"),
+        pool_changes=(
+            change(1, withdrawn=("back",)), change(2, added=("late",)), change(3, added=("back",)),
+            change(3, withdrawn=("twice",)), change(4, added=("twice",)),
+        ),
+    )  # fmt: skip
+    assert pool_of_round(decided, 0) == {"always", "back", "twice"}
+    assert pool_of_round(decided, 1) == {"always", "twice"}
+    assert pool_of_round(decided, 2) == {"always", "late", "twice"}
+    assert pool_of_round(decided, 3) == {"always", "late", "back"}
+    assert pool_of_round(decided, 4) == {"always", "late", "back", "twice"}
+
+
 def test_where_data_of_a_case_lies_is_told_by_whole_names(tmp_path):
     roots = Roots.below(tmp_path).create()
     folder = CampaignFolder(roots.results / DATASET / "al" / "2d__random__seed0" / "fold_0")
@@ -387,17 +467,24 @@ def test_where_data_of_a_case_lies_is_told_by_whole_names(tmp_path):
         *("round_000/batch/images/head_1_0000.nii.gz", "round_000/batch/roi/head_1_3.mrk.json"),
         *("round_000/batch/returned/anna/head_1_b.nii.gz", "round_000/batch/returned/head_1/anna.nii.gz"),
         "intensities/head_1_b-0123.npz",
+        "round_000/batch/returned/carl/scan.nrrd",
     ):
         file = folder.root / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text("")
     Wishes(DATASET, "2d", 0, 0, None, "random").decide().save(folder.decisions)
     decided = Decisions.load(folder.decisions)
+    table = folder.round(0).hand_out / "collected.csv"
+    table.write_text("file,case\nreturned/carl/scan.nrrd,head_1\nreturned/anna/gone.nrrd,head_1\nx.nrrd,head_10\n")
+    write_json(folder.ledger / "000.json", {"labels": {"head_10": {}, "head_1_b": {}}})
+    write_json(folder.ledger / "001.json", {"disagreements": ["head_1: 3 voxels"]})
     found = traces(roots, folder, decided, "head_1", {"head_10", "head_1_b"})
     assert found == [
         f"1 file in {folder.ledger / '000'} (the ledger)",
         f"1 file in {folder.ledger / '001'} (the ledger)",
         f"3 files in {folder.round(0).hand_out} (round 0)",
+        f"{folder.round(0).hand_out / 'returned/carl/scan.nrrd'}, which a reader returned under another name (round 0)",
+        f"only its name, and numbers such as its Dice: 001.json, collected.csv in {folder.root}",
     ]
 
 
@@ -505,6 +592,58 @@ def test_killed_anywhere_the_same_call_finishes(lab, monkeypatch, step):
     assert run_round() == 0
     labels = lab.folder().round(3).view.raw / DATASET / "labelsTr"
     assert {f"{case}.nii.gz" for case in NEW} <= {path.name for path in labels.iterdir()}
+
+
+@pytest.mark.slow
+def test_killed_at_any_change_and_repeated_is_undisturbed(lab, tmp_path):
+    """Added, put back and withdrawn in one call, which a kill stops before one of its writes."""
+    lab.bring(*NEW)
+    before, after, back = lab.annotated()[:2], lab.decided(), lab.decided().test_cases[0]
+    replace(after, starts_from="dataset").save(lab.folder().decisions)
+    assert al_pool("-withdraw", before[1], back) == 0
+    kept = lab.folder().round(1).root / "report"
+    kept.mkdir()
+    (kept / "panels.npz").write_bytes(b"slices")
+    shutil.copytree(lab.base, tmp_path / "before", symlinks=True)
+    log = tmp_path / "log.txt"
+
+    def found() -> dict[str, str]:
+        files = snapshot(lab.roots.results, lab.roots.raw)
+        return {path: mark for path, mark in files.items() if "/lock" not in path}
+
+    def change() -> int:
+        return al_pool("-add", *NEW, before[1], back, "-withdraw", before[0])
+
+    def counted() -> int:
+        moments: list[str] = []
+        watch(lab.roots.results, lambda event, _: moments.append(event))
+        code = change()
+        (tmp_path / "moments").write_text(str(len(moments)))
+        return code
+
+    def killed_at(moment: int) -> int:
+        seen = 0
+
+        def count(event: str, arguments: tuple) -> None:
+            nonlocal seen
+            if seen == moment:
+                os.kill(os.getpid(), signal.SIGKILL)
+            seen += 1
+
+        watch(lab.roots.results, count)
+        return change()
+
+    assert wait(forked(counted, log)) == 0, log.read_text()
+    wanted, moments = found(), int((tmp_path / "moments").read_text())
+    assert not kept.exists()
+    for moment in np.unique(np.linspace(0, moments - 1, KILLS).round().astype(int)).tolist():
+        shutil.rmtree(lab.base)
+        shutil.copytree(tmp_path / "before", lab.base, symlinks=True)
+        assert wait(forked(lambda moment=moment: killed_at(moment), log)) == -signal.SIGKILL, log.read_text()
+        decided = lab.decided()
+        assert NEW[0] not in decided.cases or before[0] in decided.withdrawn_cases, "half of it was decided"
+        assert wait(forked(change, log)) == 0, (moment, log.read_text())
+        assert found() == wanted, moment
 
 
 def test_an_image_that_was_replaced_is_refused(lab, capsys):

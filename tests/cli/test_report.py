@@ -9,16 +9,20 @@ import shutil
 from html import unescape
 from pathlib import Path
 
+import numpy as np
 import pytest
 from integration.campaigns import DATASET, Lab
 from report.browser import check_page
-from rounds import run_command, snapshot
+from rounds import run_command, run_round, snapshot
 
 from nnunet_al.cli.report import main
 from nnunet_al.files import read_json, write_json
 from nnunet_al.nnunet.environment import Roots, using
 from nnunet_al.report.evidence import gather as evidence
 from nnunet_al.synthetic.phantom import make_phantom_dataset
+
+from .annotation_project import IGNORE, Project, collect
+from .readers import in_itk_snap
 
 SIZES = ("-b", "4", "-initial", "6")
 
@@ -191,3 +195,33 @@ def test_a_file_in_the_way_and_an_unknown_dataset_are_said(lab, tmp_path, capsys
     assert "choose another" in capsys.readouterr().err
     assert report(lab, "-o", tmp_path / "other", dataset="902") == 2
     assert "There is no dataset 902" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_campaign_that_people_annotate(make_roots, tmp_path):
+    """Two readers, who do not agree on lesions: what counts as annotated is what both said, in one entry a region."""
+    roots = make_roots(cases=6)
+    shutil.move(roots.raw / "Dataset501_Phantom" / "labelsTr", tmp_path / "truth")
+    project = Project(roots, tmp_path / "truth")
+    for number in (0, 1):
+        assert run_round("--annotate", "-readings", 2, "-consensus", "majority", "-unit", "slice", "-b", 3) == 3
+        for reader in ("anna", "ben"):
+            folder = project.batch(number) / "returned" / reader
+            folder.mkdir()
+            for case in project.asked(number):
+                truth = project.drawn(case)
+                drawn = truth if reader == "anna" else np.minimum(truth, 1)
+                in_itk_snap(project.image(number, case), drawn, folder / f"{case}.nii.gz")
+        assert collect("--reviewed") == 0
+    assert run_round("-round", 1, "-unit", "slice", "-b", 3) == 0
+    arguments = ("-d", "501", "-device", "cpu", "-np", "1", "-regions", "3")
+    assert run_command(main, *arguments, "-o", tmp_path / "report") == 0
+    with (tmp_path / "report" / "batches.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    asked = read_json(project.campaign.round(1).batch)["regions"]
+    assert len(rows) == len(asked) == 3
+    for row, region in zip(rows, asked, strict=True):
+        box = tuple(slice(*side) for side in region["box"])
+        truth = project.drawn(region["case"])[box]
+        assert int(row["new_voxels"]) == np.count_nonzero(truth != 2)
+        assert np.array_equal(project.annotated(region["case"])[box], np.where(truth == 2, IGNORE, truth))

@@ -123,7 +123,7 @@ def _check_edges(driver: Any, width: int) -> None:
 
 
 def _check_print(driver: Any, width: int, stem: Path | None) -> None:
-    """Lay the page out as for a sheet of A4, on which nothing can be scrolled, with all that is unfolded folded."""
+    """Lay the page out as for a sheet of A4, on which nothing is scrolled or unfolded: all has to be there."""
     driver.execute_script("document.querySelectorAll('details').forEach(d => d.open = false)")
     driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
     _resize(driver, _SHEET, _HEIGHT)
@@ -134,6 +134,11 @@ def _check_print(driver: Any, width: int, stem: Path | None) -> None:
         "window.innerWidth + 1).slice(0, 5).map(e => e.outerHTML.slice(0, 120));"
     )
     assert not wide, wide
+    hidden = driver.execute_script(
+        "return Array.from(document.querySelectorAll('details > :not(summary), details tr')).filter(e => "
+        "!e.checkVisibility() || e.getBoundingClientRect().height < 1).slice(0, 5).map(e => e.outerHTML.slice(0, 120));"
+    )
+    assert not hidden, hidden
     driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
     _resize(driver, width, _HEIGHT)
 

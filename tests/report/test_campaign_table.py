@@ -9,10 +9,13 @@ import pytest
 from nnunet_al.campaign.cost import total_cost
 from nnunet_al.campaign.ledger import Commit, LabelEntry, commit_to_json
 from nnunet_al.evaluation.budget import mean_and_interval
-from nnunet_al.files import write_json
+from nnunet_al.files import read_json, write_json
 from nnunet_al.pool.boxes import Region
+from nnunet_al.report.page.summary import who_is_missing, who_leads
 from nnunet_al.report.reading.lines import comparisons, line_curve
-from nnunet_al.report.tables.all_tables import Table, campaign_tables, read_runs, remarks
+from nnunet_al.report.reading.remarks import line_remarks, pool_remarks
+from nnunet_al.report.reading.remarks import remarks as all_remarks
+from nnunet_al.report.tables.all_tables import Table, campaign_tables, penalties_of, read_runs
 
 from .faked_campaigns import STAGES, fake_campaign
 
@@ -35,7 +38,12 @@ def runs(tmp_path_factory):
 
 
 def tables(runs, **options):
-    return {table.name: table for table in campaign_tables(runs, **options)}
+    compared = comparisons(runs)
+    return {table.name: table for table in campaign_tables(runs, compared, penalties_of(compared), **options)}
+
+
+def remarks(runs):
+    return all_remarks(runs, comparisons(runs))
 
 
 def of(table, **wanted):
@@ -176,13 +184,13 @@ def test_what_is_broken_is_left_out_with_a_sentence(tmp_path):
     assert not runs[0].remarks
     said = " ".join(remarks(runs))
     assert "metrics.json" in said
-    assert "seed 1 has 2" in said  # the mean line is shorter for it
+    assert "mean line ends" not in said  # both come to 30 regions, with a line in between
     assert len(tables(runs)["rounds"].rows) == 8
 
 
 def test_nothing_to_read():
     assert read_runs([]) == []
-    assert all(not table.rows for table in campaign_tables([]))
+    assert all(not table.rows for table in tables([]).values())
 
 
 def test_without_test_cases_the_ledger_says_what_a_model_was_trained_on(tmp_path):
@@ -232,7 +240,8 @@ def test_a_region_is_not_compared_with_another_units(tmp_path):
     found = tables(runs)
     assert [row["difference"] for row in found["standings"].rows] == [None, None]
     assert len(of(found["area"], axis="regions")) == 2
-    assert not of(found["area"], axis="voxels")  # no voxels in common
+    spans = [(row["from"], row["to"]) for row in of(found["area"], axis="voxels")]
+    assert spans == [(10_000, 20_000), (1_000_000, 1_010_000)]  # no voxels in common
     assert not found["penalty"].rows
 
 
@@ -295,9 +304,182 @@ def test_a_table_as_file_and_on_the_page(tmp_path):
 
 
 def test_all_tables_are_rectangular_and_plain(runs, tmp_path):
-    for table in campaign_tables(runs):
+    for table in tables(runs).values():
         assert table.caption.endswith(".")
         assert len({tuple(row) for row in table.rows}) <= 1, table.name
         json.dumps(table.rows)  # nothing of numpy
         if table.rows:
             assert table.write(tmp_path).read_text().count("\n") == len(table.rows) + 1
+
+
+def three_folds(root, strategy, *last):
+    return [fake_campaign(root, strategy, [0.5, dice], fold=fold) for fold, dice in enumerate(last)]
+
+
+def test_strategies_are_ranked_by_the_runs_that_all_of_them_have(tmp_path):
+    """The easy third fold, which entropy lacks, puts random's mean above, though it is behind in each common run."""
+    runs = read_runs(three_folds(tmp_path, "random", 0.70, 0.701, 0.95) + three_folds(tmp_path, "entropy", 0.74, 0.742))
+    first, second = tables(runs)["standings"].rows
+    assert (first["strategy"], first["lacks"], first["runs"]) == ("entropy", "fold 2 seed 0", 2)
+    assert (second["strategy"], second["lacks"], second["runs"], second["pairs"]) == ("random", "", 3, 2)
+    assert (first["common_dice"], second["common_dice"]) == pytest.approx((0.741, 0.7005))
+    assert second["dice"] == pytest.approx((0.70 + 0.701 + 0.95) / 3)
+    assert second["difference_high"] < 0
+    said = " ".join(who_leads(tables(runs)["standings"]))
+    assert "none is said to lead" in said
+    assert "highest" not in said
+    assert "Worse than entropy" in said
+    assert "holds 0" not in said
+
+
+def test_units_stay_apart_in_every_table_against_regions(tmp_path):
+    classes = {"a": 0.1, "b": -0.1}
+    slices = (("random", "slice", 0.80), ("entropy", "slice", 0.85))
+    patches = (("random", "patch", 0.60), ("bald", "patch", 0.55))
+    runs = read_runs(
+        [
+            fake_campaign(tmp_path, strategy, [0.5, dice], unit=unit, fold=fold, tag=unit, classes=classes)
+            for strategy, unit, dice in (*slices, *patches)
+            for fold in (0, 1)
+        ]
+    )
+    found = tables(runs)
+    titles = {"Dataset501_Phantom, unit slice", "Dataset501_Phantom, unit patch"}
+    for name in ("standings", "curves", "area", "budget"):
+        assert {row["dataset"] for row in found[name].rows if row.get("axis", "regions") == "regions"} == titles, name
+    assert {row["dataset"] for row in found["classes"].rows} == titles
+    assert {row["dataset"] for row in of(found["curves"], axis="voxels")} == {"Dataset501_Phantom"}
+    of_patches = [sentence for sentence in who_leads(found["standings"]) if "unit patch, with" in sentence]
+    assert len(of_patches) == 1
+    assert "random, unit patch, tag patch has the highest" in of_patches[0]
+
+
+def test_budgets_that_do_not_overlap_are_set_apart_and_not_thrown_away(tmp_path):
+    folders = [fake_campaign(tmp_path, strategy, [0.5, 0.6, 0.7]) for strategy in ("random", "entropy", "bald")]
+    folders.append(fake_campaign(tmp_path, "badge", [0.8], initial=100))
+    runs = read_runs(folders)
+    rows = tables(runs)["standings"].rows
+    assert [(row["strategy"], row["regions"]) for row in rows[:3]] == [
+        (name, 30) for name in ("random", "entropy", "bald")
+    ]
+    assert (rows[3]["strategy"], rows[3]["regions"]) == ("badge", 100)
+    areas = of(tables(runs)["area"], axis="regions")
+    assert [(row["strategy"], row["from"], row["to"]) for row in areas] == [
+        *((name, 10, 30) for name in ("random", "entropy", "bald")),
+        ("badge", 100, 100),
+    ]
+    said = " ".join(who_leads(tables(runs)["standings"]))
+    assert (
+        "badge has a mean foreground Dice of 0.8000 (1 run, so no interval); no other strategy was trained on as"
+        in said
+    )
+    assert who_is_missing(comparisons(runs)) == []
+
+
+def test_why_a_strategy_is_not_compared(tmp_path):
+    nothing = read_runs([fake_campaign(tmp_path / "a", "random", [None], test="none", test_cases=())])
+    (said,) = who_is_missing(comparisons(nothing))
+    assert said.startswith("There are no test cases, and no Dice coefficient will be known")
+    waiting = read_runs([fake_campaign(tmp_path / "c", "random", [None]), fake_campaign(tmp_path / "c", "bald", [])])
+    (said,) = who_is_missing(comparisons(waiting))
+    assert said.startswith("No round has been evaluated yet")
+    apart = [
+        fake_campaign(tmp_path / "b", "random", [0.5], seed=seed, initial=regions)
+        for seed, regions in ((0, 10), (1, 99))
+    ]
+    apart.append(fake_campaign(tmp_path / "b", "entropy", [None]))
+    first, second = who_is_missing(comparisons(read_runs(apart)))
+    assert "random: the runs have no number of annotated regions in common" in first
+    assert "entropy: no round has been evaluated yet" in second
+
+
+CHANGE = {"round": 3, "added": [], "withdrawn": ["t2"], "test": ["t2"], "reason": "wrong label"}
+
+
+def test_models_are_compared_only_where_they_were_tested_on_the_same_cases(tmp_path):
+    changed = {"pool_changes": (CHANGE,), "withdrawn_cases": ("t2",)}
+    folders = [fake_campaign(tmp_path, "random", [0.5, 0.6, 0.7], fold=fold, test_cases=("t", "t2")) for fold in (0, 1)]
+    folders += [fake_campaign(tmp_path, "entropy", [0.5, 0.6, 0.9], fold=fold, **changed) for fold in (0, 1)]
+    runs = read_runs(folders)
+    assert [sorted(result.tested_on) for result in runs[2].rounds[1:]] == [["t", "t2"], ["t", "t2"], ["t"]]
+    found = tables(runs)
+    row = of(found["standings"], strategy="random")[0]
+    assert (row["difference"], row["pairs"]) == (None, None)
+    assert row["lacks"].count("with the same test cases") == 2
+    penalties = next(row for row in found["penalty"].rows if row["strategy"] == "entropy")
+    assert (penalties["cells"], penalties["cells_with_too_few_runs"]) == (2, 1)
+    (said,) = pool_remarks(runs[2])
+    assert said.startswith("after round 2, t2 withdrawn (wrong label). This changes the test cases (t2)")
+    assert sum("t2 withdrawn" in sentence for sentence in remarks(runs)) == 2
+
+
+def test_the_metrics_say_themselves_what_a_model_was_tested_on(tmp_path):
+    folder = fake_campaign(tmp_path, "random", [0.5])
+    write_json(folder.round(1).metrics, read_json(folder.round(1).metrics) | {"cases": {"x": {}, "y": {}}})
+    assert read_runs([folder])[0].rounds[1].tested_on == {"x", "y"}
+
+
+def test_training_counts_for_the_campaign_that_did_it(tmp_path):
+    trained, taken = (fake_campaign(tmp_path, strategy, [0.5, 0.6]) for strategy in ("random", "entropy"))
+    write_json(taken.round(1).stages / "train.json", {"stage": "train", "seconds": 0.03})
+    write_json(taken.round(1).root / "first_training.json", {"inputs": {}, "taken_from": "the/other"})
+    write_json(trained.round(1).root / "first_training.json", {"inputs": {}, "taken_from": None})
+    found = tables(read_runs([trained, taken]))
+    assert [row["training"] for row in found["time"].rows] == [60, 60]
+    assert of(found["stages"], strategy="entropy", stage="train")[0]["rounds"] == 1
+    seconds = [of(found["rounds"], strategy=name, round=1)[0]["seconds"] for name in ("random", "entropy")]
+    assert seconds == pytest.approx([sum(STAGES.values()), sum(STAGES.values()) - STAGES["train"]])
+
+
+def test_a_line_ends_where_its_shortest_run_does(tmp_path):
+    folders = [
+        fake_campaign(tmp_path, "random", [0.5, 0.6, 0.7][:rounds], seed=seed) for seed, rounds in ((0, 3), (1, 2))
+    ]
+    folders.append(fake_campaign(tmp_path, "random", [None, None, 0.7], seed=2))  # has the fewest rounds, and ends last
+    (line,) = comparisons(read_runs(folders))[0].lines
+    (said,) = line_remarks(line)
+    assert "ends at 20 annotated regions, where Dataset501_Phantom, 2d, random, fold 0, seed 1 ends" in said
+    assert "up to 30" in said
+
+
+def test_a_class_without_a_number_costs_nothing_else(tmp_path):
+    folder = fake_campaign(tmp_path, "random", [0.5], classes={"a": 0.1, "b": -0.1})
+    metrics = read_json(folder.round(1).metrics)
+    metrics["mean"]["a"] = {"dice": None, "hd95_mm": None}
+    write_json(folder.round(1).metrics, metrics)
+    (run,) = read_runs([folder])
+    assert not run.remarks
+    assert (run.rounds[1].dice, run.rounds[1].dice_of_class) == (0.5, {"a": None, "b": 0.4})
+    assert [row["class"] for row in tables([run])["classes"].rows] == ["b"]
+
+
+def test_metrics_without_test_cases_go_before_the_ledger(tmp_path):
+    folder = fake_campaign(tmp_path, "entropy", [None], test="none", test_cases=())
+    region = Region("a", ((0, 2), (0, 5), (0, 5)))
+    commit = Commit(0, 0, "reader", "r1", (region,), {"a": LabelEntry("0" * 64, 100, 30, 12.5)}, minutes=4.0)
+    write_json(folder.ledger / "000.json", commit_to_json(commit))
+    cost = {"regions": 7, "cases": 2, "voxels": 700, "foreground_voxels": 70, "contour_mm": 7.5, "minutes": None}
+    write_json(folder.round(1).metrics, {"round": 1, **{f"trained_on_{name}": of for name, of in cost.items()}})
+    (run,) = read_runs([folder])
+    assert not run.remarks
+    result = run.rounds[1]
+    assert {name: getattr(result, name) for name in cost} == cost
+    assert (result.dice, dict(result.dice_of_class)) == (None, {})
+
+
+def test_classes_have_their_distances_and_groups_their_weights(tmp_path):
+    groups = {"F": (0.1, 0.25), "M": (-0.1, 0.75)}
+    folders = [fake_campaign(tmp_path, "random", [0.5, 0.7], seed=seed, groups=groups) for seed in (0, 1)]
+    for seed, folder in enumerate(folders):
+        weights = {"by_group": {"F": {"weight": 0.8 + 0.2 * seed}, "M": {"weight": 1.2}}}
+        write_json(folder.round(1).group_weights, weights)
+    found = tables(read_runs(folders))
+    assert [row["hd95_mm"] for row in found["classes"].rows] == pytest.approx([7.5, 6.5])  # 10 - 5 Dice
+    rows = of(found["groups"], measure="weight", group="F")
+    assert [(row["regions"], row["value"], row["runs"]) for row in rows] == [(10, pytest.approx(0.9), 2)]
+
+
+def test_dice_0_is_no_reference(tmp_path):
+    runs = read_runs([fake_campaign(tmp_path, strategy, [0.0, 0.0]) for strategy in ("random", "entropy")])
+    assert tables(runs)["budget"].rows == []
+    assert "random and entropy have the same mean foreground Dice" in " ".join(who_leads(tables(runs)["standings"]))

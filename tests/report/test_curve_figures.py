@@ -8,14 +8,17 @@ import matplotlib
 import numpy as np
 import pytest
 
+from nnunet_al.evaluation.penalty import penalty_matrix
 from nnunet_al.report.drawing import panel_figures
-from nnunet_al.report.drawing.bar_figures import time_figure
+from nnunet_al.report.drawing.bar_figures import area_figure, time_figure
 from nnunet_al.report.drawing.learning_figures import campaign_figures, learning_figure
 from nnunet_al.report.drawing.palette import BLUE, VERMILLION
 from nnunet_al.report.drawing.panel_figures import each_figure, fairness_figure, group_figure
+from nnunet_al.report.drawing.penalty_figure import penalty_figure
 from nnunet_al.report.drawing.svg import looks, shared_legend
-from nnunet_al.report.reading.lines import comparisons
-from nnunet_al.report.tables.all_tables import read_runs
+from nnunet_al.report.reading.lines import changes_of_tests, comparisons
+from nnunet_al.report.tables.all_tables import campaign_tables, penalties_of, read_runs
+from nnunet_al.report.tables.times import times
 from nnunet_al.strategies import catalog
 
 from .faked_campaigns import fake_campaign
@@ -36,7 +39,14 @@ def fake_runs(root, strategies, runs=2, rounds=3, **options):
 
 
 def drawn(runs, **options):
-    return {figure.name: figure for figure in campaign_figures(runs, **options)}
+    return {figure.name: figure for figure in figures_of(runs, **options)}
+
+
+def figures_of(runs, **options):
+    compared = comparisons(runs)
+    matrix = penalties_of(compared)
+    tables = {table.name: table for table in campaign_tables(runs, compared, matrix, **options)}
+    return campaign_figures(compared, tables, matrix)
 
 
 def learning(runs, axis="regions"):
@@ -63,7 +73,16 @@ def some(tmp_path_factory):
 def test_each_figure_is_there_once_with_words(some):
     kinds = {name.removesuffix("_Dataset501_Phantom") for name in some}
     axes = {"curves_regions", "curves_voxels", "curves_foreground_voxels", "curves_contour_mm"}
-    assert kinds == axes | {"budget", "penalty", "classes", "groups", "fairness", "time"}
+    assert kinds == axes | {
+        "budget_regions",
+        "budget_contour_mm",
+        "area",
+        "penalty",
+        "classes",
+        "groups",
+        "fairness",
+        "time",
+    }
     for figure in some.values():
         assert figure.caption.endswith(".")
         assert len(figure.alt) > 60
@@ -86,7 +105,7 @@ def test_svg_is_whole_small_and_asks_for_nothing(some):
 
 def test_the_same_numbers_give_the_same_bytes(tmp_path):
     runs = fake_runs(tmp_path, ["entropy", "random"], groups=GROUPS)
-    for draw in (fairness_figure, lambda comparison, _: time_figure(comparison)):
+    for draw in (fairness_figure, lambda comparison, _: time_figure(comparison.title, times([comparison]).rows)):
         with matplotlib.rc_context({"font.size": 30, "axes.facecolor": "red", "svg.fonttype": "none"}):
             figure = first(runs, draw)
         assert figure == first(runs, draw)
@@ -152,11 +171,11 @@ def test_one_round_of_several_runs_has_an_interval(tmp_path):
 def test_nothing_evaluated(tmp_path):
     runs = read_runs([fake_campaign(tmp_path, "entropy", [None, None], test="none", test_cases=())])
     assert list(drawn(runs)) == ["time_Dataset501_Phantom"]
-    assert campaign_figures([]) == []
+    assert figures_of([]) == []
 
 
 def test_a_campaign_that_has_just_begun(tmp_path):
-    assert campaign_figures(read_runs([fake_campaign(tmp_path, "entropy", [])])) == []
+    assert figures_of(read_runs([fake_campaign(tmp_path, "entropy", [])])) == []
 
 
 def test_many_strategies_look_different_and_get_a_panel_each(tmp_path):
@@ -187,7 +206,7 @@ def test_two_datasets_and_units(tmp_path):
         + fake_runs(tmp_path, ["random"], 1, unit="slice", old=True)
         + fake_runs(tmp_path, ["random"], 1, dataset="Dataset601_Other", old=True)
     )
-    figures = campaign_figures(runs)
+    figures = figures_of(runs)
     found = {figure.name for figure in figures}
     assert "curves_regions_Dataset501_Phantom_unit_case" in found
     assert "curves_regions_Dataset501_Phantom_unit_slice" in found
@@ -219,3 +238,55 @@ def test_a_legend_names_lines_that_are_not_in_every_panel(tmp_path, monkeypatch)
     runs += fake_runs(tmp_path, ["random"], 1, groups={"x": (0.1, 0.5), "y": (-0.1, 0.5)})
     first(runs, group_figure)
     assert named == ["entropy (1 run)", "random (1 run)"]
+
+
+def test_equal_values_are_no_lead(tmp_path):
+    runs = read_runs(
+        [
+            fake_campaign(tmp_path, strategy, [0.5, 0.6 + above], seed=seed)
+            for strategy, above in (("entropy", 1e-6), ("random", 0.0))
+            for seed in (0, 1)
+        ]
+    )
+    found = drawn(runs)
+    alt = found["curves_regions_Dataset501_Phantom"].alt
+    assert "entropy and random are equal to four digits." in alt
+    assert "0.0000" not in alt
+    assert "leads" not in alt
+
+
+def test_both_ends_of_the_penalties_are_named_only_where_they_differ():
+    def cells(above):
+        return {"only": {"a": {0: 0.5 + above, 1: 0.6 + above}, "b": {0: 0.5, 1: 0.6}}}
+
+    assert "of 0.0 %, and b most, with 50.0 %." in penalty_figure(penalty_matrix(cells(0.1))).alt
+    assert "All are beaten equally often, with a column mean of 0.0 %." in penalty_figure(penalty_matrix(cells(0))).alt
+
+
+def test_where_test_cases_change_there_is_a_mark(tmp_path):
+    change = {"round": 3, "added": [], "withdrawn": ["t2"], "test": ["t2"], "reason": ""}
+    plain = learning(read_runs([fake_campaign(tmp_path / "a", "entropy", [0.5, 0.6, 0.7])]))
+    changed = read_runs([fake_campaign(tmp_path / "b", "entropy", [0.5, 0.6, 0.7], pool_changes=(change,))])
+    assert changes_of_tests(comparisons(changed)[0].lines[0], "regions") == [30]
+    figure = learning(changed)
+    assert "Dotted upright: from there on runs of entropy are tested on other cases." in figure.caption
+    assert "Dotted" not in plain.caption
+    assert figure.svg.count(BLUE.lower()) == plain.svg.count(BLUE.lower()) + 1
+
+
+def test_captions_of_bars_and_penalties_do_not_repeat_the_tables(some):
+    for name in ("budget_regions_Dataset501_Phantom", "penalty"):
+        assert len(some[name].caption) < 200
+    assert "length of annotated contours" in some["budget_contour_mm_Dataset501_Phantom"].caption
+
+
+def test_areas_are_drawn_where_they_can_be_compared(tmp_path):
+    def row(strategy, area, high=30.0):
+        return {"dataset": "D", "strategy": strategy, "axis": "regions", "from": 10.0, "to": high, "area": area} | {
+            "low": None, "high": None
+        }  # fmt: skip
+
+    assert area_figure("D", [row("a", 0.5)]) is None
+    assert area_figure("D", [row("a", 0.5), row("b", 0.6, high=40.0)]) is None
+    figure = area_figure("D", [row("a", 0.5), row("b", 0.6), row("c", 0.9, high=40.0)])
+    assert "from 10 to 30 annotated regions: b 0.6000, a 0.5000." in figure.alt

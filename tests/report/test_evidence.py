@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import shutil
@@ -13,13 +14,17 @@ import pytest
 from integration.campaigns import DATASET, Lab, read_volume
 from sklearn.metrics.pairwise import cosine_similarity
 
+from nnunet_al.campaign.batch import asked_regions
+from nnunet_al.campaign.decisions import Decisions
+from nnunet_al.campaign.ledger import CORRECTION, READER, READING, CaseAnnotation
 from nnunet_al.campaign.options import Options
 from nnunet_al.errors import SetupError, StorageError
 from nnunet_al.files import read_arrays, read_json
 from nnunet_al.nnunet.environment import Roots
 from nnunet_al.pool.boxes import Region, to_slices
 from nnunet_al.pool.geometry import CaseGeometry
-from nnunet_al.report.drawing.of_evidence import error_figure, map_figure, redundancy_figure
+from nnunet_al.report.drawing.campaign_pictures import panels_of
+from nnunet_al.report.drawing.of_evidence import POOL, error_figure, map_figure, redundancy_figure
 from nnunet_al.report.evidence import gather as module
 from nnunet_al.report.evidence import record as evidence_record
 from nnunet_al.report.evidence.batch_overlays import network_slice, new_labels, on_raw_slice, region_error
@@ -177,11 +182,99 @@ def test_it_is_computed_anew_when_what_it_depends_on_has_changed(own, monkeypatc
         os.utime(checkpoint, (1, 1))
     elif what == "half":
         (round_.root / "report" / "panels.npz").write_bytes(b"PK half of it")
+    elif what == "ledger":
+        append(here.context(folder), 1, CORRECTION, batch_region(folder), 1)
+    elif what == "decisions":
+        replace(Decisions.load(folder.decisions), seed=1).save(folder.decisions)
     else:
-        file = {"ledger": folder.ledger / "001.json", "batch": round_.batch, "decisions": folder.decisions}[what]
-        file.write_text(file.read_text() + "\n")
+        round_.batch.write_text(round_.batch.read_text() + "\n")
     with pytest.raises(RuntimeError):
         gather(here, folder)
+
+
+def batch_region(folder, number=1, index=0):
+    entry = read_json(folder.round(number).batch)["regions"][index]
+    return Region(entry["case"], tuple(map(tuple, entry["box"])))
+
+
+def append(context, number, source, region, value):
+    """Somebody says that all voxels of a region are of one class."""
+    labels_xyz = np.full(context.data.facts[region.case].raw_shape, context.ignore)
+    labels_xyz[to_slices(region.box)] = value
+    properties = context.label_format.image_properties(context.data.dataset.cases[region.case].images)
+    context.ledger.append(number, source, "anna", (region,), {region.case: CaseAnnotation(labels_xyz, properties)})
+
+
+def test_what_comes_later_leaves_it_as_it_is_also_without_its_checkpoint(own, found):
+    """An answer to the next batch, a single reading, a case that came, a test case that went."""
+    here, folder = own
+    context, region = here.context(folder), batch_region(folder)
+    append(context, 2, READER, region, 1)
+    append(context, 1, READING, region, 1)
+    change = {"round": 2, "added": [], "withdrawn": ["x"], "test": ["x"], "reason": ""}
+    decided = Decisions.load(folder.decisions)
+    replace(decided, withdrawn_cases=("x",), pool_changes=(change,)).save(folder.decisions)
+    for checkpoint in folder.root.rglob("checkpoint_*.pth"):
+        checkpoint.unlink()
+    seen = gather(here, folder)
+    assert same(seen, found["entropy"])
+    assert not seen.remark
+    # a correction changes what is shown, and there is no model to make it anew with
+    append(context, 3, CORRECTION, region, 2)
+    seen = gather(here, folder)
+    assert same(seen, found["entropy"])
+    assert "Labels of these cases were corrected after this was computed" in seen.remark
+    # what a withdrawn case is part of is never shown again
+    pool = tuple(case for case in decided.pool_cases if case != region.case)
+    replace(decided, pool_cases=pool, withdrawn_cases=(region.case,)).save(folder.decisions)
+    assert isinstance(gather(here, folder), str)
+
+
+def test_a_case_that_came_later_is_not_on_the_map(own):
+    here, folder = own
+    context = here.context(folder)
+    late = batch_region(folder).case
+    change = {"round": 2, "added": [late], "withdrawn": [], "test": [], "reason": ""}
+    context.decided = replace(context.decided, pool_changes=(change,))
+    shown = choose_regions(context)
+    assert len(shown.numbers_N)
+    assert late not in {context.regions[number].case for number in shown.numbers_N.tolist()}
+
+
+def test_labels_of_people_are_composed_of_answers_and_corrections_and_nothing_else(own):
+    """Overlays and errors of round 1; its batch was answered by the dataset, and people disagree later."""
+    here, folder = own
+    context, region = here.context(folder), batch_region(folder)
+    case, box = region.case, to_slices(region.box)
+    before_xyz = new_labels(context, case)
+    new_xyz = before_xyz != context.ignore
+    assert new_xyz[box].any()
+    append(context, 1, READING, region, 2)
+    append(context, 2, READER, region, 2)
+    assert np.array_equal(new_labels(context, case), before_xyz)
+    other = next(r for r in asked_regions(folder.round(0)))
+    append(context, 1, CORRECTION, other, 2)  # the model has learned from it: it is not new
+    assert (new_labels(context, other.case)[to_slices(other.box)] == context.ignore).all()
+    expected = new_labels(context, case)
+    append(context, 4, CORRECTION, region, 2)
+    expected[box] = np.where(new_xyz[box], 2, context.ignore)
+    assert np.array_equal(new_labels(context, case), expected)
+    with here.at_work():
+        (panel, *_) = panels_of(context, 1)
+    index = sum(region.box[context.geometries[case].transpose_forward[0]]) // 2
+    across = context.geometries[case].transpose_forward[0]
+    shown = np.take(expected, index, across)
+    assert np.array_equal(panel.reference_yx, np.where(shown == context.ignore, 0, shown))
+
+
+def test_a_broken_entry_of_the_batch_costs_the_pictures_and_not_the_report(own):
+    here, folder = own
+    content = read_json(folder.round(1).batch)
+    del content["regions"][0]["box"]
+    folder.round(1).batch.write_text(json.dumps(content))
+    sentence = gather(here, folder)
+    assert isinstance(sentence, str)
+    assert "cannot be read" in sentence
 
 
 def test_it_outlives_its_checkpoint_and_without_both_there_is_a_sentence(own, found):
@@ -426,6 +519,12 @@ def test_figures_say_in_words_what_they_show(found):
         assert "<script" not in drawn.svg
         assert drawn.alt
     assert map_figure("usimf, fold 0", seen) == plane
+
+
+def test_marks_stand_out_from_white():
+    """WCAG 1.4.11: 3 to 1, and a grey g has the luminance ((g + 0.055) / 1.055) ** 2.4."""
+    luminance = ((float(POOL) + 0.055) / 1.055) ** 2.4
+    assert 1.05 / (luminance + 0.05) >= 3
 
 
 def test_without_a_map_a_batch_or_answers_there_is_no_figure(found):

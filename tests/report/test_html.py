@@ -86,7 +86,9 @@ def test_the_page_is_whole_and_every_reference_leads_somewhere():
     ids = [attributes["id"] for _, attributes in read.elements if "id" in attributes]
     assert len(set(ids)) == len(ids)
     named = [attributes["aria-labelledby"] for _, attributes in read.elements if "aria-labelledby" in attributes]
-    assert {"one-title", "two-title", "table-rounds"} <= set(named) <= set(ids)
+    described = [attributes["aria-describedby"] for _, attributes in read.elements if "aria-describedby" in attributes]
+    assert {"one-title", "two-title", "table-rounds-title"} <= set(named) <= set(ids)
+    assert set(described) == {"table-rounds"} <= set(ids)
     assert [link["href"] for link in read.all("a")] == ["#one", "#two"]
     assert {"#one", "#two"} <= {f"#{name}" for name in ids}
     assert read.all("html") == [{"lang": "en"}]
@@ -97,7 +99,7 @@ def test_the_page_is_whole_and_every_reference_leads_somewhere():
     assert all(after - before <= 1 for before, after in pairwise(levels))
     assert len(read.all("img")) == 5
     assert all(image["alt"] for image in read.all("img"))
-    assert all(cell["scope"] == "col" for cell in read.all("th"))
+    assert {cell["scope"] for cell in read.all("th")} == {"col", "row"}
 
 
 def test_the_page_asks_for_nothing():
@@ -140,7 +142,27 @@ def test_long_tables_are_folded_and_very_long_ones_cut_with_a_word(count):
 def test_numbers_are_flush_right_and_words_are_not():
     read = Reader(table(Table("t", "All.", rows(2))))
     kinds = [cell.get("class") for cell in read.all("td")]
-    assert kinds == [None, "number", "number"] * 2
+    assert kinds == ["number", "number"] * 2
+    assert [cell.get("class") for cell in read.all("th")] == [None, "number", "number", None, None]
+
+
+def test_a_screen_reader_hears_a_short_name_and_which_row_it_is_in():
+    """Neither figure, table nor what scrolls is called by its caption, and none is a landmark of its own."""
+    caption = "What a row is, and how its numbers were made, at length. " * 5
+    listed = [{"dataset": "d", "strategy": name, "fold": 0, "round": 1, "dice": 0.5} for name in "ab"]
+    content = table(Table("error_vs_uncertainty", caption, [*listed, {**listed[0], "dataset": "e"}]))
+    read = Reader(content)
+    for tag in ("figure", "div", "table"):
+        (attributes,) = read.all(tag)
+        assert attributes["aria-labelledby"] == "table-error-vs-uncertainty-title"
+        assert attributes.get("role") in (None, "group")
+    assert read.all("table")[0]["aria-describedby"] == "table-error-vs-uncertainty"
+    (title,) = re.findall(r'id="table-error-vs-uncertainty-title">([^<]*)<', content)
+    assert title == "Table: error vs uncertainty."
+    assert [cell["scope"] for cell in read.all("th")] == ["col"] * 4 + ["row", "row", "row"] * 3
+    assert re.search(
+        r'<tr><th scope="row">d</th><th scope="row">a</th><th scope="row" class="number">1</th><td', content
+    )
 
 
 def luminance(colour):
@@ -160,7 +182,8 @@ def test_letters_stand_out_from_their_ground(name):
 
 def test_the_page_is_whole_in_a_browser_also_with_hostile_and_long_words(tmp_path):
     path = tmp_path / "hostile.html"
-    path.write_text(whole(HOSTILE + "a" * 300), encoding="utf-8")
+    folded = table(Table("folded", "More rows than are shown at once.", rows(OPEN_ROWS + 1)))
+    path.write_text(whole(HOSTILE + "a" * 300).replace("</main>", f"{folded}</main>"), encoding="utf-8")
     check_page(path, (390,), tmp_path / "pictures")
     assert sorted(picture.name for picture in (tmp_path / "pictures").iterdir()) == [
         "hostile_390.png",
@@ -176,6 +199,8 @@ def test_the_page_is_whole_in_a_browser_also_with_hostile_and_long_words(tmp_pat
         "<details><summary>x</summary><div style='width:2000px'>x</div></details>",
         "<style>@media print { p { width: 2000px } }</style>",
         "<img src='data:image/png;base64,aaaa' alt='broken'>",
+        "<style>@media print { details p { display: none } }</style><details><p>x</p></details>",
+        "<style>details::details-content { content-visibility: hidden !important }</style><details><p>x</p></details>",
     ],
 )
 def test_the_browser_notices(tmp_path, bad):

@@ -2,13 +2,17 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
+from nnunet_al.report.drawing import selection_picture as module
 from nnunet_al.report.drawing.selection_picture import (
     PREDICTION,
     READER,
     REGION,
     Panel,
+    dashes_of,
     display_range,
+    region_picture,
     selection_picture,
 )
 
@@ -39,6 +43,22 @@ def test_each_outline_is_drawn_where_it_is_known(tmp_path, left_out, colour):
     everything, less = n_pixels_like(tmp_path / "all.png", colour), n_pixels_like(tmp_path / "less.png", colour)
     assert everything > less + 200
     assert n_pixels_like(tmp_path / "less.png", REGION) > 200
+
+
+def test_classes_are_told_apart_by_their_dashes_and_named(tmp_path):
+    """In the picture and in a tile of the report; names of classes are no formulas and may begin anyhow."""
+    plain, named = panel(prediction_yx=None), panel(prediction_yx=None, classes={1: "_organ $", 2: "lesion $x$"})
+    assert [dashes_of(named, value) for value in (1, 2)] == list(dict.fromkeys(dashes_of(named, v) for v in (1, 2)))
+    assert dashes_of(plain, 2) == dashes_of(named, 1) == "-"
+    for name, drawn in (("plain", plain), ("named", named)):
+        selection_picture([drawn], tmp_path / f"{name}.png")
+        (tmp_path / f"{name}_tile.png").write_bytes(region_picture(drawn, 1.0))
+        assert n_pixels_like(tmp_path / f"{name}_tile.png", "0.25") > 500  # the ground of the legend
+        axes = Figure().add_subplot()
+        module._draw(axes, drawn)
+        assert len({str(lines.get_linestyle()) for lines in axes.collections}) == (1 if drawn is plain else 2)
+    assert [handle.get_label() for handle in module._handles([named])[3:]] == [" _organ $", "lesion $x$"]
+    assert len(module._handles([plain])) == 3
 
 
 def test_the_box_of_a_whole_slice_and_outlines_at_the_border_are_seen(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import subprocess
 from dataclasses import replace
@@ -10,13 +11,21 @@ import pytest
 
 from nnunet_al.campaign.decisions import Decisions
 from nnunet_al.campaign.folders import CampaignFolder
+from nnunet_al.campaign.ledger import Commit, LabelEntry, commit_to_json
 from nnunet_al.campaign.wishes import Wishes
 from nnunet_al.cli.round import build_parser
 from nnunet_al.cli.round_arguments import wishes_of
-from nnunet_al.report.page.repeat import repeat_commands, round_arguments
+from nnunet_al.errors import StorageError
+from nnunet_al.files import write_json
+from nnunet_al.pool.boxes import Region, as_box
+from nnunet_al.report.page.annotation_words import annotation_progress
+from nnunet_al.report.page.repeat import repeat_commands, repeat_notes, round_arguments
+from nnunet_al.report.page.report import write_report
 from nnunet_al.report.page.summary import what_it_takes, what_there_is, who_leads
-from nnunet_al.report.reading.runs import RoundResult, Run
+from nnunet_al.report.reading.runs import RoundResult, Run, read_runs
 from nnunet_al.report.tables.table import Table
+
+from .faked_campaigns import fake_campaign
 
 
 def standing(strategy, dice, runs=3, difference=None, interval=(None, None), pairs=None, **changes):
@@ -63,7 +72,7 @@ def test_one_strategy_several_datasets_and_nothing_at_all():
     said = words(standing("a", 0.9), standing("b", 0.8, dataset="E"))
     assert "D, with" in said
     assert "E, with" in said
-    assert words() == "No round has been evaluated yet, so there is nothing to compare."
+    assert words() == ""
 
 
 def test_budgets_are_said_for_those_who_reach_them_and_those_who_do_not():
@@ -74,8 +83,80 @@ def test_budgets_are_said_for_those_who_reach_them_and_those_who_do_not():
     rows = [row("a", None, "not reached"), row("b", 40.2), row("c", 20.0, "at the first model")]
     rows += [{**row("d", 1.0), "axis": "voxels"}, {**row("e", 1.0), "percent": 90}]
     (said,) = what_it_takes(Table("budget", "", rows))
-    assert "by c (with 20 regions, its first model) and b (with 40 regions); not yet by a." in said
+    assert "by c (with 20 regions, its first model) and b (with 40 regions); not yet reached by a." in said
     assert what_it_takes(Table("budget", "", [])) == []
+    (said,) = what_it_takes(Table("budget", "", rows[:1]))
+    assert "95 % of the reference Dice, 0.7000, is not yet reached by a. These" in said
+
+
+def test_a_strategy_that_is_above_the_one_on_top_in_their_common_runs_is_called_better():
+    said = words(
+        standing("a", 0.8, lacks="fold 2 seed 0", common_dice=0.8),
+        standing("b", 0.9, difference=0.05, interval=(0.01, 0.09), pairs=3, lacks="", common_dice=0.79),
+    )
+    assert "Better than a, where runs of the same fold and seed are compared" in said
+    assert "b at 0.7900 (difference +0.0500" in said
+    assert "holds 0" not in said
+    assert "none is said to lead" in said
+    assert "(a lacks fold 2 seed 0)" in said
+
+
+def test_equal_means_are_no_lead():
+    said = words(standing("a", 0.70001), standing("b", 0.70002, difference=-1e-5, interval=(-0.1, 0.1), pairs=3))
+    assert "a and b have the same mean foreground Dice, to four digits: 0.7000." in said
+    assert "highest" not in said
+
+
+# --- annotation ------------------------------------------------------------------------------------------------------
+
+
+def annotated(root):
+    """Round 0 of 4 regions is half answered: one region was read by two readers and corrected since."""
+    folder = fake_campaign(root, "random", [], initial=4, annotate=True, readings=2, test="none", test_cases=())
+    boxes = [{"rank": n + 1, "case": "a", "box": [[n, n + 1]] * 3, "score": None} for n in range(4)]
+    write_json(folder.round(0).batch, {"round": 0, "strategy": "random", "regions": boxes})
+    (folder.round(0).stages / "annotate.json").unlink()
+    one, two = (Region("a", as_box(box["box"])) for box in boxes[:2])
+    entry = LabelEntry("0" * 64, 100, 30, 12.5)
+    differ = "a: A and B differ in {} voxels of 1 region (Dice between them: left caudate {}, x, y 0.5)."
+    commits = [
+        Commit(0, 0, "reading", "A", (one,), {"a": entry}, minutes=4.0),
+        Commit(1, 0, "reading", "B", (one,), {"a": entry}, minutes=2.0),
+        Commit(2, 0, "consensus", "A + B", (one,), {"a": entry}, (differ.format(10, "0.900"),)),
+        Commit(3, 0, "consensus", "A + B", (two,), {"a": entry}, (differ.format(5, "0.800"),)),
+        Commit(4, 0, "correction", "C", (one,), {"a": entry}),
+    ]
+    for commit in commits:
+        write_json(folder.ledger / f"{commit.number:03d}.json", commit_to_json(commit))
+    return folder
+
+
+def test_where_people_annotate_the_summary_says_how_far_they_are(tmp_path):
+    who, readings, corrections = annotation_progress(read_runs([annotated(tmp_path)]))
+    assert "2 regions of 1 case are annotated by 3 readers (A, B, C), in 6 minutes" in who
+    assert who.endswith("round 0 waits for 2 of the 4 regions of its batch.")
+    assert "differ in 15 voxels of 2 regions" in readings
+    assert readings.endswith("mean Dice between them, over 2 consensuses: left caudate 0.850, x, y 0.500.")
+    assert "1 correction took" in corrections
+    assert annotation_progress(read_runs([fake_campaign(tmp_path, "entropy", [0.5])])) == []
+
+
+def test_a_page_of_annotation_begins_with_it_and_has_no_empty_section(tmp_path):
+    page = write_report([annotated(tmp_path)], tmp_path / "report").read_text(encoding="utf-8")
+    assert "nothing to list" not in page
+    assert re.findall(r'<h2 id="([a-z]+)-title">', page) == ["summary", "cost", "settings", "remarks", "files"]
+    summary = page[page.index('<section id="summary"') :]
+    assert summary.index("are annotated by 3 readers") < summary.index("There are no test cases")
+
+
+@pytest.mark.parametrize("place", ["file", "file/below"])
+def test_a_place_that_cannot_be_written_is_refused_before_anything_is_computed(tmp_path, monkeypatch, place):
+    (tmp_path / "file").write_text("mine")
+    monkeypatch.setattr("nnunet_al.report.page.report.gather_evidence", lambda *_: pytest.fail("too late"))
+    folders = [fake_campaign(tmp_path / "results", "random", [0.5])]
+    with pytest.raises(StorageError, match="cannot be written"):
+        write_report(folders, tmp_path / place, evidence=(None, None))
+    assert (tmp_path / "file").read_text() == "mine"
 
 
 # --- commands --------------------------------------------------------------------------------------------------------
@@ -167,3 +248,15 @@ def test_what_there_is():
         "4 campaigns on Dataset501_A, with usimf and random; 1 fold, 2 seeds; complete rounds of each, round 0 "
         "included: 2 to 3."
     )
+
+
+def test_what_the_commands_cannot_repeat_is_said():
+    change = {"round": 1, "added": ["x"], "withdrawn": [], "test": [], "reason": ""}
+    plain = run(decisions("random"))
+    changed = run(replace(decisions("bald"), pool_changes=(change,)))
+    split = run(replace(decisions("entropy"), left_out_cases=("a", "b")))
+    assert repeat_notes([plain]) == []
+    first, second = repeat_notes([plain, changed, split])
+    assert first.startswith(f"{split.name} took pool and test cases from a split file")
+    assert "2 cases" in first
+    assert second.startswith(f"{changed.name} had cases added or withdrawn")

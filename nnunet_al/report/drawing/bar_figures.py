@@ -1,28 +1,38 @@
-"""Figures of bars: the budget that a share of the reference Dice needs, and the time that the parts of a round take."""
+"""Figures with a row a strategy: budgets for shares of the reference Dice, areas under curves, time of a round."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Canvas
 
 from nnunet_al.report.drawing.palette import BLACK, BLUE, BLUISH_GREEN, ORANGE, REDDISH_PURPLE, SKY_BLUE, VERMILLION
 from nnunet_al.report.drawing.svg import Figure, canvas, finished, legend_height, shared_legend, slug, svg_style
-from nnunet_al.report.reading.lines import Comparison
-from nnunet_al.report.tables.comparison import PERCENTS, budgets
-from nnunet_al.report.tables.times import OTHER, PARTS, times
+from nnunet_al.report.reading.lines import AXES
+from nnunet_al.report.tables.comparison import PERCENTS
+from nnunet_al.report.tables.times import OTHER, PARTS
 
 _SHADES = ("#9ecae1", "#4292c6", "#084594")  # one hue, light to dark, so that grey print keeps their order
 _PART_COLOURS = (SKY_BLUE, BLUE, BLUISH_GREEN, ORANGE, VERMILLION, REDDISH_PURPLE, BLACK, "0.75")
 _HATCHES = ("", "//", "", "\\\\", "", "xx", "", "--")
+Row = Mapping[str, Any]
 
 
 @svg_style()
-def budget_figure(comparison: Comparison, full_dice: float | None = None) -> Figure | None:
-    """Draw the regions with which each strategy reaches shares of the reference Dice; None where nothing is known."""
-    table = budgets([comparison], full_dice)
-    rows = [row for row in table.rows if row["axis"] == "regions"]
+def budget_figure(title: str, axis: str, budgets: Sequence[Row]) -> Figure | None:
+    """Draw the budgets with which each strategy reaches shares of the reference Dice; None where nothing is known.
+
+    Parameters
+    ----------
+    title, axis
+        whose rows of ``budgets``, and against what
+    budgets
+        rows of the table of that name
+    """
+    rows = [row for row in budgets if row["dataset"] == title and row["axis"] == axis]
     if not rows:
         return None
     names = list(dict.fromkeys(row["strategy"] for row in rows))
@@ -36,51 +46,82 @@ def budget_figure(comparison: Comparison, full_dice: float | None = None) -> Fig
         widths = [of[name]["budget"] or 0.0 for name in names]
         target = of[names[0]]["target_dice"]
         axes.barh(places, widths, height, color=shade, label=f"{percent} % ({target:.3f})")
-        for place, name in zip(places, names, strict=True):
-            axes.text(
-                (of[name]["budget"] or 0.0) + 0.01 * largest,
-                place,
-                _words(of[name]["budget"], of[name]["remark"]),
-                va="center",
-                fontsize=7,
-            )
-    axes.set_yticks(range(len(names)), names)
-    axes.invert_yaxis()
+        for place, name, width in zip(places, names, widths, strict=True):
+            words = _words(of[name]["budget"], of[name]["remark"])
+            axes.text(width + 0.01 * largest, place, words, va="center", fontsize=7)
     axes.set_xlim(0, 1.15 * largest)
-    axes.set_xlabel("annotated regions")
-    axes.set_title(comparison.title)
-    axes.tick_params(axis="y", length=0)
-    shared_legend(figure, axes)
+    _finish(figure, axes, names, AXES[axis], title)
+    needed = "; ".join(
+        f"{percent} % of the reference: "
+        + ", ".join(
+            f"{row['strategy']} {_words(row['budget'], row['remark'])}" for row in rows if row["percent"] == percent
+        )
+        for percent in PERCENTS
+    )
     return finished(
         figure,
-        slug("budget", comparison.title),
-        f"{comparison.title}: annotated regions needed for shares of the reference Dice (in brackets that Dice). "
-        f"{table.caption} A ≤ marks that last case.",
-        f"{comparison.title}, regions needed: "
-        + "; ".join(
-            f"{percent} % of the reference: "
-            + ", ".join(
-                f"{row['strategy']} {_words(row['budget'], row['remark'])}" for row in rows if row["percent"] == percent
-            )
-            for percent in PERCENTS
-        )
-        + ".",
+        slug("budget", axis, title),
+        f"{title}: {AXES[axis]} with which the mean curve first reaches shares of the reference Dice (in brackets). "
+        "≤: at the first model.",
+        f"{title}, {AXES[axis]} needed: {needed}.",
     )
 
 
-def _words(budget: float | None, remark: str) -> str:
-    if budget is None:
-        return "not reached"
-    return f"{'≤ ' if remark else ''}{budget:,.0f}"
+@svg_style()
+def area_figure(title: str, areas: Sequence[Row]) -> Figure | None:
+    """Draw the area under each strategy's curve against regions, with its interval; None without two to compare.
+
+    Parameters
+    ----------
+    title
+        whose rows of ``areas``; of these, those with the budgets of the first
+    areas
+        rows of the table "area"
+    """
+    rows = [row for row in areas if row["dataset"] == title and row["axis"] == "regions"]
+    rows = [row for row in rows if (row["from"], row["to"]) == (rows[0]["from"], rows[0]["to"])]
+    if len(rows) < 2:
+        return None
+    rows = sorted(rows, key=lambda row: -row["area"])
+    names = [row["strategy"] for row in rows]
+    figure = canvas(0.28 * len(rows) + 0.9)
+    axes = figure.add_subplot()
+    for place, row in enumerate(rows):
+        if row["low"] is not None:
+            axes.plot([row["low"], row["high"]], [place, place], color=BLUE, lw=2, alpha=0.5)
+        axes.plot(row["area"], place, "o", color=BLUE, ms=5)
+    axes.grid(axis="x", color="0.9", lw=0.6)
+    axes.set_ylim(-0.6, len(rows) - 0.4)
+    _finish(figure, axes, names, "mean Dice under the curve", title)
+    between = f"from {rows[0]['from']:,.0f} to {rows[0]['to']:,.0f} annotated regions"
+    found = ", ".join(
+        f"{row['strategy']} {row['area']:.4f}"
+        + ("" if row["low"] is None else f" ({row['low']:.4f} to {row['high']:.4f})")
+        for row in rows
+    )
+    return finished(
+        figure,
+        slug("area", title),
+        f"{title}: mean Dice under the learning curve {between}. Lines: 95 % intervals, where there are several runs.",
+        f"{title}, area under the curve {between}: {found}.",
+    )
 
 
 @svg_style()
-def time_figure(comparison: Comparison) -> Figure | None:
-    """Draw what the parts of a round take, on one bar a strategy; None where no round with a model was begun."""
-    rows = times([comparison]).rows
+def time_figure(title: str, times: Sequence[Row]) -> Figure | None:
+    """Draw what the parts of a round take, on one bar a strategy; None where no round with a model was begun.
+
+    Parameters
+    ----------
+    title
+        whose rows of ``times``
+    times
+        rows of the table "time"
+    """
+    rows = [row for row in times if row["dataset"] == title]
     if not rows:
         return None
-    parts = [name for name in (*PARTS, OTHER) if name in rows[0]]
+    parts = [name for name in (*PARTS, OTHER) if any(row.get(name) for row in rows)]
     longest = max(row["total"] for row in rows)
     seconds, unit = next(((s, u) for s, u in ((3600, "hours"), (60, "minutes")) if longest >= 2 * s), (1, "seconds"))
     figure = canvas(0.3 * len(rows) + 1.0 + legend_height(parts))
@@ -94,26 +135,35 @@ def time_figure(comparison: Comparison) -> Figure | None:
         left += widths
     for place, total in enumerate(left):
         axes.text(total + 0.01 * left.max(), place, f"{total:.3g}", va="center", fontsize=8)
-    axes.set_yticks(range(len(rows)), [row["strategy"] for row in rows])
-    axes.invert_yaxis()
     axes.set_xlim(0, 1.12 * left.max())
-    axes.set_xlabel(f"{unit} a round")
-    axes.set_title(comparison.title)
-    axes.tick_params(axis="y", length=0)
-    shared_legend(figure, axes)
+    _finish(figure, axes, [row["strategy"] for row in rows], f"{unit} a round", title)
+    spent = "; ".join(
+        f"{row['strategy']} {total:.3g}{_longest(row, parts)}" for row, total in zip(rows, left, strict=True)
+    )
     return finished(
         figure,
-        slug("time", comparison.title),
-        f"{comparison.title}: {unit} a round, by what they are spent on; mean over rounds and runs. What readers take "
-        "between two calls is not in it.",
-        f"{comparison.title}, {unit} a round: "
-        + "; ".join(
-            f"{row['strategy']} {total:.3g}{_longest(row, parts)}" for row, total in zip(rows, left, strict=True)
-        )
-        + ".",
+        slug("time", title),
+        f"{title}: {unit} a round, by what they are spent on; mean over rounds and runs.",
+        f"{title}, {unit} a round: {spent}.",
     )
 
 
-def _longest(row: Mapping[str, Any], parts: list[str]) -> str:
+def _finish(figure: Canvas, axes: Axes, names: Sequence[str], along: str, title: str) -> None:
+    """Name the bars from the top down, and what they are measured in."""
+    axes.set_yticks(range(len(names)), names)
+    axes.invert_yaxis()
+    axes.set_xlabel(along)
+    axes.set_title(title)
+    axes.tick_params(axis="y", length=0)
+    shared_legend(figure, axes)
+
+
+def _words(budget: float | None, remark: str) -> str:
+    if budget is None:
+        return "not reached"
+    return f"{'≤ ' if remark else ''}{budget:,.0f}"
+
+
+def _longest(row: Row, parts: Sequence[str]) -> str:
     part = max(parts, key=lambda name: row[name])
     return f" (most of it {part}, {row[part] / row['total']:.0%})" if row["total"] > 0 else ""

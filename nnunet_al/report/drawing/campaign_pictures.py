@@ -13,6 +13,7 @@ from nnunet_al.nnunet.prediction import predict_segmentation
 from nnunet_al.pool.boxes import as_box
 from nnunet_al.report.drawing.learning_curves import Curve
 from nnunet_al.report.drawing.selection_picture import Panel
+from nnunet_al.report.evidence.batch_overlays import class_names, new_labels
 
 
 def curve_of(folder: CampaignFolder) -> Curve:
@@ -29,20 +30,20 @@ def curve_of(folder: CampaignFolder) -> Curve:
 
 
 def panels_of(context: RoundContext, count: int) -> list[Panel]:
-    """Return the first ``count`` regions of a round's batch: image, the round's prediction and the reader's label."""
+    """Return the first ``count`` regions of a round's batch: image, the round's prediction, and what was annotated.
+
+    That is what was annotated in this round for the first time, by whomever; without a label where that is nothing.
+    """
     plan, network, device = load_round_model(context, context.checkpoint(context.round))
     images = context.pool_images()
-    commit = context.ledger.commit_of_round(context.number)
     panels = []
     for entry in read_json(context.round.batch)["regions"][:count]:
         case, box = entry["case"], as_box(entry["box"])
         stored = images[case]
         image_xyz = context.label_format.read_image(context.data.dataset.cases[case].images)[0]
         prediction_xyz = predict_segmentation(network, plan, stored.open()[:], stored.properties(), device)
-        reference_xyz = None
-        if commit is not None and case in commit.labels:
-            reference_xyz = context.ledger.labels(case, prediction_xyz.shape, [commit])
-            reference_xyz = np.where(reference_xyz == context.ignore, 0, reference_xyz)
+        new_xyz = new_labels(context, case)
+        reference_xyz = np.where(new_xyz == context.ignore, 0, new_xyz) if (new_xyz != context.ignore).any() else None
         geometry = context.geometries[case]
         across = geometry.transpose_forward[0]
         index = (box[across][0] + box[across][1]) // 2
@@ -56,6 +57,7 @@ def panels_of(context: RoundContext, count: int) -> list[Panel]:
                 box=(box[y], box[x]),
                 spacing_yx=(geometry.raw_spacing_mm[y], geometry.raw_spacing_mm[x]),
                 score=entry["score"],
+                classes=class_names(context.data.dataset.classes),
             )
         )
     return panels

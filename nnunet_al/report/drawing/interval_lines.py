@@ -23,11 +23,12 @@ _ROOM = 0.6
 
 @dataclass(frozen=True)
 class Drawn:
-    """A mean line to draw; ``runs`` are drawn thinly behind it."""
+    """A mean line to draw; ``runs`` are drawn thinly behind it, ``changes`` are budgets where test cases change."""
 
     label: str
     curve: IntervalCurve
     runs: Sequence[Curve] = ()
+    changes: Sequence[float] = ()
 
 
 def draw_lines(
@@ -48,6 +49,8 @@ def draw_lines(
             if len(curve) == 1:
                 half = curve.high_P - curve.mean_P
                 axes.errorbar(x, curve.mean_P, half, color=look.colour, capsize=4, lw=1)
+        for budget in line.changes:
+            axes.axvline(budget / factor, color=look.colour, ls=(0, (1, 2)), lw=1)
         for budget_P, dice_P in line.runs if curve.n > 1 else ():
             axes.plot(budget_P / factor, dice_P, color=look.colour, alpha=0.35, lw=0.6)
         axes.plot(

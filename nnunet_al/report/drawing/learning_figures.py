@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
-from nnunet_al.report.drawing.bar_figures import budget_figure, time_figure
+from nnunet_al.evaluation.penalty import PenaltyMatrix
+from nnunet_al.report.drawing.bar_figures import area_figure, budget_figure, time_figure
 from nnunet_al.report.drawing.interval_lines import MOST_BANDS, Drawn, draw_lines
 from nnunet_al.report.drawing.panel_figures import class_figure, each_figure, fairness_figure, group_figure
 from nnunet_al.report.drawing.penalty_figure import penalty_figure
@@ -24,48 +26,61 @@ from nnunet_al.report.reading.lines import (
     AXES,
     Comparison,
     by_axis,
-    comparisons,
+    changes_of_tests,
     known_axes,
     line_curve,
     run_curves,
 )
-from nnunet_al.report.reading.runs import Run
+from nnunet_al.report.tables.table import Table
 
 __all__ = ["Figure", "campaign_figures", "learning_figure"]
 
 
-def campaign_figures(runs: Sequence[Run], full_dice: float | None = None) -> list[Figure]:
+def campaign_figures(
+    compared: Sequence[Comparison], tables: Mapping[str, Table], matrix: PenaltyMatrix
+) -> list[Figure]:
     """Return all figures, in the order in which the report shows them; what there is nothing to draw of is left out.
 
     Their names begin with what they show: ``curves_<axis>``, ``each``, ``classes``, ``groups``, ``fairness``,
-    ``penalty``, ``budget`` and ``time``, and go on with the dataset. One strategy looks the same in all of them.
-    ``full_dice`` is the Dice of a model that was trained with all data, which budgets are measured by.
+    ``penalty``, ``budget_<axis>``, ``area`` and ``time``, and go on with the dataset. One strategy looks the
+    same in all of them.
+
+    Parameters
+    ----------
+    compared, matrix
+        comparisons, and their penalty matrix
+    tables
+        the tables of the same by name, of which "budget" and "time" are drawn
     """
-    compared = comparisons(runs)
     styles = looks([line.label for comparison in compared for line in comparison.lines])
     drawn: list[Figure | None] = []
     for comparison in compared:
         for axis in known_axes(comparison):
             drawn += [learning_figure(part, axis, styles) for part in by_axis(comparison, axis)]
         drawn += [each_figure(part, styles) for part in by_axis(comparison, "regions")]
-    drawn += [budget_figure(part, full_dice) for comparison in compared for part in by_axis(comparison, "regions")]
-    drawn.append(penalty_figure(compared))
+        for axis in ("regions", "contour_mm"):
+            drawn += [budget_figure(part.title, axis, tables["budget"].rows) for part in by_axis(comparison, axis)]
+        drawn += [area_figure(part.title, tables["area"].rows) for part in by_axis(comparison, "regions")]
+    drawn.append(penalty_figure(matrix))
     for draw in (class_figure, group_figure, fairness_figure):
         drawn += [draw(part, styles) for comparison in compared for part in by_axis(comparison, "regions")]
-    drawn += [time_figure(comparison) for comparison in compared]
+    drawn += [time_figure(comparison.title, tables["time"].rows) for comparison in compared]
     return [figure for figure in drawn if figure is not None]
 
 
 @svg_style()
 def learning_figure(comparison: Comparison, axis: str, styles: Mapping[str, Look]) -> Figure | None:
     """Draw mean foreground Dice against ``axis``; None where nothing is known."""
-    lines = [Drawn(line.label, line_curve(line, axis), run_curves(line, axis)) for line in comparison.lines]
+    lines = [
+        Drawn(line.label, line_curve(line, axis), run_curves(line, axis), changes_of_tests(line, axis))
+        for line in comparison.lines
+    ]
     lines = [line for line in lines if len(line.curve)]
     if not lines:
         return None
     bands = len(lines) <= MOST_BANDS
     if not bands:
-        lines = [Drawn(line.label, line.curve) for line in lines]
+        lines = [replace(line, runs=()) for line in lines]
     figure = canvas(3.1 + legend_height([f"{line.label} (99 runs)" for line in lines]))
     axes = figure.add_subplot()
     draw_lines(axes, lines, styles, axis, bands=bands)

@@ -30,9 +30,10 @@ DPI = 130
 
 @contextmanager
 def own_style() -> Iterator[None]:
-    """Draw with matplotlib's defaults: nnU-Net's logger changes fonts and colours for the whole process."""
+    """Draw with matplotlib's defaults, no name taken for a formula: nnU-Net's logger changes them for the process."""
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
+        matplotlib.rcParams["text.parse_math"] = False
         yield
 
 

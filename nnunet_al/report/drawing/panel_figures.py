@@ -10,7 +10,14 @@ from matplotlib.axes import Axes
 from nnunet_al.report.drawing.interval_lines import MOST_BANDS, Drawn, counted, draw_lines
 from nnunet_al.report.drawing.svg import Figure, Look, canvas, finished, legend_height, shared_legend, slug, svg_style
 from nnunet_al.report.drawing.words import at_the_end, of_lines
-from nnunet_al.report.reading.lines import Comparison, classes_of, groups_of, line_curve, run_curves
+from nnunet_al.report.reading.lines import (
+    Comparison,
+    changes_of_tests,
+    classes_of,
+    groups_of,
+    line_curve,
+    run_curves,
+)
 from nnunet_al.report.reading.round_values import Value, class_dice, dice, fairness_measure, of_group
 
 _ROW = 1.75
@@ -114,6 +121,7 @@ def _drawn(comparison: Comparison, value: Value = dice, runs: bool = False) -> l
             line.label,
             line_curve(line, "regions", value),
             run_curves(line, "regions", value) if runs else (),
+            changes_of_tests(line, "regions"),
         )
         for line in comparison.lines
     ]

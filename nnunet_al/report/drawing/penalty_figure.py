@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
+from nnunet_al.evaluation.penalty import PenaltyMatrix
 from nnunet_al.report.drawing.svg import Figure, canvas, finished, svg_style
-from nnunet_al.report.reading.lines import Comparison
-from nnunet_al.report.tables.all_tables import penalties_of
 
 _MOST_LETTERS = 26
 
 
 @svg_style()
-def penalty_figure(compared: Sequence[Comparison]) -> Figure | None:
+def penalty_figure(matrix: PenaltyMatrix) -> Figure | None:
     """Draw how often the strategy of a row beats that of a column, in per cent; None without two to compare."""
-    matrix = penalties_of(compared)
     if not matrix.cells_S_S.any():
         return None
     compared_S = matrix.cells_S_S.sum(axis=0) > 0
@@ -43,15 +39,18 @@ def penalty_figure(compared: Sequence[Comparison]) -> Figure | None:
     axes.set_ylabel("beats")
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
-    best, worst = names[0], names[-1]
+    least, most = (f"{100 * mean:.1f} %" for mean in (mean_S[0], mean_S[-1]))
+    ends = (
+        f"All are beaten equally often, with a column mean of {least}."
+        if least == most
+        else f"{names[0]} is beaten least, with a column mean of {least}, and {names[-1]} most, with {most}."
+    )
     return finished(
         figure,
         "penalty",
-        "Pairwise penalty matrix: in how many per cent of the cells (dataset and round) the strategy of a row beats "
-        "that of a column by a two-sided paired t-test over folds and seeds at 0.05. Below: the mean of each column, "
-        "the diagonal counted as 0; lower is better. A dash: the diagonal, and no cell with two runs in common.",
-        f"Pairwise penalty matrix of {size} strategies. {best} is beaten least, with a column mean of "
-        f"{100 * mean_S[0]:.1f} %, and {worst} most, with {100 * mean_S[-1]:.1f} %.",
+        "In how many per cent of the cells the strategy of a row beats that of a column; below, the column means, of "
+        "which lower is better. A dash: nothing to compare.",
+        f"Pairwise penalty matrix of {size} strategies. {ends}",
     )
 
 

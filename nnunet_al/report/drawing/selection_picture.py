@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from math import ceil
 from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
@@ -22,10 +23,13 @@ from nnunet_al.report.drawing.palette import (
     save,
     say_that_nothing_is_there,
 )
+from nnunet_al.report.drawing.svg import legend_name
 
 PREDICTION, READER, REGION = ORANGE, SKY_BLUE, YELLOW
 _WIDTH = 3.1  # inches of a panel
+_MOST_IN_A_ROW = 5  # names in the legend of a wide tile
 _TILE, _TILE_DPI = 2.1, 110  # the same for `region_picture`, and its resolution
+_DASHES = ("-", (0, (3, 1.5)), (0, (1, 1.2)), (0, (5, 1.2, 1, 1.2)), (0, (2, 3)), (0, (5, 1, 1, 1, 1, 1)))
 _FINE_GRID = 512  # points along a side of the grid in which outlines are found
 
 
@@ -49,6 +53,8 @@ class Panel:
         the region's score in nats or whatever the strategy ranks by; None if it has none
     uncertainty_yx
         predictive entropy in nats, NaN where the network does not look; None if unknown
+    classes
+        label -> its name; the order tells which dashes it is drawn with
     """
 
     title: str
@@ -59,6 +65,7 @@ class Panel:
     spacing_yx: tuple[float, float]
     score: float | None = None
     uncertainty_yx: np.ndarray | None = None
+    classes: Mapping[int, str] = field(default_factory=dict)
 
 
 @own_style()
@@ -70,7 +77,10 @@ def region_picture(panel: Panel, largest: float) -> bytes:
     """
     height = _TILE * float(np.clip(_height_per_width(panel), 0.4, 1.6))
     twice = panel.uncertainty_yx is not None
-    figure = new_figure(2 * _TILE + 0.66 if twice else _TILE, height + 0.42)
+    handles = _handles([panel])
+    columns = len(handles) if twice and len(handles) <= _MOST_IN_A_ROW else 2
+    figure = new_figure(2 * _TILE + 0.66 if twice else _TILE, height + 0.47 + 0.16 * ceil(len(handles) / columns))
+    _legend(figure, handles, columns, 7)
     left, *right = figure.subplots(1, 2 if twice else 1, squeeze=False).ravel()
     _draw(left, panel)
     left.set_title(panel.title, fontsize=9)
@@ -117,14 +127,8 @@ def selection_picture(panels: Sequence[Panel], path: Path, title: str = "", colu
         _draw(axes, panel)
     for axes in all_axes:
         axes.set_axis_off()
-    handles = [
-        Line2D([], [], color=READER, lw=2.5, label="reader"),
-        Line2D([], [], color=PREDICTION, lw=1.5, label="prediction"),
-        Line2D([], [], color=REGION, lw=1.8, ls="--", label="region asked for"),
-    ]
-    # light lines need the dark ground that they have in the picture
-    legend = figure.legend(handles=handles, loc="outside lower center", ncols=3, facecolor="0.25", labelcolor="white")
-    legend.get_frame().set_edgecolor("none")
+    handles = _handles(panels)
+    _legend(figure, handles, len(handles) if n_columns > 2 else 3, None)
     save(figure, path)
 
 
@@ -142,6 +146,46 @@ def display_range(image: np.ndarray) -> tuple[float, float]:
     return low - 0.3 * (high - low), high
 
 
+def _handles(panels: Iterable[Panel]) -> list[Line2D]:
+    """Return what a legend names: whose line it is by its colour, and the classes by their dashes where they differ."""
+    handles = [
+        Line2D([], [], color=READER, lw=2.5, label="reader"),
+        Line2D([], [], color=PREDICTION, lw=1.5, label="prediction"),
+        Line2D([], [], color=REGION, lw=1.6, ls=(0, (4, 3)), label="region asked for"),
+    ]
+    names: dict[str, object] = {}
+    for panel in panels:
+        shown = [classes for classes in (panel.reference_yx, panel.prediction_yx) if classes is not None]
+        seen = {int(value) for classes in shown for value in np.unique(classes) if value > 0}
+        names |= {panel.classes[value]: dashes_of(panel, value) for value in panel.classes if value in seen}
+    several = len({name for panel in panels for name in panel.classes.values()}) > 1
+    return handles + [
+        Line2D([], [], color="white", lw=1.3, ls=ls, label=legend_name(name)) for name, ls in names.items() if several
+    ]
+
+
+def dashes_of(panel: Panel, value: int) -> str | tuple[float, tuple[float, ...]]:
+    """Return the dashes of a class's outlines, which are the same in all pictures of a dataset."""
+    order = list(panel.classes)
+    return _DASHES[order.index(value) % len(_DASHES)] if value in order else _DASHES[0]
+
+
+def _legend(figure: Figure, handles: Sequence[Line2D], columns: int, size: float | None) -> None:
+    # light lines need the dark ground that they have in the picture
+    legend = figure.legend(
+        handles=list(handles),
+        loc="outside lower center",
+        ncols=columns,
+        facecolor="0.25",
+        labelcolor="white",
+        fontsize=size,
+        handlelength=2.4,
+        columnspacing=1.2,
+        borderpad=0.3,
+    )
+    legend.get_frame().set_edgecolor("none")
+
+
 def _height_per_width(panel: Panel) -> float:
     height, width = panel.image_yx.shape
     return height * panel.spacing_yx[0] / (width * panel.spacing_yx[1])
@@ -152,7 +196,7 @@ def _draw(axes: Axes, panel: Panel) -> None:
     axes.imshow(panel.image_yx, cmap="gray", vmin=low, vmax=high, aspect=_aspect(panel))
     for classes, colour, width in ((panel.reference_yx, READER, 2.0), (panel.prediction_yx, PREDICTION, 1.1)):
         if classes is not None:
-            _outline(axes, classes, colour, width)
+            _outline(axes, panel, classes, colour, width)
     _frame(axes, panel)
     score = "" if panel.score is None else f"\nscore {panel.score:.4g}"
     axes.set_title(panel.title + score, fontsize=8.5)
@@ -183,11 +227,13 @@ def _aspect(panel: Panel) -> float:
     return panel.spacing_yx[0] / panel.spacing_yx[1]
 
 
-def _outline(axes: Axes, classes_yx: np.ndarray, colour: str, width: float) -> None:
+def _outline(axes: Axes, panel: Panel, classes_yx: np.ndarray, colour: str, width: float) -> None:
     # Few voxels: the line follows their edges. Many: they are smaller than the line, and finer grids cost memory.
     fineness = int(np.clip(_FINE_GRID // max(classes_yx.shape), 1, 8))
     y, x = ((np.arange((length + 2) * fineness) + 0.5) / fineness - 1.5 for length in classes_yx.shape)
     for value in np.unique(classes_yx[classes_yx > 0]):
         mask = np.pad(classes_yx == value, 1)  # so that what touches the border is closed there
         fine = mask.repeat(fineness, axis=0).repeat(fineness, axis=1).astype(float)
-        axes.contour(x, y, fine, levels=[0.5], colors=[colour], linewidths=[width])
+        axes.contour(
+            x, y, fine, levels=[0.5], colors=[colour], linewidths=[width], linestyles=[dashes_of(panel, value)]
+        )

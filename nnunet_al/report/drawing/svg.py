@@ -68,11 +68,10 @@ def looks(labels: Sequence[str]) -> dict[str, Look]:
 
 @contextmanager
 def svg_style() -> Iterator[None]:
-    """Draw for SVG: nothing random in it, no name taken for a formula, letters of 9 points."""
+    """Draw for SVG: nothing random in it, letters of 9 points."""
     settings = {
         "svg.fonttype": "path",
         "svg.hashsalt": "nnunet_al",
-        "text.parse_math": False,
         "font.size": 9,
         "axes.titlesize": 9,
         "axes.titlelocation": "left",

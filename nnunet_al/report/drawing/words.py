@@ -16,8 +16,10 @@ _Value = tuple[float, float, float]
 def of_lines(lines: Sequence[Drawn], bands: bool = True) -> str:
     """Return how lines and bands of a figure were made."""
     several = [line for line in lines if line.curve.n > 1]
+    changed = [line.label for line in lines if line.changes]
+    mark = f" Dotted upright: from there on runs of {_few(changed)} are tested on other cases." if changed else ""
     if not several:
-        return "Each line is a single run, so that there is no interval."
+        return f"Each line is a single run, so that there is no interval.{mark}"
     words = ["Lines: means over runs (folds and seeds), as far as all runs of a strategy have come;"]
     if bands:
         words.append("bands: 95 % intervals of the mean by Student's t, cut off where they leave the picture")
@@ -27,7 +29,7 @@ def of_lines(lines: Sequence[Drawn], bands: bool = True) -> str:
     single = [line.label for line in lines if line.curve.n == 1]
     if single:
         words.append(f"A single run, and so without an interval: {_few(single)}.")
-    return " ".join(words)
+    return " ".join(words) + mark
 
 
 def at_the_end(lines: Sequence[Drawn], axis: str, value: str, lead: str | None = "above") -> str:
@@ -63,6 +65,8 @@ def at_the_end(lines: Sequence[Drawn], axis: str, value: str, lead: str | None =
 
 def _lead(best: tuple[_Value, Drawn], second: tuple[_Value, Drawn], lead: str) -> str:
     ((mean, low, high), leader), ((other, other_low, other_high), follower) = best, second
+    if f"{mean:.4f}" == f"{other:.4f}":
+        return f"{leader.label} and {follower.label} are equal to four digits."
     difference = f"{leader.label} is {abs(mean - other):.4f} {lead} {follower.label}"
     if leader.curve.n < 2 or follower.curve.n < 2:
         return f"{difference}; there are too few runs to tell whether it leads."

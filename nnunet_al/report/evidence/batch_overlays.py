@@ -19,6 +19,7 @@ from nnunet_al.pool.boxes import Region, to_slices
 from nnunet_al.pool.geometry import CaseGeometry
 from nnunet_al.progress import progress
 from nnunet_al.report.drawing.selection_picture import Panel
+from nnunet_al.report.evidence.record import answering
 from nnunet_al.scoring.maps import entropy
 from nnunet_al.scoring.posterior import head_probabilities
 
@@ -79,15 +80,28 @@ def look_at_batch(context: RoundContext, model: Network, pictures: int) -> tuple
 
 
 def new_labels(context: RoundContext, case: str) -> np.ndarray:
-    """Return what was annotated of a case in this round and not before, ignore elsewhere: (z, y, x).
+    """Return what was annotated of a case in this round for the first time, ignore elsewhere: (z, y, x).
 
-    What a correction changed counts as new, since the round's model has not seen it.
+    The labels are those of today, corrections of later rounds included. Where a correction relabels what the round's
+    model was trained on, nothing is new.
     """
     shape = context.data.facts[case].raw_shape
-    so_far = [commit for commit in context.ledger.commits() if commit.round <= context.number]
+    commits = context.ledger.commits()
+    so_far = [commit for commit in commits if commit.round <= context.number]
     before_xyz = context.ledger.labels(case, shape, context.commits)
-    labels_xyz = context.ledger.labels(case, shape, so_far)
-    return np.where(labels_xyz == before_xyz, context.ignore, labels_xyz)
+    then_xyz = context.ledger.labels(case, shape, so_far)
+    labels_xyz = context.ledger.labels(case, shape, answering(commits, context.number))
+    new_xyz = (before_xyz == context.ignore) & (then_xyz != context.ignore)
+    return np.where(new_xyz, labels_xyz, context.ignore)
+
+
+def class_names(classes: Mapping[str, ClassLabels]) -> dict[int, str]:
+    """Return what each label stands for; where classes overlap, all that hold it."""
+    values = {name: (found,) if isinstance(found, int) else tuple(found) for name, found in classes.items()}
+    return {
+        value: " + ".join(name for name, found in values.items() if value in found)
+        for value in sorted({value for found in values.values() for value in found})
+    }
 
 
 def region_error(
@@ -187,16 +201,18 @@ def _panels(
     shown_xyz = np.where(new_xyz == context.ignore, 0, new_xyz)
     for rank, region in regions:
         index = sum(region.box[across]) // 2
+        answered = (new_xyz[to_slices(region.box)] != context.ignore).any()
         yield (
             rank,
             Panel(
-                title=f"{rank}: {case}, slice {index}",
+                title=f"{rank}: {case}, slice {index}" + ("" if answered else ", not annotated"),
                 image_yx=np.take(image_xyz, index, across),
                 prediction_yx=np.take(prediction_xyz, index, across),
                 reference_yx=np.take(shown_xyz, index, across),
                 box=(region.box[y], region.box[x]),
                 spacing_yx=(geometry.raw_spacing_mm[y], geometry.raw_spacing_mm[x]),
                 uncertainty_yx=_uncertainty(model, data_C_xyz, whole, geometry, index),
+                classes=class_names(context.data.dataset.classes),
             ),
         )
 

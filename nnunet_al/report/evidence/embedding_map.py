@@ -9,6 +9,7 @@ import numpy as np
 
 from nnunet_al.campaign.batch import asked_regions
 from nnunet_al.campaign.context import RoundContext
+from nnunet_al.campaign.pool_state import pool_of_round
 from nnunet_al.campaign.scoring_stages import candidate_numbers, window_pool
 from nnunet_al.files import read_arrays
 from nnunet_al.nnunet.pool_embedding import Embedder
@@ -47,10 +48,12 @@ class Shown:
 def choose_regions(context: RoundContext, points: int = DRAWN_AT_MOST) -> Shown:
     """Choose the regions of a map: all of the batch and the query set, and a uniform draw from all regions.
 
+    Cases that came to the pool after the round had chosen its batch are left out, as those that were withdrawn are.
     Annotated are those that the round's model could learn from, whole or asked for; the query set is there for
     strategies that draw one; the pool is the rest.
     """
-    known = {region: number for number, region in enumerate(context.regions) if region.case in context.geometries}
+    cases = pool_of_round(context.decided, context.number)
+    known = {region: number for number, region in enumerate(context.regions) if region.case in cases}
     role_of = dict.fromkeys(known.values(), "annotated")
     role_of.update((number, "pool") for number in candidate_numbers(context) if number in role_of)
     role_of.update((number, "query") for number in _query_numbers(context) if number in role_of)

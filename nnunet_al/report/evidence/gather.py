@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import zipfile
 from contextlib import suppress
 from dataclasses import asdict
@@ -27,6 +26,7 @@ from nnunet_al.report.evidence.record import (
     read_evidence,
     write_evidence,
 )
+from nnunet_al.report.reading.rounds import BROKEN
 
 
 def gather_evidence(folder: CampaignFolder, roots: Roots, options: Options, pictures: int) -> Evidence | str:
@@ -50,16 +50,18 @@ def gather_evidence(folder: CampaignFolder, roots: Roots, options: Options, pict
                 return kept
             if checkpoint is not None:
                 found = _compute(folder, roots, round_.number, options, pictures)
-                with suppress(StorageError):
-                    write_evidence(round_, key, checkpoint, found)
+                if evidence_key(folder, round_) == key:  # else a case may have been withdrawn meanwhile
+                    with suppress(StorageError):
+                        write_evidence(round_, key, checkpoint, found)
                 return found
     except SetupError:
         raise
     except NnunetALError as error:
         return str(error)
-    except (OSError, json.JSONDecodeError, zipfile.BadZipFile) as error:
+    except (zipfile.BadZipFile, *BROKEN) as error:
         name = getattr(error, "filename", None)
-        return f"{name or folder.root} cannot be read: restore it, or do the round again."
+        what = "" if name else f" ({type(error).__name__}: {error})"
+        return f"{name or folder.root} cannot be read{what}: restore it, or do the round again."
     return "No complete round has a model any more: its checkpoint is needed for this."
 
 

@@ -4,17 +4,29 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from nnunet_al.campaign.batch import asked_regions
+from nnunet_al.campaign.decisions import Decisions
 from nnunet_al.campaign.folders import CampaignFolder, RoundFolder
+from nnunet_al.campaign.ledger import CORRECTION, Commit, read_commits
+from nnunet_al.campaign.pool_state import pool_of_round
+from nnunet_al.campaign.traces import KEPT
 from nnunet_al.files import hash_file, hash_json, read_arrays, read_json, storage_errors, write_arrays, write_json
 from nnunet_al.pool.boxes import Region, as_box
 from nnunet_al.report.drawing.selection_picture import Panel
 
-_VERSION = 1  # of what is kept: raise it when the numbers would come out otherwise
+_VERSION = 2  # of what is kept: raise it when the numbers would come out otherwise
+_LATER = ("test_cases", "withdrawn_cases", "left_out_cases", "pool_changes", "hashes", "groups")  # what may change
 _ARRAYS = ("image_yx", "prediction_yx", "reference_yx", "uncertainty_yx")
+
+
+_CORRECTED = (
+    "Labels of these cases were corrected after this was computed; the model is gone, so that labels and errors are "
+    "shown as they were before."
+)
 
 
 @dataclass(frozen=True)
@@ -53,6 +65,7 @@ class Evidence:
     points : the map of embeddings; empty where there is none
     of_role : role -> how many regions of the campaign have it, on the map or not
     redundancy : fields of `redundancy.Redundancy`; None where the batch is empty
+    remark : a sentence on what is not as it is now; mostly empty
     """
 
     round: int
@@ -61,13 +74,43 @@ class Evidence:
     points: tuple[MapPoint, ...]
     of_role: dict[str, int]
     redundancy: dict[str, Any] | None
+    remark: str = ""
 
 
-def evidence_key(folder: CampaignFolder, round_: RoundFolder) -> str:
-    """Hash all that the evidence of a round depends on but its checkpoint, which may have been removed since."""
-    ledger = [hash_file(path) for path in sorted(folder.ledger.glob("*.json"))]
-    files = (folder.decisions, folder.root / "regions.npz", round_.batch, round_.stages / "train.json")
-    return hash_json([_VERSION, ledger, *(hash_file(path) if path.is_file() else None for path in files)])
+@dataclass(frozen=True)
+class Key:
+    """What the evidence of a round depends on but its checkpoint, which may have been removed since, as two hashes.
+
+    ``round`` stands for the batch, the training, the decisions and the cases that were in the pool then and are still
+    there; ``labels`` for what is annotated of the batch by now.
+    """
+
+    round: str
+    labels: str
+
+
+def evidence_key(folder: CampaignFolder, round_: RoundFolder) -> Key:
+    """Hash what the evidence of a round is made from; what later rounds add to pool and ledger changes nothing."""
+    decided = Decisions.load(folder.decisions)
+    known = pool_of_round(decided, round_.number)
+    lasting = {name: value for name, value in read_json(folder.decisions).items() if name not in _LATER}
+    lasting["pool_cases"] = sorted((case, decided.hashes.get(case)) for case in known)
+    files = (round_.batch, round_.stages / "train.json")
+    cases = {region.case for region in asked_regions(round_)} & known
+    labels = [
+        [commit.number, commit.source, {case: commit.labels[case].sha256 for case in sorted(cases & {*commit.labels})}]
+        for commit in answering(read_commits(folder.ledger), round_.number)
+        if cases & {*commit.labels}
+    ]
+    return Key(
+        hash_json([_VERSION, lasting, *(hash_file(path) if path.is_file() else None for path in files)]),
+        hash_json(labels),
+    )
+
+
+def answering(commits: Sequence[Commit], number: int) -> list[Commit]:
+    """Return the commits that say how what was annotated up to a round is labelled: with corrections of any time."""
+    return [commit for commit in commits if commit.counts and (commit.round <= number or commit.source == CORRECTION)]
 
 
 def _stamp(checkpoint: Path) -> list[int]:
@@ -76,24 +119,29 @@ def _stamp(checkpoint: Path) -> list[int]:
 
 
 def _files(round_: RoundFolder) -> tuple[Path, Path]:
-    return round_.root / "report" / "evidence.json", round_.root / "report" / "panels.npz"
+    return round_.root / KEPT / "evidence.json", round_.root / KEPT / "panels.npz"
 
 
-def read_evidence(round_: RoundFolder, key: str, checkpoint: Path | None, pictures: int) -> Evidence | None:
+def read_evidence(round_: RoundFolder, key: Key, checkpoint: Path | None, pictures: int) -> Evidence | None:
     """Return what is kept in a round's folder, with its first ``pictures`` panels.
 
-    None where there is nothing of this ``key`` and ``checkpoint`` (if that is still there), where it is damaged, or
-    where it has fewer panels.
+    None where there is nothing of this ``key`` and ``checkpoint``, where it is damaged, or where it has fewer panels.
+    Without a checkpoint there is no way to make it anew: then labels that were corrected since, and fewer panels, are
+    only remarked on.
     """
     numbers, arrays = _files(round_)
     try:
         content = read_json(numbers)
-        if content["key"] != key or (checkpoint is not None and content["checkpoint"] != _stamp(checkpoint)):
+        if content["key"] != key.round:
+            return None
+        corrected = content["labels"] != key.labels
+        if checkpoint is not None and (corrected or content["checkpoint"] != _stamp(checkpoint)):
             return None
         drawn = read_arrays(arrays)
         panels = [
             Panel(
                 **{**fields, "box": tuple(map(tuple, fields["box"])), "spacing_yx": tuple(fields["spacing_yx"])},
+                classes={int(value): name for value, name in content["classes"].items()},
                 **{name: drawn.get(f"{index}_{name}") for name in _ARRAYS},  # type: ignore[arg-type]
             )
             for index, fields in enumerate(content["panels"])
@@ -102,15 +150,20 @@ def read_evidence(round_: RoundFolder, key: str, checkpoint: Path | None, pictur
         points = [MapPoint(_region(place), role, x, y) for place, role, x, y in content["points"]]
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
         return None  # of another version, or half of it is gone: it is made anew
-    if len(panels) < min(pictures, len(batch)):
+    if len(panels) < min(pictures, len(batch)) and checkpoint is not None:
         return None
-    evidence = Evidence(
-        round_.number, tuple(batch), tuple(panels), tuple(points), content["of_role"], content["redundancy"]
+    return Evidence(
+        round_.number,
+        tuple(batch),
+        tuple(panels[:pictures]),
+        tuple(points),
+        content["of_role"],
+        content["redundancy"],
+        _CORRECTED if corrected else "",
     )
-    return replace(evidence, panels=evidence.panels[:pictures])
 
 
-def write_evidence(round_: RoundFolder, key: str, checkpoint: Path, evidence: Evidence) -> None:
+def write_evidence(round_: RoundFolder, key: Key, checkpoint: Path, evidence: Evidence) -> None:
     """Keep what was computed from ``checkpoint`` and what ``key`` stands for in the round's folder.
 
     Raises
@@ -120,7 +173,9 @@ def write_evidence(round_: RoundFolder, key: str, checkpoint: Path, evidence: Ev
     """
     numbers, arrays = _files(round_)
     content = {
-        "key": key,
+        "key": key.round,
+        "labels": key.labels,
+        "classes": {str(value): name for panel in evidence.panels[:1] for value, name in panel.classes.items()},
         "checkpoint": _stamp(checkpoint),
         "batch": [{**asdict(entry), "region": _plain(entry.region)} for entry in evidence.batch],
         "panels": [

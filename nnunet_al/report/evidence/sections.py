@@ -39,14 +39,17 @@ def evidence_sections(named: Named, tables: Mapping[str, Table], missing: Sequen
 def _overlays(named: Named, tables: Mapping[str, Table]) -> list[str]:
     blocks = [
         paragraph(
-            "Left: the image (first channel) with the region asked for (yellow, dashed), what the reader then drew "
-            "(light blue, wide line) and what the model had predicted (orange, thin line). Right: the predictive "
+            "Left: the image (first channel) with the region asked for (yellow, dashed), what was then annotated for "
+            "the first time (light blue, wide line) and what the model had predicted (orange, thin line); where there "
+            "are several classes, each has its own dashes. Right: the predictive "
             "entropy H(p) = -Σ p ln p of one pass without dropout, in nats, dark where the model is sure; the colours "
             "are the same within a campaign. Shown is the slice through the middle of the region."
         )
     ]
     for name, seen in named:
         blocks.append(heading(f"{name}, round {seen.round}"))
+        if seen.remark:
+            blocks.append(paragraph(seen.remark))
         if not seen.panels:
             blocks.append(paragraph("No region is shown."))
             continue

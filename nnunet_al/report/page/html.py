@@ -7,6 +7,7 @@ from base64 import b64encode
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
+from itertools import takewhile
 
 from nnunet_al.report.drawing.svg import Figure
 from nnunet_al.report.page.style import ICON, STYLE
@@ -19,6 +20,7 @@ MOST_ROWS = 200
 """Rows of a table on the page; the file beside it has all of them."""
 
 _MOST_COLUMNS = 12  # of a table that is printed with whole words and numbers
+_OF_ROWS = ("strategy", "round", "rank")  # with _NAMES: what a row is about
 _NAMES = ("dataset", "configuration", "unit", "tag", "fold", "seed")
 
 
@@ -141,6 +143,8 @@ def figures(drawings: Sequence[Figure]) -> str:
 def table(content: Table, shown: int = MOST_ROWS) -> str:
     """Return a table that scrolls within itself where the screen is narrow.
 
+    Its name, as words, is the title; the caption describes it. The first column, and others in front that say what a
+    row is about, are its headings.
     Columns of numbers are set flush right. Columns that only name a campaign, and the same one in all rows, go into the
     caption. A table of more than ``OPEN_ROWS`` rows is folded away, with its first ``shown`` rows. A table without rows
     becomes a sentence.
@@ -153,28 +157,40 @@ def table(content: Table, shown: int = MOST_ROWS) -> str:
         for column in content.columns
         if column.name not in same
     ]
+    named_by = [column.name for column, _ in columns]
+    headings = 1 + sum(1 for _ in takewhile(lambda name: name in (*_NAMES, *_OF_ROWS), named_by[1:]))
     head = "".join(f'<th scope="col"{kind}>{text(column.title)}</th>' for column, kind in columns)
     lines = []
     for row in content.rows[:shown]:
-        cells = (f"<td{kind}>{text(content.text(row, column.name))}</td>" for column, kind in columns)
-        lines.append(f"<tr>{''.join(cells)}</tr>")
+        cells = [(kind, text(content.text(row, column.name))) for column, kind in columns]
+        first = (f'<th scope="row"{kind}>{words}</th>' for kind, words in cells[:headings])
+        others = (f"<td{kind}>{words}</td>" for kind, words in cells[headings:])
+        lines.append(f"<tr>{''.join(first)}{''.join(others)}</tr>")
     body = "\n".join(lines)
     wide = ' class="wide"' if len(columns) > _MOST_COLUMNS else ""
     anchor = "table-" + re.sub(r"[^A-Za-z0-9]+", "-", content.name).strip("-")
     grid = (
-        f'<div class="scroll" role="region" tabindex="0" aria-labelledby="{anchor}">\n'
-        f'<table{wide} aria-labelledby="{anchor}">\n<thead><tr>{head}</tr></thead>\n'
+        f'<div class="scroll" role="group" tabindex="0" aria-labelledby="{anchor}-title">\n'
+        f'<table{wide} aria-labelledby="{anchor}-title" aria-describedby="{anchor}">\n<thead><tr>{head}</tr></thead>\n'
         f"<tbody>\n{body}\n</tbody>\n</table>\n</div>"
     )
     if len(content.rows) > OPEN_ROWS:
         cut = f", the first {shown} of {len(content.rows)}" if len(content.rows) > shown else f", {len(content.rows)}"
         grid = f"<details>\n<summary>Show the rows{cut}</summary>\n{grid}\n</details>"
     named = ", ".join(f"{column} {value}" for column, value in same.items() if value)
-    caption = f"{content.caption}{f' In all rows: {named}.' if named else ''} File: "
+    caption = f"{content.caption}{f' In all rows: {named}.' if named else ''}"
+    # a figure without a label of its own would be called by its whole caption
     return (
-        f'<figure class="table">\n<figcaption id="{anchor}">{text(caption)}'
+        f'<figure class="table" aria-labelledby="{anchor}-title">\n<figcaption>'
+        f'<span class="title" id="{anchor}-title">{text(_title(content.name))}</span> '
+        f'<span id="{anchor}">{text(caption)}</span> File: '
         f'<span class="file">{text(content.name)}.csv</span></figcaption>\n{grid}\n</figure>'
     )
+
+
+def _title(name: str) -> str:
+    words = name.replace("_", " ")
+    return f"Table: {words}."
 
 
 def _same_in_all_rows(content: Table) -> dict[str, str]:

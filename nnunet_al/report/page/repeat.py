@@ -10,6 +10,7 @@ from typing import Any
 
 from nnunet_al.campaign.decisions import Decisions
 from nnunet_al.errors import StrategyError
+from nnunet_al.progress import count
 from nnunet_al.report.reading.runs import Run
 from nnunet_al.strategies import catalog
 
@@ -48,6 +49,28 @@ def repeat_commands(runs: Sequence[Run]) -> str:
         for (arguments, rounds), seeds_of_fold in found.items()
         for seeds, folds in _together(seeds_of_fold).items()
     )
+
+
+def repeat_notes(runs: Sequence[Run]) -> list[str]:
+    """Return sentences on what the commands cannot repeat by themselves."""
+    notes = []
+    if any(run.decided.group_by for run in runs):
+        notes.append(f"{PARTICIPANTS} stands for the table that the groups came from.")
+    if any(run.decided.annotate for run in runs):
+        notes.append("Where people annotate, call it once for each round, and nnUNetv2_al_collect between the calls.")
+    split = [run for run in runs if run.decided.left_out_cases]
+    if split:
+        notes.append(
+            f"{_campaigns(split, runs)} took pool and test cases from a split file, splits_final.json, which left out "
+            f"{count(max(len(run.decided.left_out_cases) for run in split), 'case')}: put the same file there first."
+        )
+    changed = [run for run in runs if run.decided.pool_changes]
+    if changed:
+        notes.append(
+            f"{_campaigns(changed, runs)} had cases added or withdrawn on the way (see the remarks): the commands "
+            "begin with the dataset as it is and do not repeat that; nnUNetv2_al_pool does, between the same rounds."
+        )
+    return notes
 
 
 def round_arguments(decided: Decisions) -> list[str]:
@@ -112,3 +135,7 @@ def _lines(arguments: Sequence[str], rounds: int, folds: Sequence[int], seeds: S
     )
     command = " \\\n".join(filled).replace(_HELD, " ")
     return f"{' '.join(loops)}\n{command}\n{'; '.join(['done'] * len(loops))}" if loops else command
+
+
+def _campaigns(some: Sequence[Run], runs: Sequence[Run]) -> str:
+    return "All campaigns" if len(some) == len(runs) > 1 else "; ".join(run.name for run in some)

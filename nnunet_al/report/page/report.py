@@ -7,12 +7,13 @@ from dataclasses import replace
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import nnunet_al
 from nnunet_al.campaign.folders import CampaignFolder
 from nnunet_al.campaign.options import Options
 from nnunet_al.errors import CampaignError
-from nnunet_al.files import write_text
+from nnunet_al.files import storage_errors, write_text
 from nnunet_al.nnunet.environment import Roots
 from nnunet_al.progress import count
 from nnunet_al.report.drawing.learning_figures import campaign_figures
@@ -20,13 +21,15 @@ from nnunet_al.report.drawing.svg import Figure
 from nnunet_al.report.evidence.gather import gather_evidence
 from nnunet_al.report.evidence.record import Evidence
 from nnunet_al.report.evidence.sections import evidence_sections
+from nnunet_al.report.page.annotation_words import annotation_progress
 from nnunet_al.report.page.html import Section, bullets, commands, definitions, figures, heading, page, paragraph, table
-from nnunet_al.report.page.repeat import PARTICIPANTS, repeat_commands
-from nnunet_al.report.page.summary import what_it_takes, what_there_is, who_leads
-from nnunet_al.report.reading.lines import comparisons
+from nnunet_al.report.page.repeat import repeat_commands, repeat_notes
+from nnunet_al.report.page.summary import what_it_takes, what_there_is, who_is_missing, who_leads
+from nnunet_al.report.reading.lines import Comparison, comparisons
+from nnunet_al.report.reading.remarks import remarks
 from nnunet_al.report.reading.runs import Run
 from nnunet_al.report.tables import of_evidence as evidence_tables
-from nnunet_al.report.tables.all_tables import campaign_tables, identity, read_runs, remarks
+from nnunet_al.report.tables.all_tables import campaign_tables, identity, penalties_of, read_runs
 from nnunet_al.report.tables.table import Table
 
 PAGE = "report.html"
@@ -38,15 +41,13 @@ Part = tuple[str, str, tuple[str, ...], tuple[str, ...]]
 _COMPARING: tuple[Part, ...] = (
     ("curves", "Learning curves", ("curves", "each"), ("curves",)),
     ("budget", "Budget to reach a Dice coefficient", ("budget",), ("budget",)),
-    ("area", "Area under the curve", (), ("area",)),
+    ("area", "Area under the curve", ("area",), ("area",)),
     ("penalty", "Pairwise penalties", ("penalty",), ("penalty",)),
     ("classes", "Classes", ("classes",), ("classes",)),
     ("groups", "Groups and fairness", ("fairness", "groups"), ("groups",)),
     ("cost", "Cost of annotation, round by round", (), ("cost", "rounds")),
 )
 _TIME: Part = ("time", "Time", ("time",), ("time", "stages"))
-_IF_ANY = {"groups"}
-"""Sections that are left out where there is nothing in them; others say so."""
 
 
 def write_report(
@@ -84,9 +85,12 @@ def write_report(
     runs = read_runs(folders, left_out)
     if not runs:
         raise CampaignError(left_out[0])
-    found, missing = _evidence(runs, pictures, evidence)
-    tables = {made.name: made for made in campaign_tables(runs, full_dice)}
-    drawn = campaign_figures(runs, full_dice)
+    _check_writable(output)
+    compared = comparisons(runs)
+    matrix = penalties_of(compared)
+    tables = {made.name: made for made in campaign_tables(runs, compared, matrix, full_dice)}
+    drawn = campaign_figures(compared, tables, matrix)
+    found, missing = _evidence(compared, pictures, evidence)
     about_batches = [(identity(run), seen) for run, seen in found]
     of_models = (
         evidence_tables.batches(about_batches),
@@ -97,16 +101,16 @@ def write_report(
     )
     written = [path.name for made in (*tables.values(), *of_models) if (path := made.write(output)) is not None]
     sections = [
-        Section("summary", "Summary", _summary(runs, tables)),
-        *(_comparing(part, drawn, tables) for part in _COMPARING if _is_there(part, tables)),
+        Section("summary", "Summary", _summary(runs, compared, tables)),
+        *_filled(_COMPARING, drawn, tables),
     ]
     if evidence is not None:
         named = [(_short_name(run, runs), seen) for run, seen in found]
         sections += evidence_sections(named, {made.name: made for made in of_models}, missing)
     sections += [
-        _comparing(_TIME, drawn, tables),
+        *_filled((_TIME,), drawn, tables),
         Section("settings", "Settings, and how to repeat this", _settings(runs, tables["settings"])),
-        Section("remarks", "Remarks", _remarks(runs, left_out, evidence is None)),
+        Section("remarks", "Remarks", _remarks([*left_out, *remarks(runs, compared)], evidence is None)),
         Section("files", "Files", _files(written)),
     ]
     write_text(output / PAGE, page(_title(runs), what_there_is(runs), sections, _footer()))
@@ -114,11 +118,11 @@ def write_report(
 
 
 def _evidence(
-    runs: Sequence[Run], pictures: int, where: tuple[Roots, Options] | None
+    compared: Sequence[Comparison], pictures: int, where: tuple[Roots, Options] | None
 ) -> tuple[list[tuple[Run, Evidence]], list[str]]:
     """Ask the first run (lowest fold, then seed) of each strategy for its evidence; sentences on those without."""
     found, missing = [], []
-    for comparison in comparisons(runs) if where is not None else ():
+    for comparison in compared if where is not None else ():
         for line in comparison.lines:
             run = min(line.runs, key=lambda run: (run.decided.fold, run.decided.seed))
             assert where is not None
@@ -130,12 +134,23 @@ def _evidence(
     return found, missing
 
 
-def _summary(runs: Sequence[Run], tables: dict[str, Table]) -> tuple[str, ...]:
+def _check_writable(folder: Path) -> None:
+    """Notice a folder that cannot be written before what takes minutes."""
+    with storage_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
+
+
+def _summary(runs: Sequence[Run], compared: Sequence[Comparison], tables: dict[str, Table]) -> tuple[str, ...]:
     standings = tables["standings"]
-    sentences = [*who_leads(standings), *what_it_takes(tables["budget"])]
+    sentences = [*annotation_progress(runs), *who_leads(standings), *who_is_missing(compared)]
+    blocks = (bullets([*sentences, *what_it_takes(tables["budget"])]),)
+    if not standings.rows:
+        return blocks
     return (
-        bullets(sentences),
-        *([table(standings)] if standings.rows else []),
+        *blocks,
+        table(standings),
         paragraph(
             "Runs are folds and seeds. An interval tells how sure the mean over them is; runs share their data, so "
             "that it is a little too narrow. Where many strategies are compared, some seem to differ by chance."
@@ -143,14 +158,15 @@ def _summary(runs: Sequence[Run], tables: dict[str, Table]) -> tuple[str, ...]:
     )
 
 
-def _comparing(part: Part, made: Sequence[Figure], tables: dict[str, Table]) -> Section:
-    anchor, title, beginnings, names = part
-    drawn = [one for one in made if any(f"{one.name}_".startswith(f"{start}_") for start in beginnings)]
-    return Section(anchor, title, (figures(drawn), *(table(tables[name]) for name in names)))
-
-
-def _is_there(part: Part, tables: dict[str, Table]) -> bool:
-    return part[0] not in _IF_ANY or any(tables[name].rows for name in part[3])
+def _filled(parts: Sequence[Part], made: Sequence[Figure], tables: dict[str, Table]) -> list[Section]:
+    """Return those sections that have something in them, and in them the tables that have rows."""
+    found = []
+    for anchor, title, beginnings, names in parts:
+        drawn = [one for one in made if any(f"{one.name}_".startswith(f"{start}_") for start in beginnings)]
+        listed = [table(tables[name]) for name in names if tables[name].rows]
+        if drawn or listed:
+            found.append(Section(anchor, title, (figures(drawn), *listed)))
+    return found
 
 
 def _settings(runs: Sequence[Run], settings: Table) -> tuple[str, ...]:
@@ -158,10 +174,7 @@ def _settings(runs: Sequence[Run], settings: Table) -> tuple[str, ...]:
         "These commands start campaigns with the same decisions, each of them written out, and do as many rounds. Add "
         "-device, -np and whatever else says where they run; on another kind of device last digits differ."
     ]
-    if any(run.decided.group_by for run in runs):
-        notes.append(f"{PARTICIPANTS} stands for the table that the groups came from.")
-    if any(run.decided.annotate for run in runs):
-        notes.append("Where people annotate, call it once for each round, and nnUNetv2_al_collect between the calls.")
+    notes += repeat_notes(runs)
     common = [(row["setting"], row["value"]) for row in settings.rows if row["campaigns"] == "all"]
     differing = [row for row in settings.rows if row["campaigns"] != "all"]
     return (
@@ -173,8 +186,8 @@ def _settings(runs: Sequence[Run], settings: Table) -> tuple[str, ...]:
     )
 
 
-def _remarks(runs: Sequence[Run], left_out: Sequence[str], without_models: bool) -> tuple[str, ...]:
-    sentences = [*left_out, *remarks(runs)]
+def _remarks(sentences: Sequence[str], without_models: bool) -> tuple[str, ...]:
+    sentences = list(sentences)
     if without_models:
         sentences.append("What needs a round's model was left out, as --no_evidence asks for.")
     return (bullets(sentences),) if sentences else (paragraph("There is nothing to remark."),)

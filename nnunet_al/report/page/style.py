@@ -42,10 +42,12 @@ div.tiles img { display: block; width: 100%; max-width: 34rem; height: auto; }
 summary { cursor: pointer; margin: .4rem 0; color: var(--link); font-size: .9rem; }
 table { border-collapse: collapse; font-size: .87rem; line-height: 1.35; }
 th, td { padding: .28rem .7rem .28rem 0; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line); }
-th { border-bottom: 2px solid var(--ink); vertical-align: bottom; }
+thead th { border-bottom: 2px solid var(--ink); vertical-align: bottom; }
+tbody th { font-weight: inherit; }
+.title { color: var(--ink); font-weight: 600; }
 th:not(:first-child), td:not(:first-child) { padding-left: .3rem; }
 .number { text-align: right; font-variant-numeric: tabular-nums; }
-td.number { white-space: nowrap; }
+tbody .number { white-space: nowrap; }
 pre { overflow-x: auto; margin: .6rem 0; padding: .7rem .9rem; background: var(--tint); border-radius: .4rem;
   font: .82rem/1.5 ui-monospace, "DejaVu Sans Mono", "Liberation Mono", monospace; }
 dl { margin: .6rem 0; display: grid; gap: .1rem 1.6rem;
@@ -68,15 +70,16 @@ footer { margin-top: 3rem; border-top: 1px solid var(--line); font-size: .9rem; 
   figure.tiles, figure.table { break-inside: auto; }
   figure > img { max-height: 215mm; width: auto; }
   .figures { display: block; }
-  summary { color: inherit; }
+  summary { color: inherit; list-style: none; }
+  details::details-content { display: block; content-visibility: visible; block-size: auto; overflow: visible; }
   div.tiles { grid-template-columns: 1fr 1fr; }
   thead { display: table-header-group; }
   .scroll { overflow: visible; }
   table { font-size: 7.5pt; }
-  td { min-width: 4em; overflow-wrap: anywhere; }
-  td.number { min-width: 0; }
+  tbody td, tbody th { min-width: 4em; overflow-wrap: anywhere; }
+  tbody .number { min-width: 0; }
   .wide { font-size: 6.5pt; }
-  .wide th, .wide td { padding: .2rem; overflow-wrap: anywhere; white-space: normal; }
+  .wide thead th, .wide tbody th, .wide tbody td { padding: .2rem; overflow-wrap: anywhere; white-space: normal; }
   pre { white-space: pre-wrap; overflow-wrap: anywhere; }
   a { color: inherit; text-decoration: none; }
 }

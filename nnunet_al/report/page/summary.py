@@ -7,6 +7,7 @@ from itertools import groupby
 from typing import Any
 
 from nnunet_al.progress import count
+from nnunet_al.report.reading.lines import Comparison, Line, by_axis, line_range
 from nnunet_al.report.reading.runs import Run
 from nnunet_al.report.tables.table import Table
 
@@ -27,20 +28,36 @@ def what_there_is(runs: Sequence[Run]) -> str:
 
 
 def who_leads(standings: Table) -> list[str]:
-    """Return sentences on the strategies of each dataset, from the rows of ``comparison_tables.standings``.
+    """Return sentences on the strategies of each dataset, from the rows of ``standings.standings``.
 
-    A strategy is said to do worse only where the 95 % interval of its paired difference to the leading one lies below
-    0; each interval is its own, not corrected for their number.
+    A strategy is said to do worse or better only where the 95 % interval of its paired difference to the one on top
+    does not hold 0; each interval is its own, not corrected for their number. None is said to have the highest mean
+    where some lack runs that others have.
     """
-    if not standings.rows:
-        return ["No round has been evaluated yet, so there is nothing to compare."]
     found = []
+    titles = [row["dataset"] for row in standings.rows]
     for (dataset, _), rows in groupby(standings.rows, key=lambda row: (row["dataset"], row["regions"])):
         best, *others = rows
-        found.append(_leader(dataset, best, others))
         if others:
-            found += _others(best, others)
+            found += [_leader(dataset, best, others), *_others(best, others)]
+        else:
+            found.append(_alone(dataset, best, titles.count(dataset) > 1))
     return found
+
+
+def who_is_missing(compared: Sequence[Comparison]) -> list[str]:
+    """Return sentences on strategies of which there is no Dice to compare, and why."""
+    parts = [part for comparison in compared for part in by_axis(comparison, "regions")]
+    why = {part.title: {line.label: reason for line in part.lines if (reason := _why_not(line))} for part in parts}
+    all_reasons = {reason for of in why.values() for reason in of.values()}
+    if len(all_reasons) == 1 and all(len(why[part.title]) == len(part.lines) for part in parts):
+        (reason,) = all_reasons
+        return [f"{reason[0].upper()}{reason[1:]}, so there is nothing to compare."]
+    return [
+        f"{title}, {_listed([label for label, its in of.items() if its == reason])}: {reason}."
+        for title, of in why.items()
+        for reason in dict.fromkeys(of.values())
+    ]
 
 
 def what_it_takes(budget: Table, percent: int = 95) -> list[str]:
@@ -51,44 +68,82 @@ def what_it_takes(budget: Table, percent: int = 95) -> list[str]:
         needs = list(rows)
         reached = sorted((row for row in needs if row["budget"] is not None), key=lambda row: row["budget"])
         never = [row["strategy"] for row in needs if row["budget"] is None]
-        words = [f"by {_listed([_need(row) for row in reached])}"] if reached else []
-        words += [f"not yet by {_listed(never)}"] if never else []
+        words = [f"is reached by {_listed([_need(row) for row in reached])}"] if reached else []
+        words += [f"{'' if reached else 'is '}not yet reached by {_listed(never)}"] if never else []
         found.append(
-            f"{dataset}: {percent} % of the reference Dice, {target:.4f}, is reached {'; '.join(words)}. These are "
-            "points of the mean curves, without intervals."
+            f"{dataset}: {percent} % of the reference Dice, {target:.4f}, {'; '.join(words)}. These are points of the "
+            "mean curves, without intervals."
         )
     return found
 
 
-def _leader(dataset: str, best: Row, others: Sequence[Row]) -> str:
-    interval = (
-        f"95 % interval {best['low']:.4f} to {best['high']:.4f} over {count(best['runs'], 'run')}"
-        if best["low"] is not None
-        else f"{count(best['runs'], 'run')}, so no interval"
+def _why_not(line: Line) -> str:
+    """Return why nothing can be said of a line; "" where something can."""
+    if any(run.evaluated for run in line.runs):
+        return "" if line_range(line, "regions") else "the runs have no number of annotated regions in common"
+    if any(run.decided.test_cases for run in line.runs):
+        return "no round has been evaluated yet"
+    return "there are no test cases, and no Dice coefficient will be known"
+
+
+def _alone(dataset: str, row: Row, others_elsewhere: bool) -> str:
+    why = (
+        "no other strategy was trained on as many"
+        if others_elsewhere
+        else "there is no other strategy to compare it with"
     )
-    leads = "has the highest mean foreground Dice" if others else "has a mean foreground Dice of"
-    end = f": {best['dice']:.4f}" if others else f" {best['dice']:.4f}"
-    alone = "" if others else "; there is no other strategy to compare it with"
     return (
-        f"{dataset}, with {best['regions']:.0f} annotated regions: {best['strategy']} {leads}{end} ({interval}){alone}."
+        f"{dataset}, with {row['regions']:.0f} annotated regions: {row['strategy']} has a mean foreground Dice of "
+        f"{row['dice']:.4f} ({_sure(row)}); {why}."
     )
+
+
+def _leader(dataset: str, best: Row, others: Sequence[Row]) -> str:
+    where = f"{dataset}, with {best['regions']:.0f} annotated regions"
+    lacking = [f"{row['strategy']} lacks {row['lacks']}" for row in (best, *others) if row.get("lacks")]
+    if lacking:
+        means = [(row["strategy"], row["common_dice"]) for row in (best, *others) if row["common_dice"] is not None]
+        words = f"over the runs that all have, the means are {_listed([f'{n} {d:.4f}' for n, d in means])}"
+        return (
+            f"{where}, none is said to lead, since not all strategies have the same runs ({'; '.join(lacking)}); "
+            f"{words if means else 'there is no run that all have'}."
+        )
+    equal = [row["strategy"] for row in others if _four(row["dice"]) == _four(best["dice"])]
+    if equal:
+        names = _listed([best["strategy"], *equal])
+        return f"{where}: {names} have the same mean foreground Dice, to four digits: {_four(best['dice'])}."
+    return f"{where}: {best['strategy']} has the highest mean foreground Dice: {_four(best['dice'])} ({_sure(best)})."
+
+
+def _four(value: float) -> str:
+    return f"{value:.4f}"
+
+
+def _sure(row: Row) -> str:
+    runs = count(row["runs"], "run")
+    if row["low"] is None:
+        return f"{runs}, so no interval"
+    return f"95 % interval {row['low']:.4f} to {row['high']:.4f} over {runs}"
 
 
 def _others(best: Row, others: Sequence[Row]) -> list[str]:
-    worse = [row for row in others if row["difference_high"] is not None and row["difference_high"] < 0]
-    unclear = [row for row in others if row["difference_high"] is not None and row["difference_high"] >= 0]
+    known = [row for row in others if row["difference_high"] is not None]
+    worse = [row for row in known if row["difference_high"] < 0]
+    better = [row for row in known if row["difference_low"] > 0]
+    unclear = [row for row in known if row["difference_low"] <= 0 <= row["difference_high"]]
     single = [row for row in others if row["difference_high"] is None]
+    paired = "where runs of the same fold and seed are compared"
     found = []
-    if worse:
-        differences = _listed([_difference(row) for row in worse])
-        found.append(
-            f"Worse than {best['strategy']}, where runs of the same fold and seed are compared and the interval of the "
-            f"mean difference does not hold 0: {differences}."
-        )
+    for word, rows in (("Worse", worse), ("Better", better)):
+        if rows:
+            found.append(
+                f"{word} than {best['strategy']}, {paired} and the interval of the mean difference does not hold 0: "
+                f"{_listed([_difference(row) for row in rows])}."
+            )
     if unclear:
         found.append(
-            f"No difference to {best['strategy']} is shown where runs of the same fold and seed are compared (the "
-            f"interval holds 0): {_listed([_difference(row) for row in unclear])}."
+            f"No difference to {best['strategy']} is shown {paired} (the interval holds 0): "
+            f"{_listed([_difference(row) for row in unclear])}."
         )
     if single:
         found.append(
@@ -99,8 +154,9 @@ def _others(best: Row, others: Sequence[Row]) -> list[str]:
 
 
 def _difference(row: Row) -> str:
+    dice = row["dice"] if row.get("common_dice") is None else row["common_dice"]
     return (
-        f"{row['strategy']} at {row['dice']:.4f} (difference {row['difference']:+.4f}, {row['difference_low']:+.4f} to "
+        f"{row['strategy']} at {dice:.4f} (difference {row['difference']:+.4f}, {row['difference_low']:+.4f} to "
         f"{row['difference_high']:+.4f}, {count(row['pairs'], 'pair')})"
     )
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from nnunet_al.evaluation.budget import Curve, as_curve, half_width
+from nnunet_al.evaluation.budget import Curve, as_curve, common_range, half_width
 from nnunet_al.report.drawing.learning_curves import mean_curve
 from nnunet_al.report.reading.round_values import Value, dice
 from nnunet_al.report.reading.runs import Run
@@ -25,11 +26,6 @@ AXES = {
 _AMOUNTS = {"contour_mm": "mm of annotated contours", "minutes": "minutes of readers' time"}
 
 _OF_A_LINE = ("configuration", "unit", "tag")
-# what may differ between the runs of one line without making them another experiment
-_OF_A_RUN = {
-    *("fold", "seed", "pool_cases", "test_cases", "hashes", "plans", "groups"),
-    *("withdrawn_cases", "left_out_cases", "pool_changes"),
-}
 
 
 @dataclass(frozen=True)
@@ -38,6 +34,7 @@ class Line:
 
     label: str
     runs: tuple[Run, ...]
+    _curves: dict[tuple[str, Value], IntervalCurve] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def unit(self) -> str:
@@ -120,14 +117,37 @@ def by_axis(comparison: Comparison, axis: str) -> list[Comparison]:
     if axis != "regions" or len(units) < 2:
         return [comparison]
     return [
-        Comparison(
-            f"{comparison.title}, unit {unit}",
-            comparison.dataset,
-            comparison.test,
-            tuple(line for line in comparison.lines if line.unit == unit),
+        replace(
+            comparison,
+            title=f"{comparison.title}, unit {unit}",
+            lines=tuple(line for line in comparison.lines if line.unit == unit),
         )
         for unit in units
     ]
+
+
+def overlapping(comparison: Comparison, axis: str) -> list[tuple[Comparison, tuple[float, float]]]:
+    """Return lines that can be compared at one budget, and between which budgets: each line in one set of them.
+
+    A set is made of the lines that know the budget which most of those left know, the largest such one; lines of which
+    no budget is common to all runs are in none. The largest set comes first.
+    """
+    spans = {line.label: span for line in comparison.lines if (span := line_range(line, axis)) is not None}
+    found = []
+    while spans:
+        ends = sorted({end for _, end in spans.values()})
+        best = max(ends, key=lambda end: (sum(low <= end <= high for low, high in spans.values()), end))
+        chosen = {label: span for label, span in spans.items() if span[0] <= best <= span[1]}
+        spans = {label: span for label, span in spans.items() if label not in chosen}
+        lines = tuple(line for line in comparison.lines if line.label in chosen)
+        between = (max(low for low, _ in chosen.values()), min(high for _, high in chosen.values()))
+        found.append((replace(comparison, lines=lines), between))
+    return sorted(found, key=lambda some: (-len(some[0].lines), some[1]))
+
+
+def line_range(line: Line, axis: str) -> tuple[float, float] | None:
+    """Return the budgets between which all runs of a line are known; None where there is no such budget."""
+    return common_range(run_curves(line, axis))
 
 
 def run_curve(run: Run, axis: str, value: Value = dice) -> Curve:
@@ -152,9 +172,23 @@ def line_curve(line: Line, axis: str, value: Value = dice) -> IntervalCurve:
     Runs are interpolated and cut to the budgets that all of them have reached, as in ``curves.mean_curve``; the curve
     may be without a point.
     """
-    mean = mean_curve(run_curves(line, axis, value))
-    half_P = np.asarray(half_width(mean.sd, mean.n_runs)) if mean.n_runs > 1 else np.full(len(mean.dice), np.nan)
-    return IntervalCurve(mean.annotated, mean.dice, mean.dice - half_P, mean.dice + half_P, mean.n_runs)
+    if (axis, value) not in line._curves:
+        mean = mean_curve(run_curves(line, axis, value))
+        half_P = np.asarray(half_width(mean.sd, mean.n_runs)) if mean.n_runs > 1 else np.full(len(mean.dice), np.nan)
+        curve = IntervalCurve(mean.annotated, mean.dice, mean.dice - half_P, mean.dice + half_P, mean.n_runs)
+        line._curves[axis, value] = curve
+    return line._curves[axis, value]
+
+
+def changes_of_tests(line: Line, axis: str) -> list[float]:
+    """Return the budgets from which on models of any run of the line are tested on other cases than before, sorted."""
+    found: set[float] = set()
+    for run in line.runs:
+        pairs = [(result.tested_on, getattr(result, axis)) for result in run.evaluated]
+        found |= {
+            float(budget) for (before, _), (after, budget) in pairwise(pairs) if before != after and budget is not None
+        }
+    return sorted(found)
 
 
 def known_axes(comparison: Comparison) -> list[str]:
@@ -172,32 +206,3 @@ def groups_of(comparison: Comparison) -> list[str]:
     """Return the groups of cases of any campaign, sorted."""
     rounds = [result for line in comparison.lines for run in line.runs for result in run.rounds]
     return sorted({name for result in rounds if result.fairness for name in result.fairness.by_group})
-
-
-def line_remarks(comparison: Comparison) -> list[str]:
-    """Return sentences on what makes the runs of a line less alike than one mean over them suggests."""
-    remarks = []
-    for line in comparison.lines:
-        where = f"{comparison.title}, {line.label}"
-        settings = [_settings(run) for run in line.runs]
-        differing = sorted({name for other in settings for name in other if other[name] != settings[0].get(name)})
-        if differing:
-            remarks.append(
-                f"{where}: the campaigns drawn into one line differ in {', '.join(differing)}; such campaigns should "
-                "have different tags."
-            )
-        evaluated = {run.name: len(run.evaluated) for run in line.runs}
-        most = max(evaluated.values())
-        behind = [name for name, rounds in evaluated.items() if 0 < rounds < most]
-        if behind:
-            remarks.append(
-                f"{where}: the mean line ends where the shortest campaign ends, and not all have {most} evaluated "
-                f"rounds: {'; '.join(f'{name} has {evaluated[name]}' for name in behind)}."
-            )
-    return remarks
-
-
-def _settings(run: Run) -> Mapping[str, Any]:
-    settings = {name: value for name, value in vars(run.decided).items() if name not in _OF_A_RUN}
-    recipe = settings.pop("recipe")
-    return settings | {f"{name} of the strategy": value for name, value in recipe.parameters.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 
 from nnunet_al.report.reading.runs import RoundResult
 
@@ -17,18 +18,27 @@ def dice(result: RoundResult) -> float | None:
     return result.dice
 
 
+@cache
 def class_dice(name: str) -> Value:
     """Return the function that reads a class's Dice from a round."""
     return lambda result: result.dice_of_class.get(name)
 
 
+@cache
+def class_hd95(name: str) -> Value:
+    """Return the function that reads a class's HD95 in mm from a round."""
+    return lambda result: result.hd95_mm_of_class.get(name)
+
+
+@cache
 def fairness_measure(name: str) -> Value:
     """Return the function that reads "delta", "essp" or "largest_gap" from a round."""
     return lambda result: None if result.fairness is None else getattr(result.fairness, name)
 
 
+@cache
 def of_group(group: str, name: str) -> Value:
-    """Return the function that reads "dice" or "share" of a group from a round."""
+    """Return the function that reads "dice", "share" or "weight" of a group from a round."""
 
     def read(result: RoundResult) -> float | None:
         found = None if result.fairness is None else result.fairness.by_group.get(group)
@@ -43,3 +53,4 @@ def group_values(names: Sequence[str]) -> Iterator[tuple[str, str | None, Value]
         yield from ((words, None, fairness_measure(name)) for name, words in MEASURES.items())
         yield from (("Dice", name, of_group(name, "dice")) for name in names)
         yield from (("share", name, of_group(name, "share")) for name in names)
+        yield from (("weight", name, of_group(name, "weight")) for name in names)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import isfinite
 from typing import Any
 
+from nnunet_al.campaign.batch import unanswered_regions
 from nnunet_al.campaign.cost import AnnotationCost, total_cost
+from nnunet_al.campaign.decisions import Decisions
 from nnunet_al.campaign.folders import RoundFolder
 from nnunet_al.campaign.ledger import Commit
+from nnunet_al.campaign.sharing import is_taken_over
 from nnunet_al.campaign.stages import is_done
 from nnunet_al.campaign.status import FINAL_STAGE
 from nnunet_al.files import read_json
@@ -48,20 +51,24 @@ class RoundResult:
     number : the round
     complete : whether its batch was answered
     asked_regions, asked_cases : size of its batch, and the cases that this touches
+    waits_for : regions of the batch that are not annotated yet, less those of withdrawn cases
     regions, cases, voxels, foreground_voxels, contour_mm, minutes : what its model was trained on; annotated regions,
         the cases they lie in, annotated voxels, those of them that are not background, length of the annotated
         contours in mm, minutes that readers said they took
     cost : the same of the batch that the round asked for, as far as it is answered
     dice, hd95_mm : means over test cases and classes; of round 0, which has no model, None
-    dice_of_class, hd95_mm_of_class : class -> mean over test cases
+    dice_of_class, hd95_mm_of_class : class -> mean over test cases; None where it is not known
+    tested_on : the test cases that these are means over
     fairness : where the campaign has groups of cases
-    seconds : stage -> seconds, shards summed; of a stage that was interrupted, the seconds of the call that ended it
+    seconds : stage -> seconds, shards summed; of a stage that was interrupted, the seconds of the call that ended it;
+        without ``train`` where the model was taken over from another campaign, which spent them
     """
 
     number: int
     complete: bool
     asked_regions: int | None = None
     asked_cases: int | None = None
+    waits_for: int | None = None
     regions: int | None = None
     cases: int | None = None
     voxels: int | None = None
@@ -71,21 +78,21 @@ class RoundResult:
     cost: AnnotationCost | None = None
     dice: float | None = None
     hd95_mm: float | None = None
-    dice_of_class: Mapping[str, float] = field(default_factory=dict)
-    hd95_mm_of_class: Mapping[str, float] = field(default_factory=dict)
+    dice_of_class: Mapping[str, float | None] = field(default_factory=dict)
+    hd95_mm_of_class: Mapping[str, float | None] = field(default_factory=dict)
+    tested_on: frozenset[str] = frozenset()
     fairness: Fairness | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
 
 
-def read_round(
-    round_: RoundFolder, commits: Sequence[Commit], withdrawn: Sequence[str], remarks: list[str]
-) -> RoundResult:
+def read_round(round_: RoundFolder, commits: Sequence[Commit], decided: Decisions, remarks: list[str]) -> RoundResult:
     """Read a round; of what cannot be read, a sentence is added to ``remarks``.
 
-    What its model was trained on comes from the metrics, as it was when they were taken, and without test cases from
-    the ledger's ``commits``, less cases that were ``withdrawn``.
+    What its model was trained on comes from the metrics, as it was when they were taken, and what they lack from the
+    ledger's ``commits``, less cases that were withdrawn.
     """
-    found: dict[str, Any] = {"seconds": _seconds(round_, remarks)}
+    withdrawn = decided.withdrawn_cases
+    found: dict[str, Any] = {"seconds": _seconds(round_, remarks), "tested_on": _test_cases(decided, round_.number)}
     own = [commit for commit in commits if commit.round == round_.number]
     if own:
         found["cost"] = total_cost(own, withdrawn)
@@ -102,6 +109,9 @@ def read_round(
             continue
         try:
             found |= understand(read_json(path))
+            if path == round_.batch:
+                missing = unanswered_regions(round_, commits)
+                found["waits_for"] = sum(region.case in decided.pool_cases for region in missing)
         except BROKEN:
             remarks.append(_unreadable(round_, path.name))
     weights, fairness = found.pop("weights", {}), found.get("fairness")
@@ -119,17 +129,29 @@ def _batch(content: dict[str, Any]) -> dict[str, Any]:
 def _metrics(content: dict[str, Any]) -> dict[str, Any]:
     # without test cases there is nothing but what the model was trained on
     mean, over_classes = content.get("mean", {}), content.get("foreground_mean", {})
-    whole = ("regions", "cases", "voxels", "foreground_voxels")
-    trained_on: dict[str, float | None] = {name: _whole(content.get(f"trained_on_{name}")) for name in whole}
-    trained_on |= {name: _finite(content.get(f"trained_on_{name}")) for name in ("contour_mm", "minutes")}
+    understand: dict[str, Callable[[Any], float | None]] = {
+        **dict.fromkeys(("regions", "cases", "voxels", "foreground_voxels"), _whole),
+        **dict.fromkeys(("contour_mm", "minutes"), _finite),
+    }
+    known = {name: of(content[key]) for name, of in understand.items() if (key := f"trained_on_{name}") in content}
     return {
-        **{name: value for name, value in trained_on.items() if value is not None},
+        **known,  # what older metrics lack is the ledger's
         "dice": _finite(over_classes.get("dice")),
         "hd95_mm": _finite(over_classes.get("hd95_mm")),
-        "dice_of_class": {name: float(values["dice"]) for name, values in mean.items()},
-        "hd95_mm_of_class": {name: float(values["hd95_mm"]) for name, values in mean.items()},
+        "dice_of_class": {name: _finite(values.get("dice")) for name, values in mean.items()},
+        "hd95_mm_of_class": {name: _finite(values.get("hd95_mm")) for name, values in mean.items()},
         "fairness": _fairness(content["groups"]) if "groups" in content else None,
+        **({"tested_on": frozenset(content["cases"])} if "cases" in content else {}),
     }
+
+
+def _test_cases(decided: Decisions, number: int) -> frozenset[str]:
+    """Return the test cases as they were when a round's model was evaluated: later changes are taken back."""
+    cases = set(decided.test_cases)
+    for change in decided.pool_changes:
+        if change["round"] > number:
+            cases ^= set(change["test"])
+    return frozenset(cases)
 
 
 def _fairness(groups: dict[str, Any]) -> Fairness:
@@ -154,6 +176,8 @@ def _seconds(round_: RoundFolder, remarks: list[str]) -> dict[str, float]:
             continue
         stage = path.stem.partition("_part_")[0]
         seconds[stage] = seconds.get(stage, 0.0) + spent
+    if is_taken_over(round_.root):
+        seconds.pop("train", None)
     return seconds
 
 

@@ -16,12 +16,16 @@ __all__ = ["Fairness", "GroupResult", "RoundResult", "Run", "read_runs"]
 
 @dataclass(frozen=True)
 class Run:
-    """One campaign: where it is, what was decided, its rounds in order, and sentences on what could not be read."""
+    """One campaign: where it is, what was decided, its rounds in order, and sentences on what could not be read.
+
+    ``commits`` are the entries of its ledger.
+    """
 
     folder: CampaignFolder
     decided: Decisions
     rounds: tuple[RoundResult, ...]
     remarks: tuple[str, ...] = ()
+    commits: tuple[Commit, ...] = ()
 
     @property
     def strategy(self) -> str:
@@ -67,8 +71,8 @@ def _read_run(folder: CampaignFolder) -> Run:
     decided = Decisions.load(folder.decisions)
     remarks: list[str] = []
     commits = _commits(folder, remarks)
-    rounds = tuple(read_round(round_, commits, decided.withdrawn_cases, remarks) for round_ in folder.rounds())
-    return Run(folder, decided, rounds, tuple(remarks))
+    rounds = tuple(read_round(round_, commits, decided, remarks) for round_ in folder.rounds())
+    return Run(folder, decided, rounds, tuple(remarks), tuple(commits))
 
 
 def _commits(folder: CampaignFolder, remarks: list[str]) -> list[Commit]:

@@ -8,31 +8,38 @@ from typing import Any
 import numpy as np
 
 from nnunet_al.evaluation.penalty import PenaltyMatrix, penalty_matrix
-from nnunet_al.report.reading.lines import Comparison, comparisons, line_remarks
+from nnunet_al.report.reading.lines import Comparison
 from nnunet_al.report.reading.round_values import MEASURES
 from nnunet_al.report.reading.runs import Run, read_runs
 from nnunet_al.report.tables import comparison as comparison_tables
 from nnunet_al.report.tables.settings import settings
+from nnunet_al.report.tables.standings import standings
 from nnunet_al.report.tables.table import Column, Table
 from nnunet_al.report.tables.times import stages, times
 
-__all__ = ["Column", "Run", "Table", "campaign_tables", "read_runs", "remarks"]
+__all__ = ["Column", "Run", "Table", "campaign_tables", "read_runs"]
 
 COST = ("regions", "cases", "voxels", "foreground_voxels", "contour_mm", "minutes")
 
 
-def campaign_tables(runs: Sequence[Run], full_dice: float | None = None) -> list[Table]:
+def campaign_tables(
+    runs: Sequence[Run], compared: Sequence[Comparison], matrix: PenaltyMatrix, full_dice: float | None = None
+) -> list[Table]:
     """Return all tables, in the order in which the report shows them; a table may be without rows.
 
-    ``full_dice`` is the Dice of a model that was trained with all data, which budgets are measured by.
+    Parameters
+    ----------
+    runs, compared, matrix
+        campaigns, their comparisons, and the penalty matrix of these
+    full_dice
+        Dice of a model that was trained with all data, which budgets are measured by
     """
-    compared = comparisons(runs)
     return [
-        comparison_tables.standings(compared),
+        standings(compared),
         comparison_tables.curves(compared),
         comparison_tables.budgets(compared, full_dice),
         comparison_tables.areas(compared),
-        penalties(compared),
+        penalties(matrix),
         comparison_tables.classes(compared),
         comparison_tables.groups(compared),
         rounds(runs),
@@ -43,15 +50,8 @@ def campaign_tables(runs: Sequence[Run], full_dice: float | None = None) -> list
     ]
 
 
-def remarks(runs: Sequence[Run]) -> list[str]:
-    """Return sentences on what could not be read, and on lines whose runs are less alike than a mean suggests."""
-    unread = [f"{run.name}: {sentence}" for run in runs for sentence in run.remarks]
-    return unread + [sentence for comparison in comparisons(runs) for sentence in line_remarks(comparison)]
-
-
-def penalties(compared: Sequence[Comparison]) -> Table:
+def penalties(matrix: PenaltyMatrix) -> Table:
     """Return the pairwise penalty matrix as rows of pairs."""
-    matrix = penalties_of(compared)
     share_S_S, mean_S = matrix.share_S_S, matrix.column_means_S
     rows = [
         {
@@ -72,7 +72,8 @@ def penalties(compared: Sequence[Comparison]) -> Table:
         "penalty",
         "Pairwise penalty matrix: the share of cells (dataset and round) in which a strategy beats another by a "
         "two-sided paired t-test over folds and seeds at 0.05, not corrected for the number of tests; models are "
-        "paired only where they were trained on as many regions. A cell with fewer than two common runs is left out; "
+        "paired only where they were trained on as many regions and tested on the same cases. A cell with fewer than "
+        "two common runs is left out; "
         "where all differences are equal and not 0, it counts as beaten. The column mean (lower is better) counts the "
         "diagonal as 0.",
         rows,
@@ -82,8 +83,9 @@ def penalties(compared: Sequence[Comparison]) -> Table:
 def penalties_of(compared: Sequence[Comparison]) -> PenaltyMatrix:
     """Return the penalty matrix of all comparisons.
 
-    A cell is a dataset (with its test cases and unit of annotation) and a round; a pair is a fold, a seed and a number
-    of regions that the model was trained on, so that strategies are compared at one budget.
+    A cell is a dataset (with its test cases and unit of annotation) and a round; a pair is a fold, a seed, a number of
+    regions that the model was trained on, so that strategies are compared at one budget, and the test cases, which
+    change where one of them is withdrawn.
     """
     cells: dict[tuple[Any, ...], dict[str, dict[tuple[Any, ...], float]]] = {}
     for comparison in compared:
@@ -91,7 +93,7 @@ def penalties_of(compared: Sequence[Comparison]) -> PenaltyMatrix:
             for run in line.runs:
                 for result in run.evaluated:
                     cell = cells.setdefault((comparison.dataset, comparison.test, line.unit, result.number), {})
-                    pair = (run.decided.fold, run.decided.seed, result.regions)
+                    pair = (run.decided.fold, run.decided.seed, result.regions, tuple(sorted(result.tested_on)))
                     assert result.dice is not None
                     cell.setdefault(line.label, {})[pair] = result.dice
     return penalty_matrix(cells)
@@ -113,8 +115,8 @@ def rounds(runs: Sequence[Run]) -> Table:
     return Table(
         "rounds",
         "Each campaign, round by round: the batch that it asked for, what its model was trained on before, the "
-        "model's mean foreground Dice and HD95 (mm) on the test cases, and the seconds that its stages took. Round 0 "
-        "has no model. A dash: not known.",
+        "model's mean foreground Dice and HD95 (mm) on the test cases, and the seconds that its stages took, without "
+        "training where the model was taken over from another campaign. Round 0 has no model. A dash: not known.",
         rows,
         digits={"trained_on_contour_mm": 0, "trained_on_minutes": 0, "hd95_mm": 2, "seconds": 1},
     )

@@ -23,7 +23,8 @@ PARTS = {
 OTHER = "other"
 _ABOUT = (
     "Means over the rounds that have a model and over runs, of what a stage took in the call that ended it; shards of "
-    "the pool are summed. The time that readers take between two calls is not in it."
+    "the pool are summed. Models that were taken over from another campaign count in no mean of training. The time "
+    "that readers take between two calls is not in it."
 )
 
 
