@@ -41,7 +41,8 @@ class Decisions:
     consensus : how several readings become one, "staple" or "majority"
     initial_strategy : how round 0 chooses, "random" or "core_set" (spread out by image features)
     left_out_cases : cases that the dataset had when the campaign began and that are in neither part
-    pool_changes : what was added and withdrawn since, in order: round that was the last one begun, cases, reason
+    pool_changes : what was added and withdrawn since, in order: first round that it holds for, cases, reason,
+        and whether a batch was waiting
     group_by : columns of the participants' table that define the groups of cases; none where there are no groups
     groups : case -> its group, of pool and test cases
     initial_groups : group -> regions of round 0 from its cases; empty where the whole pool is drawn from

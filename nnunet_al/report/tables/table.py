@@ -77,6 +77,6 @@ class Table:
 
     def _kind(self, name: str) -> Kind:
         values = [row[name] for row in self.rows if row[name] is not None]
-        if not values or any(isinstance(value, bool) or not isinstance(value, (int, float)) for value in values):
+        if any(isinstance(value, bool) or not isinstance(value, (int, float)) for value in values):
             return "text"
-        return "whole" if all(isinstance(value, int) for value in values) else "number"
+        return "whole" if values and all(isinstance(value, int) for value in values) else "number"
