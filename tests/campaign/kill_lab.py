@@ -132,6 +132,44 @@ def watch(folder: Path, on_change: Callable[[str, tuple[Any, ...]], None]) -> No
     sys.addaudithook(hook)
 
 
+def moments_of(folder: Path, work: Callable[[], int], log: Path) -> int:
+    """Do some work in a fork that has to end with 0, and return how often it changed something in `folder`."""
+    note = log.with_suffix(".moments")
+
+    def counted() -> int:
+        seen: list[str] = []
+        watch(folder, lambda event, _: seen.append(event))
+        code = work()
+        note.write_text(str(len(seen)))
+        return code
+
+    assert wait(forked(counted, log)) == 0, log.read_text()
+    return int(note.read_text())
+
+
+def kill_at(folder: Path, moment: int, work: Callable[[], int], log: Path) -> None:
+    """Begin some work in a fork, which dies before its change number `moment` in `folder`."""
+
+    def dying() -> int:
+        seen = 0
+
+        def count(event: str, arguments: tuple[Any, ...]) -> None:
+            nonlocal seen
+            if seen == moment:
+                os.kill(os.getpid(), signal.SIGKILL)
+            seen += 1
+
+        watch(folder, count)
+        return work()
+
+    assert wait(forked(dying, log)) == -signal.SIGKILL, log.read_text()
+
+
+def some_of(moments: int, number: int) -> list[int]:
+    """Choose about `number` of so many moments, the first and the last among them."""
+    return sorted({round(k * (moments - 1) / (number - 1)) for k in range(number)})
+
+
 def record(lane: Lane, round_number: int, report: Path) -> int:
     """Do a round, and write down its moments, its time and what it imported."""
     moments: list[tuple[str, str, str]] = []

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +13,7 @@ from nnunet_al.campaign.folders import CampaignFolder
 from nnunet_al.cli.collect import main as collect_main
 from nnunet_al.files import hash_file, read_json
 
-from .kill_lab import forked, wait, watch
+from .kill_lab import forked, kill_at, moments_of, some_of, wait
 
 pytestmark = pytest.mark.slow
 
@@ -58,32 +55,12 @@ def test_killed_and_repeated_is_undisturbed(returned, tmp_path):
     def collect() -> int:
         return run_command(collect_main, "-d", "501", "--reviewed")
 
-    def counted() -> int:
-        moments: list[str] = []
-        watch(returned.root, lambda event, _: moments.append(event))
-        code = collect()
-        (tmp_path / "moments").write_text(str(len(moments)))
-        return code
-
-    def killed_at(moment: int) -> int:
-        seen = 0
-
-        def count(event: str, arguments: tuple) -> None:
-            nonlocal seen
-            if seen == moment:
-                os.kill(os.getpid(), signal.SIGKILL)
-            seen += 1
-
-        watch(returned.root, count)
-        return collect()
-
-    log = Path(tmp_path / "log.txt")
-    assert wait(forked(counted, log)) == 0, log.read_text()
+    log = tmp_path / "log.txt"
+    moments = moments_of(returned.root, collect, log)
     wanted = ledger_of(returned)
     assert any(entry["source"] == "consensus" for entry in wanted.values() if isinstance(entry, dict))
-    moments = int((tmp_path / "moments").read_text())
-    for moment in np.unique(np.linspace(0, moments - 1, TRIALS).round().astype(int)).tolist():
+    for moment in some_of(moments, TRIALS):
         restore()
-        assert wait(forked(lambda moment=moment: killed_at(moment), log)) == -signal.SIGKILL, log.read_text()
+        kill_at(returned.root, moment, collect, log)
         assert wait(forked(collect, log)) == 0, (moment, log.read_text())
         assert ledger_of(returned) == wanted, moment

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -33,7 +31,7 @@ from nnunet_al.files import read_arrays, read_json, write_json
 from nnunet_al.nnunet.environment import Roots
 from nnunet_al.pool.table import load_regions
 
-from .kill_lab import forked, wait, watch
+from .kill_lab import forked, kill_at, moments_of, some_of, wait
 
 NEW = ("phantom_008", "phantom_009")
 KILLS = 16
@@ -614,32 +612,13 @@ def test_killed_at_any_change_and_repeated_is_undisturbed(lab, tmp_path):
     def change() -> int:
         return al_pool("-add", *NEW, before[1], back, "-withdraw", before[0])
 
-    def counted() -> int:
-        moments: list[str] = []
-        watch(lab.roots.results, lambda event, _: moments.append(event))
-        code = change()
-        (tmp_path / "moments").write_text(str(len(moments)))
-        return code
-
-    def killed_at(moment: int) -> int:
-        seen = 0
-
-        def count(event: str, arguments: tuple) -> None:
-            nonlocal seen
-            if seen == moment:
-                os.kill(os.getpid(), signal.SIGKILL)
-            seen += 1
-
-        watch(lab.roots.results, count)
-        return change()
-
-    assert wait(forked(counted, log)) == 0, log.read_text()
-    wanted, moments = found(), int((tmp_path / "moments").read_text())
+    moments = moments_of(lab.roots.results, change, log)
+    wanted = found()
     assert not kept.exists()
-    for moment in np.unique(np.linspace(0, moments - 1, KILLS).round().astype(int)).tolist():
+    for moment in some_of(moments, KILLS):
         shutil.rmtree(lab.base)
         shutil.copytree(tmp_path / "before", lab.base, symlinks=True)
-        assert wait(forked(lambda moment=moment: killed_at(moment), log)) == -signal.SIGKILL, log.read_text()
+        kill_at(lab.roots.results, moment, change, log)
         decided = lab.decided()
         assert NEW[0] not in decided.cases or before[0] in decided.withdrawn_cases, "half of it was decided"
         assert wait(forked(change, log)) == 0, (moment, log.read_text())
