@@ -28,13 +28,18 @@ def set_roots(folder: Path) -> dict[str, str]:
 
 def hurry(set_attribute: Callable[[Any, str, Any], None] = setattr) -> None:
     """Take from rounds what costs seconds and that no test looks at: 10^8 sampled voxels, and the drawing of a plot."""
-    from nnunetv2.training.logging.nnunet_logger import MetaLogger
-
     from nnunet_al.nnunet import fingerprint
 
     function = fingerprint.extract_fingerprint
     fewer = tuple(1e5 if value == fingerprint.MAX_VOXELS else value for value in function.__defaults__ or ())
     set_attribute(function, "__defaults__", fewer)
+    draw_no_plot(set_attribute)
+
+
+def draw_no_plot(set_attribute: Callable[[Any, str, Any], None] = setattr) -> None:
+    """Take the drawing of a plot from trainings, which takes longer than a tiny training does."""
+    from nnunetv2.training.logging.nnunet_logger import MetaLogger
+
     set_attribute(
         MetaLogger, "plot_progress_png", lambda _, folder: Path(folder, "progress.png").write_bytes(b"a plot")
     )

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813 -- the name everybody knows
 import torch
+from rounds import draw_no_plot
 
 from nnunet_al.campaign import model_stages
 from nnunet_al.campaign.context import RoundContext
@@ -62,6 +63,7 @@ def small_models(patches: dict[str, list[int]] | None = None) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         torch.set_num_threads(1)
         patch.setenv("nnUNet_n_proc_DA", "0")
+        draw_no_plot(patch.setattr)
         patch.setattr(ActiveLearningPlanning, "__init__", with_few_features)
         patch.setattr(ActiveLearningPlanning, "save_plans", with_patches)
         patch.setattr(model_stages, "extract_fingerprint", partial(extract_fingerprint, max_voxels=60_000))
