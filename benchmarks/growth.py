@@ -32,7 +32,7 @@ from nnunet_al.campaign.context import RoundContext
 from nnunet_al.campaign.decisions import Decisions
 from nnunet_al.campaign.folders import CampaignFolder
 from nnunet_al.campaign.options import Options
-from nnunet_al.campaign.round import FIRST_ROUND, MODEL_STAGES, do_round, selection_stages
+from nnunet_al.campaign.round import MODEL_STAGES, do_round, first_round, selection_stages
 from nnunet_al.campaign.stages import run_stages
 from nnunet_al.files import read_arrays, write_json
 from nnunet_al.nnunet.environment import Roots, quiet
@@ -73,7 +73,7 @@ class Pools:
         pools = {factor * smallest: nested(everything.decided.pool_cases, factor * smallest) for factor in FACTORS}
         trained = campaign_on(setting, everything, pools[smallest], "trained")
         first, second = setting.context(trained, 0), setting.context(trained, 1)
-        run_stages(FIRST_ROUND, first, first.round.stages)
+        run_stages(first_round(first.decided), first, first.round.stages)
         run_stages([stage for stage in MODEL_STAGES if stage.name != "evaluate"], second, second.round.stages)
         # a dataset's images are preprocessed once for all campaigns: measured on its own
         whole = replace(second.decided, pool_cases=everything.decided.pool_cases)
