@@ -27,6 +27,7 @@ from nnunet_al.new_folder import new_folder
 from nnunet_al.pool.boxes import Region
 
 __all__ = [
+    "RETURNED",
     "SHEET",
     "Batch",
     "CaseHandOut",
@@ -40,6 +41,7 @@ __all__ = [
 ]
 
 SHEET = "batch.csv"
+RETURNED = "returned"
 
 
 def write_batch_folder(folder: Path, batch: Batch, cases: Iterable[CaseHandOut]) -> None:
@@ -76,7 +78,7 @@ def write_batch_folder(folder: Path, batch: Batch, cases: Iterable[CaseHandOut])
         write_table(unfinished / "cases.csv", _iterator_rows(entries))
         write_text(unfinished / "HOWTO.txt", _instructions(batch, entries, len(rows)))
         with storage_errors(folder):
-            (unfinished / "returned").mkdir()
+            (unfinished / RETURNED).mkdir()
 
 
 def copy_images(folder: Path, handed: CaseHandOut) -> list[str]:

@@ -115,17 +115,24 @@ def case_entry(
     }
 
 
-def manifest_of(batch: Batch, entries: Iterable[Mapping[str, Any]], kind: str = "folder") -> dict[str, Any]:
-    """The whole manifest; ``kind`` says whose layout the folder has: ``folder`` (ours) or ``monailabel``."""
+def batch_facts(batch: Batch) -> dict[str, Any]:
+    """What tells a batch from others."""
     return {
-        "schema": SCHEMA,
-        "format": kind,
         "campaign": batch.campaign,
         "dataset": batch.dataset,
         "round": batch.round,
         "strategy": batch.strategy,
         "seed": batch.seed,
         "unit": batch.unit,
+    }
+
+
+def manifest_of(batch: Batch, entries: Iterable[Mapping[str, Any]], kind: str = "folder") -> dict[str, Any]:
+    """The whole manifest; ``kind`` says whose layout the folder has: ``folder`` (ours) or ``monailabel``."""
+    return {
+        "schema": SCHEMA,
+        "format": kind,
+        **batch_facts(batch),
         "readings": batch.readings,
         "model": batch.model,
         "segments": [

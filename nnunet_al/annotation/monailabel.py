@@ -20,7 +20,7 @@ from nnunet_al.annotation.hand_out import (
     write_outlines,
     write_sheet,
 )
-from nnunet_al.annotation.manifest import MANIFEST, case_entry, manifest_of
+from nnunet_al.annotation.manifest import MANIFEST, batch_facts, case_entry, manifest_of
 from nnunet_al.annotation.monailabel_app import write_app
 from nnunet_al.annotation.monailabel_how_to import how_to
 from nnunet_al.annotation.monailabel_labels import DATASTORE, FINAL, MonaiLabelFile, returned_labels
@@ -147,12 +147,7 @@ def _object(folder: Path, batch: Batch, entry: dict[str, Any], present: list[Seg
     regions = sorted(entry["regions"], key=lambda region: region["rank"])
     first = regions[0]["rank"]
     ours = {
-        "campaign": batch.campaign,
-        "dataset": batch.dataset,
-        "round": batch.round,
-        "strategy": batch.strategy,
-        "seed": batch.seed,
-        "unit": batch.unit,
+        **batch_facts(batch),
         "rank": first,
         "regions": regions,
         "images": [each["file"] for each in entry["images"]],

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnunet_al.annotation.cost import annotation_cost
 from nnunet_al.errors import CampaignError
 from nnunet_al.files import hash_array, read_json, remove_temporary_files, write_json
-from nnunet_al.nnunet.label_io import LabelFormat
 from nnunet_al.pool.boxes import Region, as_box
+
+if TYPE_CHECKING:
+    from nnunet_al.nnunet.label_io import LabelFormat
 
 SCHEMA = 2
 _READABLE = {1, 2}
@@ -138,6 +139,8 @@ class Ledger:
         collected: str | None = None,
     ) -> Commit:
         """Append one commit; label volumes first, the entry that names them last and in one step."""
+        from nnunet_al.annotation.cost import annotation_cost
+
         remove_temporary_files(self.folder)
         number = self.length()
         labels = {}

@@ -16,7 +16,7 @@ from nnunet_al.campaign.options import Options
 from nnunet_al.campaign.pool_state import added_after, say_new
 from nnunet_al.campaign.prepare import start
 from nnunet_al.campaign.stages import Stage, is_done, run_stages
-from nnunet_al.campaign.status import FINAL_STAGE
+from nnunet_al.campaign.status import FINAL_STAGE, HAND_OUT_STAGE
 from nnunet_al.campaign.wishes import Wishes
 from nnunet_al.errors import CampaignError, CampaignLockedError
 from nnunet_al.files import read_json, remove_temporary_files
@@ -35,7 +35,7 @@ MODEL_STAGES: Stages = [
 ]
 ANNOTATE = Stage(FINAL_STAGE, "annotating", batch_stages.annotate)
 
-HAND_OUT = Stage("hand_out", "handing the batch out", hand_out)
+HAND_OUT = Stage(HAND_OUT_STAGE, "handing the batch out", hand_out)
 SELECT_INITIAL = Stage("select", "drawing the initial batch", select_initial)
 
 
@@ -74,7 +74,7 @@ def do_round(roots: Roots, wishes: Wishes, options: Options, number: int | None 
             context = RoundContext(folder, chosen, decided, roots, data, options)
             data.remember()  # not before, since a refusal leaves every file as it was
             remove_temporary_files(folder.root)
-            if number is None and is_done(context.round.stages, HAND_OUT.name):
+            if number is None and is_done(context.round.stages, HAND_OUT_STAGE):
                 run_stages([ANNOTATE], context, context.round.stages)
                 _finish(context)
                 chosen = _choose_round(folder, None)

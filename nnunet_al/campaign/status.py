@@ -14,6 +14,7 @@ from nnunet_al.campaign.stages import is_done
 from nnunet_al.files import read_json
 from nnunet_al.pool.boxes import Region
 
+HAND_OUT_STAGE = "hand_out"
 FINAL_STAGE = "annotate"
 _METRICS = ("foreground_mean", "mean", "groups")
 

@@ -30,13 +30,13 @@ class PenaltyMatrix:
     """
 
     names: tuple[str, ...]
-    wins_S_S: np.ndarray  # noqa: N815
-    cells_S_S: np.ndarray  # noqa: N815
-    too_few_S_S: np.ndarray  # noqa: N815
-    without_variance_S_S: np.ndarray  # noqa: N815
+    wins_S_S: np.ndarray
+    cells_S_S: np.ndarray
+    too_few_S_S: np.ndarray
+    without_variance_S_S: np.ndarray
 
     @property
-    def share_S_S(self) -> np.ndarray:  # noqa: N802
+    def share_S_S(self) -> np.ndarray:
         """Entry i, j: share of their common cells in which i beats j; 0 on the diagonal, NaN without such a cell."""
         share_S_S = np.full(self.wins_S_S.shape, np.nan)
         np.divide(self.wins_S_S, self.cells_S_S, out=share_S_S, where=self.cells_S_S > 0)
@@ -44,7 +44,7 @@ class PenaltyMatrix:
         return share_S_S
 
     @property
-    def column_means_S(self) -> np.ndarray:  # noqa: N802
+    def column_means_S(self) -> np.ndarray:
         """Mean of each column: how often a strategy is beaten, so that lower is better.
 
         As Ash et al. (BADGE) and nnActive print it, the diagonal counts as 0: the largest mean of S strategies is

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +24,7 @@ from nnunet_al.nnunet.environment import Roots
 from nnunet_al.nnunet.trainer_settings import TrainerSettings
 from nnunet_al.strategies import catalog
 
-from .kill_lab import forked, wait, watch
+from .kill_lab import kill_at, moments_of
 
 pytestmark = pytest.mark.slow
 
@@ -234,32 +232,19 @@ def test_a_kill_at_any_moment_of_the_take_over(shared, tmp_path):
     (kept := tmp_path / "kept").mkdir()
     shutil.copytree(round_, kept / "round", symlinks=True)
 
-    def killed_at(moment: int) -> int:
-        seen = 0
-
-        def count(event: str, arguments: tuple[Any, ...]) -> None:
-            nonlocal seen
-            if seen == moment:
-                os.kill(os.getpid(), signal.SIGKILL)
-            seen += 1
-
-        watch(round_, count)
+    def take_over() -> int:
         train(context_of(shared, "entropy"))
         return 0
 
-    train(context_of(shared, "entropy"))
+    moments = moments_of(round_, take_over, tmp_path / "log.txt")
     wanted = without_times(round_)
-    moment = 0
-    while True:
+    assert moments
+    for moment in range(moments):
         shutil.rmtree(round_)
         shutil.copytree(kept / "round", round_, symlinks=True)
-        code = wait(forked(lambda moment=moment: killed_at(moment), tmp_path / "log.txt"))
-        if code == 0:
-            break
-        assert code == -signal.SIGKILL, (tmp_path / "log.txt").read_text()
-        train(context_of(shared, "entropy"))
+        kill_at(round_, moment, take_over, tmp_path / "log.txt")
+        take_over()
         assert without_times(round_) == wanted, f"moment {moment}"
-        moment += 1
     assert moment > 10
 
 

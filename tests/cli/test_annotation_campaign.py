@@ -16,7 +16,7 @@ from rounds import DATASET, TINY_ROUND, only, run_command, run_round, snapshot
 from nnunet_al.cli.export import main as export_main
 from nnunet_al.files import read_json
 
-from .annotation_project import IGNORE, Project, collect
+from .annotation_project import IGNORE, collect
 from .readers import in_3d_slicer, in_itk_snap, mark, turned
 
 pytest.importorskip("slicerio", reason="slicerio, which reads as 3D Slicer does, is not installed")
@@ -24,13 +24,6 @@ pytestmark = pytest.mark.slow
 
 COLLECT = Path(sys.executable).with_name("nnUNetv2_al_collect")
 ROUND = Path(sys.executable).with_name("nnUNetv2_al_round")
-
-
-@pytest.fixture
-def project(make_roots, tmp_path) -> Project:
-    roots = make_roots(cases=6)
-    shutil.move(roots.raw / DATASET / "labelsTr", tmp_path / "truth")
-    return Project(roots, tmp_path / "truth")
 
 
 def test_three_rounds(project, tmp_path):

@@ -21,13 +21,6 @@ from .readers import in_itk_snap, mark
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture
-def project(make_roots, tmp_path) -> Project:
-    roots = make_roots(cases=6)
-    shutil.move(roots.raw / DATASET / "labelsTr", tmp_path / "truth")
-    return Project(roots, tmp_path / "truth")
-
-
 def hand_in(project: Project, case: str, folder: Path, drawn: np.ndarray | None = None, number: int = 0) -> Path:
     """Return the truth of a case, or what is given, into a folder."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 
 import nibabel
 import numpy as np
@@ -18,13 +17,6 @@ from .annotation_project import IGNORE, Project, collect
 from .readers import in_itk_snap
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-def project(make_roots, tmp_path) -> Project:
-    roots = make_roots(cases=6)
-    shutil.move(roots.raw / DATASET / "labelsTr", tmp_path / "truth")
-    return Project(roots, tmp_path / "truth")
 
 
 def half_of(labels: np.ndarray) -> np.ndarray:

@@ -28,6 +28,7 @@ from nnunet_al.campaign.folders import CampaignFolder
 from nnunet_al.campaign.ledger import CLOSED
 from nnunet_al.campaign.options import Options
 from nnunet_al.campaign.stages import is_done
+from nnunet_al.campaign.status import HAND_OUT_STAGE
 from nnunet_al.errors import CampaignError, StorageError
 from nnunet_al.nnunet.environment import Roots
 from nnunet_al.pool.boxes import Region
@@ -97,8 +98,8 @@ def collect(roots: Roots, folder: CampaignFolder, request: Request, workers: int
 
 
 def _collect(contexts: Sequence[RoundContext], request: Request, folder: CampaignFolder) -> Collection:
-    handed_out = [context for context in contexts if is_done(context.round.stages, "hand_out")]
-    handed_out = [context for context in handed_out if asked_regions(context.round)]
+    done = [context for context in contexts if is_done(context.round.stages, HAND_OUT_STAGE)]
+    handed_out = [(context, regions) for context in done if (regions := asked_regions(context.round))]
     if not handed_out:
         which = "" if request.round is None else f" in round {request.round}"
         raise CampaignError(
@@ -107,9 +108,8 @@ def _collect(contexts: Sequence[RoundContext], request: Request, folder: Campaig
         )
     outcomes: list[Outcome] = []
     sentences: list[str] = []
-    with open_ledger(handed_out[0], request.dry_run) as ledger:
-        for context in handed_out:
-            regions = asked_regions(context.round)
+    with open_ledger(handed_out[0][0], request.dry_run) as ledger:
+        for context, regions in handed_out:
             own = _take_batch(context, regions, request, ledger)
             sentences += settle(context, regions, ledger)
             outcomes += own
@@ -118,13 +118,12 @@ def _collect(contexts: Sequence[RoundContext], request: Request, folder: Campaig
                     write_collected(context.round.hand_out, own)
                 except StorageError as error:  # the ledger has it all, and so has what is printed
                     sentences.append(str(error))
-        last = handed_out[-1]
+        last, asked = handed_out[-1]
         if request.close:
             _close(last, request, ledger)
-        asked = tuple(asked_regions(last.round))
         missing = unanswered_regions(last.round, ledger.commits)
         kept = tuple(region for region in missing if region.case in last.decided.pool_cases)
-    return Collection(tuple(outcomes), tuple(sentences), last.number, asked, kept)
+    return Collection(tuple(outcomes), tuple(sentences), last.number, tuple(asked), kept)
 
 
 def _take_batch(

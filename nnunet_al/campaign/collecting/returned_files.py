@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from nnunet_al.annotation.hand_out import RETURNED
 from nnunet_al.annotation.manifest import MANIFEST
 from nnunet_al.annotation.monailabel_labels import returned_labels
 from nnunet_al.annotation.review_sheet import Review
@@ -18,7 +19,6 @@ from nnunet_al.pool.boxes import Region
 NOBODY = "reader"
 """Who annotated where nobody says who."""
 
-_RETURNED = "returned"
 _TABLES = (".csv", ".txt", ".ctbl", ".label", ".raw", ".zraw", ".md", ".json", ".mrml")
 _LEFT_BY_SYSTEMS = {"thumbs.db", "desktop.ini", "__macosx"}
 _READER = re.compile(r"[^/\\\x00-\x1f]{1,64}")
@@ -95,7 +95,7 @@ def find_returned(
     own_marks
         a reader's folder needs its own table of marks, since one table cannot speak for several readings
     """
-    base = batch_folder / _RETURNED if source is None else _returned_in(source)
+    base = batch_folder / RETURNED if source is None else _returned_in(source)
     found: list[ReturnedFile] = []
     told: set[Path] = set()
     for folder in [base, *_folders(base)] if base.is_dir() else []:
@@ -157,7 +157,7 @@ def find_corrections(source: Path, cases: Iterable[str], reader: str | None = No
 
 def _returned_in(folder: Path) -> Path:
     """Return where the files lie in a folder that may be a whole batch folder, copied or moved."""
-    return folder / _RETURNED if (folder / MANIFEST).is_file() else folder
+    return folder / RETURNED if (folder / MANIFEST).is_file() else folder
 
 
 def _folders(base: Path) -> Iterator[Path]:
