@@ -85,10 +85,23 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         try:
             write(temporary)
             _sync(temporary)
-            temporary.replace(path)
+            put_in_place(temporary, path)
             _sync(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def put_in_place(temporary: Path, path: Path) -> None:
+    """Rename ``temporary`` to ``path``, whatever is there.
+
+    Over NFS a rename whose answer is lost is asked for again, and then fails although the first one was done.
+    """
+    identity = temporary.stat()
+    try:
+        temporary.replace(path)
+    except FileNotFoundError:
+        if not (path.exists() and os.path.samestat(path.stat(), identity)):
+            raise
 
 
 def write_text(path: Path, text: str) -> None:

@@ -10,7 +10,7 @@ from glob import escape
 from pathlib import Path
 
 from nnunet_al.errors import DatasetError, StorageError
-from nnunet_al.files import process_lives, storage_errors, temporary_sibling
+from nnunet_al.files import process_lives, put_in_place, storage_errors, temporary_sibling
 
 
 @contextmanager
@@ -40,7 +40,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
             _remove_leftovers(folder, unfinished)
             unfinished.mkdir()
             yield unfinished
-            unfinished.rename(folder)
+            put_in_place(unfinished, folder)
             done = True
     except StorageError as error:
         raise StorageError(str(error).replace(unfinished.name, folder.name)) from error

@@ -24,7 +24,18 @@ ORDER = [
     "selection",
     "pool",
 ]
-FOUNDATION = {"errors", "files", "seeding", "progress", "allocation", "memory", "new_folder", "__version__"}
+FOUNDATION = {
+    "errors",
+    "files",
+    "seeding",
+    "progress",
+    "allocation",
+    "memory",
+    "new_folder",
+    "file_locks",
+    "stopping",
+    "__version__",
+}
 APART = {"synthetic": {"cli"}}  # package -> who may import it
 SHIMS = {"dropin"}  # what an nnU-Net install is given; it only points at nnunet_al.nnunet
 FILES = sorted(path for path in ROOT.rglob("*.py") if "__pycache__" not in path.parts)

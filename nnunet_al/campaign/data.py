@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+import math
+from collections.abc import Callable, Collection, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from nnunet_al.errors import DatasetError
+from nnunet_al.file_locks import file_lock, remove_lock
 from nnunet_al.files import remove_temporary_files
 from nnunet_al.nnunet.case_facts import CaseFacts
 from nnunet_al.nnunet.environment import Roots
 from nnunet_al.nnunet.image_store import store_folder
 from nnunet_al.nnunet.raw_dataset import CaseFiles, RawDataset
 from nnunet_al.nnunet.verification import verify_dataset
+from nnunet_al.progress import say
 
 
 @dataclass(frozen=True)
@@ -35,12 +40,62 @@ class Data:
     others: tuple[str, ...] = field(default=())
 
 
-def read_data(roots: Roots, dataset: str, test: str, workers: int, cases: Collection[str] | None = None) -> Data:
+@contextmanager
+def reading_alone(
+    roots: Roots, dataset: str, test: str, workers: int, cases: Collection[str] | None = None
+) -> Iterator[Data]:
+    """Yield what `read_data` returns; others who have to read the same dataset wait until it is remembered.
+
+    Then they find it read. A block that ends without that, because the dataset or what is wanted of it was refused,
+    leaves nothing behind.
+    """
+    lock = store_folder(roots, dataset) / "lock_facts"
+    absent = [folder for folder in lock.parents if not folder.exists()]
+    keep = lock.exists()
+    with ExitStack() as others_wait:
+
+        def alone() -> None:
+            said = partial(say, f"Another process checks the images of {dataset}; waiting for it.")
+            others_wait.enter_context(file_lock(lock, patience_seconds=math.inf, waiting=said))
+            others_wait.callback(lambda: None if keep else remove_lock(lock, absent))
+
+        data = read_data(roots, dataset, test, workers, cases, alone)
+
+        def remember() -> None:
+            nonlocal keep
+            data.remember()
+            keep = True
+            others_wait.close()
+
+        yield replace(data, remember=remember)
+
+
+def check_dataset(roots: Roots, dataset: str, test: str, workers: int) -> Data:
+    """Read and check a dataset once, for all campaigns that come after.
+
+    Raises
+    ------
+    DatasetError
+        for the first file that is not in order.
+    """
+    with reading_alone(roots, dataset, test, workers) as data:
+        data.remember()
+    return data
+
+
+def read_data(
+    roots: Roots,
+    dataset: str,
+    test: str,
+    workers: int,
+    cases: Collection[str] | None = None,
+    alone: Callable[[], object] = lambda: None,
+) -> Data:
     """Read and check a dataset; files that have not changed since they were last remembered are not read again.
 
     Of a campaign that has begun only its ``cases`` are looked at: what was added to the dataset, or withdrawn from the
     campaign, may be in any state. What a killed process left half-written among the dataset's preprocessed images is
-    removed.
+    removed. ``alone`` is called before any file has to be read.
 
     Raises
     ------
@@ -60,11 +115,13 @@ def read_data(roots: Roots, dataset: str, test: str, workers: int, cases: Collec
         if both := sorted(raw.cases.keys() & raw.test_cases.keys()):
             raise DatasetError(f"-test ts: the case {both[0]} is in imagesTr and imagesTs of {raw.folder}: rename it.")
         raw, others = _only(raw, cases)
-        facts = verify_dataset(raw, workers, cache, {**raw.test_cases, **raw.cases}, postpone=writes.append)
+        facts = verify_dataset(
+            raw, workers, cache, {**raw.test_cases, **raw.cases}, postpone=writes.append, alone=alone
+        )
         pool_facts, test_facts = ({c: facts[c] for c in cases} for cases in (raw.cases, raw.test_cases))
         return Data(raw, pool_facts, raw.test_cases, test_facts, remember, others)
     raw, others = _only(raw, cases)
-    facts = verify_dataset(raw, workers, cache, postpone=writes.append)
+    facts = verify_dataset(raw, workers, cache, postpone=writes.append, alone=alone)
     return Data(raw, facts, raw.cases, facts, remember, others)
 
 

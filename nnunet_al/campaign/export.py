@@ -12,7 +12,7 @@ import numpy as np
 from nnunet_al.campaign.context import RoundContext
 from nnunet_al.campaign.labels import composed
 from nnunet_al.errors import CampaignError
-from nnunet_al.files import write_json
+from nnunet_al.files import put_in_place, write_json
 from nnunet_al.progress import progress
 
 
@@ -53,7 +53,7 @@ def export_dataset(context: RoundContext, target: Path) -> int:
         if any_ignored:
             content["labels"]["ignore"] = context.ignore
         write_json(temporary / "dataset.json", content)
-        temporary.rename(target)
+        put_in_place(temporary, target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return len(cases)

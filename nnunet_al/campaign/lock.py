@@ -1,51 +1,38 @@
-"""One process per campaign: a lock that the operating system releases when its holder dies."""
+"""One process per campaign, or several that do not disturb each other; a dead one holds nobody up.
+
+Who holds a lock stands in a file beside it, for a sentence.
+"""
 
 from __future__ import annotations
 
-import fcntl
 import os
 import socket
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
 
 from nnunet_al.errors import CampaignLockedError
-from nnunet_al.files import read_json, storage_errors, write_json
+from nnunet_al.file_locks import file_lock
+from nnunet_al.files import read_json, write_json
 
 PATIENCE_SECONDS = 120
 """How long to wait for a lock that others hold for moments only."""
 
-_LOOK_AGAIN_SECONDS = 0.1
-
 
 @contextmanager
 def campaign_lock(path: Path, patience_seconds: float = 0) -> Iterator[None]:
-    """Hold the lock ``path`` for the duration; wait for it for so many seconds if another process has it.
-
-    A POSIX record lock is used: it ends with the process, however that ends, child processes do not inherit it, and
-    network file systems carry it between hosts. Who holds it stands in a file beside it, for the sentence below.
+    """Hold the lock ``path`` alone for the duration; wait for it for so many seconds if others have it.
 
     Raises
     ------
     CampaignLockedError
-        if another process holds it; names host, process id and since when.
+        if others hold it; names host, process id and since when.
+    StorageError
+        if the file system has no locks.
     """
-    holder_file = path.with_name(path.name + ".json")
-    with storage_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("a+b")
-    with file:
-        until = time.monotonic() + patience_seconds
-        while True:
-            try:
-                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except (BlockingIOError, PermissionError) as error:
-                if time.monotonic() >= until:
-                    raise CampaignLockedError(_describe(path, holder_file)) from error
-                time.sleep(_LOOK_AGAIN_SECONDS)
+    holder_file = path.with_name(f"{path.name}.json")
+    with _held(path, False, patience_seconds):
         write_json(
             holder_file,
             {
@@ -60,10 +47,40 @@ def campaign_lock(path: Path, patience_seconds: float = 0) -> Iterator[None]:
             holder_file.unlink(missing_ok=True)
 
 
-def _describe(path: Path, holder_file: Path) -> str:
-    try:
-        holder = read_json(holder_file)
-        who = f"process {holder['process']} on host {holder['host']} since {holder['since']}"
-    except (OSError, ValueError, KeyError):
-        who = "a process that has just begun"
+@contextmanager
+def shared_lock(path: Path, part: str, patience_seconds: float = 0) -> Iterator[None]:
+    """Keep others from holding ``path`` alone, together with whoever shares it; hold the part of this name alone.
+
+    Raises
+    ------
+    CampaignLockedError
+        if another process holds ``path`` alone, or the same part.
+    StorageError
+        if the file system has no locks.
+    """
+    mine = path.with_name(f"{path.name}_part_{part}")
+    with _held(path, True, patience_seconds), campaign_lock(mine, patience_seconds):
+        yield
+
+
+@contextmanager
+def _held(path: Path, shared: bool, patience_seconds: float) -> Iterator[None]:
+    with ExitStack() as held:
+        try:
+            held.enter_context(file_lock(path, shared, patience_seconds))
+        except TimeoutError:
+            raise CampaignLockedError(_describe(path)) from None
+        yield
+
+
+def _describe(path: Path) -> str:
+    holders = []
+    # those who share a lock have parts of it
+    for file in sorted({path.with_name(f"{path.name}.json"), *path.parent.glob(f"{path.name}_part_*.json")}):
+        try:
+            holder = read_json(file)
+            holders.append(f"process {holder['process']} on host {holder['host']} since {holder['since']}")
+        except (OSError, ValueError, KeyError):
+            continue
+    who = " and ".join(holders) or "a process that has just begun"
     return f"Another process works on the campaign {path.parent}: {who}; wait for it or stop it."

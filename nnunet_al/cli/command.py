@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 
 from nnunet_al.errors import NnunetALError, WaitingForReaders
 from nnunet_al.progress import say
+from nnunet_al.stopping import heeding_signals
 
 DONE, CRASHED, REFUSED, WAITING, INTERRUPTED, CUT_OFF = 0, 1, 2, 3, 130, 141
 
@@ -24,8 +25,8 @@ def run(
     """Parse the arguments, do the work and return the exit code.
 
     0: done, also when there was nothing left to do; 2: refused, with one sentence; 3: waiting for readers; 130:
-    interrupted, where ``interrupted`` says what has become of the work. A crash of ours is no message: its traceback
-    goes through and Python exits with 1.
+    interrupted, by a person or a scheduler, where ``interrupted`` says what has become of the work. A crash of ours is
+    no message: its traceback goes through and Python exits with 1.
     """
     arguments = build_parser().parse_args(argv)
     for stream in (sys.stdout, sys.stderr):
@@ -34,7 +35,8 @@ def run(
     # what torch is going to change concerns us, not the user
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\b")
     try:
-        code = work(arguments) or DONE
+        with heeding_signals():
+            code = work(arguments) or DONE
         sys.stdout.flush()
         return code
     except WaitingForReaders as waiting:

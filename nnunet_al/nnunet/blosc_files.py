@@ -14,7 +14,7 @@ import blosc2
 import numpy as np
 
 from nnunet_al.errors import StorageError
-from nnunet_al.files import storage_errors, temporary_sibling
+from nnunet_al.files import put_in_place, storage_errors, temporary_sibling
 
 
 def open_array(path: Path) -> Any:
@@ -77,7 +77,7 @@ def move_into_place(temporary: Path, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
-        temporary.replace(path)
+        put_in_place(temporary, path)
 
 
 def link_or_copy(source: Path, path: Path, temporary_folder: Path, symbolic: bool = False) -> None:
@@ -100,6 +100,6 @@ def link_or_copy(source: Path, path: Path, temporary_folder: Path, symbolic: boo
                     continue
             else:
                 shutil.copyfile(source, temporary)
-            temporary.replace(path)
+            put_in_place(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from nnunet_al.file_locks import file_lock
 from nnunet_al.files import hash_array, hash_json, read_arrays, write_arrays
 from nnunet_al.nnunet.blosc_files import move_into_place, open_array, read_pickle, temporary_in, written_intact
 from nnunet_al.nnunet.case_facts import CaseFacts
@@ -129,10 +131,17 @@ def ensure_image(
     configuration: str,
     dataset_json: Mapping[str, Any],
     outside: np.ndarray | None = None,
-) -> StoredImage:
+    wait: bool = True,
+) -> bool:
     """Preprocess the images of a case with nnU-Net's preprocessor, unless ``stored`` exists.
 
-    ``outside`` is what went into the key of ``stored`` (see ``image_key``).
+    ``outside`` is what went into the key of ``stored`` (see ``image_key``). An image that another process is at is
+    waited for, or with ``wait`` False left to it.
+
+    Returns
+    -------
+    bool
+        whether ``stored`` exists now.
 
     Raises
     ------
@@ -140,7 +149,27 @@ def ensure_image(
         if the disk is full or cannot be written.
     """
     if stored.exists:
-        return stored
+        return True
+    # one file carries the locks of all images
+    lock = file_lock(stored.folder / "lock", byte=int(stored.key[:10], 16), patience_seconds=math.inf if wait else 0)
+    with ExitStack() as others_wait:
+        try:
+            others_wait.enter_context(lock)
+        except TimeoutError:
+            return False
+        if not stored.exists:
+            _preprocess(files, stored, plans, configuration, dataset_json, outside)
+    return True
+
+
+def _preprocess(
+    files: CaseFiles,
+    stored: StoredImage,
+    plans: Mapping[str, Any],
+    configuration: str,
+    dataset_json: Mapping[str, Any],
+    outside: np.ndarray | None,
+) -> None:
     from nnunetv2.training.dataloading.nnunet_dataset import comp_blosc2_params, nnUNetDatasetBlosc2
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
@@ -176,7 +205,6 @@ def ensure_image(
     finally:
         for path in (temporary, *by_products):
             path.unlink(missing_ok=True)
-    return stored
 
 
 def ensure_images(
@@ -189,14 +217,20 @@ def ensure_images(
     workers: int = 1,
     log: Path | None = None,
 ) -> dict[str, StoredImage]:
-    """Preprocess the images of all ``cases`` that ``folder`` does not hold yet and return where each lies."""
+    """Preprocess the images of all ``cases`` that ``folder`` does not hold yet and return where each lies.
+
+    Several processes that want the same images at the same time share the work: each does what no other is at, and
+    waits at the end for what others still do.
+    """
     dependencies = image_dependencies(plans, configuration)
     images = {case: StoredImage(folder, case, image_key(facts[case], dependencies)) for case in cases}
     missing = [case for case, stored in images.items() if not stored.exists]
     small_json = {key: value for key, value in dataset_json.items() if key != "dataset"}  # sent with every job
-    jobs = [(cases[case], images[case], dict(plans), configuration, small_json) for case in missing]
-    sizes = [len(cases[case].images) * math.prod(facts[case].raw_shape) for case in missing]
-    run_jobs(ensure_image, jobs, workers, "preprocessing images", log, sizes)
+    for wait in (False, True):
+        jobs = [(cases[c], images[c], dict(plans), configuration, small_json, None, wait) for c in missing]
+        sizes = [len(cases[case].images) * math.prod(facts[case].raw_shape) for case in missing]
+        done = run_jobs(ensure_image, jobs, workers, "preprocessing images", log, sizes)
+        missing = [case for case, is_there in zip(missing, done, strict=True) if not is_there]
     return images
 
 

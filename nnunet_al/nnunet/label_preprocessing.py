@@ -123,7 +123,8 @@ def _image_for(job: LabelJob, outside_xyz: np.ndarray) -> StoredImage:
         return job.image
     key = image_key(job.facts, dependencies, outside_xyz)
     stored = StoredImage(job.image.folder, job.image.case, key)
-    return ensure_image(job.files, stored, job.plans, job.configuration, job.dataset_json, outside_xyz)
+    ensure_image(job.files, stored, job.plans, job.configuration, job.dataset_json, outside_xyz)
+    return stored
 
 
 def _classes_to_locate(labels: Any) -> list[Any]:

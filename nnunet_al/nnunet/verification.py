@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Callable, Mapping
 from contextlib import redirect_stderr
 from dataclasses import asdict, dataclass
@@ -21,7 +23,8 @@ from nnunet_al.nnunet.raw_dataset import CaseFiles, RawDataset
 from nnunet_al.nnunet.workers import run_jobs
 from nnunet_al.pool.boxes import as_box
 
-_CACHE_VERSION = 1
+_CACHE_VERSION = 2
+_END_BYTES = 4096
 
 
 @dataclass(frozen=True)
@@ -115,12 +118,14 @@ def verify_dataset(
     cases: Mapping[str, CaseFiles] | None = None,
     log: Path | None = None,
     postpone: Callable[[Callable[[], None]], object] | None = None,
+    alone: Callable[[], object] = lambda: None,
 ) -> dict[str, CaseFacts]:
     """Verify all cases (or those given) and return their facts, sorted by case.
 
-    A case whose files have the sizes and times that ``cache_file`` knows is not read again. The cache is written only
-    when every case is in order, so bad input changes no file; ``postpone`` is handed the writing instead, by a caller
-    who may still refuse for other reasons.
+    A case whose files have the sizes, times and ends that ``cache_file`` knows is not read again. The cache is written
+    only when every case is in order, so bad input changes no file; ``postpone`` is handed the writing instead, by a
+    caller who may still refuse for other reasons. ``alone`` is called before anything is read, so that others who want
+    the same can be kept waiting; what they have written until it returns is not read again either.
 
     Raises
     ------
@@ -129,15 +134,19 @@ def verify_dataset(
     """
     chosen = dict(sorted((dataset.cases if cases is None else cases).items()))
     rules = hash_json([_CACHE_VERSION, asdict(expected(dataset)), _reader_choice(dataset)])
-    cached = _read_cache(cache_file, rules)
     stamps = {case: _stamp(files) for case, files in chosen.items()}
-    known = {case: cached[case]["facts"] for case in chosen if cached.get(case, {}).get("files") == stamps[case]}
-    facts = {case: CaseFacts.from_json(content) for case, content in known.items()}
+    cached = _read_cache(cache_file, rules)
+    facts = _known_facts(cached, stamps)
+    if len(facts) == len(chosen):
+        return facts
+    alone()
+    cached = _read_cache(cache_file, rules)
+    facts = _known_facts(cached, stamps)
     unread = [case for case in chosen if case not in facts]
     if unread:
         reader = find_reader(dataset)
         jobs = [(case, chosen[case], expected(dataset), reader) for case in unread]
-        sizes = [sum(n_bytes for _, n_bytes, _ in stamps[case]) for case in unread]  # a byte is about a voxel
+        sizes = [sum(n_bytes for _, n_bytes, *_ in stamps[case]) for case in unread]  # a byte is about a voxel
         results = run_jobs(_facts_or_sentence, jobs, workers, "checking images", log, sizes)
         problems = [result for result in results if isinstance(result, str)]
         if problems:
@@ -151,6 +160,11 @@ def verify_dataset(
         write = partial(write_json, cache_file, {"rules": rules, "cases": {**kept, **new}})
         (postpone or _at_once)(write)
     return {case: facts[case] for case in chosen}
+
+
+def _known_facts(cached: Mapping[str, Any], stamps: Mapping[str, list[list[Any]]]) -> dict[str, CaseFacts]:
+    known = [case for case, stamp in stamps.items() if cached.get(case, {}).get("files") == stamp]
+    return {case: CaseFacts.from_json(cached[case]["facts"]) for case in known}
 
 
 def _at_once(write: Callable[[], None]) -> None:
@@ -213,7 +227,18 @@ def _reader_choice(dataset: RawDataset) -> list[Any]:
 
 def _stamp(files: CaseFiles) -> list[list[Any]]:
     paths = [*files.images, *([files.label] if files.label is not None else [])]
-    return [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in paths]
+    return [[str(path), path.stat().st_size, path.stat().st_mtime_ns, _hash_of_ends(path)] for path in paths]
+
+
+def _hash_of_ends(path: Path) -> str:
+    """Hash the first and the last bytes of a file: header, and checksum of what is compressed.
+
+    Times alone do not tell a replaced file where a copy keeps them or a file system counts in seconds.
+    """
+    with path.open("rb") as file:
+        first = file.read(_END_BYTES)
+        file.seek(-min(_END_BYTES, path.stat().st_size), os.SEEK_END)
+        return hashlib.sha256(first + file.read()).hexdigest()[:16]
 
 
 def _read_cache(cache_file: Path | None, rules: str) -> dict[str, Any]:
