@@ -32,7 +32,8 @@ from nnunet_al.campaign.context import RoundContext
 from nnunet_al.campaign.decisions import Decisions
 from nnunet_al.campaign.folders import CampaignFolder
 from nnunet_al.campaign.options import Options
-from nnunet_al.campaign.round import MODEL_STAGES, do_round, first_round, selection_stages
+from nnunet_al.campaign.round import do_round
+from nnunet_al.campaign.round_stages import MODEL_STAGES, first_round, selection_stages
 from nnunet_al.campaign.stages import run_stages
 from nnunet_al.files import read_arrays, write_json
 from nnunet_al.nnunet.environment import Roots, quiet

@@ -61,7 +61,8 @@ def whole_round(told: Connection, arguments: Namespace) -> None:
     """Start a campaign and do its first round with a model; tell the name of each stage when it begins."""
     from setting import Setting
 
-    from nnunet_al.campaign.round import MODEL_STAGES, do_round, selection_stages
+    from nnunet_al.campaign.round import do_round
+    from nnunet_al.campaign.round_stages import MODEL_STAGES, selection_stages
     from nnunet_al.campaign.stages import run_stages
     from nnunet_al.nnunet.environment import quiet
 

@@ -31,7 +31,7 @@ from nnunet_al.campaign.folders import CampaignFolder
 from nnunet_al.campaign.ledger import CaseAnnotation
 from nnunet_al.campaign.options import Options
 from nnunet_al.campaign.prepare import start
-from nnunet_al.campaign.round import MODEL_STAGES
+from nnunet_al.campaign.round_stages import MODEL_STAGES
 from nnunet_al.campaign.stages import run_stages
 from nnunet_al.campaign.wishes import Wishes
 from nnunet_al.files import read_json, write_json

@@ -22,7 +22,8 @@ from nnunet_al.campaign.decisions import Decisions
 from nnunet_al.campaign.embedding_stages import with_embeddings
 from nnunet_al.campaign.folders import CampaignFolder
 from nnunet_al.campaign.options import Options
-from nnunet_al.campaign.round import MODEL_STAGES, do_round, selection_stages
+from nnunet_al.campaign.round import do_round
+from nnunet_al.campaign.round_stages import MODEL_STAGES, selection_stages
 from nnunet_al.campaign.scoring_stages import read_scores
 from nnunet_al.campaign.stages import run_stages
 from nnunet_al.campaign.wishes import Wishes

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,12 @@ from nnunet_al.campaign.lock import PATIENCE_SECONDS, campaign_lock
 from nnunet_al.campaign.options import Options
 from nnunet_al.errors import CampaignError
 from nnunet_al.files import hash_json, read_json, write_json
+from nnunet_al.nnunet.case_facts import CaseFacts
 from nnunet_al.nnunet.environment import Roots
 from nnunet_al.nnunet.geometry import case_geometry
 from nnunet_al.nnunet.image_store import StoredImage, ensure_images, store_folder
 from nnunet_al.nnunet.label_io import LabelFormat
+from nnunet_al.nnunet.raw_dataset import CaseFiles
 from nnunet_al.nnunet.round_view import IGNORE_ADDED
 from nnunet_al.pool.boxes import Region
 from nnunet_al.pool.geometry import CaseGeometry
@@ -157,14 +159,21 @@ class RoundContext:
 
     def pool_images(self) -> dict[str, StoredImage]:
         """Return where the preprocessed images of the pool lie; those that are missing are made."""
-        d = self.decided
-        dataset_json = read_json(self.round.view.preprocessed / d.dataset / "dataset.json")
-        files = {case: self.data.dataset.cases[case] for case in d.pool_cases}
+        cases, data = self.decided.pool_cases, self.data
+        return self._images({case: data.dataset.cases[case] for case in cases}, data.facts)
+
+    def test_images(self) -> dict[str, StoredImage]:
+        """Return where the preprocessed images of the test cases lie; those that are missing are made."""
+        cases, data = self.decided.test_cases, self.data
+        return self._images({case: data.tests[case] for case in cases}, data.test_facts)
+
+    def _images(self, files: Mapping[str, CaseFiles], facts: Mapping[str, CaseFacts]) -> dict[str, StoredImage]:
+        dataset_json = read_json(self.round.view.preprocessed / self.decided.dataset / "dataset.json")
         return ensure_images(
             files,
-            self.data.facts,
+            facts,
             self.plans,
-            d.configuration,
+            self.decided.configuration,
             dataset_json,
             self.store,
             self.options.workers,

@@ -13,7 +13,6 @@ from nnunet_al.campaign.group_stages import fairness
 from nnunet_al.errors import CampaignError, DatasetError
 from nnunet_al.evaluation.case_metrics import evaluate_case, summarise
 from nnunet_al.files import read_json
-from nnunet_al.nnunet.image_store import ensure_images
 from nnunet_al.nnunet.model import Plan, load_network
 from nnunet_al.nnunet.prediction import predict_segmentation
 from nnunet_al.nnunet.training import torch_device
@@ -35,16 +34,7 @@ def evaluate_checkpoint(context: RoundContext, checkpoint: Path, label_folder: P
     plan, network, device = load_round_model(context, checkpoint)
     files = {case: context.data.tests[case] for case in decided.test_cases}
     references = {case: _reference(case, file.label, label_folder, dataset.file_ending) for case, file in files.items()}
-    images = ensure_images(
-        files,
-        context.data.test_facts,
-        context.plans,
-        decided.configuration,
-        plan.dataset_json,
-        context.store,
-        context.options.workers,
-        context.log("evaluate"),
-    )
+    images = context.test_images()
     cases = {}
     for case in progress(decided.test_cases, "test cases"):
         stored = images[case]

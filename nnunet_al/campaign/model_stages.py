@@ -118,6 +118,14 @@ def preprocess(context: RoundContext) -> None:
         say(f"    {len(lost) - _SHOWN} more such cases stand in {context.round.root / 'lost_annotations.json'}")
 
 
+def preprocess_images(context: RoundContext) -> None:
+    """Preprocess the images that this round's model will be asked about, before it is trained."""
+    if context.decided.recipe.phases():
+        context.pool_images()
+    if context.decided.test_cases:
+        context.test_images()
+
+
 def train(context: RoundContext) -> None:
     """Train on the annotated cases, from the weights of the round before unless asked otherwise.
 
@@ -158,6 +166,7 @@ def _train_fold(context: RoundContext, fold: int, log: str) -> None:
         torch_device(context.options.device),
         context.checkpoint(context.round, fold),
         None if context.options.verbose else context.log(log),
+        context.options.gpus,
     )
 
 

@@ -16,6 +16,7 @@ class Options:
     device : "cuda", "cpu" or "mps"
     workers : processes for preprocessing, threads for reading
     scoring_batch_size : windows held at a time while scoring
+    gpus : of this machine, that a training uses at once
     parts, part : number of shards in which the pool is scored, and the one of this call
     keep : "all", "last" or "none": checkpoints to keep; what the next round starts from always stays
     verbose : show what nnU-Net prints
@@ -25,6 +26,7 @@ class Options:
     device: str = "cuda"
     workers: int = 2
     scoring_batch_size: int = 64
+    gpus: int = 1
     parts: int = 1
     part: int = 0
     keep: str = "all"
@@ -42,6 +44,7 @@ class Options:
         for flag, value in {
             "-np": self.workers,
             "-scoring_batch_size": self.scoring_batch_size,
+            "-num_gpus": self.gpus,
             "-num_parts": self.parts,
         }.items():
             if value < 1:

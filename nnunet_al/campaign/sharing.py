@@ -83,6 +83,7 @@ def training_inputs(context: RoundContext, settings: TrainerSettings) -> dict[st
         "splits": hash_json(read_json(folder / "splits_final.json")),
         "cases": hash_json({case: [cases[case]["inputs"], cases[case]["image"]] for case in names}),
         "device": context.options.device,
+        "gpus": context.options.gpus,
         "augmentation_processes": os.environ.get("nnUNet_n_proc_DA"),
         "versions": {package: version(package) for package in _PACKAGES},
     }

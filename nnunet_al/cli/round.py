@@ -5,6 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 
+from nnunet_al.campaign.round_phases import NAMES
 from nnunet_al.cli.arguments import add_dataset, make_parser
 from nnunet_al.cli.command import run
 from nnunet_al.cli.round_arguments import (
@@ -16,6 +17,7 @@ from nnunet_al.cli.round_arguments import (
     wishes_of,
 )
 from nnunet_al.cli.settings import recipe_parameters
+from nnunet_al.errors import CampaignError
 
 __all__ = ["build_parser", "main", "recipe_parameters", "work"]
 
@@ -46,6 +48,11 @@ def build_parser() -> ArgumentParser:
     )
     parser.add_argument("-seed", type=int, default=0, help="seed of every draw (default: 0)")
     parser.add_argument("-round", type=int, metavar="K", help="do round K, and nothing when it is done")
+    parser.add_argument(
+        "-phase",
+        choices=NAMES,
+        help="do only this phase of round K, as a job of a cluster does (nnUNetv2_al_jobs writes such jobs)",
+    )
     add_names(parser)
     add_decided(parser)
     add_readers(parser)
@@ -55,6 +62,10 @@ def build_parser() -> ArgumentParser:
 
 def work(arguments: Namespace) -> None:
     """Do the round."""
+    if arguments.phase is not None and arguments.round is None:
+        raise CampaignError(f"-phase {arguments.phase}: say with -round K of which round.")
+
+    from nnunet_al.campaign.phase import do_phase
     from nnunet_al.campaign.round import do_round
     from nnunet_al.nnunet.environment import Roots, dataset_name
 
@@ -62,7 +73,10 @@ def work(arguments: Namespace) -> None:
     wishes = wishes_of(
         arguments, dataset_name(arguments.d, roots), strategy=arguments.s, fold=arguments.f, seed=arguments.seed
     )
-    do_round(roots, wishes, options_of(arguments), arguments.round)
+    if arguments.phase is not None:
+        do_phase(roots, wishes, options_of(arguments), arguments.round, arguments.phase)
+    else:
+        do_round(roots, wishes, options_of(arguments), arguments.round)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -14,7 +14,7 @@ import pytest
 
 LAB = Path(__file__).with_name("kill_lab.py")
 ROUND_1 = {
-    *("labels", "fingerprint", "plan", "preprocess", "train", "evaluate", "score_part_0_of_1", "score"),
+    *("labels", "fingerprint", "plan", "preprocess", "images", "train", "evaluate", "score_part_0_of_1", "score"),
     *("fisher", "embed_part_0_of_1", "embed", "select", "annotate"),
 }
 

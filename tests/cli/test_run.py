@@ -104,7 +104,7 @@ def test_a_second_call_does_nothing_and_does_not_look_at_the_data(done, monkeypa
     def fail(*_: object) -> None:
         raise AssertionError("there is nothing to do")
 
-    monkeypatch.setattr("nnunet_al.campaign.round.read_data", fail)
+    monkeypatch.setattr("nnunet_al.campaign.round.reading_alone", fail)
     folders = (done.raw, done.preprocessed, done.results)
     before = snapshot(*folders)
     capsys.readouterr()

@@ -1,0 +1,63 @@
+"""The phases of a round: what one job of a cluster does, what it waits for, and what may run beside it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nnunet_al.strategies.recipe import Recipe
+
+PREPARE, TRAIN, EVALUATE, SCORE, MERGE, FISHER, EMBED, SELECT = (
+    *("prepare", "train", "evaluate", "score", "merge", "fisher", "embed", "select"),
+)
+NAMES = (PREPARE, TRAIN, EVALUATE, SCORE, MERGE, FISHER, EMBED, SELECT)
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Some consecutive stages of a round.
+
+    Attributes
+    ----------
+    name : one of ``NAMES``
+    after : phases of the same round that must be complete before; the first waits for the round before
+    sharded : whether each of several calls may do a share of it
+    alone : whether nothing else may work on the campaign meanwhile; others may run beside each other
+    on_device : whether a network is trained or asked
+    """
+
+    name: str
+    after: tuple[str, ...]
+    sharded: bool = False
+    alone: bool = True
+    on_device: bool = True
+
+
+def phases_of(recipe: Recipe) -> tuple[Phase, ...]:
+    """Return the phases of every round but round 0, each behind those that it waits for.
+
+    Between scoring and the next pass over the pool one call puts the shards together: ``merge``, which also measures
+    groups of cases, or ``fisher``, which also draws the query set and averages squared gradients. Evaluation runs
+    beside the passes over the pool.
+    """
+    inside = recipe.phases()
+    phases = [
+        Phase(PREPARE, (), on_device=False),
+        Phase(TRAIN, (PREPARE,)),
+        Phase(EVALUATE, (TRAIN,), alone=False),
+    ]
+    last = TRAIN
+    if "score" in inside:
+        phases.append(Phase(SCORE, (TRAIN,), sharded=True, alone=False))
+        last = SCORE
+    if "fisher" in inside:
+        phases.append(Phase(FISHER, (SCORE,)))
+        last = FISHER
+    elif {"weigh", "embed"} & set(inside):
+        phases.append(Phase(MERGE, (SCORE,), on_device="weigh" in inside))
+        last = MERGE
+    if "embed" in inside:
+        phases.append(Phase(EMBED, (last,), sharded=True, alone=False))
+        last = EMBED
+    waits = tuple(dict.fromkeys((EVALUATE, last))) if last != TRAIN else (EVALUATE,)
+    phases.append(Phase(SELECT, waits, on_device=recipe.embedding is not None))
+    return tuple(phases)
