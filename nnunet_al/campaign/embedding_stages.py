@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nnunet_al.campaign import shards
 from nnunet_al.campaign.context import RoundContext
-from nnunet_al.campaign.scoring_stages import part_file, part_files, read_scores, shard, window_pool
+from nnunet_al.campaign.embedding_parts import EmbeddingPart, read_vectors
+from nnunet_al.campaign.scoring_stages import read_scores, window_pool
+from nnunet_al.campaign.shards import NowAndThen
 from nnunet_al.errors import ModelError
 from nnunet_al.files import read_arrays, write_arrays, write_mapped_array
 from nnunet_al.pool.table import by_case
@@ -45,41 +48,60 @@ def fisher_of_draws(context: RoundContext, draws: np.ndarray) -> None:
 
 
 def embed_part(context: RoundContext) -> None:
-    """Write the vectors of this shard's regions."""
-    everything = embedded_numbers(context)
-    mine = shard(context, everything)
+    """Write the vectors of this shard's regions; those that a call before has written are taken over."""
+    everything, identity = embedded_numbers(context), _made_by(context)
+    mine = shards.share(context, everything)
     numbers = sorted(number for some in mine.values() for number in some)
-    target = part_file(context, "embeddings", context.options.part, ".npy")
-    write_arrays(part_file(context, "embedded", context.options.part), numbers_N=np.array(numbers, np.int64))
     if not everything:
-        write_mapped_array(target, (0, 1), lambda _: None)
+        EmbeddingPart(context, numbers, 1, identity).mark(numbers)
         return
     embedder, pool = _embedder(context), window_pool(context)
     vectors, scale_d = _vectors(context, embedder)
     dimensions = embedder.dimensions(vectors, pool.patch_size, len(context.data.dataset.channels))
-    row = {number: index for index, number in enumerate(numbers)}
-    write_mapped_array(
-        target, (len(numbers), dimensions), lambda out_N_d: embedder.embed(pool, mine, vectors, scale_d, out_N_d, row)
-    )
+    part = EmbeddingPart(context, numbers, dimensions, identity)
+    shards.say_taken_over(len(part.complete), len(numbers), "embedded")
+    left = shards.without(mine, part.complete)
+    embedder.embed(pool, left, vectors, scale_d, part.vectors_N_d, part.row, NowAndThen(part.mark))
+    part.mark(numbers)
 
 
 def embed_merge(context: RoundContext) -> None:
-    """Bring the shards' vectors into one file, in the order of `embedded_numbers`."""
+    """Bring the shards' vectors into one file, in the order of `embedded_numbers`.
+
+    Raises
+    ------
+    CampaignError
+        if shards are missing or not of the round's present model.
+    ModelError
+        if a vector is not finite.
+    """
     row = {number: index for index, number in enumerate(embedded_numbers(context))}
-    parts = [np.load(path, mmap_mode="r") for path in part_files(context, "embeddings", ".npy")]
+    identity = _made_by(context)
+    found = [read_vectors(path, identity) for path in shards.part_files(context, "embedded")]
+    parts = [part for part in found if part is not None]
+    known = {number for part in parts for number in part.complete}
+    if len(parts) < len(found) or not known.issuperset(row):
+        shards.do_again(context, "embed")
 
     def join(out_N_d: np.ndarray) -> None:
-        for embeddings, owners in zip(parts, part_files(context, "embedded"), strict=True):
-            for index, number in enumerate(read_arrays(owners)["numbers_N"].tolist()):
-                if not np.isfinite(embeddings[index]).all():
+        for part in parts:
+            for number, index in part.complete.items():
+                vector_d = part.vectors_N_d[index]
+                if not np.isfinite(vector_d).all():
                     raise ModelError(
                         f"The vector of {context.regions[number].name} under the model "
                         f"{context.checkpoint(context.round)} is not finite: start another campaign with -tag and, for "
                         "example, -optimizer adamw."
                     )
-                out_N_d[row[number]] = embeddings[index]
+                out_N_d[row[number]] = vector_d
 
-    write_mapped_array(context.round.embeddings, (len(row), parts[0].shape[1]), join)
+    write_mapped_array(context.round.embeddings, (len(row), parts[0].vectors_N_d.shape[1]), join)
+    shards.remove_others(context, "embedded", "embeddings")
+
+
+def _made_by(context: RoundContext) -> str:
+    fisher_files = [context.round.fisher] if context.decided.recipe.embedding == "fisher" else []
+    return shards.made_by(context, context.checkpoint(context.round), *fisher_files)
 
 
 def embedded_numbers(context: RoundContext) -> list[int]:

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nnunet_al.campaign import shards
 from nnunet_al.campaign.context import RoundContext
 from nnunet_al.campaign.group_stages import roi_channels, weighted
 from nnunet_al.campaign.model_stages import annotated_voxels
+from nnunet_al.campaign.shards import NowAndThen
 from nnunet_al.errors import CampaignError, ModelError, StrategyError
 from nnunet_al.files import read_arrays, write_arrays
 from nnunet_al.pool.annotated import fully_annotated
-from nnunet_al.pool.table import by_case
 from nnunet_al.strategies.own import voxel_map
 from nnunet_al.strategies.select import Candidates
 
 if TYPE_CHECKING:
-    from nnunet_al.nnunet.pool_scoring import Measure
+    from nnunet_al.nnunet.pool_scoring import Measure, PoolStatistics
     from nnunet_al.nnunet.window_stream import Pool
     from nnunet_al.scoring.reductions import Reduction
 
@@ -47,10 +47,14 @@ def candidate_numbers(context: RoundContext) -> list[int]:
 
 
 def score_part(context: RoundContext) -> None:
-    """Score the candidates of this call's shard: the cases ``part``, ``part + parts``, ... in sorted order."""
+    """Score the candidates of this call's shard: the cases ``part``, ``part + parts``, ... in sorted order.
+
+    What a call before has scored already is taken over, whatever the number of shards was. A region's numbers depend
+    on no other region, so that it does not matter which call scored it.
+    """
     from nnunet_al.campaign.evaluation import load_round_model
     from nnunet_al.campaign.posterior import make_sampler
-    from nnunet_al.nnunet.pool_scoring import Measure, Scorer
+    from nnunet_al.nnunet.pool_scoring import Measure, Scorer, merge
     from nnunet_al.scoring.maps import MAPS
 
     options = context.options
@@ -69,16 +73,63 @@ def score_part(context: RoundContext) -> None:
         options.workers,
         roi_channels=roi_channels(context, plan.heads, plan.exclusive),
     )
-    part = scorer.run(window_pool(context), shard(context, candidate_numbers(context)))
-    write_arrays(part_file(context, "scores", options.part), **part.to_arrays(), device=np.array(device.type))
+    mine, identity = shards.share(context, candidate_numbers(context)), _made_by(context)
+    before = _scored_before(context, mine, identity, device.type)
+    target = shards.part_file(context, "scores", options.part)
+
+    def write(found: PoolStatistics) -> None:
+        arrays = merge([before, found]).to_arrays()
+        write_arrays(target, **arrays, made_by=np.array(identity), device=np.array(device.type))
+
+    write(scorer.run(window_pool(context), shards.without(mine, before.numbers_N), NowAndThen(write)))
+
+
+def _scored_before(
+    context: RoundContext, mine: Mapping[str, Sequence[int]], identity: str, device: str
+) -> PoolStatistics:
+    """Return what the round's files hold of this shard's regions; in half precision what a device like this one scored.
+
+    A region that stands in several files is the same in all of them.
+    """
+    from nnunet_al.nnunet.pool_scoring import PoolStatistics, merge
+
+    wanted_N = np.array([number for some in mine.values() for number in some], np.int64)
+    found = [PoolStatistics(np.zeros(0, np.int64), np.zeros(0, np.int64), {})]
+    for path in shards.all_part_files(context, "scores"):
+        arrays = shards.read_part(path, identity)
+        if arrays is None or (context.decided.precision == "half" and str(arrays["device"]) != device):
+            continue
+        part = PoolStatistics.from_arrays(arrays)
+        known_N = np.concatenate([one.numbers_N for one in found])
+        found.append(part.take(np.isin(part.numbers_N, wanted_N) & ~np.isin(part.numbers_N, known_N)))
+    merged = merge(found)
+    shards.say_taken_over(len(merged.numbers_N), len(wanted_N), "scored")
+    return merged
+
+
+def _made_by(context: RoundContext) -> str:
+    from nnunet_al.campaign.posterior import ensemble_checkpoints
+
+    others = ensemble_checkpoints(context) if context.decided.recipe.posterior == "ensemble" else []
+    return shards.made_by(context, context.checkpoint(context.round), *others)
 
 
 def score_merge(context: RoundContext) -> None:
-    """Put the shards' statistics together and turn them into scores."""
+    """Put the shards' statistics together and turn them into scores.
+
+    Raises
+    ------
+    CampaignError
+        if shards are missing or not of the round's present model, or half precision was not the same for all.
+    """
     from nnunet_al.nnunet.pool_scoring import PoolStatistics, merge
 
-    parts = [read_arrays(path) for path in part_files(context, "scores")]
-    devices = sorted({str(arrays.pop("device", "another device")) for arrays in parts})
+    identity = _made_by(context)
+    found = [shards.read_part(path, identity) for path in shards.part_files(context, "scores")]
+    parts = [arrays for arrays in found if arrays is not None]
+    if len(parts) < len(found):
+        shards.do_again(context, "score")
+    devices = sorted({str(arrays.pop("device")) for arrays in parts})
     if context.decided.precision == "half" and len(devices) > 1:
         raise CampaignError(
             f"Shards of round {context.number} were scored on {' and '.join(devices)}, where half precision is not the "
@@ -86,26 +137,27 @@ def score_merge(context: RoundContext) -> None:
         )
     merged = merge([PoolStatistics.from_arrays(arrays) for arrays in parts])
     voxels_C = annotated_voxels(context)
-    found = {}
+    scores_of = {}
     for name, (metric, reduction) in context.decided.recipe.measures().items():
         if len(merged.numbers_N):
             finish = _reduction(context, reduction).finish
             scores = finish(merged.stats[name], annotated_voxels_C=voxels_C)
         else:
             scores = np.zeros((0, 1) if reduction == "class_means" else 0)
-        found[f"{name}_N_C" if scores.ndim == 2 else f"{name}_N"] = scores
+        scores_of[f"{name}_N_C" if scores.ndim == 2 else f"{name}_N"] = scores
         if not np.isfinite(scores).all():
             if voxel_map(metric) is not None:
                 raise StrategyError(
                     f"The metric '{metric}' of another package gives values that are not finite: correct it there, "
-                    "delete the round's stages/score*.json and run the same command again."
+                    "delete the round's stages/score*.json and parts/scores* and run the same command again."
                 )
             raise ModelError(
                 f"The model {context.checkpoint(context.round)} predicts values that are not finite, so its training "
                 f"diverged{_OR_OVERFLOW[context.decided.precision]}: start another campaign with -tag and, for "
                 "example, -optimizer adamw."
             )
-    write_arrays(context.round.scores, numbers_N=merged.numbers_N, foreground_N=merged.foreground_N, **found)
+    write_arrays(context.round.scores, numbers_N=merged.numbers_N, foreground_N=merged.foreground_N, **scores_of)
+    shards.remove_others(context, "scores")
 
 
 def read_scores(context: RoundContext) -> tuple[Candidates, np.ndarray]:
@@ -128,22 +180,6 @@ def window_pool(context: RoundContext) -> Pool:
     images = context.pool_images()
     patch_size = tuple(context.configuration["patch_size"])
     return Pool(context.regions, context.geometries, lambda case: images[case].open()[:], patch_size)
-
-
-def shard(context: RoundContext, numbers: Sequence[int]) -> dict[str, list[int]]:
-    """Return this call's share of the given regions, by case."""
-    groups = by_case(context.regions, numbers)
-    return {case: groups[case] for case in list(groups)[context.options.part :: context.options.parts]}
-
-
-def part_files(context: RoundContext, what: str, ending: str = ".npz") -> list[Path]:
-    """Return the files of all shards, in order; they need not exist."""
-    return [part_file(context, what, part, ending) for part in range(context.options.parts)]
-
-
-def part_file(context: RoundContext, what: str, part: int, ending: str = ".npz") -> Path:
-    """Return the file of one shard."""
-    return context.round.root / "parts" / f"{what}_{part}_of_{context.options.parts}{ending}"
 
 
 def _reduction(context: RoundContext, name: str) -> Reduction:

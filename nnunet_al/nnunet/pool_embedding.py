@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -21,6 +22,8 @@ from nnunet_al.scoring.region_fisher import RegionFisher
 Fisher = dict[str, torch.Tensor]
 WindowVectors = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """From data_B_C_xyz and weight_B_xyz, 1 / |V_r| on the voxels that count, to (B, d); windows of a region add up."""
+Keep = Callable[[Callable[[], list[int]]], object]
+"""Called between batches, with what returns the regions that are complete so far."""
 
 
 @dataclass(frozen=True)
@@ -59,12 +62,19 @@ class Embedder:
         scale_d: np.ndarray | float,
         out_N_d: np.ndarray,
         row: Mapping[int, int],
+        keep: Keep = lambda _: None,
     ) -> None:
-        """Write the regions' vectors, times ``scale_d``, into their rows of ``out_N_d``."""
+        """Write the regions' vectors, times ``scale_d``, into their rows of ``out_N_d``; what ``keep`` raises ends it.
+
+        A row may be written several times before it is right.
+        """
         total: np.ndarray | None = None
         current: int | None = None
+        order = [number for some in numbers_of_case.values() for number in some]
+        place = {number: index for index, number in enumerate(order)}
         with closing(self._batches(pool, numbers_of_case)) as batches:
             for owners, data_B_C_xyz, weight_B_xyz in batches:
+                keep(partial(_first, order, place[owners[0]]))
                 windows_B_d = vectors(data_B_C_xyz, weight_B_xyz).cpu().double().numpy()
                 for owner, vector_d in zip(owners, windows_B_d, strict=False):
                     total = total + vector_d if owner == current and total is not None else vector_d
@@ -88,3 +98,7 @@ class Embedder:
             shape = (-1,) + (1,) * (mask_B_xyz.ndim - 1)
             weight_B_xyz = (mask_B_xyz.double() / voxels_B.view(shape)).float()
             yield owners, data_B_C_xyz.to(self.device), weight_B_xyz.to(self.device)
+
+
+def _first(numbers: list[int], count: int) -> list[int]:
+    return numbers[:count]

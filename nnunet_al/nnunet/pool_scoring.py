@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -85,8 +86,16 @@ class PoolStatistics:
         stats = {name.removeprefix(_STATS): array for name, array in arrays.items() if name.startswith(_STATS)}
         return cls(arrays["numbers_N"], arrays["foreground_N"], stats)
 
+    def take(self, rows: np.ndarray) -> PoolStatistics:
+        """Return some rows, given as a mask or by their indices."""
+        stats = {name: stats_N_K[rows] for name, stats_N_K in self.stats.items()}
+        return PoolStatistics(self.numbers_N[rows], self.foreground_N[rows], stats)
+
 
 _STATS = "stats/"
+
+Keep = Callable[[Callable[[], PoolStatistics]], object]
+"""Called between batches, with what returns the statistics of all regions that are complete so far."""
 
 
 @dataclass(frozen=True)
@@ -110,36 +119,24 @@ class Scorer:
     readers: int
     roi_channels: tuple[int, ...] = ()
 
-    def run(self, pool: Pool, numbers_of_case: Mapping[str, Sequence[int]]) -> PoolStatistics:
-        """Score the given regions."""
-        with keeping_memory(), exact_convolutions():
-            return self._run(pool, numbers_of_case)
+    def run(
+        self, pool: Pool, numbers_of_case: Mapping[str, Sequence[int]], keep: Keep = lambda _: None
+    ) -> PoolStatistics:
+        """Score the given regions; what ``keep`` raises ends the pass."""
+        sums = _Sums([number for some in numbers_of_case.values() for number in some])
+        with keeping_memory(), exact_convolutions(), closing(self._batches(pool, numbers_of_case)) as batches:
+            for owners, *tensors in batches:
+                keep(partial(sums.before, owners[0]))
+                sums.add(owners, *self._partials(*(tensor.to(self.device) for tensor in tensors)))
+        return sums.first(None)
 
-    def _run(self, pool: Pool, numbers_of_case: Mapping[str, Sequence[int]]) -> PoolStatistics:
-        numbers = sorted(number for some in numbers_of_case.values() for number in some)
-        row = {number: index for index, number in enumerate(numbers)}
-        stats: dict[str, torch.Tensor] = {}
-        foreground_N = torch.zeros(len(numbers), dtype=torch.int64)
-        for owners, partials, foreground_B in self._scored(pool, numbers_of_case):
-            for name, partial_B_K in partials.items():
-                if name not in stats:
-                    stats[name] = torch.zeros((len(numbers), partial_B_K.shape[1]), dtype=torch.float64)
-                # one window after the other, so that a region's sum does not depend on how its windows were batched
-                for index, owner in enumerate(owners):
-                    stats[name][row[owner]] += partial_B_K[index]
-            for index, owner in enumerate(owners):
-                foreground_N[row[owner]] += foreground_B[index]
-        arrays = {name: stats_N_K.numpy() for name, stats_N_K in stats.items()}
-        return PoolStatistics(np.array(numbers, np.int64), foreground_N.numpy(), arrays)
-
-    def _scored(
+    def _batches(
         self, pool: Pool, numbers_of_case: Mapping[str, Sequence[int]]
-    ) -> Iterator[tuple[list[int], dict[str, torch.Tensor], torch.Tensor]]:
+    ) -> Generator[tuple[list[int], torch.Tensor, torch.Tensor, torch.Tensor], None, None]:
         micro = micro_batch_size(pool.patch_size)
         with closing(pool.chunks(numbers_of_case, whole_batches(self.chunk_windows, micro), self.readers)) as chunks:
             for chunk in chunks:
-                for owners, *tensors in micro_batches(chunk, micro):
-                    yield owners, *self._partials(*(tensor.to(self.device) for tensor in tensors))
+                yield from micro_batches(chunk, micro)
 
     def _partials(
         self, data_B_C_xyz: torch.Tensor, mask_B_xyz: torch.Tensor, inside_B_xyz: torch.Tensor
@@ -167,6 +164,38 @@ class Scorer:
             roi_B_xyz = predicted_voxels(mean_B_C_xyz, self.exclusive, self.roi_channels) & inside_B_xyz
         foreground_B_xyz = foreground_probability(samples.probs_T_B_C_xyz, self.exclusive)
         return Evidence(foreground_B_xyz, predicted_B_xyz, roi_B_xyz)
+
+
+class _Sums:
+    """The statistics of regions while their windows come in, region after region in the order of ``numbers``."""
+
+    def __init__(self, numbers: list[int]) -> None:
+        self._numbers_N = np.array(numbers, np.int64)
+        self._row = {number: row for row, number in enumerate(numbers)}
+        self._foreground_N = torch.zeros(len(numbers), dtype=torch.int64)
+        self._stats: dict[str, torch.Tensor] = {}
+
+    def add(self, owners: list[int], partials: Mapping[str, torch.Tensor], foreground_B: torch.Tensor) -> None:
+        """Add the windows of a batch, of which some at its end may be padding."""
+        for name, partial_B_K in partials.items():
+            if name not in self._stats:
+                shape = (len(self._numbers_N), partial_B_K.shape[1])
+                self._stats[name] = torch.zeros(shape, dtype=torch.float64)
+            # one window after the other, so that a region's sum does not depend on how its windows were batched
+            for index, owner in enumerate(owners):
+                self._stats[name][self._row[owner]] += partial_B_K[index]
+        for index, owner in enumerate(owners):
+            self._foreground_N[self._row[owner]] += foreground_B[index]
+
+    def before(self, number: int) -> PoolStatistics:
+        """Return the statistics of all regions that come before this one."""
+        return self.first(self._row[number])
+
+    def first(self, count: int | None) -> PoolStatistics:
+        """Return the statistics of the first regions, or of all; they are copied."""
+        order_N = np.argsort(self._numbers_N[:count])
+        stats = {name: stats_N_K.numpy() for name, stats_N_K in self._stats.items()}
+        return PoolStatistics(self._numbers_N, self._foreground_N.numpy(), stats).take(order_N)
 
 
 def _visible(mask_B_xyz: torch.Tensor, visible_B_xyz: torch.Tensor | None) -> torch.Tensor:

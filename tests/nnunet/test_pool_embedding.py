@@ -9,6 +9,7 @@ import pytest
 import torch
 from scoring.plain import mean_of_squares
 
+from nnunet_al.nnunet import pool_embedding
 from nnunet_al.nnunet.pool_embedding import Embedder
 from nnunet_al.pool.windows import cell_mask, read_window, windows_of
 from nnunet_al.scoring.features import bottleneck_features
@@ -55,6 +56,39 @@ def test_chunked_is_whole_and_sharded_is_whole(dims, kind):
     assert np.isfinite(whole_N_d).all()
     assert (np.abs(whole_N_d).sum(1) > 0).all()
     np.testing.assert_array_equal(embeddings(dims, kind, [["c"], ["b"], ["a"]], chunk=1), whole_N_d)
+
+
+@pytest.mark.parametrize("unit", ["case", "slice"])
+def test_stopped_between_any_two_batches_and_continued_is_whole(unit, monkeypatch):
+    monkeypatch.setattr(pool_embedding, "micro_batch_size", lambda patch_size: 5)
+    pool, numbers = make_pool("2d", unit)
+    numbers = {case: numbers[case] for case in ("b", "c", "a")}
+    order = [number for some in numbers.values() for number in some]
+    network = make_network("2d")
+    embedder = Embedder(network, True, torch.device("cpu"), 64, 1)
+    vectors = vectors_of("truncated", network)
+    row = {number: number for number in order}
+    seen: list[int] = []
+    whole_N_d = np.full((len(order), 30), np.nan, np.float32)
+    embedder.embed(pool, numbers, vectors, 3.0, whole_N_d, row, lambda so_far: seen.append(len(so_far())))
+    assert len(seen) == 12, "59 windows"
+    assert seen[0] == 0
+    for stop in range(0, len(seen), 3):
+        out_N_d, kept = np.full_like(whole_N_d, np.nan), []
+
+        def keep(so_far, kept=kept, stop=stop):
+            kept.append(so_far())
+            if len(kept) > stop:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            embedder.embed(pool, numbers, vectors, 3.0, out_N_d, row, keep)
+        known = kept[-1]
+        assert known == order[: seen[stop]]
+        np.testing.assert_array_equal(out_N_d[known], whole_N_d[known], "complete means that nothing is added")
+        left = {case: [number for number in some if number not in known] for case, some in numbers.items()}
+        embedder.embed(pool, left, vectors, 3.0, out_N_d, row)
+        np.testing.assert_array_equal(out_N_d, whole_N_d)
 
 
 def test_features_of_a_case_are_the_mean_over_its_windows():

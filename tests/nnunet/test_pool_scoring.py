@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from nnunet_al.errors import StrategyError
+from nnunet_al.nnunet import pool_scoring
 from nnunet_al.nnunet.pool_scoring import Measure, PoolStatistics, Scorer, merge
 from nnunet_al.scoring.augmentation import AugmentationSampler
 from nnunet_al.scoring.dropout import insert_dropout
@@ -93,6 +94,38 @@ def test_the_same_in_3d(posterior, metric, reduction):
     parts = [make_scorer(*of, chunk=1).run(pool, {case: several}) for case, several in some.items()]
     np.testing.assert_array_equal(merge(parts[::-1]).stats["scores"], whole.stats["scores"])
     assert np.isfinite(finish(make_scorer(*of), whole, 2)).all()
+
+
+@pytest.mark.parametrize("unit, chunk, reduction", [("case", 64, "mean"), ("slice", 3, "boundary")])
+def test_stopped_between_any_two_batches_and_continued_is_whole(unit, chunk, reduction, monkeypatch):
+    monkeypatch.setattr(pool_scoring, "micro_batch_size", lambda patch_size: 5)
+    pool, numbers = make_pool("2d", unit)
+    numbers = {case: numbers[case] for case in ("b", "c", "a")}  # numbers need not ascend
+    order = [number for some in numbers.values() for number in some]
+    scorer = make_scorer("mc_dropout", "bald", reduction, "2d", "three classes", chunk)
+    seen: list[int] = []
+    whole = scorer.run(pool, numbers, lambda so_far: seen.append(len(so_far().numbers_N)))
+    assert len(seen) == 12, "59 windows"
+    assert seen[0] == 0
+    assert seen == sorted(seen)
+    assert seen[-1] >= len(order) - 4
+    for stop in range(0, len(seen), 3):
+        kept: list[PoolStatistics] = []
+
+        def keep(so_far, kept=kept, stop=stop):
+            kept.append(so_far())
+            if len(kept) > stop:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            scorer.run(pool, numbers, keep)
+        assert kept[-1].numbers_N.tolist() == sorted(order[: seen[stop]])
+        known = set(order[: seen[stop]])
+        left = {case: [number for number in some if number not in known] for case, some in numbers.items()}
+        merged = merge([kept[-1], scorer.run(pool, left)])
+        np.testing.assert_array_equal(merged.numbers_N, whole.numbers_N)
+        np.testing.assert_array_equal(merged.foreground_N, whole.foreground_N)
+        np.testing.assert_array_equal(merged.stats["scores"], whole.stats["scores"])
 
 
 class CornerSampler:
