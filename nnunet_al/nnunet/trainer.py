@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
@@ -25,6 +26,7 @@ from nnunet_al.nnunet.loading import ignore_padding, padding_aware, without_timi
 from nnunet_al.nnunet.trainer_settings import TrainerSettings
 from nnunet_al.scoring.dropout import insert_dropout
 from nnunet_al.seeding import derive_seed
+from nnunet_al.stopping import is_asked_to_stop, stop_if_asked
 
 _SECONDS_BETWEEN_PLOTS = 60.0
 
@@ -152,10 +154,15 @@ class nnUNetTrainerAL(nnUNetTrainer):
         super().on_epoch_start()
 
     def on_epoch_end(self) -> None:
-        """Log and save the epoch.
+        """Log and save the epoch, and stop behind it if somebody asked for that.
 
         ``checkpoint_latest`` is written last, after the best score was brought up to date: nnU-Net's own order saves
         it with the old one, and a resumed training could then replace ``checkpoint_best`` by something worse.
+
+        Raises
+        ------
+        KeyboardInterrupt
+            if the process was asked to stop (see `nnunet_al.stopping`); never behind the last epoch.
         """
         epoch = self.current_epoch
         last = epoch == self.num_epochs - 1
@@ -167,6 +174,7 @@ class nnUNetTrainerAL(nnUNetTrainer):
             self.current_epoch = epoch  # a checkpoint names the epoch after the current one
             self.save_checkpoint(str(Path(self.output_folder) / "checkpoint_latest.pth"))
             self.current_epoch = epoch + 1
+            self._stop_if_asked()
 
     def save_checkpoint(self, filename: str) -> None:
         """Write a checkpoint that stock nnU-Net can resume from and predict with, completely or not at all.
@@ -204,6 +212,16 @@ class nnUNetTrainerAL(nnUNetTrainer):
             super().load_checkpoint(str(filename_or_checkpoint))
         finally:
             self._restoring = False
+
+    def _stop_if_asked(self) -> None:
+        if not self.is_ddp:
+            stop_if_asked()
+            return
+        # all processes stop behind the same epoch, or those that go on wait for the others in vain
+        asked = [False] * dist.get_world_size()
+        dist.all_gather_object(asked, is_asked_to_stop())
+        if any(asked):
+            raise KeyboardInterrupt
 
     def _plain_network(self) -> nn.Module:
         """Return the network itself, out of the wrappers of distributed training and compilation."""

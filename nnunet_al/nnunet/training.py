@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import os
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
 import torch
 from nnunetv2.run.run_training import get_trainer_from_args, maybe_load_checkpoint
 from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_al.errors import SetupError
+from nnunet_al.files import read_json
+from nnunet_al.nnunet.distributed import check_gpus, run_distributed
 from nnunet_al.nnunet.dropin import trainer_folder
 from nnunet_al.nnunet.environment import Roots, quiet, using, variables
 from nnunet_al.nnunet.trainer import nnUNetTrainerAL
+from nnunet_al.nnunet.trainer_settings import TrainerSettings
 
 
 def torch_device(name: str) -> torch.device:
@@ -77,12 +82,43 @@ def train(
     device: torch.device,
     final: Path,
     log: Path | None,
+    gpus: int = 1,
 ) -> None:
-    """Train in the round's view until the checkpoint ``final`` exists; continues where an interrupted call stopped."""
+    """Train in the round's view until the checkpoint ``final`` exists; continues where an interrupted call stopped.
+
+    With more than one of ``gpus``, a process each shares the batch, as nnU-Net's ``-num_gpus`` does.
+
+    Raises
+    ------
+    SetupError
+        if there are not so many GPUs, or they cannot share the batch.
+    KeyboardInterrupt
+        if it was asked to stop (see `nnunet_al.stopping`), or interrupted.
+    """
     if final.is_file():
         return
-    with using(view, **with_trainers()), quiet(log) if log is not None else nullcontext():
-        began = (final.parent / "checkpoint_latest.pth").is_file()
-        nnunet_trainer = get_trainer_from_args(dataset, configuration, fold, trainer, plans, began, device=device)
-        maybe_load_checkpoint(nnunet_trainer, continue_training=began, validation_only=False)
-        nnunet_trainer.run_training()
+    if gpus != 1:
+        check_gpus(device, gpus, *_batch(view, dataset, configuration, plans))
+    began = (final.parent / "checkpoint_latest.pth").is_file()
+    work = partial(_train_here, dataset, configuration, fold, trainer, plans, device, began)
+    with using(view, **with_trainers()):
+        if gpus == 1:
+            with quiet(log) if log is not None else nullcontext():
+                work()
+        elif not run_distributed(work, gpus, device, log):
+            raise KeyboardInterrupt
+
+
+def _train_here(
+    dataset: str, configuration: str, fold: int, trainer: str, plans: str, device: torch.device, began: bool
+) -> None:
+    nnunet_trainer = get_trainer_from_args(dataset, configuration, fold, trainer, plans, began, device=device)
+    maybe_load_checkpoint(nnunet_trainer, continue_training=began, validation_only=False)
+    nnunet_trainer.run_training()
+
+
+def _batch(view: Roots, dataset: str, configuration: str, plans: str) -> tuple[int, bool]:
+    """Return the batch size, and whether the Dice loss is that of a whole batch."""
+    folder = view.preprocessed / dataset
+    planned = PlansManager(read_json(folder / f"{plans}.json")).get_configuration(configuration)
+    return TrainerSettings.read(folder).batch_size or int(planned.batch_size), bool(planned.batch_dice)
