@@ -2,40 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from nnunet_al.campaign.decisions import Decisions
-from nnunet_al.campaign.folders import CampaignFolder
 from nnunet_al.campaign.options import Options
+from nnunet_al.campaign.planned import Planned, as_it_began, plan_campaigns
 from nnunet_al.campaign.round import do_round
-from nnunet_al.campaign.standing import Standing, outlook, progress_table, standing_of
-from nnunet_al.campaign.wishes import Wishes
+from nnunet_al.campaign.standing import Standing, outlook, progress_table
 from nnunet_al.errors import CampaignLockedError, NnunetALError, WaitingForReaders
 from nnunet_al.nnunet.environment import Roots
 from nnunet_al.progress import count, say
 
-
-@dataclass(frozen=True)
-class Planned:
-    """A campaign that is to be brought to its last round.
-
-    Attributes
-    ----------
-    title : its folder's name below those of the dataset's campaigns, with the dataset's where there are several
-    strategy : the one name of its strategy
-    rounds : number of its last round
-    """
-
-    title: str
-    strategy: str
-    wishes: Wishes
-    folder: CampaignFolder
-    rounds: int
-
-    def standing(self) -> Standing:
-        """Read how far it is."""
-        return standing_of(self.folder, self.title, self.strategy, self.rounds)
+__all__ = ["Planned", "Stopped", "do_campaigns", "plan_campaigns"]
 
 
 @dataclass
@@ -58,31 +36,6 @@ class Stopped:
         for title, sentence in {**self.busy, **self.refused}.items():
             titles.setdefault(sentence, []).append(title)
         return [f"{', '.join(concerned)}: {sentence}" for sentence, concerned in titles.items()]
-
-
-def plan_campaigns(roots: Roots, wishes: Iterable[Wishes], device: str) -> list[Planned]:
-    """Check what is asked of all campaigns, and name each of them once, whatever its strategy was spelled like.
-
-    Raises
-    ------
-    NnunetALError
-        if a wish cannot be fulfilled or a strategy does not exist; nothing was begun then.
-    """
-    planned: dict[CampaignFolder, Planned] = {}
-    wishes = list(wishes)
-    several = len({wish.dataset for wish in wishes}) > 1
-    for wish in wishes:
-        wish.check()
-        decided = wish.decide(device)
-        name = decided.recipe.name
-        folder = CampaignFolder.of(
-            roots, decided.dataset, decided.configuration, name, decided.seed, decided.tag, decided.fold
-        )
-        title = f"{folder.root.parent.name}/{folder.root.name}"
-        if several:
-            title = f"{decided.dataset}/{title}"
-        planned.setdefault(folder, Planned(title, name, wish, folder, decided.rounds))
-    return list(planned.values())
 
 
 def do_campaigns(roots: Roots, planned: Sequence[Planned], options: Options) -> Stopped:
@@ -139,15 +92,11 @@ def _standing(campaign: Planned, stopped: Stopped) -> Standing:
 
 def _as_it_began(campaign: Planned, stopped: Stopped) -> Planned:
     """Take the number of rounds from a campaign that exists; one that was started otherwise is refused."""
-    if not campaign.folder.decisions.is_file():
-        return campaign
     try:
-        decided = Decisions.load(campaign.folder.decisions)
-        campaign.wishes.compare(decided, campaign.folder.root)
+        return as_it_began(campaign)
     except NnunetALError as error:
         stopped.refused[campaign.title] = str(error)
         return campaign
-    return replace(campaign, rounds=decided.rounds)
 
 
 def _show(standings: Mapping[str, Standing], stopped: Stopped) -> None:

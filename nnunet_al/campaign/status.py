@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from nnunet_al.campaign.batch import asked_regions, unanswered_regions
@@ -16,6 +17,12 @@ from nnunet_al.pool.boxes import Region
 
 HAND_OUT_STAGE = "hand_out"
 FINAL_STAGE = "annotate"
+STAGE_ORDER = (
+    *("labels", "fingerprint", "plan", "preprocess", "images", "train", "evaluate"),
+    *("score", "weigh", "fisher", "embed", "select", HAND_OUT_STAGE, FINAL_STAGE),
+)
+"""All stages that a round may have, in the order in which one call does them."""
+
 _METRICS = ("foreground_mean", "mean", "groups")
 
 
@@ -62,7 +69,7 @@ def campaign_status(folder: CampaignFolder) -> dict[str, Any]:
         "fold": decided.fold,
         "seed": decided.seed,
         "tag": decided.tag,
-        "stage": _last_stage(folder.rounds()),
+        "stage": last_stage(folder.rounds()),
         "pool_cases": len(decided.pool_cases),
         "test_cases": len(decided.test_cases),
         "folder": str(folder.root),
@@ -120,9 +127,16 @@ def _group_table(rounds: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
-def _last_stage(rounds: list[RoundFolder]) -> str:
+def last_stage(rounds: Sequence[RoundFolder]) -> str:
+    """Return "round 3: train done" for the last stage that is done, as the stages follow each other in a round."""
     for round_ in reversed(rounds):
-        markers = sorted(round_.stages.glob("[!.]*.json"), key=lambda path: path.stat().st_mtime_ns)
-        if markers:
-            return f"round {round_.number}: {markers[-1].stem} done"
+        done = [marker.stem for marker in round_.stages.glob("[!.]*.json")]
+        if done:
+            return f"round {round_.number}: {max(done, key=_place)} done"
     return "begun"
+
+
+def _place(stage: str) -> tuple[int, bool, str]:
+    """Return a key that sorts stages, shards before what puts them together."""
+    whole, _, part = stage.partition("_part_")
+    return (STAGE_ORDER.index(whole) if whole in STAGE_ORDER else -1, not part, part)

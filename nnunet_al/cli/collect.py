@@ -15,6 +15,7 @@ from nnunet_al.progress import count, say
 if TYPE_CHECKING:
     from nnunet_al.campaign.collecting.batch_collector import Outcome
     from nnunet_al.campaign.collecting.collect import Collection
+    from nnunet_al.campaign.folders import CampaignFolder
 
 _DESCRIPTION = """\
 Takes back what readers returned of a batch that nnUNetv2_al_round --annotate handed out. Files lie in
@@ -72,12 +73,13 @@ def work(arguments: Namespace) -> int:
         close=arguments.close,
         dry_run=arguments.dry_run,
     )
-    found = collect(roots, chosen_campaign(arguments, roots), request)
-    _report(found, request.dry_run)
+    campaign = chosen_campaign(arguments, roots)
+    found = collect(roots, campaign, request)
+    _report(found, request.dry_run, campaign)
     return WAITING if found.missing else DONE
 
 
-def _report(found: Collection, dry_run: bool) -> None:
+def _report(found: Collection, dry_run: bool, campaign: CampaignFolder) -> None:
     from nnunet_al.campaign.collecting.batch_collector import KNOWN
 
     if not found.outcomes:
@@ -95,7 +97,7 @@ def _report(found: Collection, dry_run: bool) -> None:
     if found.round is None:
         return
     if not found.missing:
-        say(f"Round {found.round}: nothing is waited for." + ("" if dry_run else " nnUNetv2_al_round goes on."))
+        say(f"Round {found.round}: nothing is waited for." + ("" if dry_run else f" {_command(campaign)} goes on."))
         return
     ranks: dict[str, list[str]] = {}
     for region in found.missing:
@@ -104,6 +106,15 @@ def _report(found: Collection, dry_run: bool) -> None:
     more = f" and {count(len(ranks) - 5, 'more case')}" if len(ranks) > 5 else ""
     asked = count(len(found.asked), "region")
     say(f"Round {found.round}: {len(found.missing)} of {asked} wait for readers: {some}{more}.")
+
+
+def _command(campaign: CampaignFolder) -> str:
+    """Return what does the next round: the jobs of which the campaign is one, or a call of ours."""
+    from nnunet_al.campaign.jobs.registry import job_folder_of
+    from nnunet_al.campaign.jobs.summary import command_to_go_on
+
+    folder = job_folder_of(campaign.root)
+    return "nnUNetv2_al_round" if folder is None else command_to_go_on(str(folder))
 
 
 def _line(outcome: Outcome) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, Namespace, _ActionsContainer
 from typing import Any
 
 from nnunet_al.campaign.options import Options
@@ -11,14 +11,20 @@ from nnunet_al.cli.settings import group_counts, recipe_parameters
 from nnunet_al.errors import StrategyError
 
 
-def add_names(parser: ArgumentParser) -> None:
-    """Add the options that name a campaign, beside its dataset, strategy, fold and seed."""
+def add_names(parser: ArgumentParser, several: bool = False) -> None:
+    """Add the options that name a campaign, or ``several``, beside its dataset, strategy, fold and seed."""
     parser.add_argument(
         "-posterior",
         choices=["mc_dropout", "tta", "ensemble"],
         help="where samples come from (default: the strategy's); the same as the add-on of that name in -s",
     )
-    parser.add_argument("-c", default="2d", metavar="CONFIGURATION", help="2d or 3d_fullres (default: 2d)")
+    parser.add_argument(
+        "-c",
+        nargs="+" if several else None,
+        default=["2d"] if several else "2d",
+        metavar="CONFIGURATION",
+        help="2d or 3d_fullres (default: 2d)",
+    )
     parser.add_argument("-tag", help="keeps campaigns apart that differ in anything else")
 
 
@@ -141,9 +147,8 @@ def add_where(parser: ArgumentParser, many: bool = False) -> None:
     One campaign may be scored in several calls; ``many`` campaigns of one call may share their first model.
     """
     here = parser.add_argument_group("where and how it runs (changes no batch)")
-    here.add_argument("-device", default="cuda", choices=["cuda", "cpu", "mps"], help="default: cuda")
+    add_running(here)
     here.add_argument("-np", type=int, default=2, help="worker processes for preprocessing and reading (default: 2)")
-    here.add_argument("-scoring_batch_size", type=int, default=64, help="regions scored at a time (default: 64)")
     if many:
         here.add_argument(
             "--no_sharing",
@@ -153,13 +158,22 @@ def add_where(parser: ArgumentParser, many: bool = False) -> None:
     else:
         here.add_argument("-num_parts", type=int, default=1, help="score in this many shards, one call each")
         here.add_argument("-part_id", type=int, default=0, help="the shard of this call, from 0")
-    here.add_argument(
+
+
+def add_running(parser: _ActionsContainer) -> None:
+    """Add the options that say how rounds run wherever they do; jobs of a cluster have them too."""
+    parser.add_argument("-device", default="cuda", choices=["cuda", "cpu", "mps"], help="default: cuda")
+    parser.add_argument(
+        "-num_gpus", type=int, default=1, help="train on so many GPUs of a machine, as nnU-Net does (default: 1)"
+    )
+    parser.add_argument("-scoring_batch_size", type=int, default=64, help="regions scored at a time (default: 64)")
+    parser.add_argument(
         "-keep",
         choices=["all", "last", "none"],
         default="all",
         help="checkpoints to keep, beside what the next round starts from (default: all)",
     )
-    here.add_argument("--verbose", action="store_true", help="show what nnU-Net prints")
+    parser.add_argument("--verbose", action="store_true", help="show what nnU-Net prints")
 
 
 def wishes_of(arguments: Namespace, dataset: str, strategy: str, fold: int, seed: int) -> Wishes:
@@ -230,7 +244,8 @@ def options_of(arguments: Namespace) -> Options:
     """Return where and how the rounds run."""
     return Options(
         device=arguments.device,
-        workers=arguments.np,
+        workers=getattr(arguments, "np", 1),
+        gpus=arguments.num_gpus,
         scoring_batch_size=arguments.scoring_batch_size,
         parts=getattr(arguments, "num_parts", 1),
         part=getattr(arguments, "part_id", 0),

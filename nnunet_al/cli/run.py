@@ -74,6 +74,7 @@ def work(arguments: Namespace) -> int:
     wished = wishes_of_all(arguments)
 
     from nnunet_al.campaign.many import do_campaigns, plan_campaigns
+    from nnunet_al.nnunet.distributed import check_gpus
     from nnunet_al.nnunet.environment import Roots, dataset_name
     from nnunet_al.nnunet.training import torch_device
 
@@ -82,7 +83,7 @@ def work(arguments: Namespace) -> int:
     options.check()
     names = {dataset: dataset_name(dataset, roots) for dataset in arguments.d}
     planned = plan_campaigns(roots, [replace(w, dataset=names[w.dataset]) for w in wished], options.device)
-    torch_device(options.device)
+    check_gpus(torch_device(options.device), options.gpus)
     stopped = do_campaigns(roots, planned, options)
     for sentence in stopped.sentences():
         print(f"Error: {sentence}", file=sys.stderr)

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from nnunet_al.errors import SetupError
 from nnunet_al.nnunet.environment import quiet
+from nnunet_al.stopping import SIGNAL
 
 MAX_VOXELS_HERE = 1 << 24
 """Jobs that go through fewer voxels together run in this process: starting others costs seconds of imports."""
@@ -103,7 +104,8 @@ def run_jobs(
 
 
 def _silence(log: Path | None) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal interrupts everybody; it is for the parent to end us
+    for number in (signal.SIGINT, SIGNAL):  # a terminal, and some schedulers, mean everybody; the parent ends us
+        signal.signal(number, signal.SIG_IGN)
     if log is not None:
         log.parent.mkdir(parents=True, exist_ok=True)  # a failure here would look like a killed process
     sys.stdout = Path(log or os.devnull).open("a", encoding="utf-8")  # noqa: SIM115 -- open as long as the process

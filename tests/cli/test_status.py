@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
+import subprocess
+import sys
+import time
 
 import pytest
+from campaign.jobs.fake_cluster import BEGAN, DATASET, ENDED, Cluster, close_batch
+from campaign.jobs.small_plans import RANDOM, USIMF
+from report.faked_campaigns import fake_round
 from rounds import TINY_ROUND, TINY_USIMF, campaign_folder, run_command, snapshot
 
 from nnunet_al.campaign.folders import CampaignFolder
+from nnunet_al.campaign.jobs import watching
+from nnunet_al.campaign.jobs.registry import remember
+from nnunet_al.campaign.jobs.schedulers import Seen
 from nnunet_al.campaign.results import write_results
 from nnunet_al.cli import status
 from nnunet_al.files import write_json
@@ -25,7 +35,7 @@ def ask(capsys):
 
 
 def test_no_campaign_is_no_error(roots, ask, capsys):
-    assert ask() == {"campaigns": []}
+    assert ask() == {"campaigns": [], "jobs": []}
     assert run_command(status.main, "-d", "501") == 0
     assert "No campaign" in capsys.readouterr().out
 
@@ -54,7 +64,7 @@ def test_what_scripts_read(roots, al_round, ask, capsys):
     (other,) = ask("-seed", "3")["campaigns"]
     assert (other["tag"], other["seed"], other["strategy"]) == ("other", 3, "random")
     assert len(ask()["campaigns"]) == 2
-    assert ask("-s", "bald") == {"campaigns": []}
+    assert ask("-s", "bald") == {"campaigns": [], "jobs": []}
     assert run_command(status.main, "-d", "501") == 0
     table = capsys.readouterr().out
     assert "usimf" in table
@@ -130,3 +140,165 @@ def test_a_campaign_of_a_package_that_is_gone_is_left_out_with_its_reason(roots,
     assert "gini" in said.err
     assert str(theirs.parent) in said.err
     assert "Traceback" not in said.err
+
+
+@pytest.fixture
+def cluster(tmp_path, monkeypatch):
+    """Jobs of two campaigns that nobody has handed over yet, in a folder that the dataset knows of."""
+    for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
+        (tmp_path / name / DATASET).mkdir(parents=True)
+        monkeypatch.setenv(name, str(tmp_path / name))
+    found = Cluster(tmp_path, rounds=1)
+    remember(tmp_path / "nnUNet_results" / DATASET / "al", found.folder.root)
+    monkeypatch.setattr(watching, "ask", lambda target, ids: found.queue if found.answers else None)
+    return found
+
+
+def call(*arguments):
+    return run_command(status.main, "-d", "4", *arguments)
+
+
+def test_jobs(cluster, capsys):
+    cluster.check()
+    cluster.start()
+    cluster.submit(prepare__1=Seen("runs"), train__1=None, score__1={1: Seen("waits", "for other jobs")})
+    log = cluster.log("train 1", BEGAN.format("n1") + ENDED.format(1))
+    before = snapshot(cluster.root)
+    assert call() == 0
+    said = capsys.readouterr().out
+    assert "2d usimf slice, fold 0, seed 0: 3 cases" in said
+    line = f"jobs in {cluster.folder.root}: 2 done, 1 runs, 1 waits, 1 failed, 9 not submitted"
+    assert said.splitlines()[-1] == line
+    assert call("--json") == 0
+    content = json.loads(capsys.readouterr().out)
+    assert len(content["campaigns"]) == 1
+    jobs = {(job["key"], job["part"]): job for job in content["jobs"]}
+    assert len(jobs) == len(content["jobs"]) == 1 + 1 + 9 + 1 + 4
+    assert jobs[(f"{USIMF}/train 1", None)] == {
+        "key": f"{USIMF}/train 1",
+        "part": None,
+        "state": "failed",
+        "detail": "ended with exit code 1",
+        "log": str(log),
+        "folder": str(cluster.folder.root),
+    }
+    assert jobs[(f"{USIMF}/score 1", 1)]["detail"] == f"{USIMF}/train 1 has failed"
+    assert call("--json", "-s", "random") == 0
+    content = json.loads(capsys.readouterr().out)
+    shared = f"{DATASET}/prepare"
+    assert {job["key"] for job in content["jobs"] if not job["key"].startswith(RANDOM)} == {shared}
+    assert content["campaigns"] == []
+    assert call("--json", "-f", "1") == 0
+    assert [job["key"] for job in json.loads(capsys.readouterr().out)["jobs"]] == [shared]
+    assert snapshot(cluster.root) == before
+
+
+def test_a_job_folder_that_is_gone_is_one_line(cluster, capsys):
+    shutil.rmtree(cluster.folder.root)
+    assert call() == 0
+    said = capsys.readouterr()
+    assert f"jobs in {cluster.folder.root} cannot be read: " in said.out.splitlines()[-1]
+    assert call("--json") == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out) == {"campaigns": [], "jobs": []}
+    assert said.err.startswith(f"jobs in {cluster.folder.root} cannot be read: ")
+
+
+@pytest.fixture
+def meanwhile(monkeypatch):
+    """A function that says what happens while `--watch` sleeps, step by step; it must not sleep more often."""
+
+    def happens(*steps):
+        left = iter(steps)
+        slept = []
+
+        def sleep(seconds):
+            slept.append(seconds)
+            next(left)()
+
+        monkeypatch.setattr(time, "sleep", sleep)
+        return slept
+
+    return happens
+
+
+def test_watch_until_all_is_done(cluster, meanwhile, capsys):
+    def begin():
+        cluster.check()
+        cluster.start()
+        cluster.submit(prepare__1=Seen("runs"))
+
+    def finish():
+        for name in (USIMF, RANDOM):
+            cluster.start(name.split("__")[1], rounds=1)
+            fake_round(cluster.campaign(name), 1, 5, {"annotate": 0.1})
+
+    slept = meanwhile(begin, finish)
+    assert call("--watch", "-every", "5") == 0
+    assert slept == [5, 5]
+    said = [line.split("  ", 1)[1] for line in capsys.readouterr().out.splitlines()]
+    jobs = f"jobs in {cluster.folder.root}"
+    assert said == [
+        "2d__random__seed0/fold_0: not submitted: start",
+        "2d__usimf__seed0/fold_0: not submitted: start",
+        f"{jobs}: 14 not submitted",
+        "2d__usimf__seed0/fold_0: round 0 of 10; runs: prepare 1",
+        f"{jobs}: 2 done, 1 runs, 11 not submitted",
+        "2d__random__seed0/fold_0: round 1 of 1; done",
+        "2d__usimf__seed0/fold_0: round 1 of 1; done",
+        f"{jobs}: 14 done",
+    ]
+
+
+def test_watch_until_nothing_goes_on(cluster, meanwhile, capsys):
+    cluster.note(f"{DATASET}/prepare", "7")
+    cluster.queue = {"7": {None: Seen("runs")}}
+
+    def fail():
+        cluster.queue.clear()
+        log = cluster.plan.log(cluster.plan.by_key[f"{DATASET}/prepare"])
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.write_text("its last words\n" + ENDED.format(2))
+
+    slept = meanwhile(fail, lambda: None)
+    assert call("--watch") == 2
+    assert slept == [30, 30]
+    assert capsys.readouterr().out.count("its last words") == 1
+
+
+def test_watch_until_readers_are_waited_for(cluster, meanwhile, capsys):
+    shutil.rmtree(cluster.folder.root)
+    campaign = cluster.start(annotate=True)
+    (campaign.round(0).stages / "annotate.json").unlink()
+    cluster.mark(0, "hand_out")
+    meanwhile(lambda: None)
+    assert call("--watch") == 3
+    close_batch(campaign, 0)
+    cluster.mark(0, "annotate")
+    cluster.mark(1, "select")
+
+    def leave():
+        raise KeyboardInterrupt
+
+    capsys.readouterr()
+    meanwhile(lambda: None, lambda: None, leave)
+    assert call("--watch") == 130
+    said = capsys.readouterr()
+    assert "nobody works on it; round 1: select done" in said.out
+    assert said.err == "Interrupted. What was shown goes on where it runs.\n"
+
+
+@pytest.mark.parametrize("every", ["0", "-1", "nan", "inf", "soon"])
+def test_how_often_to_look(cluster, every, capsys):
+    assert call("--watch", "-every", every) == 2
+    assert "-every" in capsys.readouterr().err
+
+
+def test_watch_is_for_people_and_json_for_scripts(cluster):
+    assert call("--watch", "--json") == 2
+
+
+def test_status_starts_without_what_takes_seconds_to_load():
+    heavy = {"torch", "nnunetv2", "SimpleITK", "scipy", "sklearn", "matplotlib"}
+    program = f"import sys, nnunet_al.cli.status; sys.exit(bool({heavy} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -1,0 +1,79 @@
+"""Campaigns that are to be brought to their last round, each named once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from nnunet_al.campaign.decisions import Decisions
+from nnunet_al.campaign.folders import CampaignFolder
+from nnunet_al.campaign.wishes import Wishes
+from nnunet_al.nnunet.environment import Roots
+
+if TYPE_CHECKING:
+    from nnunet_al.campaign.standing import Standing
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A campaign that is to be brought to its last round.
+
+    Attributes
+    ----------
+    title : its folder's name below those of the dataset's campaigns, with the dataset's where there are several
+    strategy : the one name of its strategy
+    rounds : number of its last round
+    """
+
+    title: str
+    strategy: str
+    wishes: Wishes
+    folder: CampaignFolder
+    rounds: int
+
+    def standing(self) -> Standing:
+        """Read how far it is."""
+        from nnunet_al.campaign.standing import standing_of
+
+        return standing_of(self.folder, self.title, self.strategy, self.rounds)
+
+
+def plan_campaigns(roots: Roots, wishes: Iterable[Wishes], device: str) -> list[Planned]:
+    """Check what is asked of all campaigns, and name each of them once, whatever its strategy was spelled like.
+
+    Raises
+    ------
+    NnunetALError
+        if a wish cannot be fulfilled or a strategy does not exist; nothing was begun then.
+    """
+    planned: dict[CampaignFolder, Planned] = {}
+    wishes = list(wishes)
+    several = len({wish.dataset for wish in wishes}) > 1
+    for wish in wishes:
+        wish.check()
+        decided = wish.decide(device)
+        name = decided.recipe.name
+        folder = CampaignFolder.of(
+            roots, decided.dataset, decided.configuration, name, decided.seed, decided.tag, decided.fold
+        )
+        title = f"{folder.root.parent.name}/{folder.root.name}"
+        if several:
+            title = f"{decided.dataset}/{title}"
+        planned.setdefault(folder, Planned(title, name, wish, folder, decided.rounds))
+    return list(planned.values())
+
+
+def as_it_began(campaign: Planned) -> Planned:
+    """Take the number of rounds from a campaign that exists.
+
+    Raises
+    ------
+    NnunetALError
+        if it was started otherwise, or its files cannot be read.
+    """
+    if not campaign.folder.decisions.is_file():
+        return campaign
+    decided = Decisions.load(campaign.folder.decisions)
+    campaign.wishes.compare(decided, campaign.folder.root)
+    return replace(campaign, rounds=decided.rounds)

@@ -1,0 +1,41 @@
+#!/bin/bash
+# Does round of Dataset004_Hippocampus/2d__usimf__seed0/fold_0.
+# Does nothing when its work is done, and continues where it was when that is half done.
+# By hand, here and now: bash round.sh ROUND
+
+round=${1:-${AL_ROUND:?is missing: give the round as the first argument}}
+
+export nnUNet_raw='/data/it'"'"'s "here" 50% $HOME/é/nnUNet_raw'
+export nnUNet_preprocessed='/data/it'"'"'s "here" 50% $HOME/é/nnUNet_preprocessed'
+export nnUNet_results='/data/it'"'"'s "here" 50% $HOME/é/nnUNet_results'
+export nnUNet_n_proc_DA=7
+export PATH='/data/it'"'"'s "here" 50% $HOME/é/bin':"$PATH"
+
+command=(
+    nnUNetv2_al_round -d 4 -c 2d -s usimf -f 0 -seed 0 -groups '/data/it'"'"'s "here" 50% $HOME/é/groups.tsv'
+    -device cuda -round "$round"
+)
+
+say() { echo "nnunet-al: $* at $(date '+%Y-%m-%d %H:%M:%S')"; }
+
+woken=
+stop() {
+    woken=yes
+    for number in $(jobs -p); do kill -TERM "$number" 2>/dev/null; done
+}
+trap stop INT TERM
+say "begins on $(uname -n)"
+"${command[@]}" &
+child=$!
+code=0
+wait "$child" || code=$?
+while [ -n "$woken" ]; do # a signal has ended the waiting, not the command
+    woken=
+    waited=0
+    wait "$child" || waited=$?
+    [ "$waited" -eq 127 ] || code=$waited
+done
+say "ended with exit code $code"
+# the readers have the batch, so that all is done that can be done now
+[ "$code" -ne 3 ] || exit 0
+exit "$code"

@@ -1,0 +1,83 @@
+#!/bin/bash
+# Does score of Dataset004_Hippocampus/2d__usimf__seed0/fold_0.
+# Does nothing when its work is done, and continues where it was when that is half done.
+# By hand, here and now: bash score.sh ROUND PART   (parts count from 0 to 1)
+#SBATCH --job-name=score.fold_0.2d__usimf__seed0.Dataset004_Hippocampus
+#SBATCH --nodes=1
+#SBATCH --ntasks=1
+#SBATCH --cpus-per-task=8
+#SBATCH --mem=32G
+#SBATCH --time=24:00:00
+#SBATCH --gres=gpu:1
+#SBATCH --requeue
+#SBATCH --open-mode=append
+#SBATCH --signal=B:USR1@600
+# from the template
+#SBATCH --partition=a100
+
+round=${1:-${AL_ROUND:?is missing: give the round as the first argument}}
+part=${2:-${SLURM_ARRAY_TASK_ID:?is missing: give the part as the second argument}}
+
+export nnUNet_raw='/data/it'"'"'s "here" 50% $HOME/é/nnUNet_raw'
+export nnUNet_preprocessed='/data/it'"'"'s "here" 50% $HOME/é/nnUNet_preprocessed'
+export nnUNet_results='/data/it'"'"'s "here" 50% $HOME/é/nnUNet_results'
+export PATH='/data/it'"'"'s "here" 50% $HOME/é/bin':"$PATH"
+
+# from the template
+module load cuda
+set +eu # whatever it has set
+
+command=(
+    nnUNetv2_al_round -d 4 -c 2d -s usimf -f 0 -seed 0 -phase score -round "$round"
+    -num_parts 2 -part_id "$part"
+)
+
+say() { echo "nnunet-al: $* at $(date '+%Y-%m-%d %H:%M:%S')"; }
+
+# The scheduler warns some minutes before the time is over. The command is told, and stops where it can continue;
+# what has not stopped shortly before the end is ended.
+warned=
+warn() {
+    woken=yes
+    [ -z "$warned" ] || return 0
+    warned=yes
+    say "is warned that its time is nearly over"
+    for ((second = 0; second < 540; second++)); do
+        kill -0 "$child" 2>/dev/null || return 0
+        # more than once, for a program that has only just begun does not listen yet
+        ((second % 10)) || kill -USR1 "$child" 2>/dev/null
+        sleep 1
+    done
+    kill -TERM "$child" 2>/dev/null
+    sleep 15
+    kill -KILL "$child" 2>/dev/null
+}
+
+woken=
+stop() {
+    woken=yes
+    for number in $(jobs -p); do kill -TERM "$number" 2>/dev/null; done
+}
+trap stop INT TERM
+say "begins on $(uname -n)"
+(trap '' USR1 && exec "${command[@]}") &
+child=$!
+trap warn USR1
+code=0
+wait "$child" || code=$?
+while [ -n "$woken" ]; do # a signal has ended the waiting, not the command
+    woken=
+    waited=0
+    wait "$child" || waited=$?
+    [ "$waited" -eq 127 ] || code=$waited
+done
+say "ended with exit code $code"
+if [ -n "$warned" ] && [ "$code" -ge 128 ] && [ -n "${SLURM_JOB_ID:-}" ]; then
+    if [ "${SLURM_RESTART_COUNT:-0}" -lt 20 ]; then
+        say "asks Slurm to run the job again"
+        scontrol requeue "${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}"
+    else
+        say "gives up after 20 restarts; handed over once more, it continues,"
+    fi
+fi
+exit "$code"
