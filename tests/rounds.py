@@ -72,6 +72,31 @@ def snapshot(*folders: Path) -> dict[str, str]:
     return found
 
 
+def outcome(results: Path) -> dict[str, Any]:
+    """Decisions, ledger, batches, scores, weights and metrics of all campaigns in a results folder."""
+    import torch
+
+    from nnunet_al.files import hash_array, read_arrays, read_json
+
+    found: dict[str, Any] = {}
+    for campaign in sorted(results.glob("*/al/*/fold_*")):
+        name = f"{campaign.parent.name}/{campaign.name}"
+        files = [campaign / "campaign.json", campaign / "results.csv", *campaign.glob("round_*/batch.json")]
+        found |= {f"{name}/{path.relative_to(campaign)}": path.read_text() for path in files}
+        ledger = snapshot(campaign / "ledger")
+        found |= {f"{name}/{Path(path).relative_to(campaign)}": mark for path, mark in ledger.items()}
+        for path in campaign.glob("round_*/*.npz"):
+            arrays = read_arrays(path).items()
+            found |= {f"{name}/{path.relative_to(campaign)}/{key}": hash_array(array) for key, array in arrays}
+        for path in campaign.glob("round_*/nnUNet_results/*/*/fold_*/checkpoint_final.pth"):
+            weights = torch.load(path, weights_only=False)["network_weights"].items()
+            place = path.relative_to(campaign)
+            found |= {f"{name}/{place}/{key}": hash_array(weight.numpy()) for key, weight in weights}
+        for path in campaign.glob("round_*/metrics.json"):
+            found[f"{name}/{path.relative_to(campaign)}"] = read_json(path) | {"checkpoint": ""}
+    return found
+
+
 def only(folder: Path, pattern: str) -> Path:
     """The one path in `folder` that fits `pattern`."""
     (found,) = folder.glob(pattern)

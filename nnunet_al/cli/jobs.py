@@ -113,7 +113,8 @@ def work(arguments: Namespace, argv: Sequence[str]) -> int:
 
     folder = JobFolder(Path(arguments.o).absolute())
     folder.check()
-    stored = folder.stored() if folder.exists else None
+    # a broken plan is made anew where everything is asked for; what was handed over is known without it
+    stored = folder.stored() if folder.exists and arguments.d is None else folder.surviving()
     asked, argv, directory = _asked(arguments, argv, stored)
     request, template = _request(asked, argv, stored), _template(asked)
     target = request.target
@@ -130,7 +131,9 @@ def work(arguments: Namespace, argv: Sequence[str]) -> int:
         for dataset in request.datasets:
             remember(request.roots.results / dataset / "al", folder.root)
         waiting = waiting_campaigns(request)
-        for sentence in summary(arguments.o, plan, found, request.campaigns, waiting):
+        for sentence in summary(
+            arguments.o, plan, found, request.campaigns, waiting, None if stored is None else stored.plan
+        ):
             say(sentence)
         if not plan.jobs:
             return WAITING if waiting else DONE

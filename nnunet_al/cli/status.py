@@ -17,7 +17,7 @@ from nnunet_al.campaign.jobs.folder import JobFolder
 from nnunet_al.campaign.jobs.registry import folders_of
 from nnunet_al.campaign.jobs.screen import Log, Terminal, count_line
 from nnunet_al.campaign.jobs.standing import UNREADABLE
-from nnunet_al.campaign.jobs.watching import FolderView, View, in_one_line, look, look_at, watch
+from nnunet_al.campaign.jobs.watching import FolderView, View, look, look_at, watch
 from nnunet_al.campaign.status import campaign_status, status_table
 from nnunet_al.cli.arguments import add_campaign_choice, add_dataset, chosen_campaigns, make_parser
 from nnunet_al.cli.command import run
@@ -62,6 +62,8 @@ def work(arguments: Namespace) -> int | None:
     """
     if not 1 <= arguments.every <= 86400:
         raise CampaignError(f"-every {arguments.every:g}: give a number of seconds, from 1 to 86400.")
+    if arguments.s:
+        catalog.get(arguments.s)  # a name that does not exist must not look like jobs that are all done
     roots = Roots.from_environment()
     if arguments.watch:
         return _watch(arguments, roots)
@@ -111,7 +113,7 @@ def _job_folders(arguments: Namespace, roots: Roots) -> list[FolderView]:
         try:
             views.append(look_at(JobFolder(root), lambda key: _is_chosen(arguments, dataset, key))[0])
         except UNREADABLE as error:
-            views.append(FolderView(root, broken=in_one_line(error)))
+            views.append(FolderView.unreadable(root, error))
     return views
 
 

@@ -222,10 +222,30 @@ def test_other_options_into_the_same_folder(roots, slurm, capfd):
     assert call("-d", "4", "-s", "entropy", "-rounds", "1", "-o", "jobs") == 0
     said = capfd.readouterr().out
     assert f"In the queue from an earlier plan, and not planned any more: {SHORT}/start (" in said
+    assert "no jobs of them now: 2d__random__seed0/fold_0; to keep them, name all" in said
     plan, target = JobFolder(Path("jobs")).load()
     assert target == "slurm"
     assert not (Path("jobs") / SHORT).exists()
     assert plan.request[-2:] == ("-to", "slurm")
+
+
+def test_a_broken_plan_is_made_anew_and_nothing_is_handed_over_twice(roots, slurm, capfd):
+    assert call(*ONE, "-to", "slurm", "-o", "jobs", "--submit") == 0
+    folder = JobFolder(Path("jobs"))
+    numbers = folder.submitted()
+    (slurm.notes / "queue.txt").write_text("".join(f"{id_}|PENDING|Priority\n" for id_ in numbers.values()))
+    folder.plan_file.write_bytes(folder.plan_file.read_bytes()[:300])
+    before = snapshot(folder.root)
+    capfd.readouterr()
+    assert call("-o", "jobs", "--submit") == 2
+    assert "plan.json cannot be read: repeat the call with -d, -s and -to" in capfd.readouterr().err
+    assert snapshot(folder.root) == before
+    assert call(*ONE, "-to", "slurm", "-o", "jobs", "--submit") == 0
+    said = capfd.readouterr().out
+    assert "In the queue already, to stay there: 6 jobs." in said
+    assert "Not asked for any more" not in said
+    assert folder.submitted() == numbers
+    assert len(slurm.taken("sbatch")) == 6
 
 
 def test_readers_end_the_jobs_and_the_same_call_goes_on(roots, capsys):

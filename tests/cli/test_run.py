@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from campaign.kill_lab import forked, wait, watch
-from rounds import DATASET, TINY_ROUND, run_command, run_round, snapshot
+from rounds import DATASET, TINY_ROUND, outcome, run_command, run_round, snapshot
 
 from nnunet_al.campaign import many
 from nnunet_al.campaign.many import plan_campaigns
@@ -20,7 +19,7 @@ from nnunet_al.campaign.standing import Standing, duration, outlook, progress_ta
 from nnunet_al.campaign.wishes import Wishes
 from nnunet_al.cli import run
 from nnunet_al.errors import StorageError, WaitingForReaders
-from nnunet_al.files import hash_array, read_arrays, read_json, write_json
+from nnunet_al.files import read_json, write_json
 from nnunet_al.nnunet.environment import Roots
 
 PLACE = TINY_ROUND.index("-s")
@@ -33,27 +32,6 @@ STRATEGIES, SEEDS, ROUNDS = ("random", "entropy"), (0, 1), 2
 
 def run_many(*arguments: object) -> int:
     return run_command(run.main, *TINY, *arguments)
-
-
-def outcome(results: Path) -> dict[str, Any]:
-    """Decisions, ledger, batches, scores, weights and metrics of all campaigns, by campaign."""
-    found: dict[str, Any] = {}
-    for campaign in sorted(results.glob("*/al/*/fold_*")):
-        name = f"{campaign.parent.name}/{campaign.name}"
-        files = [campaign / "campaign.json", campaign / "results.csv", *campaign.glob("round_*/batch.json")]
-        found |= {f"{name}/{path.relative_to(campaign)}": path.read_text() for path in files}
-        ledger = snapshot(campaign / "ledger")
-        found |= {f"{name}/{Path(path).relative_to(campaign)}": mark for path, mark in ledger.items()}
-        for path in campaign.glob("round_*/*.npz"):
-            arrays = read_arrays(path).items()
-            found |= {f"{name}/{path.relative_to(campaign)}/{key}": hash_array(array) for key, array in arrays}
-        for path in campaign.glob("round_*/nnUNet_results/*/*/fold_*/checkpoint_final.pth"):
-            weights = torch.load(path, weights_only=False)["network_weights"].items()
-            place = path.relative_to(campaign)
-            found |= {f"{name}/{place}/{key}": hash_array(weight.numpy()) for key, weight in weights}
-        for path in campaign.glob("round_*/metrics.json"):
-            found[f"{name}/{path.relative_to(campaign)}"] = read_json(path) | {"checkpoint": ""}
-    return found
 
 
 @pytest.fixture(scope="module")

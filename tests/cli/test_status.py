@@ -197,7 +197,7 @@ def test_a_job_folder_that_is_gone_is_one_line(cluster, capsys):
     shutil.rmtree(cluster.folder.root)
     assert call() == 0
     said = capsys.readouterr()
-    assert f"jobs in {cluster.folder.root} cannot be read: " in said.out.splitlines()[-1]
+    assert said.out.splitlines()[-1] == f"jobs in {cluster.folder.root} cannot be read: it was moved or deleted."
     assert call("--json") == 0
     said = capsys.readouterr()
     assert json.loads(said.out) == {"campaigns": [], "jobs": []}
@@ -286,6 +286,28 @@ def test_watch_until_readers_are_waited_for(cluster, meanwhile, capsys):
     said = capsys.readouterr()
     assert "nobody works on it; round 1: select done" in said.out
     assert said.err == "Interrupted. What was shown goes on where it runs.\n"
+
+
+def test_watch_of_nothing_says_so(cluster, capsys):
+    shutil.rmtree(cluster.folder.root.parent / "nnUNet_results")
+    (cluster.folder.root.parent / "nnUNet_results").mkdir()
+    assert call("--watch") == 0
+    assert capsys.readouterr().out.endswith("There is no such campaign, and there are no jobs.\n")
+
+
+def test_a_wrong_strategy_does_not_pass_for_jobs_that_are_done(cluster, capsys):
+    for how in ("--watch", "--json"):
+        assert call(how, "-s", "nonsense") == 2
+        said = capsys.readouterr()
+        assert said.out == ""
+        assert "There is no strategy 'nonsense'" in said.err
+
+
+def test_watch_fails_where_jobs_cannot_be_read(cluster, meanwhile, capsys):
+    cluster.folder.plan_file.write_text("{")
+    meanwhile(lambda: None)
+    assert call("--watch") == 2
+    assert f"{cluster.folder.plan_file} cannot be read: repeat the call with -d" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("every", ["0", "-1", "nan", "inf", "soon"])

@@ -67,7 +67,7 @@ class JobFolder:
         CampaignError
             naming it.
         """
-        if self.exists or not os.path.lexists(self.root):
+        if self.exists or self.submitted_file.is_file() or not os.path.lexists(self.root):
             return
         if not self.root.is_dir():
             raise CampaignError(f"-o {self.root}: this is no folder; choose another name.")
@@ -97,6 +97,22 @@ class JobFolder:
         """
         if not self.exists:
             raise CampaignError(f"{self.root} holds no jobs: make them with nnUNetv2_al_jobs -d ... -o {self.root}.")
+        found = self.surviving()
+        if found is None:
+            raise CampaignError(
+                f"{self.plan_file} cannot be read: repeat the call with -d, -s and -to, which writes it anew; what was "
+                f"handed over stands in {self.submitted_file.name}, and the campaigns have no part in it."
+            )
+        return found
+
+    def surviving(self) -> Stored | None:
+        """Return what :meth:`stored` does; None where the plan is missing or broken, so that it can be made anew.
+
+        Raises
+        ------
+        CampaignError
+            if a newer version has written it.
+        """
         try:
             content: dict[str, Any] = read_json(self.plan_file)
             schema = content["schema"]
@@ -107,11 +123,8 @@ class JobFolder:
                     directory=Path(content["directory"]),
                     files=tuple(content["files"]),
                 )
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise CampaignError(
-                f"{self.plan_file} cannot be read: remove the folder and make the jobs again; the campaigns have no "
-                "part in it."
-            ) from error
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return None
         raise CampaignError(f"{self.plan_file} has schema {schema}, this version reads {SCHEMA}: update nnunet-al.")
 
     def history(self) -> dict[str, tuple[str, ...]]:
@@ -153,7 +166,7 @@ class JobFolder:
             if the folder holds something else, or cannot be written.
         """
         self.check()
-        stored = self.stored() if self.exists else None
+        stored = self.surviving()
         earlier = () if stored is None else stored.files
         content = {
             "schema": SCHEMA,

@@ -13,7 +13,7 @@ MARK = "nnunet-al: "
 _BYTES = 64 << 10
 _WIDEST = 300
 _BEGAN = re.compile(re.escape(MARK) + r"begins on (?P<host>\S+?)(?:, process (?P<process>\d+))? at ")
-_ENDED = re.compile(re.escape(MARK) + r"ended with exit code (\d+)\b")
+_ENDED = re.compile(re.escape(MARK) + r"ended with exit code (-?\d+)\b")
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 

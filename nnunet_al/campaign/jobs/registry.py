@@ -16,6 +16,8 @@ _PATIENCE_SECONDS = 120.0
 def remember(al_folder: Path, folder: Path) -> None:
     """Enter a job folder among those of a dataset, whose campaigns lie in ``al_folder``; once, however often called.
 
+    Those that were moved or deleted meanwhile are forgotten, but for what lies on a file system that may be away.
+
     Raises
     ------
     CampaignError, StorageError
@@ -26,7 +28,8 @@ def remember(al_folder: Path, folder: Path) -> None:
         return
     try:
         with file_lock(lock, patience_seconds=_PATIENCE_SECONDS):
-            write_json(al_folder / _NAME, {"folders": list(dict.fromkeys([*_entered(al_folder), place]))})
+            kept = [other for other in _entered(al_folder) if Path(other).is_dir() or not Path(other).parent.is_dir()]
+            write_json(al_folder / _NAME, {"folders": list(dict.fromkeys([*kept, place]))})
             remove_lock(lock, [])
     except TimeoutError as error:
         raise CampaignError(f"Another process holds {lock}: wait for it or stop it.") from error

@@ -13,6 +13,7 @@ from nnunet_al.errors import CampaignError
 from nnunet_al.nnunet.environment import Roots
 
 SHELL = "shell"
+_MOST_PARTS = 1000  # what Slurm and LSF take by default
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,8 @@ class Request:
         """
         options = self.options
         options.check()
+        if options.parts > _MOST_PARTS:
+            raise CampaignError(f"-num_parts {options.parts}: give at most {_MOST_PARTS}, the length of an array.")
         if self.limit is not None and self.limit < 1:
             raise CampaignError(f"-limit {self.limit}: give at least 1.")
         if self.gpus and self.uses_phases:

@@ -33,6 +33,7 @@ _WORDS = {  # of one job, of several
     NOT_SUBMITTED: ("not submitted", "not submitted"),
     DONE: ("done", "done"),
 }
+NOTHING = "There is no such campaign, and there are no jobs."
 _SHOWN = (DONE, RUNS, WAITS, FAILED, READERS, NOT_SUBMITTED)
 
 
@@ -67,7 +68,7 @@ def failure_lines(job: JobState) -> list[str]:
 
 def screen(view: View, title: str, height: int | None = None) -> list[str]:
     """Return all lines of one look; with ``height`` at most so many, of which failures get up to half."""
-    fixed = [title, *map(count_line, view.folders)]
+    fixed = [title, *map(count_line, view.folders), *([] if view.campaigns or view.folders else [NOTHING])]
     campaigns = campaign_lines(view.campaigns) if view.campaigns else []
     failed = [job for folder in view.folders for job in folder.states if job.state == FAILED]
     failures = [line for job in failed for line in failure_lines(job)]
@@ -120,6 +121,8 @@ class Log:
             for job in folder.states:
                 if job.state == FAILED:
                     news[f"job {folder.root} {job.key} {job.part}"] = failure_lines(job)
+        if not news:
+            news["nothing"] = [NOTHING]
         for about, lines in news.items():
             if self._said.get(about) != lines:
                 self.out.write("".join(f"{time}  {line}\n" for line in lines))

@@ -14,9 +14,17 @@ _NAMED = 5
 
 
 def summary(
-    folder: str, plan: Plan, found: HandOver, campaigns: Sequence[Planned], waiting: Sequence[Planned]
+    folder: str,
+    plan: Plan,
+    found: HandOver,
+    campaigns: Sequence[Planned],
+    waiting: Sequence[Planned],
+    earlier: Plan | None = None,
 ) -> list[str]:
-    """Return sentences on a plan, on the ``campaigns`` in it, and on those that are ``waiting`` for readers."""
+    """Return sentences on a plan, on the ``campaigns`` in it, and on those that are ``waiting`` for readers.
+
+    ``earlier`` is the plan in whose place it comes; what was to be done in it and is not asked for now is named.
+    """
     sentences = []
     all_of_them, done = count(len(campaigns), "campaign"), f"{len(plan.done)} are done"
     if plan.jobs:
@@ -42,12 +50,25 @@ def summary(
     if found.surplus:
         named = _some([f"{key} ({id_})" for key, id_ in found.surplus.items()])
         sentences.append(f"In the queue from an earlier plan, and not planned any more: {named}.")
+    left_out = [] if earlier is None else _campaigns_left_out(earlier, plan)
+    if left_out:
+        sentences.append(
+            f"Not asked for any more, so that this folder has no jobs of them now: {_some(left_out)}; to keep them, "
+            "name all datasets, strategies, folds and seeds in one call, or choose another folder."
+        )
     return sentences
 
 
 def command_to_go_on(folder: str) -> str:
     """Return the command that brings the jobs of a folder up to date and hands them over."""
     return f"nnUNetv2_al_jobs -o {shlex.quote(folder)} --submit"
+
+
+def _campaigns_left_out(earlier: Plan, plan: Plan) -> list[str]:
+    """Return the campaigns that still had jobs in an earlier plan and have no script in this one."""
+    before = dict.fromkeys(earlier.scripts[job.script].campaign for job in earlier.jobs)
+    now = {script.campaign for script in plan.scripts.values()}
+    return [f"{root.parent.name}/{root.name}" for root in before if root is not None and root not in now]
 
 
 def _jobs(plan: Plan) -> str:

@@ -41,12 +41,20 @@ class FolderView:
     states : of the jobs and their parts that are not left out
     done_before : how many jobs were done when the plan was made
     broken : why the folder cannot be read; empty if it can
+    is_gone : whether that is because it was moved or deleted
     """
 
     root: Path
     states: tuple[JobState, ...] = ()
     done_before: int = 0
     broken: str = ""
+    is_gone: bool = False
+
+    @classmethod
+    def unreadable(cls, root: Path, error: Exception) -> FolderView:
+        """Return what is known of a folder that could not be read."""
+        is_gone = not root.exists()
+        return cls(root, broken="it was moved or deleted." if is_gone else in_one_line(error), is_gone=is_gone)
 
     def counts(self) -> dict[str, int]:
         """Return how many jobs are in which state; an array is in that of its parts which stands first in STATES."""
@@ -90,7 +98,8 @@ class View:
         """Return the exit code with which there is nothing more to watch; None while something may still happen.
 
         0: all is done; 2: nothing runs or waits any more, and something has failed; 3: only readers are waited for.
-        Where there are jobs, a campaign that has none and that nobody works on does not count.
+        Where there are jobs, a campaign that has none and that nobody works on does not count; a job folder that cannot
+        be read counts as a failure, because nobody knows what should have been done.
         """
         jobs = [job for folder in self.folders for job in folder.states]
         of_campaigns = {campaign.state for campaign in self.campaigns}
@@ -99,7 +108,7 @@ class View:
         states = {job.state for job in jobs} | of_campaigns
         if RUNS in states or any(job.state == WAITS and not job.stuck for job in jobs):
             return None
-        if FAILED in states:
+        if FAILED in states or any(folder.broken and not folder.is_gone for folder in self.folders):
             return SOMETHING_FAILED
         if NOT_SUBMITTED in of_campaigns or any(job.state == NOT_SUBMITTED and not job.stuck for job in jobs):
             return None
@@ -125,7 +134,7 @@ def look(roots: Iterable[Path], started: Iterable[CampaignFolder], is_wanted: Ca
         try:
             view, plan = look_at(JobFolder(root), is_wanted)
         except UNREADABLE as error:
-            views.append(FolderView(root, broken=in_one_line(error)))
+            views.append(FolderView.unreadable(root, error))
             continue
         views.append(view)
         for script in plan.scripts.values():

@@ -119,9 +119,23 @@ def test_what_cannot_be_read_is_one_sentence(folder, plan):
         write_json(folder.plan_file, broken)
         with pytest.raises(CampaignError, match=r"plan\.json cannot be read"):
             folder.load()
+        assert folder.surviving() is None
     write_json(folder.plan_file, {**content, "schema": 99})
-    with pytest.raises(CampaignError, match="schema 99"):
-        folder.load()
+    for read in (folder.load, folder.surviving):
+        with pytest.raises(CampaignError, match="schema 99"):
+            read()
+
+
+def test_a_plan_that_is_broken_or_missing_is_made_anew_and_what_was_submitted_stays(folder, plan):
+    folder.write(plan, "slurm", {"submit.sh": "1"})
+    folder.submitted_file.write_text("train 1\t7\tt\n")
+    half = folder.plan_file.read_bytes()[:200]
+    for spoil in (lambda: folder.plan_file.write_bytes(half), folder.plan_file.unlink):
+        spoil()
+        folder.check()
+        folder.write(plan, "slurm", {"submit.sh": "2"})
+        assert folder.load() == (plan, "slurm")
+        assert folder.submitted() == {"train 1": "7"}
 
 
 def test_what_was_submitted_is_what_was_said_last(folder):
@@ -151,10 +165,15 @@ def test_two_processes_do_not_hand_over_the_same_jobs(folder):
 def test_a_dataset_knows_its_job_folders(tmp_path, folder, plan):
     al = tmp_path / "results" / "al"
     assert folders_of(al) == []
-    gone = tmp_path / "gone"
-    for one in (gone, folder.root, gone):
+    gone, away = tmp_path / "gone", tmp_path / "not mounted" / "jobs"
+    gone.mkdir()
+    for one in (gone, away, gone):
         remember(al, one)
-    assert folders_of(al) == [gone, folder.root]
+    assert folders_of(al) == [gone, away]
+    gone.rmdir()
+    assert folders_of(al) == [gone, away]
+    remember(al, folder.root)
+    assert folders_of(al) == [away, folder.root]
     assert [path.name for path in al.iterdir()] == ["jobs.json"]
 
     campaign = al / "2d__random__seed0/fold_0"

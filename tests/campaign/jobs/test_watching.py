@@ -41,10 +41,10 @@ def campaign(state, number=0, now="now"):
     return CampaignView(f"2d__random__seed{number}/fold_0", 1, 10, 0.5, state, now)
 
 
-def view(*states, campaigns=(), broken=False):
+def view(*states, campaigns=(), gone=False, broken=False):
     folders = [FolderView(Path("/jobs"), tuple(states))] if states else []
-    if broken:
-        folders.append(FolderView(Path("/gone"), broken="it is gone"))
+    if gone or broken:
+        folders.append(FolderView(Path("/other"), broken="why", is_gone=gone))
     return View(tuple(folders), tuple(campaign(state, number) for number, state in enumerate(campaigns)))
 
 
@@ -72,8 +72,13 @@ def view(*states, campaigns=(), broken=False):
         (view(job(DONE), campaigns=[DONE, NOT_SUBMITTED]), 0),
         (view(job(DONE), campaigns=[DONE, RUNS]), None),
         (view(job(DONE), campaigns=[DONE, READERS]), 3),
-        (view(campaigns=[DONE, NOT_SUBMITTED], broken=True), None),
-        (view(campaigns=[DONE], broken=True), 0),
+        (view(campaigns=[DONE, NOT_SUBMITTED], gone=True), None),
+        (view(campaigns=[DONE], gone=True), 0),
+        # nobody knows what a folder that cannot be read has still to do
+        (view(broken=True), 2),
+        (view(job(DONE), campaigns=[DONE], broken=True), 2),
+        (view(job(DONE), campaigns=[READERS], broken=True), 2),
+        (view(campaigns=[DONE, RUNS], broken=True), None),
     ],
 )
 def test_when_watching_ends(seen, code):
@@ -278,7 +283,8 @@ def test_folders_that_are_gone_or_broken_and_campaigns_that_cannot_be_read(clust
     broken.mkdir()
     (broken / "plan.json").write_text('{"schema": 1, "plan": 3}')
     gone, bad, good = seen_of(cluster, cluster.root / "gone", broken, cluster.folder.root).folders
-    assert count_line(gone).startswith(f"jobs in {cluster.root}/gone cannot be read: ")
+    assert count_line(gone) == f"jobs in {cluster.root}/gone cannot be read: it was moved or deleted."
+    assert (gone.is_gone, bad.is_gone, good.is_gone) == (True, False, False)
     assert count_line(bad).startswith(f"jobs in {broken} cannot be read: ")
     assert "\n" not in count_line(bad)
     assert not good.broken
