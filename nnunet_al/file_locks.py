@@ -10,7 +10,7 @@ import errno
 import fcntl
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -72,6 +72,11 @@ def file_lock(
 def remove_lock(path: Path, folders: Sequence[Path]) -> None:
     """Remove a lock's file while it is held, and those ``folders`` (the deepest first) that are empty then."""
     path.unlink(missing_ok=True)
+    remove_empty(folders)
+
+
+def remove_empty(folders: Iterable[Path]) -> None:
+    """Remove folders, the deepest first, up to the first that is not empty."""
     with suppress(OSError):
         for folder in folders:
             folder.rmdir()

@@ -178,9 +178,12 @@ def remove_temporary_files(folder: Path) -> None:
 
 
 def _may_be_in_use(path: Path, host: str, process: int) -> bool:
-    if host != socket.gethostname():
+    if host == socket.gethostname():
+        return process_lives(process)
+    try:
         return time.time() - path.stat().st_mtime < _FOREIGN_SECONDS
-    return process_lives(process)
+    except OSError:  # it was complete this moment, and took its place
+        return True
 
 
 def process_lives(process: int) -> bool:

@@ -206,3 +206,20 @@ def test_a_full_disk_is_noticed_before_the_map_is_written(tmp_path, monkeypatch)
     with pytest.raises(StorageError, match=r"array\.npy"):
         files.write_mapped_array(tmp_path / "array.npy", (2, 3), lambda array: pytest.fail("it must not get here"))
     assert not list(tmp_path.iterdir())
+
+
+def test_what_another_host_finishes_this_moment_is_no_obstacle(tmp_path, monkeypatch):
+    """Between the look into the folder and the look at the file it takes its place."""
+    theirs = tmp_path / ".elsewhere-1.tmp.scores.npz"
+    theirs.write_text("")
+    is_file = Path.is_file
+
+    def and_then_it_is_renamed(path: Path) -> bool:
+        found = is_file(path)
+        if found and path == theirs:
+            theirs.rename(tmp_path / "scores.npz")
+        return found
+
+    monkeypatch.setattr(Path, "is_file", and_then_it_is_renamed)
+    files.remove_temporary_files(tmp_path)
+    assert names(tmp_path) == ["scores.npz"]

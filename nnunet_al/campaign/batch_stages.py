@@ -15,6 +15,7 @@ from nnunet_al.campaign.embedding_stages import with_embeddings
 from nnunet_al.campaign.ledger import DATASET, ORACLE, CaseAnnotation
 from nnunet_al.campaign.lock import PATIENCE_SECONDS, campaign_lock
 from nnunet_al.campaign.scoring_stages import candidate_numbers, read_scores
+from nnunet_al.campaign.shards import remove_parts
 from nnunet_al.errors import WaitingForReaders
 from nnunet_al.files import write_json
 from nnunet_al.memory import available_bytes
@@ -74,8 +75,7 @@ def annotate(context: RoundContext) -> None:
     elif context.ledger.commit_of_round(context.number) is None:
         _commit_batch(context)
     context.round.embeddings.unlink(missing_ok=True)
-    for stale in (context.round.root / "parts").glob("embeddings*"):
-        stale.unlink()
+    remove_parts(context)
 
 
 def _asked_of_pool(context: RoundContext) -> list[Region]:

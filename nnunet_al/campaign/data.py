@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from nnunet_al.errors import DatasetError
-from nnunet_al.file_locks import file_lock, remove_lock
+from nnunet_al.file_locks import file_lock, remove_empty
 from nnunet_al.files import remove_temporary_files
 from nnunet_al.nnunet.case_facts import CaseFacts
 from nnunet_al.nnunet.environment import Roots
@@ -51,13 +51,20 @@ def reading_alone(
     """
     lock = store_folder(roots, dataset) / "lock_facts"
     absent = [folder for folder in lock.parents if not folder.exists()]
-    keep = lock.exists()
+    keep = False
     with ExitStack() as others_wait:
 
         def alone() -> None:
+            # over NFS a folder can be removed only when a removed file in it is closed, too
+            others_wait.callback(remove_empty, dict.fromkeys([*lock.parents[:2], *absent]))
             said = partial(say, f"Another process checks the images of {dataset}; waiting for it.")
             others_wait.enter_context(file_lock(lock, patience_seconds=math.inf, waiting=said))
-            others_wait.callback(lambda: None if keep else remove_lock(lock, absent))
+            others_wait.callback(forget)
+
+        def forget() -> None:
+            # several that are refused at one moment do not know which of them came first
+            if not keep and [file.name for file in lock.parent.iterdir()] == [lock.name]:
+                lock.unlink()
 
         data = read_data(roots, dataset, test, workers, cases, alone)
 

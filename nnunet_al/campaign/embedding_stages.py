@@ -77,6 +77,7 @@ def embed_merge(context: RoundContext) -> None:
     """
     row = {number: index for index, number in enumerate(embedded_numbers(context))}
     identity = _made_by(context)
+    shards.wait_for_part_files(context, "embedded")
     found = [read_vectors(path, identity) for path in shards.part_files(context, "embedded")]
     parts = [part for part in found if part is not None]
     known = {number for part in parts for number in part.complete}
@@ -96,7 +97,7 @@ def embed_merge(context: RoundContext) -> None:
                 out_N_d[row[number]] = vector_d
 
     write_mapped_array(context.round.embeddings, (len(row), parts[0].vectors_N_d.shape[1]), join)
-    shards.remove_others(context, "embedded", "embeddings")
+    shards.remove_others(context, "embed", "embedded", "embeddings")
 
 
 def _made_by(context: RoundContext) -> str:

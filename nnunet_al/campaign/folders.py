@@ -35,6 +35,11 @@ class RoundFolder:
         return self.root / "logs"
 
     @property
+    def parts(self) -> Path:
+        """What the shards of passes over the pool found out; removed when the round is done."""
+        return self.root / "parts"
+
+    @property
     def metrics(self) -> Path:
         """Dice and HD95 of the test cases."""
         return self.root / "metrics.json"

@@ -1,6 +1,7 @@
 """One process per campaign, or several that do not disturb each other; a dead one holds nobody up.
 
-Who holds a lock stands in a file beside it, for a sentence.
+Who holds a lock stands in a file beside it, for a sentence, as long as it is held. All parts that are held beside each
+other are bytes of one file, whatever their number is.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from nnunet_al.errors import CampaignLockedError
 from nnunet_al.file_locks import file_lock
-from nnunet_al.files import read_json, write_json
+from nnunet_al.files import hash_json, read_json, write_json
 
 PATIENCE_SECONDS = 120
 """How long to wait for a lock that others hold for moments only."""
@@ -31,20 +32,11 @@ def campaign_lock(path: Path, patience_seconds: float = 0) -> Iterator[None]:
     StorageError
         if the file system has no locks.
     """
-    holder_file = path.with_name(f"{path.name}.json")
     with _held(path, False, patience_seconds):
-        write_json(
-            holder_file,
-            {
-                "host": socket.gethostname(),
-                "process": os.getpid(),
-                "since": datetime.now().astimezone().isoformat(timespec="seconds"),
-            },
-        )
-        try:
+        for stale in path.parent.glob(f"{path.name}_part_*.json"):
+            stale.unlink(missing_ok=True)  # nobody shares the lock now: it is of a killed process
+        with _named(path):
             yield
-        finally:
-            holder_file.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -58,19 +50,40 @@ def shared_lock(path: Path, part: str, patience_seconds: float = 0) -> Iterator[
     StorageError
         if the file system has no locks.
     """
-    mine = path.with_name(f"{path.name}_part_{part}")
-    with _held(path, True, patience_seconds), campaign_lock(mine, patience_seconds):
+    parts, byte = path.with_name(f"{path.name}_parts"), int(hash_json(part)[:10], 16)
+    name = path.with_name(f"{path.name}_part_{part}")
+    with _held(path, True, patience_seconds), _held(parts, False, patience_seconds, byte, path), _named(name):
         yield
 
 
 @contextmanager
-def _held(path: Path, shared: bool, patience_seconds: float) -> Iterator[None]:
+def _held(
+    file: Path, shared: bool, patience_seconds: float, byte: int | None = None, path: Path | None = None
+) -> Iterator[None]:
     with ExitStack() as held:
         try:
-            held.enter_context(file_lock(path, shared, patience_seconds))
+            held.enter_context(file_lock(file, shared, patience_seconds, byte))
         except TimeoutError:
-            raise CampaignLockedError(_describe(path)) from None
+            raise CampaignLockedError(_describe(path or file)) from None
         yield
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Say for the duration who holds the lock ``path``."""
+    holder_file = path.with_name(f"{path.name}.json")
+    write_json(
+        holder_file,
+        {
+            "host": socket.gethostname(),
+            "process": os.getpid(),
+            "since": datetime.now().astimezone().isoformat(timespec="seconds"),
+        },
+    )
+    try:
+        yield
+    finally:
+        holder_file.unlink(missing_ok=True)
 
 
 def _describe(path: Path) -> str:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from pathlib import Path
 
 from nnunet_al.campaign.context import RoundContext
 from nnunet_al.campaign.data import reading_alone
 from nnunet_al.campaign.decisions import Decisions
 from nnunet_al.campaign.folders import CampaignFolder
+from nnunet_al.campaign.late import look_anew, wait_while
 from nnunet_al.campaign.lock import PATIENCE_SECONDS, campaign_lock, shared_lock
 from nnunet_al.campaign.options import Options
 from nnunet_al.campaign.round_order import (
@@ -27,13 +27,9 @@ from nnunet_al.campaign.stages import is_done, run_stages
 from nnunet_al.campaign.status import FINAL_STAGE, HAND_OUT_STAGE
 from nnunet_al.campaign.wishes import Wishes
 from nnunet_al.errors import CampaignError
+from nnunet_al.files import remove_temporary_files
 from nnunet_al.nnunet.environment import Roots
 from nnunet_al.progress import say
-
-_LATE_SECONDS = 60.0
-"""For how long a network file system may hide what another host has finished."""
-
-_LOOK_AGAIN_SECONDS = 2.0
 
 
 def do_phase(roots: Roots, wishes: Wishes, options: Options, number: int, name: str) -> None:
@@ -46,30 +42,33 @@ def do_phase(roots: Roots, wishes: Wishes, options: Options, number: int, name: 
     WaitingForReaders
         if people, or the dataset's labels, have not annotated all of a batch yet.
     """
-    from nnunet_al.nnunet.distributed import check_gpus
-    from nnunet_al.nnunet.training import torch_device
-
     wishes.check()
     options.check()
     wished = wishes.decide(options.device)
     folder = CampaignFolder.of(
         roots, wished.dataset, wished.configuration, wished.recipe.name, wished.seed, wished.tag, wished.fold
     )
+    folders = _folders(folder, number)
+    wait_while(lambda: "" if folder.decisions.is_file() else str(folder.decisions), folders)
     decided = continued(folder, wishes)
     if decided is None:
         raise CampaignError(f"-phase {name}: the campaign {folder.root} has not begun; start it with -round 0.")
     phase = _phase_of(decided, name, number, options)
-    if phase.on_device:
-        check_gpus(torch_device(options.device), options.gpus if phase.name == TRAIN else 1)
+    if _is_over(folder, decided, options, number, phase):
+        return
+    _check_devices(phase, options)
     began_with = decided
-    _wait_until(lambda: not _not_complete(folder, began_with, phase, number), folder, number)
+    wait_while(lambda: _not_complete(folder, began_with, phase, number), folders)
     with _lock(folder, phase, options):
+        look_anew(folders)
         decided = continued(folder, wishes)
         assert decided is not None
         _do(roots, folder, decided, options, number, phase)
 
 
 def _do(roots: Roots, folder: CampaignFolder, decided: Decisions, options: Options, number: int, phase: Phase) -> None:
+    if _is_over(folder, decided, options, number, phase):
+        return
     markers = folder.round(number).stages
     with reading_alone(roots, decided.dataset, decided.test, options.workers, decided.cases) as data:
 
@@ -87,14 +86,12 @@ def _do(roots: Roots, folder: CampaignFolder, decided: Decisions, options: Optio
                 markers, EMBED if EMBED in decided.recipe.phases() and phase.name == SELECT else SCORE
             )
             options = replace(options, parts=shards or 1, part=0)
-        stages = phase_stages(phase, decided, options.parts, options.part)
-        if phase_is_complete(folder, decided, phase, number) or all(is_done(markers, stage.name) for stage in stages):
-            say(f"Phase {phase.name} of round {number} of {folder.root} is done already.")
-            return
         data.remember()
+        if phase.alone:
+            remove_temporary_files(folder.root)
         say(f"Round {number} of {folder.root}, phase {phase.name}{_share(options) if phase.sharded else ''}")
         context = context_of(number)
-        run_stages(stages, context, markers)
+        run_stages(phase_stages(phase, decided, options.parts, options.part), context, markers)
         if is_done(markers, FINAL_STAGE):
             finish_round(context)
 
@@ -107,6 +104,28 @@ def phase_is_complete(folder: CampaignFolder, decided: Decisions, phase: Phase, 
     if phase.sharded:
         return is_done(markers, phase.name) or finished_parts(markers, phase.name) is not None
     return all(is_done(markers, stage.name) for stage in phase_stages(phase, decided, 1, 0))
+
+
+def _is_over(folder: CampaignFolder, decided: Decisions, options: Options, number: int, phase: Phase) -> bool:
+    """Tell from the markers alone whether nothing is left to do, and say so."""
+    complete = len(complete_rounds(folder))
+    if number < complete or is_used_up(folder):
+        return choose_round(folder, number) is None
+    markers = folder.round(number).stages
+    stages = phase_stages(phase, decided, options.parts, options.part)
+    over = phase_is_complete(folder, decided, phase, number) or all(is_done(markers, stage.name) for stage in stages)
+    if over:
+        say(f"Phase {phase.name} of round {number} of {folder.root} is done already.")
+    return over
+
+
+def _check_devices(phase: Phase, options: Options) -> None:
+    if not phase.on_device:
+        return
+    from nnunet_al.nnunet.distributed import check_gpus
+    from nnunet_al.nnunet.training import torch_device
+
+    check_gpus(torch_device(options.device), options.gpus if phase.name == TRAIN else 1)
 
 
 def _phase_of(decided: Decisions, name: str, number: int, options: Options) -> Phase:
@@ -145,11 +164,7 @@ def _lock(folder: CampaignFolder, phase: Phase, options: Options) -> AbstractCon
     return shared_lock(folder.lock, part, PATIENCE_SECONDS)
 
 
-def _wait_until(is_seen: Callable[[], bool], folder: CampaignFolder, number: int) -> None:
-    """Wait for what another host has just finished: over a network it may take a while to be seen."""
-    until = time.monotonic() + _LATE_SECONDS
-    while not is_seen() and time.monotonic() < until:
-        time.sleep(_LOOK_AGAIN_SECONDS)
-        for place in (folder.root, folder.round(number).root, folder.round(number).stages):
-            if place.is_dir():
-                list(place.iterdir())  # opening a folder makes NFS look whether it has changed
+def _folders(folder: CampaignFolder, number: int) -> list[Path]:
+    """Return the folders in which other hosts write what a phase stands on."""
+    round_ = folder.round(number)
+    return [folder.root, folder.ledger, folder.round(number - 1).stages, round_.root, round_.stages, round_.parts]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, suppress
 
 from nnunet_al.campaign.context import RoundContext
 from nnunet_al.campaign.data import Data, reading_alone
@@ -18,7 +17,8 @@ from nnunet_al.campaign.round_stages import MODEL_STAGES, SHARDED, first_round, 
 from nnunet_al.campaign.stages import is_done, run_stages
 from nnunet_al.campaign.status import FINAL_STAGE
 from nnunet_al.campaign.wishes import Wishes
-from nnunet_al.errors import CampaignLockedError
+from nnunet_al.errors import CampaignLockedError, StorageError
+from nnunet_al.file_locks import remove_empty
 from nnunet_al.files import remove_temporary_files
 from nnunet_al.nnunet.environment import Roots
 from nnunet_al.progress import say
@@ -115,10 +115,7 @@ def _forget_unborn(folder: CampaignFolder) -> None:
     """Remove the folders of a campaign that could not be started, so that nothing of the attempt is left."""
     if folder.decisions.is_file() or not folder.root.is_dir():
         return
-    if any(path.name not in {"lock", "lock.json"} for path in folder.root.iterdir()):
-        return  # another process is at it
-    shutil.rmtree(folder.root)
-    for parent in list(folder.root.parents)[:3]:
-        if any(parent.iterdir()):
-            break
-        parent.rmdir()
+    with suppress(CampaignLockedError, StorageError), campaign_lock(folder.lock):  # or another process starts it
+        if {path.name for path in folder.root.iterdir()} <= {"lock", "lock.json"}:
+            folder.lock.unlink()
+    remove_empty([folder.root, *list(folder.root.parents)[:3]])

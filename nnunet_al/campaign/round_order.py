@@ -100,4 +100,4 @@ def finish_round(context: RoundContext) -> None:
 def _remove_checkpoints(context: RoundContext, round_: RoundFolder) -> None:
     for fold in (context.decided.fold, *context.member_folds):
         for checkpoint in context.checkpoint(round_, fold).parent.glob("checkpoint_*.pth"):
-            checkpoint.unlink()
+            checkpoint.unlink(missing_ok=True)

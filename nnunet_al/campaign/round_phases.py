@@ -37,7 +37,7 @@ def phases_of(recipe: Recipe) -> tuple[Phase, ...]:
 
     Between scoring and the next pass over the pool one call puts the shards together: ``merge``, which also measures
     groups of cases, or ``fisher``, which also draws the query set and averages squared gradients. Evaluation runs
-    beside the passes over the pool.
+    beside all of that, however long it takes.
     """
     inside = recipe.phases()
     phases = [
@@ -50,10 +50,10 @@ def phases_of(recipe: Recipe) -> tuple[Phase, ...]:
         phases.append(Phase(SCORE, (TRAIN,), sharded=True, alone=False))
         last = SCORE
     if "fisher" in inside:
-        phases.append(Phase(FISHER, (SCORE,)))
+        phases.append(Phase(FISHER, (SCORE,), alone=False))
         last = FISHER
     elif {"weigh", "embed"} & set(inside):
-        phases.append(Phase(MERGE, (SCORE,), on_device="weigh" in inside))
+        phases.append(Phase(MERGE, (SCORE,), alone=False, on_device="weigh" in inside))
         last = MERGE
     if "embed" in inside:
         phases.append(Phase(EMBED, (last,), sharded=True, alone=False))

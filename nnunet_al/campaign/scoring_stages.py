@@ -125,6 +125,7 @@ def score_merge(context: RoundContext) -> None:
     from nnunet_al.nnunet.pool_scoring import PoolStatistics, merge
 
     identity = _made_by(context)
+    shards.wait_for_part_files(context, "scores")
     found = [shards.read_part(path, identity) for path in shards.part_files(context, "scores")]
     parts = [arrays for arrays in found if arrays is not None]
     if len(parts) < len(found):
@@ -157,7 +158,7 @@ def score_merge(context: RoundContext) -> None:
                 "example, -optimizer adamw."
             )
     write_arrays(context.round.scores, numbers_N=merged.numbers_N, foreground_N=merged.foreground_N, **scores_of)
-    shards.remove_others(context, "scores")
+    shards.remove_others(context, "score", "scores")
 
 
 def read_scores(context: RoundContext) -> tuple[Candidates, np.ndarray]:

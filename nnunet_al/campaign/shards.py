@@ -6,6 +6,7 @@ import inspect
 import time
 import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Generic, NoReturn, TypeVar
 from zipfile import BadZipFile
@@ -14,6 +15,7 @@ import numpy as np
 
 import nnunet_al
 from nnunet_al.campaign.context import RoundContext
+from nnunet_al.campaign.late import wait_while
 from nnunet_al.errors import CampaignError, ModelError
 from nnunet_al.files import hash_file, hash_json, read_arrays
 from nnunet_al.pool.table import by_case
@@ -72,14 +74,9 @@ def say_taken_over(known: int, wanted: int, done: str) -> None:
         say(f"    {known} of {count(wanted, 'region')} {'was' if known == 1 else 'were'} {done} before")
 
 
-def parts_folder(context: RoundContext) -> Path:
-    """Return the folder of the shards' files."""
-    return context.round.root / "parts"
-
-
 def part_file(context: RoundContext, what: str, part: int, ending: str = ".npz") -> Path:
     """Return the file of one shard."""
-    return parts_folder(context) / f"{what}_{part}_of_{context.options.parts}{ending}"
+    return context.round.parts / f"{what}_{part}_of_{context.options.parts}{ending}"
 
 
 def part_files(context: RoundContext, what: str) -> list[Path]:
@@ -87,21 +84,40 @@ def part_files(context: RoundContext, what: str) -> list[Path]:
     return [part_file(context, what, part) for part in range(context.options.parts)]
 
 
+def wait_for_part_files(context: RoundContext, what: str) -> None:
+    """Wait for the files of all shards, whose markers are there, if another host may have written them just now."""
+
+    def missing() -> str:
+        return ", ".join(str(path) for path in part_files(context, what) if not path.is_file())
+
+    wait_while(missing, [context.round.parts])
+
+
 def all_part_files(context: RoundContext, what: str) -> list[Path]:
     """Return the files that are there, of any number of shards; those of this call's shard first."""
     own = part_file(context, what, context.options.part)
-    return sorted(parts_folder(context).glob(f"{what}_*_of_*.npz"), key=lambda path: (path != own, path.name))
+    return sorted(context.round.parts.glob(f"{what}_*_of_*.npz"), key=lambda path: (path != own, path.name))
 
 
-def remove_others(context: RoundContext, *kinds: str) -> None:
-    """Remove the files of other numbers of shards, as ``kinds`` begin, once the shards are put together.
+def remove_others(context: RoundContext, phase: str, *kinds: str) -> None:
+    """Remove the files of other numbers of shards, as ``kinds`` begin, once a phase's shards are put together.
 
     Those of this number stay, so that the stage can be done again if the process dies before its marker is written.
     """
-    for what in kinds:
-        for path in parts_folder(context).glob(f"{what}_*_of_*"):
-            if path.stem.rpartition("_of_")[2] != str(context.options.parts):
+    ending = f"_of_{context.options.parts}"
+    # markers first: they must not speak of files that are gone
+    for folder, starts in ((context.round.stages, [f"{phase}_part"]), (context.round.parts, kinds)):
+        for path in [path for start in starts for path in folder.glob(f"{start}_*_of_*")]:
+            if not path.stem.endswith(ending):
                 path.unlink(missing_ok=True)
+
+
+def remove_parts(context: RoundContext) -> None:
+    """Remove the files of all shards, which nobody reads again once the batch is chosen: many small ones."""
+    for path in context.round.parts.glob("[!.]*"):
+        path.unlink(missing_ok=True)
+    with suppress(OSError):  # it is not there, or somebody who came late is still at it
+        context.round.parts.rmdir()
 
 
 def read_part(path: Path, made_by: str) -> dict[str, np.ndarray] | None:
@@ -149,8 +165,9 @@ def do_again(context: RoundContext, phase: str) -> NoReturn:
     for marker in context.round.stages.glob(f"{phase}_part_*_of_*.json"):
         marker.unlink(missing_ok=True)
     raise CampaignError(
-        f"Shards in {parts_folder(context)} are missing, or another model or version made them: run the same command "
-        "again (with -num_parts, for every shard), which does again what is not of the present model."
+        f"Shards in {context.round.parts} are missing, or another model or version made them: run the same command "
+        f"again (with -num_parts, or after -phase {phase}, for every shard), which does again what is not of the "
+        "present model."
     )
 
 

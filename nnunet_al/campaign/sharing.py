@@ -10,6 +10,7 @@ from typing import Any
 from nnunet_al.campaign.context import RoundContext
 from nnunet_al.campaign.folders import CampaignFolder
 from nnunet_al.campaign.stages import is_done
+from nnunet_al.errors import StorageError
 from nnunet_al.files import hash_file, hash_json, read_json, write_json
 from nnunet_al.nnunet.blosc_files import link_or_copy
 from nnunet_al.nnunet.round_view import RECORD_FILE
@@ -51,7 +52,9 @@ def first_model(context: RoundContext, settings: TrainerSettings) -> bool:
     write_json(record, {"inputs": inputs, "taken_from": taken_from})
     if source is None:
         return False
-    _take_over(context, source.round(1).root)
+    if not _take_over(context, source.round(1).root):
+        write_json(record, {"inputs": inputs, "taken_from": None})
+        return False
     say(f"    the model of {taken_from} is taken over: its training is the same")
     return True
 
@@ -101,8 +104,14 @@ def _sibling(context: RoundContext, inputs: dict[str, Any]) -> CampaignFolder | 
     return None
 
 
-def _take_over(context: RoundContext, source: Path) -> None:
-    """Link the checkpoints of ``source``, another campaign's round 1, and copy what nnU-Net needs beside them."""
+def _take_over(context: RoundContext, source: Path) -> bool:
+    """Link the checkpoints of ``source``, another campaign's round 1, and copy what nnU-Net needs beside them.
+
+    Returns
+    -------
+    bool
+        whether they were there: the other campaign may just be removing what it does not keep.
+    """
     folder = context.round.view.preprocessed / context.decided.dataset
     final = context.checkpoint(context.round)
     own = (context.plans_file(context.round), folder / "dataset.json", folder / "dataset_fingerprint.json")
@@ -110,8 +119,14 @@ def _take_over(context: RoundContext, source: Path) -> None:
         write_json(final.parents[1] / name, read_json(file))
     theirs = source / final.parent.relative_to(context.round.root)
     for name in ("checkpoint_best.pth", final.name):
-        if (theirs / name).is_file():
+        if not (theirs / name).is_file():
+            continue
+        try:
             link_or_copy(theirs / name, final.parent / name, context.round.root)
+        except StorageError:
+            if (theirs / name).is_file():
+                raise
+    return final.is_file()
 
 
 def _relative(context: RoundContext, campaign: CampaignFolder) -> str:

@@ -11,6 +11,7 @@ from typing import Generic, TypeVar
 from nnunet_al.errors import NnunetALError, StorageError
 from nnunet_al.files import out_of_space, remove_temporary_files, write_json
 from nnunet_al.progress import say
+from nnunet_al.stopping import stop_if_asked
 
 Context = TypeVar("Context")
 
@@ -33,12 +34,15 @@ def run_stages(stages: Sequence[Stage[Context]], context: Context, markers: Path
     """Run the stages that are not done yet, in order, and mark each when it is complete.
 
     A stage that was interrupted starts again: it overwrites what it left behind, or continues it if it can, as
-    training does. What a killed process left half-written is removed first.
+    training does. What a killed process left half-written is removed first. Between stages the work stops if somebody
+    asked for that.
 
     Raises
     ------
     StorageError
         if a stage failed because the disk is full, whatever library noticed it.
+    KeyboardInterrupt
+        if the process was asked to stop (see `nnunet_al.stopping`); never behind the last stage.
     """
     remaining = [stage for stage in stages if not is_done(markers, stage.name)]
     if remaining:
@@ -60,3 +64,5 @@ def run_stages(stages: Sequence[Stage[Context]], context: Context, markers: Path
             raise
         marker = {"stage": stage.name, "seconds": round(time.monotonic() - started, 3)}
         write_json(markers / f"{stage.name}.json", marker)
+        if stage is not remaining[-1]:
+            stop_if_asked()

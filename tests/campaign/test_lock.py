@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from nnunet_al.campaign.lock import campaign_lock
+from nnunet_al.campaign.lock import campaign_lock, shared_lock
 from nnunet_al.errors import CampaignLockedError
-from nnunet_al.files import read_json
+from nnunet_al.files import read_json, write_json
 
 HOLDER = """
 import os, sys, time
 from pathlib import Path
-from nnunet_al.campaign.lock import campaign_lock
+from nnunet_al.campaign.lock import campaign_lock, shared_lock
 with campaign_lock(Path(sys.argv[1])):
     if sys.argv[2] == "with a child":
         if os.fork() == 0:
@@ -89,3 +89,20 @@ def test_a_holder_that_has_not_said_who_it_is(path):
     finally:
         os.killpg(holder.pid, signal.SIGKILL)
         holder.communicate()
+
+
+def test_many_parts_share_one_file(path):
+    for part in range(5):
+        with shared_lock(path, f"score_{part}_of_5"):
+            assert path.with_name(f"lock_part_score_{part}_of_5.json").is_file()
+    assert sorted(file.name for file in path.parent.iterdir()) == ["lock", "lock_parts"]
+
+
+def test_who_holds_a_campaign_alone_forgets_those_who_shared_it_and_died(path):
+    """On another host nobody can see that they have died."""
+    dead = path.with_name("lock_part_score_7_of_9.json")
+    write_json(dead, {"host": "elsewhere", "process": 1, "since": "2026-01-01T00:00:00+00:00"})
+    with shared_lock(path, "evaluate"):
+        assert dead.exists()
+    with campaign_lock(path):
+        assert not dead.exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 import threading
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 from rounds import TINY_USIMF, campaign_folder, run_round, snapshot
 
-from nnunet_al.campaign import phase
+from nnunet_al.campaign import late, phase
 from nnunet_al.campaign.round_phases import NAMES, phases_of
 from nnunet_al.files import read_arrays, read_json
 from nnunet_al.strategies import catalog
@@ -29,8 +30,16 @@ with shared_lock(Path(sys.argv[1]), "evaluate"):
 
 @pytest.fixture(autouse=True)
 def no_patience(monkeypatch):
-    monkeypatch.setattr(phase, "_LATE_SECONDS", 0.0)
+    monkeypatch.setattr(late, "PATIENCE_SECONDS", 0.0)
     monkeypatch.setattr(phase, "PATIENCE_SECONDS", 0.0)
+
+
+def hold_share(lock: Path) -> subprocess.Popen:
+    """Let another process evaluate, until it gets a line."""
+    command = [sys.executable, "-c", SHARING, str(lock)]
+    holder = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert holder.stdout.readline() == "held\n"
+    return holder
 
 
 def run_phase(name: str, number: int = 1, *more: str, strategy: str = "usimf") -> int:
@@ -64,7 +73,11 @@ def test_phases_in_shards_come_to_the_same_as_one_call(make_roots, capsys):
     assert run_round(*TINY_USIMF) == 0
     campaign = campaign_folder(roots)
     for name in USIMF:
+        # evaluation may take hours, beside all that does not wait for it
+        holder = hold_share(campaign / "lock") if name in {"score 0", "fisher", "embed 0"} else None
         assert run_phase(name) == 0, name
+        if holder:
+            holder.communicate("\n")
         before = snapshot(campaign)
         capsys.readouterr()
         assert run_phase(name) == 0, f"{name} again"
@@ -116,12 +129,36 @@ def test_what_another_host_has_just_finished_is_waited_for(roots, monkeypatch):
     assert run_round() == 0
     campaign = campaign_folder(roots)
     assert run_phase("prepare", strategy="random") == 0
-    marker, hidden = campaign / "round_001" / "stages" / "images.json", campaign / "hidden"
-    marker.rename(hidden)
-    monkeypatch.setattr(phase, "_LATE_SECONDS", 30.0)
-    monkeypatch.setattr(phase, "_LOOK_AGAIN_SECONDS", 0.05)
-    threading.Timer(0.5, lambda: hidden.rename(marker)).start()
-    assert run_phase("train", strategy="random") == 0
+    monkeypatch.setattr(late, "PATIENCE_SECONDS", 30.0)
+    monkeypatch.setattr(late, "LOOK_AGAIN_SECONDS", 0.05)
+    for phase_, marker in [
+        ("train", campaign / "round_001" / "stages" / "images.json"),
+        ("evaluate", campaign / "campaign.json"),
+    ]:
+        hidden = campaign.parent / "hidden"
+        marker.rename(hidden)
+        threading.Timer(0.5, hidden.rename, [marker]).start()
+        assert run_phase(phase_, strategy="random") == 0
+
+
+def test_a_phase_that_is_done_reads_markers_only(roots, monkeypatch, capsys):
+    assert run_round() == 0
+    assert run_phase("prepare", strategy="random") == 0
+    monkeypatch.setattr(phase, "reading_alone", None)
+    monkeypatch.setattr(phase, "campaign_lock", None)
+    capsys.readouterr()
+    assert run_phase("prepare", strategy="random", number=1) == 0
+    assert "done already" in capsys.readouterr().out
+
+
+def test_a_phase_removes_what_a_killed_one_left_half_written(roots):
+    assert run_round() == 0
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+    left = campaign_folder(roots) / f".{socket.gethostname()}-{child.pid}.tmp.results.csv"
+    left.write_text("")
+    assert run_phase("prepare", strategy="random") == 0
+    assert not left.exists()
 
 
 def test_who_shares_a_campaign_keeps_whole_rounds_away_but_not_each_other(roots, capsys):
@@ -129,9 +166,7 @@ def test_who_shares_a_campaign_keeps_whole_rounds_away_but_not_each_other(roots,
     for name in ("prepare", "train"):
         assert run_phase(name, strategy="entropy") == 0
     lock = campaign_folder(roots) / "lock"
-    command = [sys.executable, "-c", SHARING, str(lock)]
-    holder = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert holder.stdout.readline() == "held\n"
+    holder = hold_share(lock)
     capsys.readouterr()
     for arguments in ((), ("-round", "1", "-phase", "evaluate")):
         assert run_round("-s", "entropy", *arguments) == 2
@@ -176,4 +211,4 @@ def test_phases_follow_from_the_recipe(name, expected):
     assert set(names) <= set(NAMES)
     for index, one in enumerate(phases):
         assert set(one.after) <= set(names[:index])
-    assert {p.name for p in phases if not p.alone} == {"evaluate", "score", "embed"} & set(names)
+    assert {p.name for p in phases if p.alone} == {"prepare", "train", "select"}

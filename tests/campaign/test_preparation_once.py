@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from pathlib import Path
 
 import pytest
 from rounds import TINY_USIMF, run_round
 
+from nnunet_al.campaign.lock import campaign_lock
 from nnunet_al.files import read_arrays, read_json
 from nnunet_al.nnunet import image_store, verification
 
@@ -72,7 +74,6 @@ def test_two_campaigns_started_at_the_same_moment_by_two_processes(make_roots, n
 
 
 def test_who_was_killed_while_checking_holds_nobody_up(make_roots, noted, monkeypatch, tmp_path):
-    import os
     import signal
 
     roots = make_roots()
@@ -96,3 +97,34 @@ def test_a_refusal_leaves_no_lock_behind(roots):
     assert run_round() == 2
     assert list(roots.preprocessed.iterdir()) == []
     assert list(roots.results.iterdir()) == []
+
+
+def test_a_refusal_removes_what_another_one_was_about_to_remove(roots):
+    """Of two that are refused at one moment, the second finds the first one's lock and folders."""
+    lock = roots.preprocessed / "Dataset501_Phantom" / "al_images" / "lock_facts"
+    lock.parent.mkdir(parents=True)
+    lock.touch()
+    broken = next((roots.raw / "Dataset501_Phantom" / "imagesTr").iterdir())
+    broken.write_bytes(broken.read_bytes()[:100])
+    assert run_round() == 2
+    assert list(roots.preprocessed.iterdir()) == []
+
+
+def test_who_comes_second_leaves_the_campaign_that_is_just_starting_alone(roots, tmp_path):
+    """The first one has nothing but its lock yet, and would go on in a folder that is gone."""
+    lock = roots.results / "Dataset501_Phantom" / "al" / "2d__random__seed0" / "fold_0" / "lock"
+    began, end = os.pipe(), os.pipe()
+
+    def starting() -> int:
+        with campaign_lock(lock):
+            os.write(began[1], b".")
+            os.read(end[0], 1)
+        return 0
+
+    first = forked(starting, tmp_path / "log.txt")
+    os.read(began[0], 1)
+    assert run_round() == 2
+    assert sorted(file.name for file in lock.parent.iterdir()) == ["lock", "lock.json"]
+    os.write(end[1], b".")
+    assert wait(first) == 0
+    assert run_round() == 0

@@ -11,6 +11,7 @@ from functools import partial
 from importlib.util import module_from_spec, spec_from_file_location
 from itertools import islice
 from pathlib import Path
+from threading import Timer
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,10 +20,11 @@ import pytest
 import torch
 from nnunet.pools import make_network, make_pool
 
-from nnunet_al.campaign import embedding_stages, evaluation, scoring_stages, shards
+from nnunet_al.campaign import embedding_stages, evaluation, late, scoring_stages, shards
 from nnunet_al.campaign.embedding_parts import EmbeddingPart
 from nnunet_al.campaign.folders import RoundFolder
 from nnunet_al.campaign.options import Options
+from nnunet_al.campaign.round_stages import finished_parts
 from nnunet_al.errors import CampaignError, ModelError, StorageError
 from nnunet_al.files import read_arrays, remove_temporary_files, write_arrays, write_json
 from nnunet_al.nnunet import pool_embedding, pool_scoring
@@ -188,6 +190,7 @@ def new_lab(tmp_path, monkeypatch):
     for module in (scoring_stages, embedding_stages):
         monkeypatch.setattr(module, "window_pool", lambda context: pool)
     monkeypatch.setattr(shards, "SECONDS_BETWEEN_WRITES", 0.0)
+    monkeypatch.setattr(late, "PATIENCE_SECONDS", 0.0)
     probe = Probe()
     probe.watch(monkeypatch)
     return lambda name="round_001", **options: Lab(tmp_path / name, probe, **options)
@@ -316,6 +319,51 @@ def test_two_shards_then_three_then_one(new_lab, expected):
     names = {path.name for path in lab.file("").iterdir()}
     assert names == {"scores_0_of_1.npz", "embedded_0_of_1.npz", "embeddings_0_of_1.npy"}
     assert_equal(lab.outcome(), expected)
+
+
+def test_a_shard_that_another_host_has_just_written_is_waited_for(new_lab, monkeypatch):
+    """Its marker may be seen before its file is: to take it for missing would have it done again."""
+    monkeypatch.setattr(late, "PATIENCE_SECONDS", 30.0)
+    monkeypatch.setattr(late, "LOOK_AGAIN_SECONDS", 0.02)
+    lab = new_lab()
+    for part in (0, 1):
+        lab.score(part, 2)
+    marker = lab.round.stages / "score_part_0_of_2.json"
+    write_json(marker, {})
+    for merge, name in ((lab.merge, "scores_0_of_2.npz"), (lab.join, "embedded_1_of_2.npz")):
+        hidden = lab.round.root / "hidden"
+        lab.file(name).rename(hidden)
+        Timer(0.2, hidden.rename, [lab.file(name)]).start()
+        merge(0, 2)
+        assert marker.exists()
+        if merge == lab.merge:
+            lab.select_query()
+            for part in (0, 1):
+                lab.embed(part, 2)
+
+
+def test_no_marker_speaks_of_shards_that_were_removed(new_lab):
+    lab = new_lab()
+    for parts in (2, 12):
+        for part in range(parts):
+            lab.score(part, parts)
+            write_json(lab.round.stages / f"score_part_{part}_of_{parts}.json", {})
+    lab.merge(0, 12)
+    assert finished_parts(lab.round.stages, "score") == 12
+    assert not list(lab.round.stages.glob("*_of_2.json"))
+
+
+def test_a_round_that_is_done_keeps_no_files_of_shards(new_lab):
+    lab = new_lab()
+    lab.all_of()
+    theirs = lab.file(".elsewhere-1.tmp.scores_0_of_3.npz")
+    theirs.write_text("")
+    shards.remove_parts(lab.context())
+    assert list(lab.file("").iterdir()) == [theirs]
+    theirs.unlink()
+    shards.remove_parts(lab.context())
+    assert not lab.file("").exists()
+    shards.remove_parts(lab.context())
 
 
 def test_what_another_model_scored_is_not_used(new_lab):

@@ -11,7 +11,7 @@ import pytest
 import torch
 from rounds import DATASET, hurry, only, run_round, snapshot
 
-from nnunet_al.campaign import model_stages
+from nnunet_al.campaign import model_stages, sharing
 from nnunet_al.campaign.context import RoundContext
 from nnunet_al.campaign.data import read_data
 from nnunet_al.campaign.decisions import Decisions
@@ -257,3 +257,25 @@ def test_the_command_for_one_round_trains_itself(shared, capsys):
     assert run_round("-s", "entropy", "-round", 1) == 0
     assert "taken over" not in capsys.readouterr().out
     assert not is_taken_over(campaign_of(shared, "entropy").round(1).root)
+
+
+@pytest.mark.parametrize("moment", ["is_file", "link"])
+def test_a_model_that_its_campaign_is_just_removing_is_trained_instead(shared, monkeypatch, moment):
+    context = context_of(shared, "entropy")
+    theirs = context_of(shared, "random")
+    folder = theirs.checkpoint(theirs.round).parent
+
+    def remove(*_: Any) -> None:
+        for checkpoint in folder.glob("checkpoint_*.pth"):
+            checkpoint.unlink()
+
+    if moment == "is_file":
+        begin = sharing._take_over
+        monkeypatch.setattr(sharing, "_take_over", lambda *some: remove() or begin(*some))
+    else:
+        link = sharing.link_or_copy
+        monkeypatch.setattr(sharing, "link_or_copy", lambda *some: remove() or link(*some))
+    assert not first_model(context, settings_beside(context))
+    assert not is_taken_over(context.round.root)
+    assert not context.checkpoint(context.round).is_file()
+    assert read_json(context.round.root / RECORD)["inputs"] == training_inputs(context, settings_beside(context))

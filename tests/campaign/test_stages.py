@@ -13,6 +13,7 @@ import pytest
 from nnunet_al.campaign.stages import Stage, is_done, run_stages
 from nnunet_al.errors import DatasetError, StorageError
 from nnunet_al.files import read_json
+from nnunet_al.stopping import SIGNAL, heeding_signals
 
 
 class Notes(list):
@@ -59,6 +60,22 @@ def test_a_stage_that_fails_is_not_done_and_runs_again(notes, error):
     assert not is_done(notes.folder / "stages", "b")
     run(notes, *[notes.stage(name) for name in "abc"])
     assert notes == ["a", "b", "b", "c"]
+
+
+def test_who_is_asked_to_stop_stops_between_stages_and_never_behind_the_last(notes):
+    def asked(context: Notes) -> None:
+        os.kill(os.getpid(), SIGNAL)
+
+    asks = Stage("asks", "", asked)
+    with heeding_signals(), pytest.raises(KeyboardInterrupt):
+        run(notes, notes.stage("a"), asks, notes.stage("b"))
+    assert notes == ["a"]
+    assert is_done(notes.folder / "stages", "asks")
+    run(notes, notes.stage("a"), asks, notes.stage("b"))
+    assert notes == ["a", "b"]
+    (notes.folder / "stages" / "asks.json").unlink()
+    with heeding_signals():
+        run(notes, notes.stage("a"), notes.stage("b"), asks)
 
 
 def test_half_a_marker_is_none(notes):
