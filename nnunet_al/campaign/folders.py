@@ -6,8 +6,12 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nnunet_al.nnunet.environment import Roots
+
+if TYPE_CHECKING:
+    from nnunet_al.campaign.decisions import Decisions
 
 _ROUND = re.compile(r"round_(\d{3,})")
 
@@ -98,6 +102,12 @@ class CampaignFolder:
         """Return the folder of the campaign with these names; it need not exist."""
         name = "__".join([configuration, strategy, f"seed{seed}", *([tag] if tag else [])])
         return cls(roots.results / dataset / "al" / name / f"fold_{fold}")
+
+    @classmethod
+    def decided_by(cls, roots: Roots, decided: Decisions) -> CampaignFolder:
+        """Return the folder of the campaign with these decisions; it need not exist."""
+        d = decided
+        return cls.of(roots, d.dataset, d.configuration, d.recipe.name, d.seed, d.tag, d.fold)
 
     @classmethod
     def of_dataset(cls, roots: Roots, dataset: str) -> Iterator[CampaignFolder]:

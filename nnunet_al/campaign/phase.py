@@ -45,9 +45,7 @@ def do_phase(roots: Roots, wishes: Wishes, options: Options, number: int, name: 
     wishes.check()
     options.check()
     wished = wishes.decide(options.device)
-    folder = CampaignFolder.of(
-        roots, wished.dataset, wished.configuration, wished.recipe.name, wished.seed, wished.tag, wished.fold
-    )
+    folder = CampaignFolder.decided_by(roots, wished)
     folders = _folders(folder, number)
     wait_while(lambda: "" if folder.decisions.is_file() else str(folder.decisions), folders)
     decided = continued(folder, wishes)

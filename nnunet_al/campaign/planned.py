@@ -54,9 +54,7 @@ def plan_campaigns(roots: Roots, wishes: Iterable[Wishes], device: str) -> list[
         wish.check()
         decided = wish.decide(device)
         name = decided.recipe.name
-        folder = CampaignFolder.of(
-            roots, decided.dataset, decided.configuration, name, decided.seed, decided.tag, decided.fold
-        )
+        folder = CampaignFolder.decided_by(roots, decided)
         title = f"{folder.root.parent.name}/{folder.root.name}"
         if several:
             title = f"{decided.dataset}/{title}"

@@ -43,9 +43,7 @@ def do_round(roots: Roots, wishes: Wishes, options: Options, number: int | None 
     wishes.check()
     options.check()
     wished = wishes.decide(options.device)
-    folder = CampaignFolder.of(
-        roots, wished.dataset, wished.configuration, wished.recipe.name, wished.seed, wished.tag, wished.fold
-    )
+    folder = CampaignFolder.decided_by(roots, wished)
     decided = continued(folder, wishes)
     check_gpus(torch_device(options.device), options.gpus)
     try:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from nnunet_al.campaign.jobs.targets import ENTRY, MARK, NAMES, render
 from nnunet_al.cli.arguments import make_parser
 from nnunet_al.cli.command import DONE, WAITING, run
-from nnunet_al.cli.round_arguments import add_decided, add_names, add_readers, add_running, options_of
+from nnunet_al.cli.round_arguments import add_campaigns, add_decided, add_names, add_readers, add_running, options_of
 from nnunet_al.errors import CampaignError
 from nnunet_al.progress import say
 
@@ -43,21 +43,7 @@ def build_parser() -> ArgumentParser:
     """Return the command's parser."""
     parser = make_parser("nnUNetv2_al_jobs", _DESCRIPTION, _EPILOG)
     parser.allow_abbrev = False  # what was asked for is stored, and must mean the same in later versions
-    parser.add_argument("-d", nargs="+", metavar="DATASET", help="datasets, by number (501) or name (Dataset501_Name)")
-    parser.add_argument(
-        "-s", nargs="+", metavar="STRATEGY", help="names or METRIC[+ADDON...]; nnUNetv2_al_strategies lists them"
-    )
-    parser.add_argument(
-        "-f",
-        type=int,
-        nargs="+",
-        default=[0],
-        metavar="FOLD",
-        help="folds whose validation cases are the test set (default: 0)",
-    )
-    parser.add_argument(
-        "-seeds", type=int, nargs="+", default=[0], metavar="SEED", help="seeds of every draw (default: 0)"
-    )
+    add_campaigns(parser, required=False)  # a later call may repeat what was asked for
     add_names(parser, several=True)
     _add_jobs(parser)
     add_running(parser.add_argument_group("how rounds run (changes no batch)"))

@@ -11,6 +11,35 @@ from nnunet_al.cli.settings import group_counts, recipe_parameters
 from nnunet_al.errors import StrategyError
 
 
+def add_campaigns(parser: ArgumentParser, required: bool) -> None:
+    """Add the options that name many campaigns: datasets, strategies, folds and seeds."""
+    parser.add_argument(
+        "-d",
+        required=required,
+        nargs="+",
+        metavar="DATASET",
+        help="datasets, by number (501) or name (Dataset501_Name)",
+    )
+    parser.add_argument(
+        "-s",
+        required=required,
+        nargs="+",
+        metavar="STRATEGY",
+        help="names or METRIC[+ADDON...]; nnUNetv2_al_strategies lists them",
+    )
+    parser.add_argument(
+        "-f",
+        type=int,
+        nargs="+",
+        default=[0],
+        metavar="FOLD",
+        help="folds whose validation cases are the test set (default: 0)",
+    )
+    parser.add_argument(
+        "-seeds", type=int, nargs="+", default=[0], metavar="SEED", help="seeds of every draw (default: 0)"
+    )
+
+
 def add_names(parser: ArgumentParser, several: bool = False) -> None:
     """Add the options that name a campaign, or ``several``, beside its dataset, strategy, fold and seed."""
     parser.add_argument(

@@ -10,7 +10,15 @@ from dataclasses import replace
 from nnunet_al.campaign.wishes import Wishes
 from nnunet_al.cli.arguments import make_parser
 from nnunet_al.cli.command import DONE, REFUSED, WAITING, run
-from nnunet_al.cli.round_arguments import add_decided, add_names, add_where, options_of, parameters_of, wishes_of
+from nnunet_al.cli.round_arguments import (
+    add_campaigns,
+    add_decided,
+    add_names,
+    add_where,
+    options_of,
+    parameters_of,
+    wishes_of,
+)
 from nnunet_al.errors import CampaignError, StrategyError
 from nnunet_al.strategies import catalog
 
@@ -31,27 +39,7 @@ Exit codes: 0 all is done, 2 something was refused, 3 labels of the dataset are 
 def build_parser() -> ArgumentParser:
     """Return the command's parser."""
     parser = make_parser("nnUNetv2_al_run", _DESCRIPTION, _EPILOG)
-    parser.add_argument(
-        "-d", required=True, nargs="+", metavar="DATASET", help="datasets, by number (501) or name (Dataset501_Name)"
-    )
-    parser.add_argument(
-        "-s",
-        required=True,
-        nargs="+",
-        metavar="STRATEGY",
-        help="names or METRIC[+ADDON...]; nnUNetv2_al_strategies lists them",
-    )
-    parser.add_argument(
-        "-f",
-        type=int,
-        nargs="+",
-        default=[0],
-        metavar="FOLD",
-        help="folds whose validation cases are the test set (default: 0)",
-    )
-    parser.add_argument(
-        "-seeds", type=int, nargs="+", default=[0], metavar="SEED", help="seeds of every draw (default: 0)"
-    )
+    add_campaigns(parser, required=True)
     add_names(parser)
     add_decided(parser)
     add_where(parser, many=True)
