@@ -18,7 +18,7 @@ from nnunet_al.campaign.stages import is_done, run_stages
 from nnunet_al.campaign.status import FINAL_STAGE
 from nnunet_al.campaign.wishes import Wishes
 from nnunet_al.errors import CampaignLockedError, StorageError
-from nnunet_al.file_locks import remove_empty
+from nnunet_al.file_locks import file_lock, remove_empty
 from nnunet_al.files import remove_temporary_files
 from nnunet_al.nnunet.environment import Roots
 from nnunet_al.progress import say
@@ -113,7 +113,7 @@ def _forget_unborn(folder: CampaignFolder) -> None:
     """Remove the folders of a campaign that could not be started, so that nothing of the attempt is left."""
     if folder.decisions.is_file() or not folder.root.is_dir():
         return
-    with suppress(CampaignLockedError, StorageError), campaign_lock(folder.lock):  # or another process starts it
+    with suppress(TimeoutError, StorageError), file_lock(folder.lock):  # or another process starts it
         if {path.name for path in folder.root.iterdir()} <= {"lock", "lock.json"}:
             folder.lock.unlink()
     remove_empty([folder.root, *list(folder.root.parents)[:3]])

@@ -308,7 +308,7 @@ def test_a_failing_disk_gives_one_sentence_and_no_half_file(campaign, tmp_path, 
     with pytest.raises(StorageError, match="could not be written intact"):
         ensure_image(here.dataset.cases["case_00"], stored, plans, "2d", here.dataset.dataset_json)
     assert not stored.exists
-    assert not list(stored.folder.iterdir())
+    assert [path.name for path in stored.folder.iterdir()] == ["lock"], "of all images of the store"
 
 
 def test_what_resampling_swallows_is_reported(campaign, tmp_path):
