@@ -6,14 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from nnunet_al.campaign.options import Options
-from nnunet_al.campaign.planned import Planned, as_it_began, plan_campaigns
+from nnunet_al.campaign.planned import Planned, as_it_began
 from nnunet_al.campaign.round import do_round
 from nnunet_al.campaign.standing import Standing, outlook, progress_table
 from nnunet_al.errors import CampaignLockedError, NnunetALError, WaitingForReaders
 from nnunet_al.nnunet.environment import Roots
 from nnunet_al.progress import count, say
-
-__all__ = ["Planned", "Stopped", "do_campaigns", "plan_campaigns"]
 
 
 @dataclass

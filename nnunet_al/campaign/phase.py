@@ -13,13 +13,13 @@ from nnunet_al.campaign.folders import CampaignFolder
 from nnunet_al.campaign.late import look_anew, wait_while
 from nnunet_al.campaign.lock import PATIENCE_SECONDS, campaign_lock, shared_lock
 from nnunet_al.campaign.options import Options
+from nnunet_al.campaign.pool_state import is_used_up
 from nnunet_al.campaign.round_order import (
     choose_round,
     complete_rounds,
     continued,
     finish_handed_out,
     finish_round,
-    is_used_up,
 )
 from nnunet_al.campaign.round_phases import EMBED, SCORE, SELECT, TRAIN, Phase, phases_of
 from nnunet_al.campaign.round_stages import finished_parts, phase_stages
@@ -106,8 +106,8 @@ def phase_is_complete(folder: CampaignFolder, decided: Decisions, phase: Phase, 
 
 def _is_over(folder: CampaignFolder, decided: Decisions, options: Options, number: int, phase: Phase) -> bool:
     """Tell from the markers alone whether nothing is left to do, and say so."""
-    complete = len(complete_rounds(folder))
-    if number < complete or is_used_up(folder):
+    complete = complete_rounds(folder)
+    if number < len(complete) or is_used_up(folder, complete):
         return choose_round(folder, number) is None
     markers = folder.round(number).stages
     stages = phase_stages(phase, decided, options.parts, options.part)
@@ -140,9 +140,10 @@ def _phase_of(decided: Decisions, name: str, number: int, options: Options) -> P
 
 def _not_complete(folder: CampaignFolder, decided: Decisions, phase: Phase, number: int) -> str:
     """Name what comes before a phase and is not complete yet; nothing where it may begin."""
-    complete = len(complete_rounds(folder))
-    if is_used_up(folder):
+    rounds = complete_rounds(folder)
+    if is_used_up(folder, rounds):
         return ""
+    complete = len(rounds)
     if number > complete:
         handed_out = number == complete + 1 and is_done(folder.round(complete).stages, HAND_OUT_STAGE)
         return "" if handed_out and not phase.after else f"round {complete}"

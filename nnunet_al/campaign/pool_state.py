@@ -9,10 +9,11 @@ from typing import Any
 from nnunet_al.campaign.batch import unanswered_regions
 from nnunet_al.campaign.data import Data
 from nnunet_al.campaign.decisions import Decisions
-from nnunet_al.campaign.folders import CampaignFolder
+from nnunet_al.campaign.folders import CampaignFolder, RoundFolder
 from nnunet_al.campaign.ledger import read_commits
 from nnunet_al.campaign.stages import is_done
 from nnunet_al.campaign.status import FINAL_STAGE
+from nnunet_al.files import read_json
 from nnunet_al.nnunet.environment import Roots
 from nnunet_al.nnunet.raw_dataset import RawDataset
 from nnunet_al.progress import count, say
@@ -98,6 +99,13 @@ def pool_of_round(decided: Decisions, number: int) -> set[str]:
         if later and case in later[0]["added"]:
             out.add(case)
     return {*decided.pool_cases} - out
+
+
+def is_used_up(folder: CampaignFolder, complete: Sequence[RoundFolder]) -> bool:
+    """Tell whether the last of a campaign's complete rounds found nothing to ask for, and no cases came since."""
+    if len(complete) < 2 or read_json(complete[-1].batch)["regions"]:
+        return False
+    return not added_after(Decisions.load(folder.decisions), complete[-1].number)
 
 
 def added_after(decided: Decisions, number: int) -> bool:

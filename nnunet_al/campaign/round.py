@@ -13,7 +13,8 @@ from nnunet_al.campaign.options import Options
 from nnunet_al.campaign.pool_state import say_new
 from nnunet_al.campaign.prepare import start
 from nnunet_al.campaign.round_order import choose_round, continued, finish_handed_out, finish_round
-from nnunet_al.campaign.round_stages import MODEL_STAGES, SHARDED, first_round, part_stage, selection_stages
+from nnunet_al.campaign.round_phases import part_stage
+from nnunet_al.campaign.round_stages import MODEL_STAGES, SHARDED, first_round, selection_stages
 from nnunet_al.campaign.stages import is_done, run_stages
 from nnunet_al.campaign.status import FINAL_STAGE
 from nnunet_al.campaign.wishes import Wishes

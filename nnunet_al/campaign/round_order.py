@@ -7,13 +7,12 @@ from collections.abc import Callable
 from nnunet_al.campaign.context import RoundContext
 from nnunet_al.campaign.decisions import Decisions
 from nnunet_al.campaign.folders import CampaignFolder, RoundFolder
-from nnunet_al.campaign.pool_state import added_after
+from nnunet_al.campaign.pool_state import is_used_up
 from nnunet_al.campaign.round_stages import ANNOTATE
 from nnunet_al.campaign.stages import is_done, run_stages
 from nnunet_al.campaign.status import FINAL_STAGE, HAND_OUT_STAGE
 from nnunet_al.campaign.wishes import Wishes
 from nnunet_al.errors import CampaignError
-from nnunet_al.files import read_json
 from nnunet_al.progress import say
 
 
@@ -37,14 +36,6 @@ def complete_rounds(folder: CampaignFolder) -> list[RoundFolder]:
     return [round_ for round_ in folder.rounds() if is_done(round_.stages, FINAL_STAGE)]
 
 
-def is_used_up(folder: CampaignFolder) -> bool:
-    """Tell whether the last round found nothing to ask for, and no cases came to the pool since."""
-    complete = complete_rounds(folder)
-    if len(complete) < 2 or read_json(complete[-1].batch)["regions"]:
-        return False
-    return not added_after(Decisions.load(folder.decisions), complete[-1].number)
-
-
 def choose_round(folder: CampaignFolder, number: int | None) -> int | None:
     """Return the round to do, or None when there is nothing left to do, which is said.
 
@@ -60,7 +51,7 @@ def choose_round(folder: CampaignFolder, number: int | None) -> int | None:
     if number is not None and number < upcoming:
         say(f"Round {number} of {folder.root} is done already.")
         return None
-    if is_used_up(folder):
+    if is_used_up(folder, complete):
         say(f"The pool of {folder.root} is used up: nothing is left to annotate.")
         return None
     if number is not None and number > upcoming:

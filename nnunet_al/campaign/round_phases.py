@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from nnunet_al.strategies.recipe import Recipe
@@ -9,6 +11,7 @@ from nnunet_al.strategies.recipe import Recipe
 PREPARE, TRAIN, EVALUATE, SCORE, MERGE, FISHER, EMBED, SELECT = (
     *("prepare", "train", "evaluate", "score", "merge", "fisher", "embed", "select"),
 )
+_PART_STAGE = re.compile(r"(?P<phase>.+)_part_(?P<part>\d+)_of_(?P<parts>\d+)")
 NAMES = (PREPARE, TRAIN, EVALUATE, SCORE, MERGE, FISHER, EMBED, SELECT)
 
 
@@ -61,3 +64,17 @@ def phases_of(recipe: Recipe) -> tuple[Phase, ...]:
     waits = tuple(dict.fromkeys((EVALUATE, last))) if last != TRAIN else (EVALUATE,)
     phases.append(Phase(SELECT, waits, on_device=recipe.embedding is not None))
     return tuple(phases)
+
+
+def part_stage(phase: str, part: int, parts: int) -> str:
+    """Return the name of the stage that does one shard of a phase."""
+    return f"{phase}_part_{part}_of_{parts}"
+
+
+def done_shards(stages: Iterable[str], phase: str) -> dict[int, set[int]]:
+    """Return from the names of stages that are done the shards of a phase: number of shards -> those of them."""
+    found: dict[int, set[int]] = {}
+    for stage in stages:
+        if (match := _PART_STAGE.fullmatch(stage)) and match["phase"] == phase:
+            found.setdefault(int(match["parts"]), set()).add(int(match["part"]))
+    return found

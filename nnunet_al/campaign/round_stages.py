@@ -9,7 +9,7 @@ from nnunet_al.campaign.context import RoundContext
 from nnunet_al.campaign.decisions import Decisions
 from nnunet_al.campaign.hand_out import hand_out
 from nnunet_al.campaign.initial_batch import select_initial
-from nnunet_al.campaign.round_phases import EVALUATE, PREPARE, SELECT, TRAIN, Phase
+from nnunet_al.campaign.round_phases import EVALUATE, PREPARE, SELECT, TRAIN, Phase, done_shards, part_stage
 from nnunet_al.campaign.stages import Stage
 from nnunet_al.campaign.status import FINAL_STAGE, HAND_OUT_STAGE
 
@@ -75,16 +75,8 @@ def phase_stages(phase: Phase, decided: Decisions, parts: int, part: int) -> Sta
 
 def finished_parts(markers: Path, phase: str) -> int | None:
     """Return the number of shards in which a phase was done completely; None while it was not."""
-    done: dict[int, set[int]] = {}
-    for marker in markers.glob(f"{phase}_part_*_of_*.json"):
-        part, _, parts = marker.stem.removeprefix(f"{phase}_part_").partition("_of_")
-        done.setdefault(int(parts), set()).add(int(part))
+    done = done_shards((marker.stem for marker in markers.glob("[!.]*.json")), phase)
     return min((parts for parts, found in done.items() if len(found) == parts), default=None)
-
-
-def part_stage(phase: str, part: int, parts: int) -> str:
-    """Return the name of the stage that does one shard of a phase."""
-    return f"{phase}_part_{part}_of_{parts}"
 
 
 def _answered_by(decided: Decisions) -> Stages:

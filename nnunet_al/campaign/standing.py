@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
 
-from nnunet_al.campaign.decisions import Decisions
 from nnunet_al.campaign.folders import CampaignFolder, RoundFolder
-from nnunet_al.campaign.pool_state import added_after
+from nnunet_al.campaign.pool_state import is_used_up
 from nnunet_al.campaign.results import four_digits
 from nnunet_al.campaign.sharing import is_taken_over
 from nnunet_al.campaign.stages import is_done
@@ -66,7 +65,7 @@ def standing_of(folder: CampaignFolder, title: str, strategy: str, rounds: int) 
         rounds,
         last=len(complete) - 1,
         begun=len(begun) > len(complete),
-        used_up=_used_up(folder, complete),
+        used_up=is_used_up(folder, complete),
         dice=tested[-1] if tested else None,
         seconds={round_.number: _seconds(round_) for round_ in complete if not is_taken_over(round_.root)},
     )
@@ -141,13 +140,6 @@ def _state(standing: Standing) -> str:
     if standing.begun:
         return f"round {standing.last + 1} begun"
     return "not begun" if standing.last < 0 else f"round {standing.last + 1} is next"
-
-
-def _used_up(folder: CampaignFolder, complete: Sequence[RoundFolder]) -> bool:
-    """Tell whether the last round found nothing to ask for, and no cases came to the pool since."""
-    if len(complete) < 2 or read_json(complete[-1].batch)["regions"]:
-        return False
-    return not added_after(Decisions.load(folder.decisions), complete[-1].number)
 
 
 def _of_kind(standings: Iterable[Standing], with_model: bool) -> list[float]:

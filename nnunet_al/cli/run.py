@@ -61,7 +61,8 @@ def work(arguments: Namespace) -> int:
         )
     wished = wishes_of_all(arguments)
 
-    from nnunet_al.campaign.many import do_campaigns, plan_campaigns
+    from nnunet_al.campaign.many import do_campaigns
+    from nnunet_al.campaign.planned import plan_campaigns
     from nnunet_al.nnunet.distributed import check_gpus
     from nnunet_al.nnunet.environment import Roots, dataset_name
     from nnunet_al.nnunet.training import torch_device

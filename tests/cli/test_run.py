@@ -13,8 +13,8 @@ from campaign.kill_lab import forked, wait, watch
 from rounds import DATASET, TINY_ROUND, outcome, run_command, run_round, snapshot
 
 from nnunet_al.campaign import many
-from nnunet_al.campaign.many import plan_campaigns
 from nnunet_al.campaign.options import Options
+from nnunet_al.campaign.planned import plan_campaigns
 from nnunet_al.campaign.standing import Standing, duration, outlook, progress_table, remaining_seconds
 from nnunet_al.campaign.wishes import Wishes
 from nnunet_al.cli import run

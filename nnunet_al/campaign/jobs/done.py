@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from functools import cached_property
 from pathlib import Path
 
@@ -19,7 +18,6 @@ from nnunet_al.errors import CampaignError
 from nnunet_al.files import read_json
 
 _PREPARATION = ("labels", "fingerprint", "plan", "preprocess", "images")
-_PART = re.compile(r"(?P<phase>.+)_part_(?P<part>\d+)_of_(?P<parts>\d+)")
 
 
 class CampaignProgress:
@@ -69,13 +67,18 @@ class CampaignProgress:
         return number + 1 if HAND_OUT_STAGE in self._of_round(number) else number
 
     @cached_property
-    def waits_for_readers(self) -> bool:
-        """Whether readers have not annotated all of the last batch that they got."""
+    def awaited_regions(self) -> int:
+        """How many regions readers have not annotated yet of the last batch that they got."""
         if self.handed_out == self.complete or self.decided is None:
-            return False
+            return 0
         pool = set(self.decided.pool_cases)
         missing = unanswered_regions(self._folder.round(self.complete), read_commits(self._folder.ledger))
-        return any(region.case in pool for region in missing)
+        return sum(region.case in pool for region in missing)
+
+    @property
+    def waits_for_readers(self) -> bool:
+        """Whether readers have not annotated all of the last batch that they got."""
+        return self.awaited_regions > 0
 
     def done_parts(self, phase: str, number: int, parts: int = 1) -> frozenset[int]:
         """Return the parts of a phase of a round that are done; ``phase`` may be "start" or "round", too."""
@@ -129,11 +132,7 @@ def is_dataset_checked(dataset: str) -> bool:
 
 def _done_shards(markers: frozenset[str], phase: str, parts: int) -> frozenset[int]:
     """Return the shards that are done: all of them, too, if a pass over the pool was complete in other shards."""
-    found: dict[int, set[int]] = {}
-    for marker in markers:
-        match = _PART.fullmatch(marker)
-        if match and match["phase"] == phase:
-            found.setdefault(int(match["parts"]), set()).add(int(match["part"]))
+    found = round_phases.done_shards(markers, phase)
     if any(len(shards) == number for number, shards in found.items()):
         return frozenset(range(parts))
     return frozenset(found.get(parts, ()))

@@ -7,18 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nnunet_al.campaign.batch import unanswered_regions
-from nnunet_al.campaign.decisions import Decisions
-from nnunet_al.campaign.folders import CampaignFolder
 from nnunet_al.campaign.jobs.done import CampaignProgress, done_parts
 from nnunet_al.campaign.jobs.folder import JobFolder
 from nnunet_al.campaign.jobs.holders import WHOLE, holder_of_part, holders_of
 from nnunet_al.campaign.jobs.log_tail import Run, last_lines, last_run
 from nnunet_al.campaign.jobs.plan import Job, Plan, Script
 from nnunet_al.campaign.jobs.schedulers import LOCAL, NEVER, Queue, Seen
-from nnunet_al.campaign.ledger import read_commits
-from nnunet_al.campaign.stages import is_done
-from nnunet_al.campaign.status import FINAL_STAGE, HAND_OUT_STAGE
 from nnunet_al.errors import NnunetALError
 from nnunet_al.files import process_lives
 from nnunet_al.progress import count
@@ -88,9 +82,7 @@ class _Known:
         if script.campaign is None or script.phase not in _HANDS_OUT:
             return 0
         progress = self._progress(script.campaign)
-        if (job.round or 0) != progress.complete or not progress.waits_for_readers:
-            return 0
-        return regions_for_readers(CampaignFolder(script.campaign), progress.complete)
+        return progress.awaited_regions if (job.round or 0) == progress.complete else 0
 
     def _progress(self, campaign: Path) -> CampaignProgress:
         if campaign not in self.progress:
@@ -160,13 +152,9 @@ def job_states(
     return states
 
 
-def regions_for_readers(campaign: CampaignFolder, number: int) -> int:
-    """Return how many regions of a round's batch people have yet to annotate; 0 where it was not handed out."""
-    round_ = campaign.round(number)
-    if not is_done(round_.stages, HAND_OUT_STAGE) or is_done(round_.stages, FINAL_STAGE):
-        return 0
-    pool = set(Decisions.load(campaign.decisions).pool_cases)
-    return sum(region.case in pool for region in unanswered_regions(round_, read_commits(campaign.ledger)))
+def in_one_line(error: Exception) -> str:
+    """Return what an exception says, without line breaks."""
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _states_of(job: Job, script: Script, known: _Known) -> list[JobState]:
@@ -175,7 +163,7 @@ def _states_of(job: Job, script: Script, known: _Known) -> list[JobState]:
     try:
         awaited, done = known.awaited(job, script), known.done(job, script)
     except UNREADABLE as error:
-        trouble = " ".join(str(error).split()) or type(error).__name__
+        trouble = in_one_line(error)
     states = []
     for part in job.missing:
         log = known.plan.log(job, str(part) if is_array else "")

@@ -22,8 +22,8 @@ from nnunet_al.campaign.jobs.standing import (
     UNREADABLE,
     WAITS,
     JobState,
+    in_one_line,
     job_states,
-    regions_for_readers,
 )
 from nnunet_al.campaign.status import last_stage
 from nnunet_al.files import read_json
@@ -186,11 +186,6 @@ def watch(
         sleep(every)
 
 
-def in_one_line(error: Exception) -> str:
-    """Return what an exception says, without line breaks."""
-    return " ".join(str(error).split()) or type(error).__name__
-
-
 def _view_of(root: Path, jobs: Iterable[JobState], rounds: int) -> CampaignView:
     title = f"{root.parent.name}/{root.name}"
     unfinished = [job for job in jobs if job.state != DONE]
@@ -224,7 +219,7 @@ def _by_files(folder: CampaignFolder, progress: CampaignProgress) -> tuple[str, 
     if holders:
         return RUNS, f"{RUNS}: after {stage.removesuffix(' done')} ({holders[0]})"
     if progress.waits_for_readers:
-        return READERS, f"{READERS}: for {count(regions_for_readers(folder, progress.complete), 'region')}"
+        return READERS, f"{READERS}: for {count(progress.awaited_regions, 'region')}"
     return NOT_SUBMITTED, f"nobody works on it; {stage}"
 
 
