@@ -101,3 +101,16 @@ def test_scoring_and_selection_know_arrays_only(part):
 def test_no_module_is_much_longer_than_a_person_reads_at_once():
     longest = max(FILES, key=lambda path: len(path.read_text(encoding="utf-8").splitlines()))
     assert len(longest.read_text(encoding="utf-8").splitlines()) <= 330, longest
+
+
+REPORT = ["reading", "tables", "drawing", "evidence", "page"]  # from the bottom up
+
+
+def test_each_package_of_the_report_imports_only_those_below_it():
+    packages = {path.parent.name for path in (ROOT / "report").glob("*/__init__.py")}
+    assert packages == set(REPORT)
+    for path in (ROOT / "report").glob("*/*.py"):
+        below = REPORT[: REPORT.index(path.parent.name) + 1]
+        for name in imports(path):
+            if name.startswith("nnunet_al.report."):
+                assert name.split(".")[2] in below, f"{path} imports {name}, which stands above it"

@@ -84,9 +84,9 @@ def make_dataset(folder: Path) -> None:
 def draw(folders: list[CampaignFolder], roots: Roots, options: Options, output: Path) -> None:
     """Draw the learning curves of the campaigns, and what their last batches asked for."""
     from nnunet_al.campaign.reopen import open_round
-    from nnunet_al.report.drawing.campaign_pictures import curve_of, panels_of
     from nnunet_al.report.drawing.learning_curves import learning_curves
     from nnunet_al.report.drawing.selection_picture import selection_picture
+    from nnunet_al.report.evidence.campaign_pictures import curve_of, panels_of
 
     learning_curves([curve_of(folder) for folder in folders], output / "learning_curves.png")
     panels = [panel for folder in folders for panel in panels_of(open_round(folder, roots, ROUNDS, options), 4)]

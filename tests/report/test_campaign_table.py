@@ -13,8 +13,8 @@ from nnunet_al.files import read_json, write_json
 from nnunet_al.pool.boxes import Region
 from nnunet_al.report.page.summary import who_is_missing, who_leads
 from nnunet_al.report.reading.lines import comparisons, line_curve
-from nnunet_al.report.reading.remarks import line_remarks, pool_remarks
-from nnunet_al.report.reading.remarks import remarks as all_remarks
+from nnunet_al.report.reading.warnings import line_remarks, pool_remarks
+from nnunet_al.report.reading.warnings import remarks as all_remarks
 from nnunet_al.report.tables.all_tables import Table, campaign_tables, penalties_of, read_runs
 
 from .faked_campaigns import STAGES, fake_campaign

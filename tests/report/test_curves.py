@@ -6,8 +6,9 @@ import sys
 import numpy as np
 import pytest
 
-from nnunet_al.report.drawing.learning_curves import Curve, learning_curves, mean_curve
+from nnunet_al.report.drawing.learning_curves import Curve, learning_curves
 from nnunet_al.report.drawing.palette import BLUE, LINE_COLOURS, VERMILLION, YELLOW
+from nnunet_al.report.reading.lines import mean_curve
 
 from .pictures import n_pixels_like
 
@@ -16,23 +17,23 @@ X = np.array([10.0, 20.0, 30.0])
 
 def test_mean_and_band_worked_out_by_hand():
     mean = mean_curve([(X, np.array([0.2, 0.4, 0.6])), (X, np.array([0.4, 0.4, 0.8]))])
-    assert np.allclose(mean.annotated, X)
-    assert np.allclose(mean.dice, [0.3, 0.4, 0.7])
-    assert np.allclose(mean.sd, [np.sqrt(0.02), 0, np.sqrt(0.02)])
-    assert mean.n_runs == 2
+    assert np.allclose(mean.budget_P, X)
+    assert np.allclose(mean.mean_P, [0.3, 0.4, 0.7])
+    assert np.allclose(mean.sd_P, [np.sqrt(0.02), 0, np.sqrt(0.02)])
+    assert mean.n == 2
 
 
 def test_a_single_run_is_its_own_mean():
     mean = mean_curve([(X, X / 100)])
-    assert np.array_equal(mean.dice, X / 100)
-    assert not mean.sd.any()
-    assert mean_curve([]).n_runs == 0
+    assert np.array_equal(mean.mean_P, X / 100)
+    assert not mean.sd_P.any()
+    assert mean_curve([]).n == 0
 
 
 def test_the_mean_ends_where_the_shortest_run_ends_and_interpolates_between():
     mean = mean_curve([(X, np.array([0.1, 0.2, 0.3])), (np.array([10.0, 15.0]), np.array([0.1, 0.15]))])
-    assert np.allclose(mean.annotated, [10, 15])
-    assert np.allclose(mean.dice, [0.1, 0.15])
+    assert np.allclose(mean.budget_P, [10, 15])
+    assert np.allclose(mean.mean_P, [0.1, 0.15])
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -40,10 +41,10 @@ def test_the_mean_does_not_depend_on_the_order_of_runs_and_lies_between_them(see
     rng = np.random.default_rng(seed)
     runs = [(np.sort(rng.choice(50, 6, replace=False)).astype(float), rng.random(6)) for _ in range(4)]
     mean, reversed_mean = mean_curve(runs), mean_curve(runs[::-1])
-    assert np.allclose(mean.dice, reversed_mean.dice)
-    values = np.array([np.interp(mean.annotated, *run) for run in runs])
-    assert (mean.dice >= values.min(0) - 1e-12).all()
-    assert (mean.dice <= values.max(0) + 1e-12).all()
+    assert np.allclose(mean.mean_P, reversed_mean.mean_P)
+    values = np.array([np.interp(mean.budget_P, *run) for run in runs])
+    assert (mean.mean_P >= values.min(0) - 1e-12).all()
+    assert (mean.mean_P <= values.max(0) + 1e-12).all()
 
 
 def test_a_picture_is_written_with_a_line_per_strategy(tmp_path):

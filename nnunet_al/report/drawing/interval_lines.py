@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from nnunet_al.evaluation.budget import Curve
 from nnunet_al.report.drawing.svg import Look, legend_name
-from nnunet_al.report.reading.lines import AXES, IntervalCurve
+from nnunet_al.report.reading.lines import AXES, MeanCurve
 
 MOST_BANDS = 5
 """Lines up to which bands can be told apart in one picture."""
@@ -26,7 +26,7 @@ class Drawn:
     """A mean line to draw; ``runs`` are drawn thinly behind it, ``changes`` are budgets where test cases change."""
 
     label: str
-    curve: IntervalCurve
+    curve: MeanCurve
     runs: Sequence[Curve] = ()
     changes: Sequence[float] = ()
 

@@ -19,6 +19,7 @@ from nnunet_al.report.drawing.palette import (
     save,
     say_that_nothing_is_there,
 )
+from nnunet_al.report.reading.lines import mean_curve
 
 _CLASSES_PER_ROW = 3
 
@@ -43,33 +44,6 @@ class Curve:
     annotated_R: Sequence[float] | np.ndarray  # noqa: N815
     dice_R: Sequence[float] | np.ndarray  # noqa: N815
     per_class: Mapping[str, Sequence[float] | np.ndarray] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class MeanCurve:
-    """Mean Dice and its standard deviation over ``n_runs`` runs at P numbers of annotated regions: each ``(P,)``."""
-
-    annotated: np.ndarray
-    dice: np.ndarray
-    sd: np.ndarray
-    n_runs: int
-
-
-def mean_curve(runs: Sequence[tuple[np.ndarray, np.ndarray]]) -> MeanCurve:
-    """Average runs given as (annotated regions, Dice), between and at the points at which any of them was evaluated.
-
-    Runs are interpolated linearly, and only where each of them has been evaluated before and after, so that a run
-    that is not finished shortens the mean line but does not bend it. The standard deviation is that of the sample
-    (divided by n - 1), 0 for a single run.
-    """
-    if not runs:
-        return MeanCurve(np.empty(0), np.empty(0), np.empty(0), 0)
-    first, last = max(annotated[0] for annotated, _ in runs), min(annotated[-1] for annotated, _ in runs)
-    points = np.unique(np.concatenate([annotated for annotated, _ in runs]))
-    points = points[(points >= first) & (points <= last)]
-    values = np.array([np.interp(points, annotated, dice) for annotated, dice in runs])
-    sd = values.std(axis=0, ddof=1) if len(runs) > 1 else np.zeros(len(points))
-    return MeanCurve(points, values.mean(axis=0), sd, len(runs))
 
 
 @own_style()
@@ -126,14 +100,15 @@ def _draw(
         own = [run for run in own if len(run[0])]
         mean = mean_curve(own)
         colour = LINE_COLOURS[index % len(LINE_COLOURS)]
-        if mean.n_runs > 1:
+        if mean.n > 1:
             banded = True
-            axes.fill_between(mean.annotated, mean.dice - mean.sd, mean.dice + mean.sd, color=colour, alpha=0.13, lw=0)
+            low_P, high_P = mean.mean_P - mean.sd_P, mean.mean_P + mean.sd_P
+            axes.fill_between(mean.budget_P, low_P, high_P, color=colour, alpha=0.13, lw=0)
             for annotated, dice in own:
                 axes.plot(annotated, dice, color=colour, alpha=0.3, lw=0.7)
         axes.plot(
-            mean.annotated,
-            mean.dice,
+            mean.budget_P,
+            mean.mean_P,
             color=colour,
             marker=MARKERS[index % len(MARKERS)],
             ls="-" if index < len(LINE_COLOURS) else "--",
@@ -141,7 +116,7 @@ def _draw(
             ms=3.5 if small else 5.5,
             mec="white",
             mew=0.5,
-            label=f"{label} ({mean.n_runs} runs)" if mean.n_runs > 1 else label,
+            label=f"{label} ({mean.n} runs)" if mean.n > 1 else label,
         )
     if banded and not small:
         axes.set_title("line: mean of runs, band: ± 1 standard deviation", fontsize="small", color="0.35", loc="left")

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from nnunet_al.evaluation.penalty import PenaltyMatrix
 from nnunet_al.report.drawing.bar_figures import area_figure, budget_figure, time_figure
+from nnunet_al.report.drawing.captions import at_the_end, of_lines
 from nnunet_al.report.drawing.interval_lines import MOST_BANDS, Drawn, draw_lines
 from nnunet_al.report.drawing.panel_figures import class_figure, each_figure, fairness_figure, group_figure
 from nnunet_al.report.drawing.penalty_figure import penalty_figure
@@ -21,7 +22,6 @@ from nnunet_al.report.drawing.svg import (
     slug,
     svg_style,
 )
-from nnunet_al.report.drawing.words import at_the_end, of_lines
 from nnunet_al.report.reading.lines import (
     AXES,
     Comparison,

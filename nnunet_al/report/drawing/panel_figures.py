@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from matplotlib.axes import Axes
 
+from nnunet_al.report.drawing.captions import at_the_end, of_lines
 from nnunet_al.report.drawing.interval_lines import MOST_BANDS, Drawn, counted, draw_lines
 from nnunet_al.report.drawing.svg import Figure, Look, canvas, finished, legend_height, shared_legend, slug, svg_style
-from nnunet_al.report.drawing.words import at_the_end, of_lines
 from nnunet_al.report.reading.lines import (
     Comparison,
     changes_of_tests,

@@ -18,17 +18,17 @@ from nnunet_al.nnunet.environment import Roots
 from nnunet_al.progress import count
 from nnunet_al.report.drawing.learning_figures import campaign_figures
 from nnunet_al.report.drawing.svg import Figure
+from nnunet_al.report.evidence import tables as evidence_tables
 from nnunet_al.report.evidence.gather import gather_evidence
 from nnunet_al.report.evidence.record import Evidence
-from nnunet_al.report.evidence.sections import evidence_sections
 from nnunet_al.report.page.annotation_words import annotation_progress
+from nnunet_al.report.page.evidence_sections import evidence_sections
 from nnunet_al.report.page.html import Section, bullets, commands, definitions, figures, heading, page, paragraph, table
 from nnunet_al.report.page.repeat import repeat_commands, repeat_notes
 from nnunet_al.report.page.summary import what_it_takes, what_there_is, who_is_missing, who_leads
 from nnunet_al.report.reading.lines import Comparison, comparisons
-from nnunet_al.report.reading.remarks import remarks
 from nnunet_al.report.reading.runs import Run
-from nnunet_al.report.tables import of_evidence as evidence_tables
+from nnunet_al.report.reading.warnings import remarks
 from nnunet_al.report.tables.all_tables import campaign_tables, identity, penalties_of, read_runs
 from nnunet_al.report.tables.table import Table
 

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from nnunet_al.evaluation.budget import Curve, as_curve, common_range, half_width
-from nnunet_al.report.drawing.learning_curves import mean_curve
 from nnunet_al.report.reading.round_values import Value, dice
 from nnunet_al.report.reading.runs import Run
 
@@ -34,7 +33,7 @@ class Line:
 
     label: str
     runs: tuple[Run, ...]
-    _curves: dict[tuple[str, Value], IntervalCurve] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _curves: dict[tuple[str, Value], MeanCurve] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def unit(self) -> str:
@@ -53,21 +52,51 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class IntervalCurve:
-    """Mean over ``n`` runs at P budgets, and its 95 % interval over runs by Student's t; each ``(P,)``.
+class MeanCurve:
+    """Mean over ``n`` runs at P budgets, and the standard deviation of the runs; each ``(P,)``.
 
-    ``low_P`` and ``high_P`` are NaN for a single run, of which nothing says how sure it is.
+    ``low_P`` and ``high_P`` are the ends of the mean's 95 % interval by Student's t; NaN for a single run, which has
+    none.
     """
 
     budget_P: np.ndarray  # noqa: N815
     mean_P: np.ndarray  # noqa: N815
-    low_P: np.ndarray  # noqa: N815
-    high_P: np.ndarray  # noqa: N815
+    sd_P: np.ndarray  # noqa: N815
     n: int
 
     def __len__(self) -> int:
         """Return the number of budgets."""
         return len(self.budget_P)
+
+    @property
+    def low_P(self) -> np.ndarray:  # noqa: N802
+        """Lower end of the interval, ``(P,)``."""
+        return self.mean_P - self._half_P()
+
+    @property
+    def high_P(self) -> np.ndarray:  # noqa: N802
+        """Upper end of the interval, ``(P,)``."""
+        return self.mean_P + self._half_P()
+
+    def _half_P(self) -> np.ndarray:  # noqa: N802
+        return np.asarray(half_width(self.sd_P, self.n)) if self.n > 1 else np.full(len(self), np.nan)
+
+
+def mean_curve(runs: Sequence[Curve]) -> MeanCurve:
+    """Average runs, between and at the budgets at which any of them was evaluated.
+
+    Runs are interpolated linearly, and only where each of them has been evaluated before and after, so that a run
+    that is not finished shortens the mean line but does not bend it. The standard deviation is that of the sample
+    (divided by n - 1), 0 for a single run.
+    """
+    if not runs:
+        return MeanCurve(np.empty(0), np.empty(0), np.empty(0), 0)
+    first, last = max(budget_P[0] for budget_P, _ in runs), min(budget_P[-1] for budget_P, _ in runs)
+    points_P = np.unique(np.concatenate([budget_P for budget_P, _ in runs]))
+    points_P = points_P[(points_P >= first) & (points_P <= last)]
+    values = np.array([np.interp(points_P, budget_P, value_P) for budget_P, value_P in runs])
+    sd_P = values.std(axis=0, ddof=1) if len(runs) > 1 else np.zeros(len(points_P))
+    return MeanCurve(points_P, values.mean(axis=0), sd_P, len(runs))
 
 
 def amount(budget: float, axis: str) -> str:
@@ -166,17 +195,14 @@ def run_curves(line: Line, axis: str, value: Value = dice) -> list[Curve]:
     return [curve for curve in curves if len(curve[0])]
 
 
-def line_curve(line: Line, axis: str, value: Value = dice) -> IntervalCurve:
+def line_curve(line: Line, axis: str, value: Value = dice) -> MeanCurve:
     """Return the mean of a line's runs with its 95 % interval.
 
-    Runs are interpolated and cut to the budgets that all of them have reached, as in ``curves.mean_curve``; the curve
-    may be without a point.
+    Runs are interpolated and cut to the budgets that all of them have reached (`mean_curve`); the curve may be without
+    a point.
     """
     if (axis, value) not in line._curves:
-        mean = mean_curve(run_curves(line, axis, value))
-        half_P = np.asarray(half_width(mean.sd, mean.n_runs)) if mean.n_runs > 1 else np.full(len(mean.dice), np.nan)
-        curve = IntervalCurve(mean.annotated, mean.dice, mean.dice - half_P, mean.dice + half_P, mean.n_runs)
-        line._curves[axis, value] = curve
+        line._curves[axis, value] = mean_curve(run_curves(line, axis, value))
     return line._curves[axis, value]
 
 

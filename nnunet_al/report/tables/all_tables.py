@@ -12,8 +12,8 @@ from nnunet_al.report.reading.lines import Comparison
 from nnunet_al.report.reading.round_values import MEASURES
 from nnunet_al.report.reading.runs import Run, read_runs
 from nnunet_al.report.tables import comparison as comparison_tables
+from nnunet_al.report.tables.ranking import standings
 from nnunet_al.report.tables.settings import settings
-from nnunet_al.report.tables.standings import standings
 from nnunet_al.report.tables.table import Column, Table
 from nnunet_al.report.tables.times import stages, times
 

@@ -24,7 +24,7 @@ from nnunet_al.report.reading.lines import (
     run_curves,
 )
 from nnunet_al.report.reading.round_values import Value, class_dice, class_hd95, dice, group_values
-from nnunet_al.report.tables.standings import INTERVALS, Row, interval_columns
+from nnunet_al.report.tables.ranking import INTERVALS, Row, interval_columns
 from nnunet_al.report.tables.table import Table
 
 PERCENTS = (90, 95, 99)

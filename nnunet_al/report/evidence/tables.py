@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from nnunet_al.report.drawing.of_evidence import correlation
 from nnunet_al.report.evidence.embedding_map import ROLES
+from nnunet_al.report.evidence.figures import correlation
 from nnunet_al.report.evidence.record import Evidence
 from nnunet_al.report.tables.table import Table
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from nnunet_al.report.drawing.of_evidence import error_figure, map_figure, redundancy_figure
 from nnunet_al.report.drawing.selection_picture import region_picture
 from nnunet_al.report.evidence.embedding_map import DRAWN_AT_MOST, FEWEST
+from nnunet_al.report.evidence.figures import error_figure, map_figure, redundancy_figure
 from nnunet_al.report.evidence.record import BatchRegion, Evidence
 from nnunet_al.report.page.html import Section, bullets, figure, figures, heading, paragraph, pictures, table
 from nnunet_al.report.tables.table import Table
