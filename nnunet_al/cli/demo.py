@@ -86,9 +86,10 @@ def draw(folders: list[CampaignFolder], roots: Roots, options: Options, output: 
     from nnunet_al.campaign.reopen import open_round
     from nnunet_al.report.drawing.learning_curves import learning_curves
     from nnunet_al.report.drawing.selection_picture import selection_picture
-    from nnunet_al.report.evidence.campaign_pictures import curve_of, panels_of
+    from nnunet_al.report.evidence.campaign_pictures import panels_of
+    from nnunet_al.report.reading.runs import read_runs
 
-    learning_curves([curve_of(folder) for folder in folders], output / "learning_curves.png")
+    learning_curves(read_runs(folders), output / "learning_curves.png")
     panels = [panel for folder in folders for panel in panels_of(open_round(folder, roots, ROUNDS, options), 4)]
     selection_picture(panels, output / "selection.png", f"The first regions asked for in round {ROUNDS}")
 

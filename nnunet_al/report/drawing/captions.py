@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from nnunet_al.report.drawing.interval_lines import Drawn, counted
+from nnunet_al.progress import count
+from nnunet_al.report.drawing.interval_lines import Drawn
 from nnunet_al.report.reading.lines import AXES, amount
 
 _MOST_NAMED = 6
@@ -54,7 +55,7 @@ def at_the_end(lines: Sequence[Drawn], axis: str, value: str, lead: str | None =
     reached = sorted(((_at(line, last), line) for line in lines), key=lambda pair: pair[0][0], reverse=lead != "below")
     named = [
         f"{line.label} {mean:.4f}"
-        + (f" ({counted(line.curve.n)}, {low:.4f} to {high:.4f})" if line.curve.n > 1 else " (1 run)")
+        + (f" ({count(line.curve.n, 'run')}, {low:.4f} to {high:.4f})" if line.curve.n > 1 else " (1 run)")
         for (mean, low, high), line in reached
     ]
     sentence = f"With {amount(last, axis)}, {value}: {_few(named)}."

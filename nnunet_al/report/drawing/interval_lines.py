@@ -10,8 +10,17 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from nnunet_al.evaluation.budget import Curve
+from nnunet_al.progress import count
 from nnunet_al.report.drawing.svg import Look, legend_name
-from nnunet_al.report.reading.lines import AXES, MeanCurve
+from nnunet_al.report.reading.lines import (
+    AXES,
+    Comparison,
+    MeanCurve,
+    changes_of_tests,
+    line_curve,
+    run_curves,
+)
+from nnunet_al.report.reading.round_values import Value, dice
 
 MOST_BANDS = 5
 """Lines up to which bands can be told apart in one picture."""
@@ -29,6 +38,20 @@ class Drawn:
     curve: MeanCurve
     runs: Sequence[Curve] = ()
     changes: Sequence[float] = ()
+
+
+def drawn_lines(comparison: Comparison, axis: str, value: Value = dice, runs: bool = True) -> list[Drawn]:
+    """Return the lines of a comparison that have a point, with their ``runs`` or without."""
+    found = [
+        Drawn(
+            line.label,
+            line_curve(line, axis, value),
+            run_curves(line, axis, value) if runs else (),
+            changes_of_tests(line, axis),
+        )
+        for line in comparison.lines
+    ]
+    return [line for line in found if len(line.curve)]
 
 
 def draw_lines(
@@ -64,7 +87,7 @@ def draw_lines(
             ms=3.5 if small else 5,
             mec="white",
             mew=0.5,
-            label=legend_name(f"{line.label} ({counted(curve.n)})"),
+            label=legend_name(f"{line.label} ({count(curve.n, 'run')})"),
         )
     axes.set_xlabel(words)
     frame(axes, integer=axis != "minutes" and factor == 1)
@@ -80,11 +103,6 @@ def frame(axes: Axes, integer: bool = True) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=integer, steps=[1, 2, 2.5, 5, 10]))
     axes.grid(color="0.9", lw=0.6)
     axes.set_axisbelow(True)
-
-
-def counted(runs: int) -> str:
-    """Return "1 run" or "2 runs"."""
-    return f"{runs} run" if runs == 1 else f"{runs} runs"
 
 
 def _scale(axis: str, lines: Sequence[Drawn]) -> tuple[float, str]:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from nnunet_al.evaluation.penalty import PenaltyMatrix
 from nnunet_al.report.drawing.bar_figures import area_figure, budget_figure, time_figure
 from nnunet_al.report.drawing.captions import at_the_end, of_lines
-from nnunet_al.report.drawing.interval_lines import MOST_BANDS, Drawn, draw_lines
+from nnunet_al.report.drawing.interval_lines import MOST_BANDS, draw_lines, drawn_lines
 from nnunet_al.report.drawing.panel_figures import class_figure, each_figure, fairness_figure, group_figure
 from nnunet_al.report.drawing.penalty_figure import penalty_figure
 from nnunet_al.report.drawing.svg import (
@@ -22,18 +22,8 @@ from nnunet_al.report.drawing.svg import (
     slug,
     svg_style,
 )
-from nnunet_al.report.reading.lines import (
-    AXES,
-    Comparison,
-    by_axis,
-    changes_of_tests,
-    known_axes,
-    line_curve,
-    run_curves,
-)
+from nnunet_al.report.reading.lines import AXES, Comparison, by_axis, known_axes
 from nnunet_al.report.tables.table import Table
-
-__all__ = ["Figure", "campaign_figures", "learning_figure"]
 
 
 def campaign_figures(
@@ -71,11 +61,7 @@ def campaign_figures(
 @svg_style()
 def learning_figure(comparison: Comparison, axis: str, styles: Mapping[str, Look]) -> Figure | None:
     """Draw mean foreground Dice against ``axis``; None where nothing is known."""
-    lines = [
-        Drawn(line.label, line_curve(line, axis), run_curves(line, axis), changes_of_tests(line, axis))
-        for line in comparison.lines
-    ]
-    lines = [line for line in lines if len(line.curve)]
+    lines = drawn_lines(comparison, axis)
     if not lines:
         return None
     bands = len(lines) <= MOST_BANDS

@@ -7,18 +7,12 @@ from dataclasses import dataclass
 
 from matplotlib.axes import Axes
 
+from nnunet_al.progress import count
 from nnunet_al.report.drawing.captions import at_the_end, of_lines
-from nnunet_al.report.drawing.interval_lines import MOST_BANDS, Drawn, counted, draw_lines
+from nnunet_al.report.drawing.interval_lines import MOST_BANDS, draw_lines, drawn_lines
 from nnunet_al.report.drawing.svg import Figure, Look, canvas, finished, legend_height, shared_legend, slug, svg_style
-from nnunet_al.report.reading.lines import (
-    Comparison,
-    changes_of_tests,
-    classes_of,
-    groups_of,
-    line_curve,
-    run_curves,
-)
-from nnunet_al.report.reading.round_values import Value, class_dice, dice, fairness_measure, of_group
+from nnunet_al.report.reading.lines import Comparison, classes_of, groups_of
+from nnunet_al.report.reading.round_values import Value, class_dice, fairness_measure, of_group
 
 _ROW = 1.75
 _COLUMNS = 2
@@ -37,7 +31,7 @@ class _Panel:
 @svg_style()
 def each_figure(comparison: Comparison, styles: Styles) -> Figure | None:
     """Draw each strategy with its interval in a panel of its own, the others in grey; None where one is enough."""
-    lines = _drawn(comparison, runs=True)
+    lines = drawn_lines(comparison, "regions")
     if len(lines) <= MOST_BANDS:
         return None
     rows = -(-len(lines) // _COLUMNS)
@@ -49,7 +43,7 @@ def each_figure(comparison: Comparison, styles: Styles) -> Figure | None:
         limits = axes.get_ylim()
         draw_lines(axes, [line], styles, "regions", small=True)
         axes.set_ylim(min(limits[0], axes.get_ylim()[0]), max(limits[1], axes.get_ylim()[1]))
-        axes.set_title(f"{line.label} ({counted(line.curve.n)})", fontsize=8.5)
+        axes.set_title(f"{line.label} ({count(line.curve.n, 'run')})", fontsize=8.5)
     _finish(panels, len(lines))
     figure.supylabel("mean foreground Dice", fontsize=9)
     return finished(
@@ -90,7 +84,7 @@ def fairness_figure(comparison: Comparison, styles: Styles) -> Figure | None:
 
 def _panels(comparison: Comparison, styles: Styles, wanted: Sequence[_Panel], name: str, about: str) -> Figure | None:
     """Draw the panels, empty where no line has such a value; None if all would be empty."""
-    content = [(panel, _drawn(comparison, panel.value)) for panel in wanted]
+    content = [(panel, drawn_lines(comparison, "regions", panel.value, runs=False)) for panel in wanted]
     known = [(panel, lines) for panel, lines in content if lines]
     if not known:
         return None
@@ -113,19 +107,6 @@ def _panels(comparison: Comparison, styles: Styles, wanted: Sequence[_Panel], na
         f"{comparison.title}: {about}, against annotated regions. {of_lines(list(of_label.values()), bands)}",
         f"{comparison.title}: {about}. {' '.join(ends)}",
     )
-
-
-def _drawn(comparison: Comparison, value: Value = dice, runs: bool = False) -> list[Drawn]:
-    found = [
-        Drawn(
-            line.label,
-            line_curve(line, "regions", value),
-            run_curves(line, "regions", value) if runs else (),
-            changes_of_tests(line, "regions"),
-        )
-        for line in comparison.lines
-    ]
-    return [line for line in found if len(line.curve)]
 
 
 def _finish(panels: Sequence[Axes], used: int) -> None:

@@ -13,6 +13,7 @@ from nnunet_al.campaign.scoring_stages import window_pool
 from nnunet_al.nnunet.model import Plan
 from nnunet_al.nnunet.pool_scoring import Measure, Scorer
 from nnunet_al.pool.table import by_case
+from nnunet_al.report.evidence.record import Evidence
 from nnunet_al.scoring.maps import entropy
 from nnunet_al.scoring.reductions import Mean
 from nnunet_al.scoring.samplers import DeterministicSampler
@@ -63,3 +64,10 @@ def rank_correlation(x_N: Sequence[float | None], y_N: Sequence[float | None]) -
     from scipy.stats import spearmanr
 
     return Correlation(float(spearmanr(known_N_2[:, 0], known_N_2[:, 1]).statistic), len(pairs))
+
+
+def correlation(evidence: Evidence, error: str = "error") -> Correlation:
+    """Return the rank correlation of the batch's entropies with its errors (or another of its numbers)."""
+    return rank_correlation(
+        [entry.entropy for entry in evidence.batch], [getattr(entry, error) for entry in evidence.batch]
+    )

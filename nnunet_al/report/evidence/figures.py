@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from nnunet_al.progress import count
 from nnunet_al.report.drawing.palette import BLUE, VERMILLION
 from nnunet_al.report.drawing.svg import Figure, canvas, finished, slug, svg_style
-from nnunet_al.report.evidence.error_vs_uncertainty import Correlation, rank_correlation
+from nnunet_al.report.evidence.error_vs_uncertainty import Correlation, correlation
 from nnunet_al.report.evidence.record import Evidence
 
 POOL = "0.55"  # 3.4 to 1 on white
@@ -149,13 +149,6 @@ def _scatter(
         linewidth=0.8,
         label=f"{label} ({len(places)})",
         rasterized=len(places) > 400,  # thousands of dots are smaller as a picture
-    )
-
-
-def correlation(evidence: Evidence, error: str = "error") -> Correlation:
-    """Return the rank correlation of the batch's entropies with its errors (or another of its numbers)."""
-    return rank_correlation(
-        [entry.entropy for entry in evidence.batch], [getattr(entry, error) for entry in evidence.batch]
     )
 
 

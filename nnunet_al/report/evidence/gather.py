@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +15,9 @@ from nnunet_al.campaign.options import Options
 from nnunet_al.campaign.stages import is_done
 from nnunet_al.campaign.status import FINAL_STAGE
 from nnunet_al.errors import NnunetALError, SetupError, StorageError
-from nnunet_al.files import read_json
 from nnunet_al.nnunet.environment import Roots
 from nnunet_al.progress import say
 from nnunet_al.report.evidence.record import (
-    BatchRegion,
     Evidence,
     MapPoint,
     evidence_key,
@@ -66,7 +64,6 @@ def gather_evidence(folder: CampaignFolder, roots: Roots, options: Options, pict
 
 
 def _compute(folder: CampaignFolder, roots: Roots, number: int, options: Options, pictures: int) -> Evidence:
-    from nnunet_al.campaign.batch import asked_regions
     from nnunet_al.campaign.evaluation import load_round_model
     from nnunet_al.campaign.reopen import open_round
     from nnunet_al.nnunet.pool_embedding import Embedder
@@ -79,11 +76,11 @@ def _compute(folder: CampaignFolder, roots: Roots, number: int, options: Options
     context = open_round(folder, roots, number, options)
     say(f"Looking at the batch of round {number} of {folder.root}")
     model = load_round_model(context, context.checkpoint(context.round))
-    errors, panels = look_at_batch(context, model, pictures)
+    regions_of_batch, panels = look_at_batch(context, model, pictures)
     plan, network, device = model
     network = fast_network(network)  # in place, so not before the predictions, which are those of the evaluation
     number_of = {region: index for index, region in enumerate(context.regions)}
-    entropies = mean_entropies(context, plan, network, device, [number_of[entry.region] for entry in errors])
+    entropies = mean_entropies(context, plan, network, device, [number_of[entry.region] for entry in regions_of_batch])
     shown = choose_regions(context)
     embedder = Embedder(network, plan.exclusive, device, options.scoring_batch_size, options.workers)
     features_N_d = features_of(context, embedder, shown.numbers_N)
@@ -96,22 +93,7 @@ def _compute(folder: CampaignFolder, roots: Roots, number: int, options: Options
     shapes = {case: facts.raw_shape for case, facts in context.data.facts.items()}
     rng = context.rng("random batches of the report")
     repeats = asdict(redundancy(features_N_d, regions, pool_M, batch_B, shapes, rng)) if len(batch_B) else None
-    scores = dict(
-        zip(asked_regions(context.round), (e["score"] for e in read_json(context.round.batch)["regions"]), strict=True)
-    )
-    batch = [
-        BatchRegion(
-            entry.rank,
-            entry.region,
-            scores[entry.region],
-            entropies[number_of[entry.region]],
-            entry.error,
-            entry.misclassified,
-            entry.new_voxels,
-            entry.foreground,
-        )
-        for entry in errors
-    ]
+    batch = [replace(entry, entropy=entropies[number_of[entry.region]]) for entry in regions_of_batch]
     return Evidence(
         number,
         tuple(batch),

@@ -31,7 +31,19 @@ _CORRECTED = (
 
 @dataclass(frozen=True)
 class BatchRegion:
-    """A region of the batch; see `batch_overlays.RegionError` and `error_vs_uncertainty.mean_entropies` (nats)."""
+    """A region of the batch: how sure the round's model was of it, and how its prediction differs from the annotation.
+
+    Attributes
+    ----------
+    rank : place of the region in its batch, from 1
+    region : the region
+    score : the strategy's score; None where it has none
+    entropy : mean predictive entropy in nats (`error_vs_uncertainty.mean_entropies`); None until it is computed
+    error : see `batch_overlays.region_error`; None where nothing of the region is newly annotated
+    misclassified : share of the new voxels whose label is not the predicted one; None likewise
+    new_voxels : voxels that were annotated in this round, and not before
+    foreground : whether any class is in the annotation or the prediction of the new voxels
+    """
 
     rank: int
     region: Region

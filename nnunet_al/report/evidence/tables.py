@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from nnunet_al.report.evidence.embedding_map import ROLES
-from nnunet_al.report.evidence.figures import correlation
+from nnunet_al.report.evidence.error_vs_uncertainty import correlation
 from nnunet_al.report.evidence.record import Evidence
 from nnunet_al.report.tables.table import Table
 
