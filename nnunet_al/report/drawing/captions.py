@@ -1,4 +1,4 @@
-"""What figures show, in sentences with the numbers."""
+"""Captions and alternative texts of figures with lines."""
 
 from __future__ import annotations
 
@@ -14,39 +14,41 @@ _MOST_NAMED = 6
 _Value = tuple[float, float, float]
 
 
-def of_lines(lines: Sequence[Drawn], bands: bool = True) -> str:
-    """Return how lines and bands of a figure were made."""
+def how_drawn(lines: Sequence[Drawn], bands: bool = True) -> str:
+    """Return how the lines and bands of a figure were drawn."""
     several = [line for line in lines if line.curve.n > 1]
     changed = [line.label for line in lines if line.changes]
-    mark = f" Dotted upright: from there on runs of {_few(changed)} are tested on other cases." if changed else ""
+    mark = (
+        f" Dotted vertical lines: from there on runs of {_few(changed)} are tested on other cases." if changed else ""
+    )
     if not several:
-        return f"Each line is a single run, so that there is no interval.{mark}"
-    words = ["Lines: means over runs (folds and seeds), as far as all runs of a strategy have come;"]
+        return f"Each line is a single run and has no interval.{mark}"
+    words = ["Lines: means over runs (folds and seeds), up to the budget that all runs of a strategy have reached;"]
     if bands:
-        words.append("bands: 95 % intervals of the mean by Student's t, cut off where they leave the picture")
-        words[-1] += "; thin: the runs." if any(line.runs for line in several) else "."
+        words.append("bands: 95 % intervals of the mean by Student's t, clipped to the picture")
+        words[-1] += "; thin lines: the runs." if any(line.runs for line in several) else "."
     else:
-        words.append("their intervals stand in the table, since so many bands hide each other.")
+        words.append("their intervals are in the table, since this many bands would hide each other.")
     single = [line.label for line in lines if line.curve.n == 1]
     if single:
-        words.append(f"A single run, and so without an interval: {_few(single)}.")
+        words.append(f"A single run, without an interval: {_few(single)}.")
     return " ".join(words) + mark
 
 
-def at_the_end(lines: Sequence[Drawn], axis: str, value: str, lead: str | None = "above") -> str:
-    """Return the values of the lines at the largest budget that all of them have reached, and who leads by how much.
+def last_values(lines: Sequence[Drawn], axis: str, value: str, lead: str | None = "above") -> str:
+    """Return the values of the lines at the largest budget that all of them have reached, and the lead of the best.
 
     Parameters
     ----------
     lines
         at least one, each with a point
     axis
-        what they are drawn against
+        the axis that they are drawn against, a key of ``AXES``
     value
-        what they are lines of, in words
+        name of the value that they show
     lead
-        "above" or "below", where the largest or the smallest value is the best; None where neither is. That one leads
-        is only said where the 95 % intervals of the first two do not overlap.
+        "above" or "below", where the largest or the smallest value is the best; None where neither is. A line leads
+        only where the 95 % intervals of the first two do not overlap.
     """
     first, last = max(line.curve.budget_P[0] for line in lines), min(line.curve.budget_P[-1] for line in lines)
     if first > last:

@@ -1,4 +1,4 @@
-"""Mean lines with their intervals, as the report draws them against what models were trained on."""
+"""Mean lines with their intervals, against the size of the training set."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from nnunet_al.report.reading.lines import (
 from nnunet_al.report.reading.round_values import Value, dice
 
 MOST_BANDS = 5
-"""Lines up to which bands can be told apart in one picture."""
+"""Number of lines up to which their bands can be told apart in one picture."""
 
 _MOST_MARKERS = 10
-# bands reach this share of the lines' own height beyond them before they are cut off
+# share of the height of the lines by which bands may exceed them before they are cut off
 _ROOM = 0.6
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """A mean line to draw; ``runs`` are drawn thinly behind it, ``changes`` are budgets where test cases change."""
+    """A mean line; ``runs`` are drawn as thin lines behind it, ``changes`` are budgets at which test cases change."""
 
     label: str
     curve: MeanCurve
@@ -59,8 +59,8 @@ def draw_lines(
 ) -> None:
     """Draw mean lines into axes, with bands (a bar at a single point) where there is an interval.
 
-    The height shown is that of the lines, and of the bands as far as they do not make the lines flat; values between
-    0 and 1 keep to that.
+    The limits follow the lines, and the bands as far as they do not flatten the lines; where all values lie between
+    0 and 1, so do the limits.
     """
     shown = [line for line in lines if len(line.curve)]
     factor, words = _scale(axis, shown)
@@ -99,7 +99,7 @@ def draw_lines(
 
 
 def frame(axes: Axes, integer: bool = True) -> None:
-    """Draw a light grid, and few marks along the budget."""
+    """Draw a light grid, with few ticks along the budget."""
     axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=integer, steps=[1, 2, 2.5, 5, 10]))
     axes.grid(color="0.9", lw=0.6)
     axes.set_axisbelow(True)

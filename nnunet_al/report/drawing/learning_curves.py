@@ -15,7 +15,7 @@ from nnunet_al.report.drawing.palette import (
     new_figure,
     own_style,
     save,
-    say_that_nothing_is_there,
+    write_sentence,
 )
 from nnunet_al.report.reading.lines import mean_curve, run_curve
 from nnunet_al.report.reading.round_values import Value, class_dice, dice
@@ -41,7 +41,7 @@ def learning_curves(campaigns: Sequence[Run], path: Path, title: str = "Learning
     figure = new_figure(8.0, 4.8 + 2.4 * n_rows + 0.25 * ceil(len(labels) / 3))
     figure.suptitle(title)
     if not labels:
-        say_that_nothing_is_there(figure, "No round has been evaluated yet.")
+        write_sentence(figure, "No round has been evaluated yet.")
         save(figure, path)
         return
 

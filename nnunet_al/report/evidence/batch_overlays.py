@@ -1,4 +1,4 @@
-"""What a round's model makes of the regions that it asked for, against what was annotated: errors and pictures."""
+"""The predictions of a round's model in the regions of its batch against the annotation: errors and pictures."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from nnunet_al.pool.boxes import Region, to_slices
 from nnunet_al.pool.geometry import CaseGeometry
 from nnunet_al.progress import progress
 from nnunet_al.report.drawing.selection_picture import Panel
-from nnunet_al.report.evidence.record import BatchRegion, answering
+from nnunet_al.report.evidence.record import BatchRegion, label_commits
 from nnunet_al.scoring.maps import entropy
 from nnunet_al.scoring.posterior import head_probabilities
 
 Network = tuple[Plan, torch.nn.Module, torch.device]
 
 
-def look_at_batch(context: RoundContext, model: Network, pictures: int) -> tuple[list[BatchRegion], list[Panel]]:
+def examine_batch(context: RoundContext, model: Network, pictures: int) -> tuple[list[BatchRegion], list[Panel]]:
     """Predict each case of a round's batch once; return all its regions, and panels of the first ``pictures``.
 
-    Regions of cases that were withdrawn since are left out. Both come in the order of their ranks. The label of a
-    panel, and what an error counts, is what was annotated in this round.
+    Regions of cases that were withdrawn since are left out. Both lists are in the order of the ranks. Errors and the
+    labels of panels count voxels that were annotated in this round.
     """
     known = [
         (rank, region)
@@ -58,17 +58,17 @@ def look_at_batch(context: RoundContext, model: Network, pictures: int) -> tuple
 
 
 def new_labels(context: RoundContext, case: str) -> np.ndarray:
-    """Return what was annotated of a case in this round for the first time, ignore elsewhere: (z, y, x).
+    """Return the labels of a case that were annotated in this round for the first time, ignore elsewhere: (z, y, x).
 
-    The labels are those of today, corrections of later rounds included. Where a correction relabels what the round's
-    model was trained on, nothing is new.
+    Labels are the present ones, with corrections of later rounds. A correction of voxels that the round's model was
+    trained on makes nothing new.
     """
     shape = context.data.facts[case].raw_shape
     commits = context.ledger.commits()
     so_far = [commit for commit in commits if commit.round <= context.number]
     before_xyz = context.ledger.labels(case, shape, context.commits)
     then_xyz = context.ledger.labels(case, shape, so_far)
-    labels_xyz = context.ledger.labels(case, shape, answering(commits, context.number))
+    labels_xyz = context.ledger.labels(case, shape, label_commits(commits, context.number))
     new_xyz = (before_xyz == context.ignore) & (then_xyz != context.ignore)
     return np.where(new_xyz, labels_xyz, context.ignore)
 
@@ -106,7 +106,7 @@ def slice_panel(
 
 
 def class_names(classes: Mapping[str, ClassLabels]) -> dict[int, str]:
-    """Return what each label stands for; where classes overlap, all that hold it."""
+    """Return the name of each label; where classes overlap, the names of all classes that hold it."""
     values = {name: (found,) if isinstance(found, int) else tuple(found) for name, found in classes.items()}
     return {
         value: " + ".join(name for name, found in values.items() if value in found)
@@ -119,7 +119,7 @@ def region_error(
 ) -> float | None:
     """Return 1 - Dice, the mean over the classes that are in the labels or the prediction of voxels not ``ignore``.
 
-    0 where there is no class in either: both say background. None where every voxel is ``ignore``.
+    0 where there is no class in either: both are background. None where every voxel is ``ignore``.
     """
     counted_xyz = labels_xyz != ignore
     if not counted_xyz.any():
@@ -130,18 +130,18 @@ def region_error(
 
 
 def on_raw_slice(map_xyz: np.ndarray, geometry: CaseGeometry, index: int, first: int = 0) -> np.ndarray:
-    """Bring a map on the network's grid to a slice of the raw image, by linear interpolation within the slice.
+    """Resample a map from the network's grid to a slice of the raw image, by linear interpolation within the slice.
 
     Parameters
     ----------
     map_xyz
-        network voxels
+        values at the network's voxels
     geometry
-        of the case
+        geometry of the case
     index
-        of the slice along the raw axis ``geometry.transpose_forward[0]``, which is the network's first
+        index of the slice along the raw axis ``geometry.transpose_forward[0]``, which is the network's first
     first
-        the slice of the network that ``map_xyz`` begins with
+        the network's slice that ``map_xyz`` begins with
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Figures of what a round's model says of its batch."""
+"""Figures of the evidence: maps of embeddings, error against uncertainty, redundancy."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _WORDS = {"pool": "pool", "annotated": "annotated before", "query": "query set",
 
 @svg_style()
 def map_figure(name: str, evidence: Evidence) -> Figure | None:
-    """Draw the regions on the plane of t-SNE, by their roles; None where there is no map."""
+    """Draw the t-SNE map of the regions, by their roles; None where there is no map."""
     if not evidence.points:
         return None
     figure = canvas(4.6)
@@ -54,13 +54,13 @@ def map_figure(name: str, evidence: Evidence) -> Figure | None:
         slug("map", name),
         f"{name}, round {evidence.round}: {len(evidence.points)} of {count(total, 'region')} ({counted}).",
         f"Map of the embeddings of {count(len(evidence.points), 'region')} under the model of round {evidence.round} "
-        f"of {name}: {counted}. The coordinates stand in embedding_map.csv.",
+        f"of {name}: {counted}. The coordinates are in embedding_map.csv.",
     )
 
 
 @svg_style()
 def error_figure(name: str, evidence: Evidence) -> Figure | None:
-    """Draw each region's error against its entropy; None where no region has both."""
+    """Draw the error of each region against its entropy; None where no region has both."""
     known = [
         (entry.entropy, entry.error, entry.foreground)
         for entry in evidence.batch
@@ -80,7 +80,7 @@ def error_figure(name: str, evidence: Evidence) -> Figure | None:
     axes.grid(color="0.9", linewidth=0.7)
     axes.set_axisbelow(True)
     found = correlation(evidence)
-    axes.set_title(f"{name}, round {evidence.round}\n{in_words(found)}")
+    axes.set_title(f"{name}, round {evidence.round}\n{correlation_text(found)}")
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
     entropies, errors = [x for x, _, _ in known], [y for _, y, _ in known]
     return finished(
@@ -88,14 +88,14 @@ def error_figure(name: str, evidence: Evidence) -> Figure | None:
         slug("error", name),
         f"{name}, round {evidence.round}: {count(len(known), 'newly annotated region')}.",
         f"Error against uncertainty of {count(len(known), 'region')} of {name}, round {evidence.round}. "
-        f"{in_words(found)}. Entropy from {min(entropies):.3f} to {max(entropies):.3f} nats, 1 - Dice from "
+        f"{correlation_text(found)}. Entropy from {min(entropies):.3f} to {max(entropies):.3f} nats, 1 - Dice from "
         f"{min(errors):.3f} to {max(errors):.3f}.",
     )
 
 
 @svg_style()
 def redundancy_figure(found: Sequence[tuple[str, Evidence]]) -> Figure | None:
-    """Draw the similarity within each batch beside that within random batches; None where there is none."""
+    """Draw the similarity within each batch beside that within random batches; None where no batch has one."""
     rows = [
         (f"{name}, round {evidence.round}", evidence.redundancy)
         for name, evidence in found
@@ -127,7 +127,7 @@ def redundancy_figure(found: Sequence[tuple[str, Evidence]]) -> Figure | None:
         figure,
         "redundancy",
         "Mean cosine similarity of the centred features of two different regions of a batch, and of random batches of "
-        "the same size from the same pool. To the right: the batch repeats itself more than chance would.",
+        "the same size from the same pool. A batch to the right of the random ones is more redundant than chance.",
         "Similarity within batches. " + "; ".join(said) + ".",
     )
 
@@ -135,7 +135,7 @@ def redundancy_figure(found: Sequence[tuple[str, Evidence]]) -> Figure | None:
 def _scatter(
     axes: Axes, places: Sequence[tuple[float, float]], label: str, marker: str, size: float, face: str, edge: str
 ) -> None:
-    """Draw marks of one kind, if there are any, with a label that counts them."""
+    """Draw marks of one kind, if any, with a label that counts them."""
     if not places:
         return
     x_N, y_N = np.array(places).T
@@ -152,7 +152,7 @@ def _scatter(
     )
 
 
-def in_words(found: Correlation) -> str:
+def correlation_text(found: Correlation) -> str:
     """Return "Spearman's rho 0.41, n = 12", or why there is none."""
     if found.rho is None:
         return f"No rank correlation: {found.why} (n = {found.n})"

@@ -1,4 +1,4 @@
-"""Tables of what a round's model says of its batch."""
+"""Tables of the evidence: batches, correlations, maps of embeddings, redundancy."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from nnunet_al.report.evidence.record import Evidence
 from nnunet_al.report.tables.table import Table
 
 Found = Sequence[tuple[dict[str, Any], Evidence]]
-"""The columns that name a campaign (``campaign_table.identity``), and what its model says."""
+"""The columns that name a campaign (``all_tables.identity``), and its evidence."""
 
 
 def batches(found: Found) -> Table:
-    """Return every region of the batches, with uncertainty and error."""
+    """Return one row per region of the batches, with uncertainty and error."""
     rows = [
         {
             **identity,
@@ -35,8 +35,8 @@ def batches(found: Found) -> Table:
     return Table(
         "batches",
         "The regions of the batches: case and box (raw voxels), the strategy's score, mean predictive entropy (nats), "
-        "error (1 - Dice), share of misclassified voxels, the newly annotated voxels that both count, and whether "
-        "there is any foreground in annotation or prediction.",
+        "error (1 - Dice), share of misclassified voxels, the number of newly annotated voxels that both are computed "
+        "on, and whether there is any foreground in annotation or prediction.",
         rows,
     )
 
@@ -61,18 +61,18 @@ def correlations(found: Found) -> Table:
 
 
 def map_points(found: Found) -> Table:
-    """Return the place of every region on the maps."""
+    """Return one row per region on the maps, with its role and coordinates."""
     rows = [
         {**identity, "round": evidence.round, "region": point.region.name}
         | {"role": point.role, "x": point.x, "y": point.y}
         for identity, evidence in found
         for point in evidence.points
     ]
-    return Table("embedding_map", "The regions on the maps of embeddings, with role and place.", rows)
+    return Table("embedding_map", "The regions on the maps of embeddings, with role and coordinates.", rows)
 
 
 def map_counts(found: Found) -> Table:
-    """Return how many regions have which role, and how many of them are on the map."""
+    """Return the number of regions with each role, and how many of them are on the map."""
     rows = [
         {**identity, "round": evidence.round}
         | {role: evidence.of_role[role] for role in ROLES}
@@ -81,14 +81,14 @@ def map_counts(found: Found) -> Table:
     ]
     return Table(
         "embedding_roles",
-        "Regions by their roles: in the pool, annotated before, in the query set, in the batch; and how many of each "
-        "are on the map.",
+        "Number of regions by role (in the pool, annotated before, in the query set, in the batch), and how many of "
+        "each are on the map.",
         rows,
     )
 
 
 def redundancies(found: Found) -> Table:
-    """Return how much the batches repeat themselves, beside random batches."""
+    """Return the redundancy of the batches, beside that of random batches."""
     rows = []
     for identity, evidence in found:
         values = evidence.redundancy
@@ -104,7 +104,7 @@ def redundancies(found: Found) -> Table:
     return Table(
         "redundancy",
         "Batches beside 1000 random batches of the same size from the pool: mean cosine similarity of centred "
-        "features (random: mean, 2.5th and 97.5th percentile), cases that are touched, the largest share of one case, "
+        "features (random: mean, 2.5th and 97.5th percentile), number of cases, the largest share of one case, "
         "and the share of the voxels asked for that overlapping regions of the batch ask for twice.",
         rows,
         digits={"random_cases": 1},

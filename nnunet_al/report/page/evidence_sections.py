@@ -1,4 +1,4 @@
-"""The sections on what the models say of their batches."""
+"""The sections of the evidence: batches, embeddings, errors and redundancy."""
 
 from __future__ import annotations
 
@@ -16,20 +16,26 @@ from nnunet_al.report.tables.table import Table
 Named = Sequence[tuple[str, Evidence]]
 
 _WHICH = (
-    "Of each strategy the campaign with the lowest fold and seed is looked at, in its last complete round whose model "
-    "is there."
+    "For each strategy these sections show the campaign with the lowest fold and seed, in its last complete round "
+    "whose model is available."
 )
 
 
 def evidence_sections(named: Named, tables: Mapping[str, Table], missing: Sequence[str]) -> list[Section]:
     """Return overlays, maps of embeddings, uncertainty against error, and redundancy.
 
-    ``named`` are campaigns with their names, ``tables`` those of ``evidence_tables`` by their names, and ``missing``
-    sentences on campaigns of which there is nothing to show.
+    Parameters
+    ----------
+    named
+        names of campaigns and their evidence
+    tables
+        the tables of the evidence by name
+    missing
+        sentences on campaigns without evidence
     """
     gone = [bullets(missing)] if missing else []
     return [
-        Section("batches", "What was selected", (paragraph(_WHICH), *gone, *_overlays(named, tables))),
+        Section("batches", "Selected regions", (paragraph(_WHICH), *gone, *_overlays(named, tables))),
         Section("embeddings", "Map of embeddings", (*_maps(named), table(tables["embedding_roles"]))),
         Section("errors", "Uncertainty against error", (*_errors(named), table(tables["error_vs_uncertainty"]))),
         Section("redundancy", "Redundancy of the batches", (*_redundancy(named), table(tables["redundancy"]))),
@@ -39,11 +45,11 @@ def evidence_sections(named: Named, tables: Mapping[str, Table], missing: Sequen
 def _overlays(named: Named, tables: Mapping[str, Table]) -> list[str]:
     blocks = [
         paragraph(
-            "Left: the image (first channel) with the region asked for (yellow, dashed), what was then annotated for "
-            "the first time (light blue, wide line) and what the model had predicted (orange, thin line); where there "
-            "are several classes, each has its own dashes. Right: the predictive "
-            "entropy H(p) = -Σ p ln p of one pass without dropout, in nats, dark where the model is sure; the colours "
-            "are the same within a campaign. Shown is the slice through the middle of the region."
+            "Left: the image (first channel) with the region asked for (yellow, dashed), the labels that were then "
+            "annotated for the first time (light blue, wide line) and the model's prediction (orange, thin line); "
+            "where there are several classes, each has its own dashes. Right: the predictive entropy "
+            "H(p) = -Σ p ln p of one pass without dropout, in nats, dark where the model is certain; the colours are "
+            "the same within a campaign. The slice is the one through the middle of the region."
         )
     ]
     for name, seen in named:
@@ -75,20 +81,18 @@ def _maps(named: Named) -> list[str]:
     blocks = [
         paragraph(
             "Features of the network's bottleneck, averaged over each region (those that the strategy core_set "
-            "compares), brought to a plane by t-SNE (started from principal components, perplexity 30 or a third of "
-            "the regions, seeded). Near on the map means near in the features; far apart means little, and the axes "
-            f"have no unit. Batch and query set are drawn in full, others up to {DRAWN_AT_MOST} regions in all, drawn "
-            "at random. A region that is in the batch and the query set is marked as batch."
+            "compares), in two dimensions by t-SNE (started from principal components, perplexity 30 or a third of "
+            "the regions, seeded). Regions that are close on the map have similar features; larger distances mean "
+            "little, and the axes have no unit. Batch and query set are shown in full, the others as a random sample, "
+            f"up to {DRAWN_AT_MOST} regions in all. A region in both batch and query set is marked as batch."
         )
     ]
     maps = []
     for name, seen in named:
         drawn = map_figure(name, seen)
         if drawn is None:
-            sentence = (
-                f"{name}, round {seen.round}: no map, since there are fewer than {FEWEST} regions, or none differs."
-            )
-            blocks.append(paragraph(sentence))
+            why = f"there are fewer than {FEWEST} regions, or all have the same features"
+            blocks.append(paragraph(f"{name}, round {seen.round}: no map, since {why}."))
         else:
             maps.append(drawn)
     return [*blocks, figures(maps)]
@@ -97,11 +101,11 @@ def _maps(named: Named) -> list[str]:
 def _errors(named: Named) -> list[str]:
     blocks = [
         paragraph(
-            "Each point is a region of the batch. Across: mean predictive entropy over its voxels, by the model that "
-            "asked for it, in one pass without dropout. Up: 1 - Dice of that model's prediction (nnU-Net's sliding "
-            "window) against what was then annotated, on voxels that were annotated in this round for the first time; "
+            "Each point is a region of the batch. Horizontal: mean predictive entropy over its voxels, by the model "
+            "that asked for it, in one pass without dropout. Vertical: 1 - Dice of that model's prediction (nnU-Net's "
+            "sliding window) against the annotation, on voxels that were annotated in this round for the first time; "
             "the mean over the classes that occur in either, and 0 where both are background only. Regions were not "
-            "drawn at random, so that the correlation holds for what a strategy asks for, not for the pool."
+            "drawn at random: the correlation holds for the regions that a strategy asks for, not for the pool."
         )
     ]
     clouds = []

@@ -1,4 +1,4 @@
-"""Sentences on what one should know of runs before their numbers are compared."""
+"""Warnings that a reader of the report needs before comparing numbers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from nnunet_al.progress import count
 from nnunet_al.report.reading.lines import Comparison, Line, run_curve
 from nnunet_al.report.reading.runs import Run
 
-# what may differ between the runs of one line without making them another experiment
+# decisions that may differ between the runs of one line
 _OF_A_RUN = {
     *("fold", "seed", "pool_cases", "test_cases", "hashes", "plans", "groups"),
     *("withdrawn_cases", "left_out_cases", "pool_changes"),
@@ -17,23 +17,23 @@ _OF_A_RUN = {
 _MOST_NAMED = 6
 
 
-def remarks(runs: Sequence[Run], compared: Sequence[Comparison]) -> list[str]:
-    """Return sentences on what could not be read, on changed pools, and on lines whose runs are less alike than a mean.
+def all_warnings(runs: Sequence[Run], compared: Sequence[Comparison]) -> list[str]:
+    """Return warnings of all runs, then of all lines.
 
-    The order is that of the runs, then that of the lines.
+    They concern files that could not be read, changed pools, and lines whose runs differ in settings or budgets.
     """
-    of_runs = [f"{run.name}: {sentence}" for run in runs for sentence in (*run.remarks, *pool_remarks(run))]
-    of_lines = [
+    of_runs = [f"{run.name}: {sentence}" for run in runs for sentence in (*run.warnings, *pool_warnings(run))]
+    how_drawn = [
         f"{comparison.title}, {line.label}: {sentence}"
         for comparison in compared
         for line in comparison.lines
-        for sentence in line_remarks(line)
+        for sentence in line_warnings(line)
     ]
-    return of_runs + of_lines
+    return of_runs + how_drawn
 
 
-def pool_remarks(run: Run) -> list[str]:
-    """Return a sentence on each change of a campaign's cases."""
+def pool_warnings(run: Run) -> list[str]:
+    """Return a warning for each change of a campaign's cases."""
     found = []
     for change in run.decided.pool_changes:
         done = [f"{_some(change[word])} {word}" for word in ("added", "withdrawn") if change[word]]
@@ -41,15 +41,15 @@ def pool_remarks(run: Run) -> list[str]:
         sentence = f"after {_until(change['round'])}, {' and '.join(done)}{reason}."
         if change["test"]:
             sentence += (
-                f" This changes the test cases ({_some(change['test'])}), so that Dice coefficients from then on do "
-                "not compare with those before."
+                f" This changes the test cases ({_some(change['test'])}), so that Dice coefficients from then on "
+                "cannot be compared with those before."
             )
         found.append(sentence)
     return found
 
 
-def line_remarks(line: Line) -> list[str]:
-    """Return sentences on what makes the runs of a line less alike than one mean over them suggests."""
+def line_warnings(line: Line) -> list[str]:
+    """Return warnings where the runs of a line differ in settings, or do not reach the same budget."""
     found = []
     settings = [_settings(run) for run in line.runs]
     differing = sorted({name for other in settings for name in other if other[name] != settings[0].get(name)})
@@ -65,7 +65,7 @@ def line_remarks(line: Line) -> list[str]:
         short = [name for name, regions in last.items() if regions == end]
         found.append(
             f"the mean line ends at {end:,.0f} annotated regions, where {_some(short)} {_ends(short)}; others have "
-            f"come to up to {max(last.values()):,.0f}."
+            f"reached up to {max(last.values()):,.0f}."
         )
     return found
 

@@ -1,4 +1,4 @@
-"""Who stands where: strategies at one budget, ranked and compared over the runs that they have in common."""
+"""The table of standings: strategies at one budget, ranked and compared over the runs that they have in common."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ INTERVALS = "Intervals are those of the mean over runs (folds and seeds), 95 %, 
 
 Row = dict[str, Any]
 _Pair = tuple[int, int, frozenset[frozenset[str]]]
-"""What two strategies were both run with: a fold, a seed, and the test cases of the rounds around the budget."""
+"""The key by which runs of two strategies are paired: fold, seed, and test cases of the rounds around the budget."""
 
 
 def standings(compared: Sequence[Comparison]) -> Table:
     """Return the Dice of each strategy at the last number of regions that all runs have reached, the best first.
 
-    Strategies are ranked by the runs that all of them have; where some lack runs, these are named in ``lacks``. Lines
-    whose budgets do not overlap stand apart.
+    Strategies are ranked by the runs that all of them have; runs that a strategy lacks are named in ``lacks``. Lines
+    whose budgets do not overlap are ranked apart.
     """
     rows = [
         row
@@ -34,15 +34,15 @@ def standings(compared: Sequence[Comparison]) -> Table:
     about_common = ""
     if any(row["lacks"] for row in rows):
         about_common = (
-            "Where strategies lack runs that others have, the rank is that of the mean over the runs that all have. "
+            "Where strategies lack runs that others have, the rank is by the mean over the runs that all of them have. "
         )
     else:
         rows = [{name: of for name, of in row.items() if name not in {"common_dice", "lacks"}} for row in rows]
     return Table(
         "standings",
-        "Mean foreground Dice at the largest number of annotated regions that all runs of a dataset, as far as they "
-        "can be compared, have reached, and the difference to the strategy on top of the list, over the folds and "
-        f"seeds that both were run with. {about_common}{INTERVALS}",
+        "Mean foreground Dice at the largest number of annotated regions that all comparable runs of a dataset have "
+        "reached, and the difference to the strategy at the top of the list, over the folds and seeds of both "
+        f"strategies. {about_common}{INTERVALS}",
         rows,
         titles={"common_dice": "dice on common runs"},
         digits={"regions": 0},
@@ -50,7 +50,7 @@ def standings(compared: Sequence[Comparison]) -> Table:
 
 
 def interval_columns(interval: Interval | None, prefix: str = "") -> Row:
-    """Return an interval as two columns, None where there is none."""
+    """Return an interval as two columns, both None where there is no interval."""
     low, high = interval or (None, None)
     return {f"{prefix}low": low, f"{prefix}high": high}
 
@@ -76,7 +76,7 @@ def _standing(part: Comparison, budget: float) -> list[Row]:
 
 
 def _at(line: Line, budget: float) -> dict[_Pair, float]:
-    """Return the Dice of a line's runs with so many regions; runs without a round on either side are left out."""
+    """Return the Dice of a line's runs at a budget, interpolated; runs whose rounds do not enclose it are left out."""
     found = {}
     for run in line.runs:
         known = {float(result.regions): result for result in run.evaluated if result.regions is not None}
@@ -91,7 +91,7 @@ def _at(line: Line, budget: float) -> dict[_Pair, float]:
 
 
 def _lacking(values: Mapping[_Pair, float], all_values: Any) -> str:
-    """Name the runs that others have and this strategy has not; "" where there is none."""
+    """Name the runs that other strategies have and this one lacks; "" where it lacks none."""
     own, lacking = {pair[:2] for pair in values}, {}
     for other in all_values:
         for fold, seed, tests in other:

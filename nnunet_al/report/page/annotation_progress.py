@@ -1,4 +1,4 @@
-"""How far people are with annotating, in sentences."""
+"""Sentences on the progress of campaigns that people annotate."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _AGREEMENT = re.compile(r"\(Dice between them: (.*)\)")
 
 
 def annotation_progress(runs: Sequence[Run]) -> list[str]:
-    """Return sentences on each campaign that people annotate; none for others."""
+    """Return sentences on the progress of each campaign that people annotate; none for other campaigns."""
     return [sentence for run in runs if run.decided.annotate for sentence in _of_run(run)]
 
 
@@ -24,7 +24,7 @@ def _of_run(run: Run) -> list[str]:
     cost = total_cost(run.commits, run.decided.withdrawn_cases)
     readers = _readers(run.commits)
     by = f" by {count(len(readers), 'reader')} ({', '.join(readers)})" if readers else ""
-    hours = "" if cost.minutes is None else f", in {cost.minutes:,.0f} minutes as far as readers gave them"
+    hours = "" if cost.minutes is None else f", in {cost.minutes:,.0f} minutes, as far as readers gave their time"
     found = [
         f"{run.name}: {count(cost.regions, 'region')} of {count(cost.cases, 'case')} "
         f"{'is' if cost.regions == 1 else 'are'} annotated{by}{hours}; {_where(run)}."
@@ -34,19 +34,19 @@ def _of_run(run: Run) -> list[str]:
         found.append(_double_readings(run, [said for commit in consensus for said in commit.disagreements]))
     corrections = sum(commit.source == CORRECTION for commit in run.commits)
     if corrections:
-        found.append(f"{run.name}: {count(corrections, 'correction')} took the place of earlier labels.")
+        found.append(f"{run.name}: {count(corrections, 'correction')} replaced earlier labels.")
     return found
 
 
 def _where(run: Run) -> str:
     last = run.rounds[-1] if run.rounds else None
     if last is None or last.asked_regions is None:
-        return "no batch is handed out" if last is None else f"round {last.number} has no batch yet"
+        return "no batch has been handed out" if last is None else f"round {last.number} has no batch yet"
     if last.complete:
-        return f"round {last.number} is complete, and no batch waits"
+        return f"round {last.number} is complete, and no batch is waiting"
     waits_for = last.waits_for or 0
     if not waits_for:
-        return f"all of round {last.number}'s batch is answered, and the next call goes on"
+        return f"the batch of round {last.number} is annotated, and the next call continues"
     return f"round {last.number} waits for {waits_for} of the {last.asked_regions} regions of its batch"
 
 
@@ -55,7 +55,7 @@ def _readers(commits: Iterable[Commit]) -> list[str]:
 
 
 def _double_readings(run: Run, sentences: Sequence[str]) -> str:
-    """Sum up what the ledger's entries say of readings of the same regions."""
+    """Summarise the disagreements between readings of the same regions, as the ledger's entries describe them."""
     counts = [match.groups() for said in sentences if (match := _DIFFERING.search(said))]
     voxels, regions = (sum(int(pair[place]) for pair in counts) for place in (0, 1))
     dice: dict[str, list[float]] = {}
