@@ -1,4 +1,9 @@
-"""Shards of a pass over the pool: their files, what these stand on, and writing down now and then what is done."""
+"""Shards of a pass over the pool: their files, what these stand on, and writing down now and then what is done.
+
+On one kind of CPU, with one version of torch and one number of threads, shards come to the same bits as one call.
+Shards of unlike CPUs are joined all the same: their scores differ in the last digits of float32, and the batch that is
+chosen from them is one of those that such differences allow.
+"""
 
 from __future__ import annotations
 
