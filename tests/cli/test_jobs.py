@@ -113,7 +113,7 @@ def test_files_are_found_from_elsewhere(roots, tmp_path, monkeypatch):
     "arguments, words",
     [
         (("-o", "new"), "-o new holds no jobs yet: say which with -d, -s and -to."),
-        ((*ONE, "-o", "new"), "-to: say what runs the jobs, one of slurm, lsf, shell, submitit."),
+        ((*ONE, "-o", "new"), "-to: say what runs the jobs, one of slurm, lsf, shell."),
         (("-o", "new", "-s", "random", "--submit"), "-s without -d"),
         (("-d", "4", "-o", "new", "-to", "lsf"), "-s: name at least one strategy"),
         ((*ONE, "-to", "slurm", "-o", "full"), "full: the folder holds something else"),

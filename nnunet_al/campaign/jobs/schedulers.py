@@ -10,13 +10,8 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from nnunet_al.files import process_lives
-
 PATIENCE_SECONDS = 30
 """How long a scheduler may take for an answer."""
-
-LOCAL = "local-"
-"""What the ids of processes begin with that submitit runs on one machine."""
 
 NEVER = "what it waits for has failed"
 """The reason of a job that will never run."""
@@ -90,10 +85,6 @@ def ask(target: str, ids: Collection[str]) -> Queue | None:
         return _in_chunks(asked, _LSF_ID, _ask_lsf)
     if target == "slurm":
         return _in_chunks(asked, _SLURM_ID, _ask_slurm)
-    if target == "submitit":
-        local = {id_ for id_ in asked if id_.startswith(LOCAL)}
-        queue = _in_chunks(asked - local, _SLURM_ID, _ask_slurm)
-        return None if queue is None else {**queue, **_local_processes(local)}
     return None
 
 
@@ -195,14 +186,6 @@ def _seen_by_lsf(state: str, reason: str) -> Seen | None:
     if state in _LSF_RUNS:
         return Seen("runs", _LSF_RUNS[state])
     return Seen("held", _LSF_HELD[state]) if state in _LSF_HELD else None  # else DONE, EXIT, ZOMBI
-
-
-def _local_processes(ids: Iterable[str]) -> Queue:
-    return {
-        id_: {None: Seen("runs", "on this machine")}
-        for id_ in ids
-        if (number := id_.removeprefix(LOCAL)).isdigit() and process_lives(int(number))
-    }
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from nnunet_al.campaign.jobs.folder import JobFolder
 from nnunet_al.campaign.jobs.holders import WHOLE, holder_of_part, holders_of
 from nnunet_al.campaign.jobs.log_tail import Run, last_lines, last_run
 from nnunet_al.campaign.jobs.plan import Job, Plan, Script
-from nnunet_al.campaign.jobs.schedulers import LOCAL, NEVER, Queue, Seen
+from nnunet_al.campaign.jobs.schedulers import NEVER, Queue, Seen
 from nnunet_al.errors import NnunetALError
 from nnunet_al.files import process_lives
 from nnunet_al.progress import count
@@ -103,10 +103,6 @@ class _Known:
             if part in tasks or None in tasks:
                 return tasks[part] if part in tasks else tasks[None]
         return None
-
-    def is_local(self, job: Job) -> bool:
-        """Tell whether it was begun without a scheduler, so that only the host that it runs on knows its process."""
-        return self.submitted[job.key][-1].startswith(LOCAL)
 
     def holder(self, job: Job, script: Script, part: int) -> str | None:
         """Return who works on a job by the campaign's locks; one that is held alone belongs to the first job."""
@@ -206,9 +202,7 @@ def _open_state(job: Job, script: Script, part: int, log: Path, known: _Known) -
         return READERS, "for annotations that are missing", True
     if code not in {None, 0, _INTERRUPTED}:
         return FAILED, f"ended with exit code {code}", False
-    if has_left and not (
-        known.is_local(job) and run is not None and run.host != socket.gethostname() and _may_live(run)
-    ):
+    if has_left:
         ended = ", though it ended well" if code == 0 else ""
         return FAILED, f"not in the queue any more and not done{ended}", False
     if run is not None and _may_live(run):

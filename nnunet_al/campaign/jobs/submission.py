@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from nnunet_al.campaign.jobs.folder import JobFolder
 from nnunet_al.campaign.jobs.plan import Job, Plan
 from nnunet_al.campaign.jobs.request import SHELL
-from nnunet_al.campaign.jobs.schedulers import LOCAL, NEVER, Queue, Seen, ask
+from nnunet_al.campaign.jobs.schedulers import NEVER, Queue, Seen, ask
 from nnunet_al.campaign.jobs.targets import ENTRY
 from nnunet_al.errors import CampaignError, SetupError
 
-_CANCEL = {"slurm": "scancel", "lsf": "bkill", "submitit": "scancel"}
+_CANCEL = {"slurm": "scancel", "lsf": "bkill"}
 _LAST_WORDS = 3
 
 Place = tuple[str, int | None]
@@ -115,7 +115,7 @@ def check_same_parts(earlier: Plan, plan: Plan, history: Mapping[str, Sequence[s
 
 def cancel(target: str, places: Sequence[Place]) -> None:
     """Take jobs out of the queue; whatever is not in it any more is none the worse for it."""
-    wanted = [_as_scheduler_names(target, *place) for place in places if not place[0].startswith(LOCAL)]
+    wanted = [_as_scheduler_names(target, *place) for place in places]
     for start in range(0, len(wanted), 500):
         command = [_CANCEL[target], *wanted[start : start + 500]]
         subprocess.run(command, check=False, stdin=subprocess.DEVNULL, capture_output=True)
@@ -130,10 +130,9 @@ def submit(folder: JobFolder, target: str) -> int:
         if the scheduler refused something, with its last words.
     """
     entry = folder.root / ENTRY[target]
-    program = sys.executable if entry.suffix == ".py" else "bash"
     words: deque[str] = deque(maxlen=_LAST_WORDS)
     sys.stdout.flush()
-    with subprocess.Popen([program, str(entry)], stderr=subprocess.PIPE, text=True, errors="replace") as process:
+    with subprocess.Popen(["bash", str(entry)], stderr=subprocess.PIPE, text=True, errors="replace") as process:
         assert process.stderr is not None
         try:
             for line in process.stderr:

@@ -182,7 +182,7 @@ def parsed(command: tuple[str, ...], *more: str) -> object:
     return parser.parse_args([*command[1:], *more])
 
 
-@pytest.mark.parametrize("target, device", [("slurm", "cuda"), ("lsf", "cpu"), ("shell", "cuda"), ("submitit", "mps")])
+@pytest.mark.parametrize("target, device", [("slurm", "cuda"), ("lsf", "cpu"), ("shell", "cuda"), ("slurm", "mps")])
 @pytest.mark.parametrize("strategy", ["usimf", "random", "core_set", "bald+localized+ensemble"])
 def test_the_commands_are_read_by_the_commands(roots, strategy, target, device):
     wish = wishes(strategy, fold=3, seed=7, tag="a-b.c", rounds=1, configuration="3d_fullres")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-import subprocess
 import sys
 import time
 
@@ -133,13 +132,13 @@ def test_a_scheduler_that_fails_says_nothing(fake, name, target, errors):
     assert ask(target, {"11", "12"}) is None
 
 
-@pytest.mark.parametrize("target", ["slurm", "lsf", "submitit", "shell"])
+@pytest.mark.parametrize("target", ["slurm", "lsf", "shell"])
 def test_a_scheduler_that_is_absent_says_nothing(monkeypatch, tmp_path, target):
     monkeypatch.setenv("PATH", str(tmp_path))
     assert ask(target, {"11"}) is None
 
 
-@pytest.mark.parametrize("target", ["slurm", "lsf", "submitit"])
+@pytest.mark.parametrize("target", ["slurm", "lsf"])
 def test_nothing_is_asked_about_no_jobs(monkeypatch, tmp_path, target):
     monkeypatch.setenv("PATH", str(tmp_path))
     assert ask(target, set()) == {}
@@ -237,20 +236,3 @@ if "pend_reason" in sys.argv[5]:
 """
     fake("bjobs", "101|0|PEND\n103|2|RUN\n", body=body)
     assert ask("lsf", {"101", "103"}) == {"101": {None: Seen("waits", "")}, "103": {1: Seen("runs", "")}}
-
-
-def test_submitit_without_slurm(monkeypatch, tmp_path):
-    monkeypatch.setenv("PATH", str(tmp_path))
-    process = subprocess.Popen([sys.executable, "-S", "-c", "input()"], stdin=subprocess.PIPE)
-    try:
-        id_ = f"local-{process.pid}"
-        assert ask("submitit", {id_, "local-none"}) == {id_: {None: Seen("runs", "on this machine")}}
-        assert ask("submitit", {id_, "11"}) is None  # and of what Slurm had nothing is known
-    finally:
-        process.communicate(b"\n")
-    assert ask("submitit", {id_}) == {}
-
-
-def test_submitit_with_slurm(fake):
-    fake("squeue", SQUEUE)
-    assert ask("submitit", {"11", "13_0"}) == {"11": {None: Seen("runs", "")}, "13_0": {0: Seen("runs", "")}}

@@ -224,17 +224,6 @@ def test_on_one_machine_logs_tell_how_it_ended(cluster, log, state, detail):
     assert cluster.words("start") == [(state, detail)]
 
 
-def test_a_process_of_another_host_runs_until_its_log_says_otherwise(cluster):
-    """submitit notes "local-<process>", without the host, so that a process of ours may bear the number, or none."""
-    cluster.note(f"{USIMF}/start", "local-123")
-    cluster.log("start", BEGAN.format("elsewhere, process 124"))
-    assert cluster.words("start") == [("runs", "on elsewhere by its log")]
-    cluster.log("start", BEGAN.format(f"{HERE}, process 124"))
-    assert cluster.words("start") == [("failed", "not in the queue any more and not done")]
-    cluster.log("start", BEGAN.format("elsewhere, process 124") + ENDED.format(1))
-    assert cluster.words("start") == [("failed", "ended with exit code 1")]
-
-
 def test_a_campaign_that_cannot_be_read_is_a_failure_of_its_own_jobs_only(cluster):
     campaign = cluster.start()
     campaign.decisions.write_text("{")

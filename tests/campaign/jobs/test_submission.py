@@ -143,8 +143,7 @@ def test_each_scheduler_is_told_in_its_own_way(program):
     slurm, lsf = program("scancel"), program("bkill")
     cancel("slurm", [("2", 1), ("3", None), ("4_7", 7)])
     cancel("lsf", [("2", 1), ("3", None)])
-    cancel("submitit", [("local-12", None), ("5", None)])
-    assert slurm.read_text() == "['2_1', '3', '4_7']['5']"
+    assert slurm.read_text() == "['2_1', '3', '4_7']"
     assert lsf.read_text() == "['2[2]', '3']"
 
 

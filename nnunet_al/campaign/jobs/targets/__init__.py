@@ -8,10 +8,10 @@ from importlib import import_module
 from nnunet_al.campaign.jobs.plan import Plan
 from nnunet_al.campaign.jobs.targets.template import EMPTY, Template
 
-NAMES = ("slurm", "lsf", "shell", "submitit")
-ENTRY = {"slurm": "submit.sh", "lsf": "submit.sh", "shell": "run.sh", "submitit": "submit.py"}
+NAMES = ("slurm", "lsf", "shell")
+ENTRY = {"slurm": "submit.sh", "lsf": "submit.sh", "shell": "run.sh"}
 """Target -> the file that hands the jobs over."""
-MARK = {"slurm": "#SBATCH", "lsf": "#BSUB", "shell": "", "submitit": "#SBATCH"}
+MARK = {"slurm": "#SBATCH", "lsf": "#BSUB", "shell": ""}
 """Target -> how lines of a script begin that the scheduler reads; nothing where there is no scheduler."""
 
 

@@ -16,7 +16,7 @@ from nnunet_al.campaign.jobs.plan import Needs, Plan, Script
 from nnunet_al.campaign.jobs.targets.conduct import conduct
 from nnunet_al.campaign.jobs.targets.template import Template
 
-AUGMENTATION = "nnUNet_n_proc_DA"
+_AUGMENTATION = "nnUNet_n_proc_DA"
 _MOST_AUGMENTATION = 12  # what nnU-Net itself takes on a machine that it does not know
 _WITHOUT_ROUND = ("prepare_dataset", "start")
 _TRAINS = (round_phases.TRAIN, "round")
@@ -116,8 +116,8 @@ def _arguments(script: Script, part: str) -> list[str]:
 
 def _exports(plan: Plan, script: Script) -> list[str]:
     lines = [f"export {name}={shlex.quote(value)}" for name, value in plan.environment.items()]
-    if script.phase in _TRAINS and AUGMENTATION not in plan.environment:
-        lines.append(f"export {AUGMENTATION}={augmentation_processes(script.needs)}")
+    if script.phase in _TRAINS and _AUGMENTATION not in plan.environment:
+        lines.append(f"export {_AUGMENTATION}={augmentation_processes(script.needs)}")
     if plan.path:
         lines.append(f'export PATH={shlex.quote(":".join(plan.path))}:"$PATH"')
     return lines
