@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from nnunet_al.campaign.context import RoundContext
 from nnunet_al.campaign.decisions import Decisions
-from nnunet_al.campaign.evaluation import load_round_model
 from nnunet_al.campaign.folders import CampaignFolder
 from nnunet_al.files import read_json
 from nnunet_al.nnunet.prediction import predict_segmentation
@@ -14,6 +12,8 @@ from nnunet_al.pool.boxes import as_box
 from nnunet_al.report.drawing.learning_curves import Curve
 from nnunet_al.report.drawing.selection_picture import Panel
 from nnunet_al.report.evidence.batch_overlays import class_names, new_labels
+from nnunet_al.rounds.context import RoundContext
+from nnunet_al.rounds.round_model import load_round_model
 
 
 def curve_of(folder: CampaignFolder) -> Curve:
