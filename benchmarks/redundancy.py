@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 from setting import Setting, candidates_of, make_parser, report
 
-from nnunet_al.campaign.context import RoundContext
-from nnunet_al.campaign.embedding_stages import embed_merge, embed_part, fisher_of_draws, with_embeddings
-from nnunet_al.campaign.scoring_stages import read_scores
 from nnunet_al.cli.settings import recipe_parameters
+from nnunet_al.rounds.candidates import read_scores, with_embeddings
+from nnunet_al.rounds.context import RoundContext
+from nnunet_al.rounds.stages.embed import embed_merge, embed_part
+from nnunet_al.rounds.stages.fisher import fisher_of_draws
 from nnunet_al.seeding import generator
 from nnunet_al.strategies import catalog
 from nnunet_al.strategies.recipe import Recipe

@@ -13,9 +13,9 @@ from nnunet_al.errors import ReturnError
 from nnunet_al.progress import count, say
 
 if TYPE_CHECKING:
-    from nnunet_al.campaign.collecting.batch_collector import Outcome
-    from nnunet_al.campaign.collecting.collect import Collection
     from nnunet_al.campaign.folders import CampaignFolder
+    from nnunet_al.collecting.batch_collector import Outcome
+    from nnunet_al.collecting.collect import Collection
 
 _DESCRIPTION = """\
 Takes back what readers returned of a batch that nnUNetv2_al_round --annotate handed out. Files lie in
@@ -53,8 +53,8 @@ def build_parser() -> ArgumentParser:
 
 def work(arguments: Namespace) -> int:
     """Collect, and print what came of it."""
-    from nnunet_al.campaign.collecting.collect import Request, collect
-    from nnunet_al.campaign.collecting.returned_files import check_reader
+    from nnunet_al.collecting.collect import CollectRequest, collect
+    from nnunet_al.collecting.returned_files import check_reader
     from nnunet_al.nnunet.environment import Roots
 
     roots = Roots.from_environment()
@@ -64,7 +64,7 @@ def work(arguments: Namespace) -> int:
         raise ReturnError("--correct and --close: give one of them.")
     if arguments.i is not None and not Path(arguments.i).is_dir():
         raise ReturnError(f"-i {arguments.i}: there is no such folder.")
-    request = Request(
+    request = CollectRequest(
         reader=None if arguments.reader is None else check_reader(arguments.reader),
         source=None if arguments.i is None else Path(arguments.i).absolute(),
         all_reviewed=arguments.reviewed,
@@ -80,7 +80,7 @@ def work(arguments: Namespace) -> int:
 
 
 def _report(found: Collection, dry_run: bool, campaign: CampaignFolder) -> None:
-    from nnunet_al.campaign.collecting.batch_collector import KNOWN
+    from nnunet_al.collecting.batch_collector import KNOWN
 
     if not found.outcomes:
         say("No file was returned.")
@@ -110,8 +110,8 @@ def _report(found: Collection, dry_run: bool, campaign: CampaignFolder) -> None:
 
 def _command(campaign: CampaignFolder) -> str:
     """Return what does the next round: the jobs of which the campaign is one, or a call of ours."""
-    from nnunet_al.campaign.jobs.registry import job_folder_of
-    from nnunet_al.campaign.jobs.summary import command_to_go_on
+    from nnunet_al.jobs.registry import job_folder_of
+    from nnunet_al.jobs.summary import command_to_go_on
 
     folder = job_folder_of(campaign.root)
     return "nnUNetv2_al_round" if folder is None else command_to_go_on(str(folder))

@@ -13,8 +13,8 @@ from nnunet_al.cli.command import run
 from nnunet_al.progress import say
 
 if TYPE_CHECKING:
+    from nnunet_al.campaign.decisions import Options
     from nnunet_al.campaign.folders import CampaignFolder
-    from nnunet_al.campaign.options import Options
     from nnunet_al.nnunet.environment import Roots
 
 _DESCRIPTION = """\
@@ -37,13 +37,13 @@ def build_parser() -> ArgumentParser:
 
 def work(arguments: Namespace) -> None:
     """Run the demo."""
+    from nnunet_al.campaign.decisions import Options
     from nnunet_al.campaign.folders import CampaignFolder
-    from nnunet_al.campaign.options import Options
-    from nnunet_al.campaign.round import do_round
+    from nnunet_al.campaign.request import Request
     from nnunet_al.campaign.status import campaign_status, status_table
-    from nnunet_al.campaign.wishes import Wishes
     from nnunet_al.nnunet.environment import Roots, using
     from nnunet_al.report.page.report import write_report
+    from nnunet_al.rounds.round import do_round
 
     output = Path(arguments.o).absolute()
     roots = Roots.below(output).create()
@@ -52,7 +52,7 @@ def work(arguments: Namespace) -> None:
     with using(roots, nnUNet_n_proc_DA=os.environ.get("nnUNet_n_proc_DA", "0")):
         make_dataset(roots.raw / NAME)
         for strategy in STRATEGIES:
-            wishes = Wishes(
+            request = Request(
                 dataset=NAME,
                 configuration="2d",
                 fold=0,
@@ -64,7 +64,7 @@ def work(arguments: Namespace) -> None:
                 **TRAINING,
             )
             for number in range(ROUNDS + 1):
-                do_round(roots, wishes, options, number)
+                do_round(roots, request, options, number)
         folders = [CampaignFolder.of(roots, NAME, "2d", strategy, 0, None, 0) for strategy in STRATEGIES]
         draw(folders, roots, options, output)
         page = write_report(folders, output / "report", pictures=4, evidence=(roots, options))
@@ -83,11 +83,11 @@ def make_dataset(folder: Path) -> None:
 
 def draw(folders: list[CampaignFolder], roots: Roots, options: Options, output: Path) -> None:
     """Draw the learning curves of the campaigns, and what their last batches asked for."""
-    from nnunet_al.campaign.reopen import open_round
     from nnunet_al.report.drawing.learning_curves import learning_curves
     from nnunet_al.report.drawing.selection_picture import selection_picture
     from nnunet_al.report.evidence.campaign_pictures import panels_of
     from nnunet_al.report.reading.runs import read_runs
+    from nnunet_al.rounds.reopen import open_round
 
     learning_curves(read_runs(folders), output / "learning_curves.png")
     panels = [panel for folder in folders for panel in panels_of(open_round(folder, roots, ROUNDS, options), 4)]

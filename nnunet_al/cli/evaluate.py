@@ -34,13 +34,13 @@ def build_parser() -> ArgumentParser:
 
 def work(arguments: Namespace) -> None:
     """Evaluate and print."""
-    from nnunet_al.campaign.evaluation import evaluate_checkpoint
+    from nnunet_al.campaign.decisions import Options
     from nnunet_al.campaign.lock import campaign_lock
-    from nnunet_al.campaign.options import Options
-    from nnunet_al.campaign.reopen import open_round
     from nnunet_al.campaign.results import write_results
     from nnunet_al.files import write_json
     from nnunet_al.nnunet.environment import Roots
+    from nnunet_al.rounds.evaluation import evaluate_checkpoint
+    from nnunet_al.rounds.reopen import open_round
 
     roots = Roots.from_environment()
     folder = chosen_campaign(arguments, roots)

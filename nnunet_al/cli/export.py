@@ -27,10 +27,10 @@ def build_parser() -> ArgumentParser:
 
 def work(arguments: Namespace) -> None:
     """Export."""
-    from nnunet_al.campaign.export import export_dataset
-    from nnunet_al.campaign.options import Options
-    from nnunet_al.campaign.reopen import open_round
+    from nnunet_al.campaign.decisions import Options
     from nnunet_al.nnunet.environment import Roots
+    from nnunet_al.rounds.export import export_dataset
+    from nnunet_al.rounds.reopen import open_round
 
     roots = Roots.from_environment()
     folder = chosen_campaign(arguments, roots)

@@ -10,17 +10,17 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nnunet_al.campaign.jobs.targets import ENTRY, MARK, NAMES, render
 from nnunet_al.cli.arguments import make_parser
 from nnunet_al.cli.command import DONE, WAITING, run
 from nnunet_al.cli.round_arguments import add_campaigns, add_decided, add_names, add_readers, add_running, options_of
 from nnunet_al.errors import CampaignError
+from nnunet_al.jobs.targets import ENTRY, MARK, NAMES, render
 from nnunet_al.progress import say
 
 if TYPE_CHECKING:
-    from nnunet_al.campaign.jobs.folder import Stored
-    from nnunet_al.campaign.jobs.request import Request
-    from nnunet_al.campaign.jobs.targets.template import Template
+    from nnunet_al.jobs.folder import Stored
+    from nnunet_al.jobs.request import JobsRequest
+    from nnunet_al.jobs.targets.template import Template
 
 _DESCRIPTION = """\
 Writes campaigns, those of nnUNetv2_al_run with the same options, as jobs into a folder: scripts that a person can read,
@@ -91,11 +91,11 @@ def work(arguments: Namespace, argv: Sequence[str]) -> int:
     NnunetALError
         if an option cannot be used; no file was changed then.
     """
-    from nnunet_al.campaign.jobs.folder import JobFolder
-    from nnunet_al.campaign.jobs.planning import make_plan, waiting_campaigns
-    from nnunet_al.campaign.jobs.registry import remember
-    from nnunet_al.campaign.jobs.submission import cancel, check_same_parts, hand_over, look, submit
-    from nnunet_al.campaign.jobs.summary import command_to_go_on, summary
+    from nnunet_al.jobs.folder import JobFolder
+    from nnunet_al.jobs.planning import make_plan, waiting_campaigns
+    from nnunet_al.jobs.registry import remember
+    from nnunet_al.jobs.submission import cancel, check_same_parts, hand_over, look, submit
+    from nnunet_al.jobs.summary import command_to_go_on, summary
 
     folder = JobFolder(Path(arguments.o).absolute())
     folder.check()
@@ -161,29 +161,29 @@ def _asked(arguments: Namespace, argv: Sequence[str], stored: Stored | None) -> 
     return arguments, tuple(words), directory
 
 
-def _request(arguments: Namespace, argv: tuple[str, ...], stored: Stored | None) -> Request:
-    from nnunet_al.campaign.jobs.needs import read_overrides
-    from nnunet_al.campaign.jobs.request import Request
+def _request(arguments: Namespace, argv: tuple[str, ...], stored: Stored | None) -> JobsRequest:
     from nnunet_al.campaign.planned import plan_campaigns
-    from nnunet_al.cli.run import wishes_of_all
+    from nnunet_al.cli.run import requests_of_all
+    from nnunet_al.jobs.request import JobsRequest
+    from nnunet_al.jobs.resources import read_overrides
     from nnunet_al.nnunet.environment import Roots, dataset_name
 
     roots = Roots.from_environment()
     names = {dataset: dataset_name(dataset, roots) for dataset in arguments.d}
-    wished = [
-        replace(wish, dataset=names[wish.dataset])
+    requests = [
+        replace(one, dataset=names[one.dataset])
         for configuration in arguments.c
-        for wish in wishes_of_all(Namespace(**{**vars(arguments), "c": configuration}))
+        for one in requests_of_all(Namespace(**{**vars(arguments), "c": configuration}))
     ]
-    request = Request(
-        campaigns=tuple(plan_campaigns(roots, wished, arguments.device)),
+    request = JobsRequest(
+        campaigns=tuple(plan_campaigns(roots, requests, arguments.device)),
         roots=roots,
         options=options_of(arguments),
         target=arguments.to,
         datasets={name: dataset for dataset, name in reversed(names.items())},
         limit=arguments.limit,
         gpus=tuple(arguments.gpus),
-        needs=read_overrides(arguments.hours, arguments.memory, arguments.cpus),
+        resources=read_overrides(arguments.hours, arguments.memory, arguments.cpus),
         argv=argv,
     )
     if stored is not None:
@@ -191,7 +191,7 @@ def _request(arguments: Namespace, argv: tuple[str, ...], stored: Stored | None)
     return request
 
 
-def _check_same_place(folder: str, request: Request, stored: Stored) -> None:
+def _check_same_place(folder: str, request: JobsRequest, stored: Stored) -> None:
     """Refuse to go on in a folder whose jobs work elsewhere, or were handed over to somebody else."""
     results = stored.plan.environment.get("nnUNet_results")
     if results != str(request.roots.results):
@@ -207,7 +207,7 @@ def _check_same_place(folder: str, request: Request, stored: Stored) -> None:
 
 
 def _template(arguments: Namespace) -> Template:
-    from nnunet_al.campaign.jobs.targets.template import EMPTY, read_template
+    from nnunet_al.jobs.targets.template import EMPTY, read_template
 
     return EMPTY if arguments.template is None else read_template(Path(arguments.template), MARK[arguments.to])
 

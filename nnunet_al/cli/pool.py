@@ -13,7 +13,7 @@ from nnunet_al.errors import CampaignError
 from nnunet_al.progress import count, say
 
 if TYPE_CHECKING:
-    from nnunet_al.campaign.pool_wishes import PoolChange
+    from nnunet_al.campaign.pool_request import PoolChange
 
 _DESCRIPTION = """\
 Shows the cases of a campaign: annotated, waiting, untouched, withdrawn, and those that came to the dataset since it
@@ -55,11 +55,11 @@ def build_parser() -> ArgumentParser:
 def work(arguments: Namespace) -> None:
     """Show the pool or change it."""
     from nnunet_al.campaign.decisions import Decisions
-    from nnunet_al.campaign.pool_changes import change_pool
+    from nnunet_al.campaign.pool_request import PoolRequest
     from nnunet_al.campaign.pool_state import pool_state, state_table
-    from nnunet_al.campaign.pool_wishes import PoolWish
-    from nnunet_al.campaign.traces import traces
+    from nnunet_al.campaign.remaining_data import remaining_data
     from nnunet_al.nnunet.environment import Roots
+    from nnunet_al.rounds.pool_changes import change_pool
 
     if arguments.np < 1:
         raise CampaignError(f"-np {arguments.np}: give at least 1.")
@@ -71,7 +71,7 @@ def work(arguments: Namespace) -> None:
         decided = Decisions.load(folder.decisions)
         say(state_table(folder, decided, pool_state(roots, folder, decided)))
         return
-    wish = PoolWish(
+    request = PoolRequest(
         add=tuple(arguments.names),
         withdraw=tuple(arguments.withdraw),
         add_new=arguments.add,
@@ -79,13 +79,13 @@ def work(arguments: Namespace) -> None:
         groups=None if arguments.groups is None else Path(arguments.groups),
         dry_run=arguments.dry_run,
     )
-    change = change_pool(roots, folder, wish, arguments.np)
+    change = change_pool(roots, folder, request, arguments.np)
     for line in _summary(change):
         say(line)
     decided = change.decided
     for case in change.withdrawn:
         others = {*decided.cases, *decided.withdrawn_cases, *decided.left_out_cases} - {case}
-        found = traces(roots, folder, decided, case, others)
+        found = remaining_data(roots, folder, decided, case, others)
         say(f"What still holds data of {case}:")
         for line in found:
             say(f"  {line}")

@@ -58,7 +58,7 @@ def work(arguments: Namespace) -> None:
     CampaignError
         if no campaign fits the options, or an option makes no sense.
     """
-    from nnunet_al.campaign.options import Options
+    from nnunet_al.campaign.decisions import Options
     from nnunet_al.nnunet.environment import Roots, dataset_name
     from nnunet_al.report.page.report import write_report
 

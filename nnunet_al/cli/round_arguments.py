@@ -5,8 +5,8 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace, _ActionsContainer
 from typing import Any
 
-from nnunet_al.campaign.options import Options
-from nnunet_al.campaign.wishes import Wishes
+from nnunet_al.campaign.decisions import Options
+from nnunet_al.campaign.request import Request
 from nnunet_al.cli.settings import group_counts, recipe_parameters
 from nnunet_al.errors import StrategyError
 
@@ -205,7 +205,7 @@ def add_running(parser: _ActionsContainer) -> None:
     parser.add_argument("--verbose", action="store_true", help="show what nnU-Net prints")
 
 
-def wishes_of(arguments: Namespace, dataset: str, strategy: str, fold: int, seed: int) -> Wishes:
+def request_of(arguments: Namespace, dataset: str, strategy: str, fold: int, seed: int) -> Request:
     """Return what the options ask of one campaign; options that the command does not have are left open.
 
     Raises
@@ -213,7 +213,7 @@ def wishes_of(arguments: Namespace, dataset: str, strategy: str, fold: int, seed
     StrategyError, CampaignError
         if a setting cannot be read.
     """
-    return Wishes(
+    return Request(
         dataset=dataset,
         configuration=arguments.c,
         fold=fold,

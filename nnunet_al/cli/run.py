@@ -7,7 +7,7 @@ from argparse import SUPPRESS, ArgumentParser, Namespace
 from collections.abc import Sequence
 from dataclasses import replace
 
-from nnunet_al.campaign.wishes import Wishes
+from nnunet_al.campaign.request import Request
 from nnunet_al.cli.arguments import make_parser
 from nnunet_al.cli.command import DONE, REFUSED, WAITING, run
 from nnunet_al.cli.round_arguments import (
@@ -17,7 +17,7 @@ from nnunet_al.cli.round_arguments import (
     add_where,
     options_of,
     parameters_of,
-    wishes_of,
+    request_of,
 )
 from nnunet_al.errors import CampaignError, StrategyError
 from nnunet_al.strategies import catalog
@@ -59,19 +59,19 @@ def work(arguments: Namespace) -> int:
         raise CampaignError(
             "--annotate: people work on one campaign at a time; start it with nnUNetv2_al_round --annotate."
         )
-    wished = wishes_of_all(arguments)
+    requests = requests_of_all(arguments)
 
-    from nnunet_al.campaign.many import do_campaigns
     from nnunet_al.campaign.planned import plan_campaigns
     from nnunet_al.nnunet.distributed import check_gpus
     from nnunet_al.nnunet.environment import Roots, dataset_name
     from nnunet_al.nnunet.training import torch_device
+    from nnunet_al.rounds.many import do_campaigns
 
     roots = Roots.from_environment()
     options = options_of(arguments)
     options.check()
     names = {dataset: dataset_name(dataset, roots) for dataset in arguments.d}
-    planned = plan_campaigns(roots, [replace(w, dataset=names[w.dataset]) for w in wished], options.device)
+    planned = plan_campaigns(roots, [replace(w, dataset=names[w.dataset]) for w in requests], options.device)
     check_gpus(torch_device(options.device), options.gpus)
     stopped = do_campaigns(roots, planned, options)
     for sentence in stopped.sentences():
@@ -81,7 +81,7 @@ def work(arguments: Namespace) -> int:
     return WAITING if stopped.waiting else DONE
 
 
-def wishes_of_all(arguments: Namespace) -> list[Wishes]:
+def requests_of_all(arguments: Namespace) -> list[Request]:
     """Return what is asked of each campaign, strategies of one fold and seed next to each other.
 
     Raises
@@ -97,7 +97,7 @@ def wishes_of_all(arguments: Namespace) -> list[Wishes]:
             raise StrategyError(f"{flag}: no strategy of {', '.join(arguments.s)} has such a parameter; leave it out.")
     return [
         replace(
-            wishes_of(arguments, dataset, strategy, fold, seed),
+            request_of(arguments, dataset, strategy, fold, seed),
             parameters={name: value for name, value in asked.items() if name in known[strategy]},
         )
         for dataset in arguments.d

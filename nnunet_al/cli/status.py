@@ -13,15 +13,15 @@ from datetime import datetime
 from typing import Any
 
 from nnunet_al.campaign.folders import CampaignFolder
-from nnunet_al.campaign.jobs.folder import JobFolder
-from nnunet_al.campaign.jobs.registry import folders_of
-from nnunet_al.campaign.jobs.screen import Log, Terminal, count_line
-from nnunet_al.campaign.jobs.standing import UNREADABLE
-from nnunet_al.campaign.jobs.watching import FolderView, View, look, look_at, watch
 from nnunet_al.campaign.status import campaign_status, status_table
 from nnunet_al.cli.arguments import add_campaign_choice, add_dataset, chosen_campaigns, make_parser
 from nnunet_al.cli.command import run
 from nnunet_al.errors import CampaignError
+from nnunet_al.jobs.display import Log, Terminal, count_line
+from nnunet_al.jobs.folder import JobFolder
+from nnunet_al.jobs.job_states import UNREADABLE
+from nnunet_al.jobs.registry import folders_of
+from nnunet_al.jobs.watching import FolderView, View, look, look_at, watch
 from nnunet_al.nnunet.environment import Roots, dataset_name
 from nnunet_al.strategies import catalog
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from integration.campaigns import DATASET, Lab
 from report.browser import check_page
-from rounds import run_command, run_round, snapshot
+from tiny_rounds import run_command, run_round, snapshot
 
 from nnunet_al.cli.report import main
 from nnunet_al.files import read_json, write_json

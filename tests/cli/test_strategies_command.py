@@ -8,7 +8,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
-from rounds import run_command
+from tiny_rounds import run_command
 
 from nnunet_al.cli import strategies
 from nnunet_al.strategies.catalog import CATALOG

@@ -6,8 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from nnunet_al.campaign.cost import total_cost
-from nnunet_al.campaign.ledger import Commit, LabelEntry, commit_to_json
+from nnunet_al.campaign.commits import Commit, LabelEntry, commit_to_json, total_cost
 from nnunet_al.evaluation.budget import mean_and_interval
 from nnunet_al.files import read_json, write_json
 from nnunet_al.pool.boxes import Region

@@ -14,10 +14,9 @@ import pytest
 from integration.campaigns import DATASET, Lab, read_volume
 from sklearn.metrics.pairwise import cosine_similarity
 
-from nnunet_al.campaign.batch import asked_regions
-from nnunet_al.campaign.decisions import Decisions
-from nnunet_al.campaign.ledger import CORRECTION, READER, READING, CaseAnnotation
-from nnunet_al.campaign.options import Options
+from nnunet_al.campaign.commits import CORRECTION, READER, READING, asked_regions
+from nnunet_al.campaign.decisions import Decisions, Options
+from nnunet_al.campaign.ledger import CaseAnnotation
 from nnunet_al.errors import SetupError, StorageError
 from nnunet_al.files import read_arrays, read_json
 from nnunet_al.nnunet.environment import Roots
@@ -130,8 +129,8 @@ def test_pictures_come_by_rank_and_show_the_model_the_region_and_what_was_drawn(
 
 def test_the_map_of_a_2d_network_is_the_one_that_all_slices_together_give(lab, campaigns, found):
     """It is predicted from one slice alone; nnU-Net's window weights are the same for each slice."""
-    from nnunet_al.campaign.evaluation import load_round_model
     from nnunet_al.report.evidence.batch_overlays import _entropy_map
+    from nnunet_al.rounds.round_model import load_round_model
 
     with lab.at_work():
         context = lab.context(campaigns["entropy"])

@@ -9,12 +9,12 @@ from dataclasses import replace
 
 import pytest
 
+from nnunet_al.campaign.commits import Commit, LabelEntry, commit_to_json
 from nnunet_al.campaign.decisions import Decisions
 from nnunet_al.campaign.folders import CampaignFolder
-from nnunet_al.campaign.ledger import Commit, LabelEntry, commit_to_json
-from nnunet_al.campaign.wishes import Wishes
+from nnunet_al.campaign.request import Request
 from nnunet_al.cli.round import build_parser
-from nnunet_al.cli.round_arguments import wishes_of
+from nnunet_al.cli.round_arguments import request_of
 from nnunet_al.errors import StorageError
 from nnunet_al.files import write_json
 from nnunet_al.pool.boxes import Region, as_box
@@ -163,9 +163,9 @@ def test_a_place_that_cannot_be_written_is_refused_before_anything_is_computed(t
 # --- commands --------------------------------------------------------------------------------------------------------
 
 
-def decisions(strategy="usimf", **wishes) -> Decisions:
+def decisions(strategy="usimf", **settings) -> Decisions:
     known = {"dataset": "Dataset501_A", "configuration": "2d", "fold": 0, "seed": 0, "tag": None}
-    return replace(Wishes(**{**known, "strategy": strategy, **wishes}).decide(), plans="nnUNetPlans")
+    return replace(Request(**{**known, "strategy": strategy, **settings}).decide(), plans="nnUNetPlans")
 
 
 def run(decided, rounds=3) -> Run:
@@ -175,11 +175,11 @@ def run(decided, rounds=3) -> Run:
 
 def read_back(arguments) -> Decisions:
     parsed = build_parser().parse_args([*arguments, "-f", "0", "-seed", "0"])
-    return wishes_of(parsed, parsed.d, strategy=parsed.s, fold=parsed.f, seed=parsed.seed).decide("cuda")
+    return request_of(parsed, parsed.d, strategy=parsed.s, fold=parsed.f, seed=parsed.seed).decide("cuda")
 
 
 @pytest.mark.parametrize(
-    "wishes",
+    "settings",
     [
         {},
         {"strategy": "random", "unit": "case", "budget": 3, "initial": 7, "test": "ts", "tag": "a-b_c"},
@@ -192,8 +192,8 @@ def read_back(arguments) -> Decisions:
         {"strategy": "bald", "planner": "nnUNetPlannerALResEncM", "trainer": "nnUNetTrainerALNoMirroring"},
     ],
 )
-def test_the_command_starts_the_very_same_campaign(wishes):
-    decided = decisions(**wishes)
+def test_the_command_starts_the_very_same_campaign(settings):
+    decided = decisions(**settings)
     assert read_back(round_arguments(decided)) == decided
 
 

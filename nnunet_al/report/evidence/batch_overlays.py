@@ -9,8 +9,7 @@ import numpy as np
 import torch
 from scipy.ndimage import map_coordinates
 
-from nnunet_al.campaign.batch import asked_regions
-from nnunet_al.campaign.context import RoundContext
+from nnunet_al.campaign.commits import asked_regions
 from nnunet_al.evaluation.dice import ClassLabels, dice, masks
 from nnunet_al.files import read_json
 from nnunet_al.nnunet.model import Plan
@@ -20,6 +19,7 @@ from nnunet_al.pool.geometry import CaseGeometry
 from nnunet_al.progress import progress
 from nnunet_al.report.drawing.selection_picture import Panel
 from nnunet_al.report.evidence.record import BatchRegion, label_commits
+from nnunet_al.rounds.context import RoundContext
 from nnunet_al.scoring.maps import entropy
 from nnunet_al.scoring.posterior import head_probabilities
 

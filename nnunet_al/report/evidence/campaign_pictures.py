@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from nnunet_al.campaign.batch import asked_regions
-from nnunet_al.campaign.context import RoundContext
-from nnunet_al.campaign.evaluation import load_round_model
+from nnunet_al.campaign.commits import asked_regions
 from nnunet_al.files import read_json
 from nnunet_al.nnunet.prediction import predict_segmentation
 from nnunet_al.report.drawing.selection_picture import Panel
 from nnunet_al.report.evidence.batch_overlays import middle_slice, new_labels, slice_panel
+from nnunet_al.rounds.context import RoundContext
+from nnunet_al.rounds.round_model import load_round_model
 
 
 def panels_of(context: RoundContext, count: int) -> list[Panel]:

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nnunet_al.campaign.batch import asked_regions
-from nnunet_al.campaign.context import RoundContext
+from nnunet_al.campaign.commits import asked_regions
 from nnunet_al.campaign.pool_state import pool_of_round
-from nnunet_al.campaign.scoring_stages import candidate_numbers, window_pool
 from nnunet_al.files import read_arrays
 from nnunet_al.nnunet.pool_embedding import Embedder
 from nnunet_al.pool.table import by_case
+from nnunet_al.rounds.candidates import candidate_numbers
+from nnunet_al.rounds.context import RoundContext
+from nnunet_al.rounds.round_model import window_pool
 from nnunet_al.scoring.features import bottleneck_features
 from nnunet_al.seeding import derive_seed
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from nnunet_al.campaign.context import RoundContext
-from nnunet_al.campaign.scoring_stages import window_pool
 from nnunet_al.nnunet.model import Plan
 from nnunet_al.nnunet.pool_scoring import Measure, Scorer
 from nnunet_al.pool.table import by_case
 from nnunet_al.report.evidence.record import Evidence
+from nnunet_al.rounds.context import RoundContext
+from nnunet_al.rounds.round_model import window_pool
 from nnunet_al.scoring.maps import entropy
 from nnunet_al.scoring.reductions import Mean
 from nnunet_al.scoring.samplers import DeterministicSampler

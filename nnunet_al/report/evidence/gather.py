@@ -9,9 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from nnunet_al.campaign.decisions import Decisions
+from nnunet_al.campaign.decisions import Decisions, Options
 from nnunet_al.campaign.folders import CampaignFolder, RoundFolder
-from nnunet_al.campaign.options import Options
 from nnunet_al.campaign.stages import is_done
 from nnunet_al.campaign.status import FINAL_STAGE
 from nnunet_al.errors import NnunetALError, SetupError, StorageError
@@ -64,13 +63,13 @@ def gather_evidence(folder: CampaignFolder, roots: Roots, options: Options, pict
 
 
 def _compute(folder: CampaignFolder, roots: Roots, number: int, options: Options, pictures: int) -> Evidence:
-    from nnunet_al.campaign.evaluation import load_round_model
-    from nnunet_al.campaign.reopen import open_round
     from nnunet_al.nnunet.pool_embedding import Embedder
     from nnunet_al.report.evidence.batch_overlays import examine_batch
     from nnunet_al.report.evidence.embedding_map import ROLES, choose_regions, features_of, tsne_map
     from nnunet_al.report.evidence.error_vs_uncertainty import mean_entropies
     from nnunet_al.report.evidence.redundancy import redundancy
+    from nnunet_al.rounds.reopen import open_round
+    from nnunet_al.rounds.round_model import load_round_model
     from nnunet_al.scoring.fast_network import fast_network
 
     context = open_round(folder, roots, number, options)

@@ -8,12 +8,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from nnunet_al.campaign.batch import asked_regions
+from nnunet_al.campaign.commits import CORRECTION, Commit, asked_regions, read_commits
 from nnunet_al.campaign.decisions import Decisions
 from nnunet_al.campaign.folders import CampaignFolder, RoundFolder
-from nnunet_al.campaign.ledger import CORRECTION, Commit, read_commits
 from nnunet_al.campaign.pool_state import pool_of_round
-from nnunet_al.campaign.traces import KEPT
+from nnunet_al.campaign.remaining_data import KEPT
 from nnunet_al.files import hash_file, hash_json, read_arrays, read_json, storage_errors, write_arrays, write_json
 from nnunet_al.pool.boxes import Region, as_box
 from nnunet_al.report.drawing.selection_picture import Panel

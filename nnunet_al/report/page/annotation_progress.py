@@ -6,8 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from statistics import fmean
 
-from nnunet_al.campaign.cost import total_cost
-from nnunet_al.campaign.ledger import CONSENSUS, CORRECTION, READER, READING, Commit
+from nnunet_al.campaign.commits import CONSENSUS, CORRECTION, READER, READING, Commit, total_cost
 from nnunet_al.progress import count
 from nnunet_al.report.reading.runs import Run
 

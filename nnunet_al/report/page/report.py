@@ -10,8 +10,8 @@ from pathlib import Path
 from tempfile import TemporaryFile
 
 import nnunet_al
+from nnunet_al.campaign.decisions import Options
 from nnunet_al.campaign.folders import CampaignFolder
-from nnunet_al.campaign.options import Options
 from nnunet_al.errors import CampaignError
 from nnunet_al.files import storage_errors, write_text
 from nnunet_al.nnunet.environment import Roots

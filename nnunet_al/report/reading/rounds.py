@@ -8,14 +8,11 @@ from dataclasses import dataclass, field, replace
 from math import isfinite
 from typing import Any
 
-from nnunet_al.campaign.batch import unanswered_regions
-from nnunet_al.campaign.cost import AnnotationCost, total_cost
+from nnunet_al.campaign.commits import AnnotationCost, Commit, total_cost, unanswered_regions
 from nnunet_al.campaign.decisions import Decisions
 from nnunet_al.campaign.folders import RoundFolder
-from nnunet_al.campaign.ledger import Commit
-from nnunet_al.campaign.sharing import is_taken_over
-from nnunet_al.campaign.stages import is_done
-from nnunet_al.campaign.status import FINAL_STAGE
+from nnunet_al.campaign.stages import FINAL_STAGE, is_done
+from nnunet_al.campaign.standing import is_taken_over
 from nnunet_al.files import read_json
 
 READ_ERRORS = (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from nnunet_al.campaign.commits import Commit, read_commits
 from nnunet_al.campaign.decisions import Decisions
 from nnunet_al.campaign.folders import CampaignFolder
-from nnunet_al.campaign.ledger import Commit, read_commits
 from nnunet_al.errors import CampaignError, NnunetALError
 from nnunet_al.report.reading.rounds import READ_ERRORS, RoundResult, read_round
 
