@@ -1,4 +1,4 @@
-"""Total uncertainty of the batches that each strategy asks for, round by round (paper 4, figure 5).
+"""Total uncertainty of the batches that each strategy asks for, round by round (Föllmer et al. 2024, figure 5).
 
 Uncert(X_B) = Σ_{x in X_B} Σ_c mean over the region's voxels of the variance of p(c) over the dropout passes, by the
 model that the batch was chosen with. Each strategy runs a campaign of its own; all start from the same initial batch.

@@ -1,4 +1,4 @@
-"""How much of a batch goes to one case whose regions exist a hundred times (paper 4, appendix E).
+"""How much of a batch goes to one case whose regions exist a hundred times (Föllmer et al. 2024, appendix E).
 
 After the initial round every region of one case is duplicated: the copies have its scores and its embeddings. A
 strategy that looks at nothing but uncertainty spends its budget on copies; one that covers the pool does not.

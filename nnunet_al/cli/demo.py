@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 _DESCRIPTION = """\
 Makes a small dataset of phantoms and runs active learning on it with two strategies, on the CPU: an initial batch and
-three rounds each. Writes learning curves, a picture of what was selected, and the report. Interrupted, it continues.
+three rounds each. Writes learning curves, a picture of the selected regions, and the report. After an interruption the
+same command continues.
 """
 
 DATASET, NAME = 999, "Dataset999_PhantomDemo"
@@ -31,7 +32,9 @@ TRAINING: dict[str, Any] = {"epochs": 5, "iterations": 20, "batch_size": 12, "op
 def build_parser() -> ArgumentParser:
     """Return the command's parser."""
     parser = make_parser("nnUNetv2_al_demo", _DESCRIPTION)
-    parser.add_argument("-o", default="nnunet_al_demo", metavar="FOLDER", help="where to (default: nnunet_al_demo)")
+    parser.add_argument(
+        "-o", default="nnunet_al_demo", metavar="FOLDER", help="output folder (default: nnunet_al_demo)"
+    )
     return parser
 
 
@@ -69,7 +72,7 @@ def work(arguments: Namespace) -> None:
         draw(folders, roots, options, output)
         page = write_report(folders, output / "report", pictures=4, evidence=(roots, options))
     print(status_table([campaign_status(folder) for folder in folders]))
-    say(f"Learning curves: {output / 'learning_curves.png'}\nWhat was selected: {output / 'selection.png'}")
+    say(f"Learning curves: {output / 'learning_curves.png'}\nSelected regions: {output / 'selection.png'}")
     say(f"Report: {page}")
 
 
@@ -82,7 +85,7 @@ def make_dataset(folder: Path) -> None:
 
 
 def draw(folders: list[CampaignFolder], roots: Roots, options: Options, output: Path) -> None:
-    """Draw the learning curves of the campaigns, and what their last batches asked for."""
+    """Draw the learning curves of the campaigns, and the regions of their last batches."""
     from nnunet_al.report.drawing.learning_curves import learning_curves
     from nnunet_al.report.drawing.selection_picture import selection_picture
     from nnunet_al.report.evidence.campaign_pictures import panels_of

@@ -13,7 +13,7 @@ from nnunet_al.errors import CampaignError
 from nnunet_al.progress import say
 
 _DESCRIPTION = """\
-Evaluates the model of a round on the campaign's test cases. The round's own evaluation is written anew; with another
+Evaluates the model of a round on the campaign's test cases, and writes the round's metrics again. With another
 checkpoint or other labels the result goes to -o, or is only printed, and the campaign stays as it is.
 """
 

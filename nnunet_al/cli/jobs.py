@@ -23,17 +23,17 @@ if TYPE_CHECKING:
     from nnunet_al.jobs.targets.template import Template
 
 _DESCRIPTION = """\
-Writes campaigns, those of nnUNetv2_al_run with the same options, as jobs into a folder: scripts that a person can read,
-a plan, and one file that hands all of it over. Without --submit nothing is started. On a cluster a round is cut into
-jobs (prepare, train, evaluate, score, ..., select), each of which does nothing when its work is done and goes on where
-it was stopped; on one machine (-to shell) a job is a round.
+Writes campaigns, those of nnUNetv2_al_run with the same options, as jobs into a folder: readable scripts, a plan, and
+one file that hands all jobs over. Without --submit nothing is started. On a cluster a round is cut into jobs (prepare,
+train, evaluate, score, ..., select), each of which does nothing when its work is done and continues where it was
+stopped; on one machine (-to shell) a job is a round.
 """
 
 _EPILOG = """\
-nnUNetv2_al_jobs -o FOLDER --submit, without -d, repeats what was asked for before: what is done is left out, what is
-still in the queue stays there, and the rest is handed over again. nnUNetv2_al_status --watch shows where the jobs are.
-With --annotate the jobs end with the batch for readers; once nnUNetv2_al_collect has all of it, the same call goes on.
-Exit codes: 0 done, 2 refused, 3 all that is left waits for readers.
+nnUNetv2_al_jobs -o FOLDER --submit, without -d, repeats the last request: finished jobs are left out, jobs in the queue
+stay there, and the rest is handed over again. nnUNetv2_al_status --watch shows the jobs. With --annotate the jobs end
+with the batch for readers; once nnUNetv2_al_collect has taken all of it, the same call continues.
+Exit codes: 0 done, 2 refused, 3 waiting for readers only.
 """
 
 _REPEATED = {"o", "submit", "resubmit"}
@@ -54,16 +54,18 @@ def build_parser() -> ArgumentParser:
 
 def _add_jobs(parser: ArgumentParser) -> None:
     jobs = parser.add_argument_group("jobs")
-    jobs.add_argument("-o", required=True, metavar="FOLDER", help="where they are written: a new folder, or an old one")
-    jobs.add_argument("-to", choices=NAMES, help="what runs them; an old folder keeps its own")
+    jobs.add_argument("-o", required=True, metavar="FOLDER", help="folder of the jobs, new or of an earlier call")
+    jobs.add_argument("-to", choices=NAMES, help="scheduler; the folder of an earlier call keeps its own")
     jobs.add_argument(
         "-template",
         metavar="FILE",
-        help="what your site adds: lines for its scheduler (#SBATCH --account=x) and commands (module load cuda), for "
-        "all jobs or under [gpu], [cpu] or the name of a phase ([train])",
+        help="lines that your site needs in jobs, for its scheduler (#SBATCH --account=x) or as commands (module load "
+        "cuda): in all jobs, or under [gpu], [cpu] or the name of a phase ([train])",
     )
     jobs.add_argument("-num_parts", type=int, default=1, help="jobs that share a pass over the pool (default: 1)")
-    jobs.add_argument("-limit", type=int, metavar="N", help="tasks of an array that may run at once (default: all)")
+    jobs.add_argument(
+        "-limit", type=int, metavar="N", help="tasks of an array that may run at the same time (default: all)"
+    )
     jobs.add_argument(
         "-gpus", nargs="+", default=[], metavar="GPU", help="with -to shell: one campaign on each of these at a time"
     )
@@ -79,7 +81,7 @@ def _add_jobs(parser: ArgumentParser) -> None:
     jobs.add_argument(
         "--resubmit",
         action="store_true",
-        help="the same where no scheduler answers: also those jobs that were handed over before and are not done",
+        help="like --submit where no scheduler answers: all jobs that are not done, also if handed over before",
     )
 
 

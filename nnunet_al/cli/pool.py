@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from nnunet_al.campaign.pool_request import PoolChange
 
 _DESCRIPTION = """\
-Shows the cases of a campaign: annotated, waiting, untouched, withdrawn, and those that came to the dataset since it
-began. With -add or --add they join the pool; with -withdraw cases leave the campaign, because a consent was taken back
-or a scan is bad: nothing of them is used any more, and the command says what still holds data of them.
+Shows the cases of a campaign: annotated, waiting, untouched, withdrawn, and added to the dataset since the campaign
+began. -add or --add takes these into the pool. -withdraw takes cases out of the campaign, after a withdrawn consent or
+for a bad scan: nothing of them is used any more, and the command lists the files that still hold their data.
 """
 
 _EPILOG = """\
-Between rounds, and while a batch waits for annotation. What is annotated stays as it is, and so do the numbers of all
+Works between rounds, and while a batch waits for annotation. Annotations stay as they are, and so do the numbers of all
 regions. The same call again changes nothing.
 """
 
@@ -33,7 +33,9 @@ def build_parser() -> ArgumentParser:
     add_dataset(parser)
     add_campaign_choice(parser)
     adding = parser.add_mutually_exclusive_group()
-    adding.add_argument("--add", action="store_true", help="add all cases that came to the dataset since it began")
+    adding.add_argument(
+        "--add", action="store_true", help="add all cases that were added to the dataset since the campaign began"
+    )
     adding.add_argument(
         "-add",
         nargs="+",
@@ -45,10 +47,12 @@ def build_parser() -> ArgumentParser:
     parser.add_argument("-withdraw", nargs="+", default=[], metavar="CASE", help="take these out, test cases too")
     parser.add_argument("-reason", default="", metavar="TEXT", help="kept with the change in campaign.json")
     parser.add_argument(
-        "-groups", metavar="FILE", help="table of participants, where the campaign has groups: those of added cases"
+        "-groups", metavar="FILE", help="table of participants with the added cases, where the campaign has groups"
     )
     parser.add_argument("-np", type=int, default=2, help="worker processes for reading images (default: 2)")
-    parser.add_argument("--dry_run", action="store_true", help="say what would happen, and change nothing")
+    parser.add_argument(
+        "--dry_run", action="store_true", help="say which cases would be added or withdrawn, and change nothing"
+    )
     return parser
 
 
@@ -67,7 +71,7 @@ def work(arguments: Namespace) -> None:
     folder = chosen_campaign(arguments, roots)
     if not (arguments.add or arguments.names or arguments.withdraw):
         if arguments.reason or arguments.groups or arguments.dry_run:
-            raise CampaignError("Nothing is to be changed: say with -add, --add or -withdraw what.")
+            raise CampaignError("Nothing is to be changed: name cases with -add, --add or -withdraw.")
         decided = Decisions.load(folder.decisions)
         say(state_table(folder, decided, pool_state(roots, folder, decided)))
         return

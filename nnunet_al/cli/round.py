@@ -28,7 +28,7 @@ scores the pool and asks for the next batch, which the dataset's own labels answ
 """
 
 _EPILOG = """\
-What a campaign was started with holds until its end: options that are left out later take the campaign's values.
+The options of a campaign's start hold until its end; later calls may leave them out.
 nnU-Net's variables nnUNet_raw, nnUNet_preprocessed and nnUNet_results must be set.
 """
 
@@ -51,7 +51,7 @@ def build_parser() -> ArgumentParser:
     parser.add_argument(
         "-phase",
         choices=PHASES,
-        help="do only this phase of round K, as a job of a cluster does (nnUNetv2_al_jobs writes such jobs)",
+        help="do only this phase of round K, as the jobs of nnUNetv2_al_jobs do",
     )
     add_names(parser)
     add_decided(parser)
@@ -63,7 +63,7 @@ def build_parser() -> ArgumentParser:
 def work(arguments: Namespace) -> None:
     """Do the round."""
     if arguments.phase is not None and arguments.round is None:
-        raise CampaignError(f"-phase {arguments.phase}: say with -round K of which round.")
+        raise CampaignError(f"-phase {arguments.phase}: give its round with -round K.")
 
     from nnunet_al.nnunet.environment import Roots, dataset_name
     from nnunet_al.rounds.phase import do_phase

@@ -24,15 +24,15 @@ from nnunet_al.strategies import catalog
 
 _DESCRIPTION = """\
 Does campaigns up to their last round (-rounds), one for each strategy, fold and seed. All do a round before one does
-the next, so that they can be compared whenever the call is stopped. The same call goes on where it was, and does
-nothing when all is done. Campaigns that differ in the strategy only train their first model once. A campaign that is
-refused stays behind, the others go on.
+the next, so that they can be compared whenever the call is stopped. The same call continues, and does nothing when all
+is done. Campaigns that differ only in the strategy train their first model once. A campaign that is refused stays
+behind; the others go on.
 """
 
 _EPILOG = """\
 The campaigns are those of nnUNetv2_al_round with the same options. -passes and -set go to the strategies that have such
 a parameter. With --verbose the table of progress comes after each round.
-Exit codes: 0 all is done, 2 something was refused, 3 labels of the dataset are waited for, 130 interrupted.
+Exit codes: 0 done, 2 something was refused, 3 waiting for labels of the dataset, 130 interrupted.
 """
 
 

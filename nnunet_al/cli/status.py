@@ -1,4 +1,4 @@
-"""``nnUNetv2_al_status``: where the campaigns of a dataset and their jobs stand."""
+"""``nnUNetv2_al_status``: the state of a dataset's campaigns and of their jobs."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from nnunet_al.nnunet.environment import Roots, dataset_name
 from nnunet_al.strategies import catalog
 
 _EPILOG = """\
-With --watch, exit codes are: 0 all is done, 2 nothing runs or waits any more and something has failed, 3 only readers
-are waited for. Control-C ends the watching, nothing else.
+Exit codes of --watch: 0 all is done, 2 something has failed and nothing runs or waits any more, 3 waiting for readers
+only. Control-C ends the watching, nothing else.
 """
 _CAMPAIGN = re.compile(r"(?P<c>.+?)__(?P<s>.+)__seed(?P<seed>-?\d+)(?:__(?P<tag>.+))?")
 
@@ -35,7 +35,7 @@ _CAMPAIGN = re.compile(r"(?P<c>.+?)__(?P<s>.+)__seed(?P<seed>-?\d+)(?:__(?P<tag>
 def build_parser() -> ArgumentParser:
     """Return the command's parser."""
     parser = make_parser(
-        "nnUNetv2_al_status", "Shows the campaigns of a dataset, round by round, and where their jobs stand.", _EPILOG
+        "nnUNetv2_al_status", "Shows the campaigns of a dataset, round by round, and the state of their jobs.", _EPILOG
     )
     add_dataset(parser)
     add_campaign_choice(parser)
@@ -44,7 +44,7 @@ def build_parser() -> ArgumentParser:
     how.add_argument(
         "--watch",
         action="store_true",
-        help="show what runs, waits and has failed, with the end of its log, again and again until nothing is left",
+        help="show running, waiting and failed jobs, with the end of each failed log, until none is left",
     )
     parser.add_argument(
         "-every", type=float, default=30, metavar="SECONDS", help="how often --watch looks (default: 30)"
