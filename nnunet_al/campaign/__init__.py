@@ -1,1 +1,1 @@
-"""What was decided, what was annotated, and the round as resumable stages."""
+"""Facts on disk: what was decided and annotated, where it lies, the names of stages and phases, and how far it is."""

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nnunet_al.campaign.commits import read_commits, unanswered_regions
-from nnunet_al.campaign.data import Data
 from nnunet_al.campaign.decisions import Decisions
 from nnunet_al.campaign.folders import CampaignFolder, RoundFolder
 from nnunet_al.campaign.stages import FINAL_STAGE, is_done
@@ -15,6 +14,9 @@ from nnunet_al.files import read_json
 from nnunet_al.nnunet.environment import Roots
 from nnunet_al.nnunet.raw_dataset import RawDataset
 from nnunet_al.progress import count, say
+
+if TYPE_CHECKING:
+    from nnunet_al.campaign.data import Data  # loads what reads and stores images
 
 _NAMED = 10
 

@@ -7,13 +7,12 @@ import shutil
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813 -- the name everybody knows
+from rounds.kill_lab import forked, kill_at, moments_of, some_of, wait
 from tiny_rounds import DATASET, campaign_folder, run_command, run_round
 
 from nnunet_al.campaign.folders import CampaignFolder
 from nnunet_al.cli.collect import main as collect_main
 from nnunet_al.files import hash_file, read_json
-
-from .kill_lab import forked, kill_at, moments_of, some_of, wait
 
 pytestmark = pytest.mark.slow
 

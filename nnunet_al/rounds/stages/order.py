@@ -49,7 +49,7 @@ _FINGERPRINT = Stage("fingerprint", "extracting the fingerprint", fingerprint.fi
 _PLAN = Stage("plan", "planning", plan.plan_round)
 """Reads the fingerprint and the first plan in ``prepared/``; writes the view's plans, and how a fresh plan differs."""
 _PREPROCESS = Stage("preprocess", "preprocessing", preprocess.preprocess)
-"""Reads plans and ``labelsTr``; writes the view's preprocessed cases, and images into the dataset's store."""
+"""Reads plans and ``labelsTr``; writes the view's preprocessed cases, ``lost_annotations.json``, and images."""
 _IMAGES = Stage("images", "", images.preprocess_images)
 """Reads the plans; writes the images of pool and test cases that the dataset's store does not have yet."""
 _TRAIN = Stage("train", "training", train.train)
