@@ -18,7 +18,7 @@ from nnunet_al.nnunet.pool_scoring import Measure, Scorer
 from nnunet_al.pool.boxes import Region, as_box
 from nnunet_al.pool.table import by_case
 from nnunet_al.scoring.dropout import insert_dropout
-from nnunet_al.scoring.maps import MAPS
+from nnunet_al.scoring.maps import class_variance
 from nnunet_al.scoring.reductions import make_reduction
 from nnunet_al.scoring.samplers import DropoutSampler
 
@@ -35,7 +35,7 @@ def uncertainty_of_batch(context: RoundContext) -> float:
     insert_dropout(network, where=context.decided.dropout)
     sampler = DropoutSampler(network, plan.exclusive, PASSES, context.rng("dropout"))
     reduction = make_reduction("class_means", {}, context.configuration["spacing"])
-    measures = {"variance": Measure(MAPS["class_variance"].function, reduction)}
+    measures = {"variance": Measure(class_variance, reduction)}
     options = context.options
     scorer = Scorer(sampler, plan.exclusive, measures, device, options.scoring_batch_size, options.workers)
     found = scorer.run(window_pool(context), by_case(context.regions, numbers))

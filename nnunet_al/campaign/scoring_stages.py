@@ -15,7 +15,7 @@ from nnunet_al.campaign.shards import NowAndThen
 from nnunet_al.errors import CampaignError, ModelError, StrategyError
 from nnunet_al.files import read_arrays, write_arrays
 from nnunet_al.pool.annotated import fully_annotated
-from nnunet_al.strategies.own import voxel_map
+from nnunet_al.strategies.registry import is_built_in, voxel_map
 from nnunet_al.strategies.select import Candidates
 
 if TYPE_CHECKING:
@@ -55,15 +55,13 @@ def score_part(context: RoundContext) -> None:
     from nnunet_al.campaign.evaluation import load_round_model
     from nnunet_al.campaign.posterior import make_sampler
     from nnunet_al.nnunet.pool_scoring import Measure, Scorer, merge
-    from nnunet_al.scoring.maps import MAPS
 
     options = context.options
     plan, network, device = load_round_model(context, context.checkpoint(context.round))
     sampler = make_sampler(context, plan, network, device)
     measures: dict[str, Measure] = {}
     for name, (metric, reduction) in context.decided.recipe.measures().items():
-        voxels = MAPS[metric].function if metric in MAPS else voxel_map(metric)
-        measures[name] = Measure(voxels, _reduction(context, reduction), metric)
+        measures[name] = Measure(voxel_map(metric), _reduction(context, reduction), metric)
     scorer = Scorer(
         sampler,
         plan.exclusive,
@@ -147,7 +145,7 @@ def score_merge(context: RoundContext) -> None:
             scores = np.zeros((0, 1) if reduction == "class_means" else 0)
         scores_of[f"{name}_N_C" if scores.ndim == 2 else f"{name}_N"] = scores
         if not np.isfinite(scores).all():
-            if voxel_map(metric) is not None:
+            if not is_built_in(metric):
                 raise StrategyError(
                     f"The metric '{metric}' of another package gives values that are not finite: correct it there, "
                     "delete the round's stages/score*.json and parts/scores* and run the same command again."

@@ -82,7 +82,7 @@ class Lab:
         self.checkpoint = folder / "checkpoint_final.pth"
         self.precision = precision
         small = {"passes": 2, "embedding_size": 20, "fisher_samples": 3}
-        self.recipe = catalog.get("usimf").with_parameters(**small)
+        self.recipe = catalog.with_parameters(catalog.get("usimf"), **small)
         self.pool, _ = make_pool("2d", "slice")
         self.train("1")
         self.probe = probe
