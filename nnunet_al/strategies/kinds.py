@@ -192,11 +192,15 @@ class Selector:
             if there is an argument that nothing fills.
         """
         known = (*self.needs.fields, *CALL, *self.parameters)
-        taken = inspect.signature(loaded(self.function)).parameters.values()
+        function = loaded(self.function)
+        taken = inspect.signature(function).parameters.values()
         by_name = [one for one in taken if one.kind not in {one.VAR_POSITIONAL, one.VAR_KEYWORD}]
         for one in by_name:
             if one.default is one.empty and one.name not in known:
-                raise StrategyError(f"its function takes '{one.name}', and its needs give it {', '.join(known)}")
+                raise StrategyError(
+                    f"The selector function {getattr(function, '__name__', function)} takes '{one.name}', and what it "
+                    f"needs fills {', '.join(known)} only: let it need more, or take less."
+                )
         return tuple(one.name for one in by_name if one.name in known)
 
 

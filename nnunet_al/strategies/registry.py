@@ -68,10 +68,7 @@ def register(name: str, ingredient: Metric | Selector) -> None:
             "are embeddings of the annotated regions: let it need an embedding too."
         )
     if not isinstance(ingredient.function, str):
-        try:
-            ingredient.arguments()
-        except StrategyError as error:
-            raise StrategyError(f"The selector '{name}' cannot be registered, because {error}.") from error
+        ingredient.arguments()
     _REGISTRY.selectors[name] = ingredient
 
 
