@@ -1,4 +1,4 @@
-"""Total uncertainty of the batches that each strategy asks for, round by round (paper 4, figure 5).
+"""Total uncertainty of the batches that each strategy asks for, round by round (Föllmer et al. 2024, figure 5).
 
 Uncert(X_B) = Σ_{x in X_B} Σ_c mean over the region's voxels of the variance of p(c) over the dropout passes, by the
 model that the batch was chosen with. Each strategy runs a campaign of its own; all start from the same initial batch.
@@ -9,14 +9,13 @@ from __future__ import annotations
 import numpy as np
 from setting import Setting, make_parser, report
 
-from nnunet_al.campaign.context import RoundContext
-from nnunet_al.campaign.evaluation import load_round_model
-from nnunet_al.campaign.round import do_round
-from nnunet_al.campaign.scoring_stages import window_pool
 from nnunet_al.files import read_json
 from nnunet_al.nnunet.pool_scoring import Measure, Scorer
 from nnunet_al.pool.boxes import Region, as_box
 from nnunet_al.pool.table import by_case
+from nnunet_al.rounds.context import RoundContext
+from nnunet_al.rounds.round import do_round
+from nnunet_al.rounds.round_model import load_round_model, window_pool
 from nnunet_al.scoring.dropout import insert_dropout
 from nnunet_al.scoring.maps import class_variance
 from nnunet_al.scoring.reductions import make_reduction
@@ -53,7 +52,7 @@ def main() -> None:
         found, dice = [], []
         with setting.at_work():
             for number in range(rounds + 1):
-                do_round(setting.roots, setting.wishes(name, trainer=None), setting.options, number)
+                do_round(setting.roots, setting.request(name, trainer=None), setting.options, number)
                 if number == 0:
                     continue
                 context = setting.context(setting.campaign(name), number)

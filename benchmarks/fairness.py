@@ -1,4 +1,8 @@
-"""Whether a strategy serves two groups of brains equally well, as table 3 and figures 1 to 4 of Danaee et al. 2026 do.
+"""Whether a strategy serves two groups of brains equally well: an experiment after the design of Danaee et al. 2026.
+
+It gives the rows of their table 3 and the curves of their figures 1 to 4, but does not repeat their experiment: cohort
+(ours, not SimBA's), loss (Dice + cross-entropy), optimiser (AdamW with decay), augmentation (nnU-Net's) and details of
+the network are others; benchmarks/README.md compares them.
 
 Makes cohorts of synthetic T1-like images in which the left caudate of group 1 is enlarged (strong or weak bias), trains
 nnU-Net's 3d_fullres with two stages on whole cases, without mirroring, and measures the Dice of the left caudate on

@@ -18,8 +18,7 @@ from typing import Any
 from fairness_settings import CONFIGURATION, GROUPS, OF_TRAINING, PLANNER, TRAINER, Settings
 
 from nnunet_al.campaign.folders import CampaignFolder
-from nnunet_al.campaign.stages import is_done
-from nnunet_al.campaign.status import FINAL_STAGE
+from nnunet_al.campaign.stages import FINAL_STAGE, is_done
 from nnunet_al.files import read_json
 from nnunet_al.nnunet.environment import Roots, using
 from nnunet_al.progress import say

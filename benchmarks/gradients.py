@@ -136,9 +136,9 @@ def planned_batch(arguments: Namespace) -> Batch:
     """Return the network of a trained round and the windows of regions that it could be asked for."""
     from setting import Setting
 
-    from nnunet_al.campaign.evaluation import load_round_model
-    from nnunet_al.campaign.scoring_stages import candidate_numbers, window_pool
     from nnunet_al.pool.table import by_case
+    from nnunet_al.rounds.candidates import candidate_numbers
+    from nnunet_al.rounds.round_model import load_round_model, window_pool
     from nnunet_al.scoring.posterior import micro_batch_size
 
     setting = Setting.of(arguments)

@@ -28,23 +28,22 @@ from tempfile import TemporaryDirectory
 from measuring import Claim, fitted_exponent, make_parser, report
 from setting import QUICK_TRAINING, Setting, phantoms, subset
 
-from nnunet_al.campaign.context import RoundContext
-from nnunet_al.campaign.decisions import Decisions
+from nnunet_al.campaign.decisions import Decisions, Options
 from nnunet_al.campaign.folders import CampaignFolder
-from nnunet_al.campaign.options import Options
-from nnunet_al.campaign.round import do_round
-from nnunet_al.campaign.round_stages import MODEL_STAGES, first_round, selection_stages
-from nnunet_al.campaign.stages import run_stages
 from nnunet_al.files import read_arrays, write_json
 from nnunet_al.nnunet.environment import Roots, quiet
 from nnunet_al.nnunet.raw_dataset import RawDataset
 from nnunet_al.nnunet.round_view import preprocess_round, write_round_view
 from nnunet_al.pool.table import save_regions
+from nnunet_al.rounds.context import RoundContext
+from nnunet_al.rounds.round import do_round
+from nnunet_al.rounds.run_stages import run_stages
+from nnunet_al.rounds.stages.order import MODEL_STAGES, first_round, selection_stages
 
 FACTORS = (1, 2, 4, 8)
 TEST_CASES = 2  # a campaign needs some; nothing is evaluated
 PARAMETERS = {"passes": 2, "query_size": 100, "fisher_samples": 10}
-WISHES = {"trainer": None, "engine": "streaming", "parameters": PARAMETERS}
+REQUEST = {"trainer": None, "engine": "streaming", "parameters": PARAMETERS}
 SCORING = ("score_part_0_of_1",)
 EMBEDDING = ("embed_part_0_of_1", "embed")
 SELECTION = ("select",)
@@ -69,7 +68,7 @@ class Pools:
     @classmethod
     def of(cls, setting: Setting, smallest: int) -> Pools:
         """Make the pools and train on the smallest; what an earlier call has trained stays."""
-        do_round(setting.roots, setting.wishes("usimf", **WISHES), setting.options, 0)
+        do_round(setting.roots, setting.request("usimf", **REQUEST), setting.options, 0)
         everything = setting.context(setting.campaign("usimf"), 0)
         pools = {factor * smallest: nested(everything.decided.pool_cases, factor * smallest) for factor in FACTORS}
         trained = campaign_on(setting, everything, pools[smallest], "trained")

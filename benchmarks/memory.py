@@ -35,9 +35,7 @@ MORE_PASSES = 4
 PATCH = (64, 64)
 TRAINING = {"epochs": 1, "iterations": 2, "optimizer": "adamw"}  # short; in batches of the size that nnU-Net plans
 WORKERS = multiprocessing.get_context("forkserver")
-WORKERS.set_forkserver_preload(
-    ["nnunet_al.campaign.round", "nnunet_al.nnunet.pool_embedding", "nnunet_al.scoring.maps"]
-)
+WORKERS.set_forkserver_preload(["nnunet_al.rounds.round", "nnunet_al.nnunet.pool_embedding", "nnunet_al.scoring.maps"])
 
 
 @dataclass
@@ -61,10 +59,10 @@ def whole_round(told: Connection, arguments: Namespace) -> None:
     """Start a campaign and do its first round with a model; tell the name of each stage when it begins."""
     from setting import Setting
 
-    from nnunet_al.campaign.round import do_round
-    from nnunet_al.campaign.round_stages import MODEL_STAGES, selection_stages
-    from nnunet_al.campaign.stages import run_stages
     from nnunet_al.nnunet.environment import quiet
+    from nnunet_al.rounds.round import do_round
+    from nnunet_al.rounds.run_stages import run_stages
+    from nnunet_al.rounds.stages.order import MODEL_STAGES, selection_stages
 
     def announced(stage: Any) -> Any:
         def work(context: Any) -> None:
@@ -78,7 +76,7 @@ def whole_round(told: Connection, arguments: Namespace) -> None:
         setting = replace(setting, training=TRAINING)
     with setting.at_work(), quiet():
         told.send("start of the campaign, round 0")
-        do_round(setting.roots, setting.wishes("usimf", trainer=None), setting.options, 0)
+        do_round(setting.roots, setting.request("usimf", trainer=None), setting.options, 0)
         context = setting.context(setting.campaign("usimf"), 1)
         stages = [announced(stage) for stage in (*MODEL_STAGES, *selection_stages(context.decided))]
         run_stages(stages, context, context.round.stages)
@@ -168,7 +166,7 @@ def peak_of_scoring(case: Case) -> int:
     import numpy as np
     import torch
 
-    from nnunet_al.campaign.options import Options
+    from nnunet_al.campaign.decisions import Options
     from nnunet_al.nnunet.pool_scoring import Measure, Scorer
     from nnunet_al.scoring.dropout import insert_dropout
     from nnunet_al.scoring.reductions import make_reduction
@@ -196,7 +194,7 @@ def peak_of_embedding(case: Case) -> int:
     import numpy as np
     import torch
 
-    from nnunet_al.campaign.options import Options
+    from nnunet_al.campaign.decisions import Options
     from nnunet_al.files import write_mapped_array
     from nnunet_al.nnunet.pool_embedding import Embedder
     from nnunet_al.scoring.fisher import sample_parameters

@@ -23,23 +23,22 @@ from pathlib import Path
 import numpy as np
 from measuring import Claim, Timing, alternate, fitted_exponent, make_parser, report
 
-from nnunet_al.campaign import model_stages
-from nnunet_al.campaign.context import RoundContext
 from nnunet_al.campaign.data import read_data
-from nnunet_al.campaign.decisions import Decisions
+from nnunet_al.campaign.decisions import Decisions, Options
 from nnunet_al.campaign.folders import CampaignFolder
 from nnunet_al.campaign.ledger import CaseAnnotation
-from nnunet_al.campaign.options import Options
-from nnunet_al.campaign.prepare import start
-from nnunet_al.campaign.round_stages import MODEL_STAGES
-from nnunet_al.campaign.stages import run_stages
-from nnunet_al.campaign.wishes import Wishes
+from nnunet_al.campaign.request import Request
 from nnunet_al.files import read_json, write_json
 from nnunet_al.nnunet.blosc_files import open_array, read_pickle
 from nnunet_al.nnunet.environment import Roots, quiet, using
 from nnunet_al.nnunet.fingerprint import MAX_VOXELS, extract_fingerprint
 from nnunet_al.nnunet.raw_dataset import RawDataset
 from nnunet_al.pool.boxes import Region, to_slices
+from nnunet_al.rounds.context import RoundContext
+from nnunet_al.rounds.run_stages import run_stages
+from nnunet_al.rounds.stages import fingerprint
+from nnunet_al.rounds.stages.order import MODEL_STAGES
+from nnunet_al.rounds.start import start
 
 STAGES = MODEL_STAGES[:4]  # labels, fingerprint, plan, preprocess
 TEST_CASE = "copy_for_the_test"  # a campaign wants one; nothing here looks at it
@@ -71,12 +70,12 @@ class Campaign:
     def begin(self, n_rounds: int) -> Campaign:
         """Annotate a slab of each case and do the first round; the next ``n_rounds`` find new slabs in some cases."""
         tag = f"cases{self.n_cases}"
-        wished = Wishes(self.dataset, self.configuration, 0, 0, tag, "random").decide()
-        data = read_data(self.roots, self.dataset, wished.test, workers=1)
+        requested = Request(self.dataset, self.configuration, 0, 0, tag, "random").decide()
+        data = read_data(self.roots, self.dataset, requested.test, workers=1)
         cases = sorted(set(data.facts) - {TEST_CASE})[: self.n_cases]
         splits = [{"train": cases, "val": [TEST_CASE]}]
         write_json(self.roots.preprocessed / self.dataset / "splits_final.json", splits)
-        start(self.folder, wished, self.roots, data, workers=1)
+        start(self.folder, requested, self.roots, data, workers=1)
         data.remember()
         self._annotate(0, cases, 0)
         for turn in range(n_rounds):
@@ -203,13 +202,13 @@ def _arrays(file: Path) -> list[np.ndarray]:
 @contextmanager
 def fewer_voxels(max_voxels: float) -> Iterator[None]:
     """Let rounds sample ``max_voxels`` for the fingerprint, as nnU-Net is told to by an attribute."""
-    real = model_stages.extract_fingerprint
+    real = fingerprint.extract_fingerprint
     if max_voxels != MAX_VOXELS:
-        model_stages.extract_fingerprint = partial(extract_fingerprint, max_voxels=max_voxels)
+        fingerprint.extract_fingerprint = partial(extract_fingerprint, max_voxels=max_voxels)
     try:
         yield
     finally:
-        model_stages.extract_fingerprint = real
+        fingerprint.extract_fingerprint = real
 
 
 def silently(work: Callable[[], None]) -> Callable[[], None]:

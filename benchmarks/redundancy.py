@@ -1,4 +1,4 @@
-"""How much of a batch goes to one case whose regions exist a hundred times (paper 4, appendix E).
+"""How much of a batch goes to one case whose regions exist a hundred times (Föllmer et al. 2024, appendix E).
 
 After the initial round every region of one case is duplicated: the copies have its scores and its embeddings. A
 strategy that looks at nothing but uncertainty spends its budget on copies; one that covers the pool does not.
@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 from setting import Setting, candidates_of, make_parser, report
 
-from nnunet_al.campaign.context import RoundContext
-from nnunet_al.campaign.embedding_stages import embed_merge, embed_part, fisher_of_draws, with_embeddings
-from nnunet_al.campaign.scoring_stages import read_scores
 from nnunet_al.cli.settings import recipe_parameters
+from nnunet_al.rounds.candidates import read_scores, with_embeddings
+from nnunet_al.rounds.context import RoundContext
+from nnunet_al.rounds.stages.embed import embed_merge, embed_part
+from nnunet_al.rounds.stages.fisher import fisher_of_draws
 from nnunet_al.seeding import generator
 from nnunet_al.strategies import catalog
 from nnunet_al.strategies.recipe import Recipe

@@ -22,11 +22,11 @@ from scipy.stats import spearmanr
 from setting import Setting
 
 from nnunet_al.allocation import keeping_memory
-from nnunet_al.campaign.context import RoundContext
-from nnunet_al.campaign.evaluation import load_round_model
-from nnunet_al.campaign.scoring_stages import candidate_numbers, window_pool
 from nnunet_al.nnunet.pool_scoring import Measure, Scorer
 from nnunet_al.pool.table import by_case
+from nnunet_al.rounds.candidates import candidate_numbers
+from nnunet_al.rounds.context import RoundContext
+from nnunet_al.rounds.round_model import load_round_model, window_pool
 from nnunet_al.scoring import posterior
 from nnunet_al.scoring.dropout import evaluating, insert_dropout, sub_network
 from nnunet_al.scoring.fast_network import PRECISIONS, as_weights, fast_network

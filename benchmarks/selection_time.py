@@ -1,4 +1,7 @@
-"""How long each strategy takes from a trained model to a batch (paper 3, Table 2; paper 4's methods beside them)."""
+"""How long each strategy takes from a trained model to a batch (Gaillochet et al. 2023, Table 2).
+
+The methods of Föllmer et al. 2024 stand beside theirs.
+"""
 
 from __future__ import annotations
 

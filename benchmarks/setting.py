@@ -16,19 +16,17 @@ from typing import Any
 import numpy as np
 from measuring import machine
 
-from nnunet_al.campaign.context import RoundContext
 from nnunet_al.campaign.data import read_data
-from nnunet_al.campaign.decisions import Decisions
-from nnunet_al.campaign.embedding_stages import with_embeddings
+from nnunet_al.campaign.decisions import Decisions, Options
 from nnunet_al.campaign.folders import CampaignFolder
-from nnunet_al.campaign.options import Options
-from nnunet_al.campaign.round import do_round
-from nnunet_al.campaign.round_stages import MODEL_STAGES, selection_stages
-from nnunet_al.campaign.scoring_stages import read_scores
-from nnunet_al.campaign.stages import run_stages
-from nnunet_al.campaign.wishes import Wishes
+from nnunet_al.campaign.request import Request
 from nnunet_al.files import read_json, write_json, write_text
 from nnunet_al.nnunet.environment import Roots, using
+from nnunet_al.rounds.candidates import read_scores, with_embeddings
+from nnunet_al.rounds.context import RoundContext
+from nnunet_al.rounds.round import do_round
+from nnunet_al.rounds.run_stages import run_stages
+from nnunet_al.rounds.stages.order import MODEL_STAGES, selection_stages
 from nnunet_al.strategies.recipe import Recipe
 from nnunet_al.strategies.select import Candidates
 
@@ -79,10 +77,10 @@ class Setting:
             QUICK_TRAINING if arguments.quick else TRAINING,
         )
 
-    def wishes(self, strategy: str, **others: Any) -> Wishes:
+    def request(self, strategy: str, **others: Any) -> Request:
         """Return what the command line would ask for."""
         asked = {"trainer": TRAINER, "budget": self.budget, "initial": self.budget, **self.training, **others}
-        return Wishes(self.dataset, "2d", 0, self.seed, None, strategy, **asked)
+        return Request(self.dataset, "2d", 0, self.seed, None, strategy, **asked)
 
     def campaign(self, strategy: str) -> CampaignFolder:
         """Return the folder of a strategy's campaign."""
@@ -97,7 +95,7 @@ class Setting:
     def trained_round(self) -> RoundContext:
         """Return round 1 of a campaign: trained and evaluated, with nothing selected yet."""
         with self.at_work():
-            do_round(self.roots, self.wishes("random"), self.options, 0)
+            do_round(self.roots, self.request("random"), self.options, 0)
             context = self.context(self.campaign("random"), 1)
             run_stages(MODEL_STAGES, context, context.round.stages)
         return context

@@ -14,7 +14,7 @@ import pytest
 # the tests' networks are tiny, and so many threads only wait for each other; before torch is loaded
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from rounds import DATASET, ENVIRONMENT, SHAPE, hurry, run_round, set_roots
+from tiny_rounds import DATASET, ENVIRONMENT, SHAPE, hurry, run_round, set_roots
 
 # where a shell runs the tests in the background, they ignore Control-C, and so would all that they start
 signal.signal(signal.SIGINT, signal.default_int_handler)

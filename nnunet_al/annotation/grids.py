@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import SimpleITK
@@ -67,6 +68,14 @@ class Grid:
         Voxels reach half a step beyond their centres, so the box [low, high) ends at low - 1/2 and high - 1/2.
         """
         return self.points_mm([[i - 0.5, j - 0.5, k - 0.5] for k, j, i in product(*box_kji)])
+
+
+def read_grid(image: Path) -> Grid:
+    """Return the grid of an image without reading its voxels."""
+    reader = SimpleITK.ImageFileReader()
+    reader.SetFileName(str(image))
+    reader.ReadImageInformation()
+    return Grid(reader.GetSize(), reader.GetSpacing(), reader.GetOrigin(), reader.GetDirection())
 
 
 def place(image: SimpleITK.Image, grid: Grid, may_be_cropped: bool) -> tuple[np.ndarray, int]:

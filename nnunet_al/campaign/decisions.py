@@ -1,4 +1,4 @@
-"""campaign.json: what was decided at the start of a campaign and holds until its end."""
+"""What was decided at the start of a campaign and holds until its end (``campaign.json``), and how a call runs."""
 
 from __future__ import annotations
 
@@ -122,3 +122,49 @@ class Decisions:
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise CampaignError(f"{path} cannot be read: restore it from a backup.") from error
         raise CampaignError(f"{path} has schema {schema}, this version reads {SCHEMA}: update nnunet-al.")
+
+
+@dataclass(frozen=True)
+class Options:
+    """Where and how a round runs; nothing here changes a batch.
+
+    Attributes
+    ----------
+    device : "cuda", "cpu" or "mps"
+    workers : processes for preprocessing, threads for reading
+    scoring_batch_size : windows held at a time while scoring
+    gpus : of this machine, that a training uses at once
+    parts, part : number of shards in which the pool is scored, and the one of this call
+    keep : "all", "last" or "none": checkpoints to keep; what the next round starts from always stays
+    verbose : show what nnU-Net prints
+    share_first : take the first model from a campaign that has trained on the very same, rather than train it again
+    """
+
+    device: str = "cuda"
+    workers: int = 2
+    scoring_batch_size: int = 64
+    gpus: int = 1
+    parts: int = 1
+    part: int = 0
+    keep: str = "all"
+    verbose: bool = False
+    share_first: bool = False
+
+    def check(self) -> None:
+        """Refuse numbers that mean nothing.
+
+        Raises
+        ------
+        CampaignError
+            naming the option.
+        """
+        for flag, value in {
+            "-np": self.workers,
+            "-scoring_batch_size": self.scoring_batch_size,
+            "-num_gpus": self.gpus,
+            "-num_parts": self.parts,
+        }.items():
+            if value < 1:
+                raise CampaignError(f"{flag} {value}: give at least 1.")
+        if not 0 <= self.part < self.parts:
+            raise CampaignError(f"-part_id {self.part}: with -num_parts {self.parts} give 0 to {self.parts - 1}.")

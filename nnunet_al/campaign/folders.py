@@ -6,12 +6,9 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from nnunet_al.campaign.decisions import Decisions
 from nnunet_al.nnunet.environment import Roots
-
-if TYPE_CHECKING:
-    from nnunet_al.campaign.decisions import Decisions
 
 _ROUND = re.compile(r"round_(\d{3,})")
 
@@ -114,6 +111,11 @@ class CampaignFolder:
         """Yield the campaigns of a dataset that were started, in the order of their names."""
         for file in sorted((roots.results / dataset / "al").glob("*/fold_*/campaign.json")):
             yield cls(file.parent)
+
+    @property
+    def name(self) -> str:
+        """The name of the campaign among those of its dataset, as manifests have it."""
+        return f"{self.root.parent.name}/{self.root.name}"
 
     @property
     def decisions(self) -> Path:

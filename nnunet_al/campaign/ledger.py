@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nnunet_al.annotation.cost import annotation_cost
+from nnunet_al.campaign.commits import (
+    CORRECTION,
+    DATASET,
+    ORACLE,
+    Commit,
+    LabelEntry,
+    commit_to_json,
+    entry_file,
+    entry_files,
+    read_commits,
+)
 from nnunet_al.errors import CampaignError
-from nnunet_al.files import hash_array, read_json, remove_temporary_files, write_json
-from nnunet_al.pool.boxes import Region, as_box
+from nnunet_al.files import hash_array, remove_temporary_files, write_json
+from nnunet_al.pool.boxes import Region
 
 if TYPE_CHECKING:
-    from nnunet_al.nnunet.label_io import LabelFormat
-
-SCHEMA = 2
-_READABLE = {1, 2}
-
-ORACLE, DATASET, READER = "oracle", "dataset", "reader"
-READING, CONSENSUS, CORRECTION, CLOSED = "reading", "consensus", "correction", "closed"
-"""Where commits come from; see `Commit`."""
+    from nnunet_al.nnunet.label_io import LabelFormat  # loads nnU-Net
 
 
 @dataclass(frozen=True)
@@ -34,66 +39,6 @@ class CaseAnnotation:
     labels_xyz: np.ndarray
     properties: dict[str, Any]
     returned: str | None = None
-
-
-@dataclass(frozen=True)
-class LabelEntry:
-    """What the ledger's entry says of one label volume.
-
-    ``sha256`` is that of its values; ``foreground_voxels`` and ``contour_mm`` (see `annotation_cost`) are None in
-    entries of the first schema.
-    """
-
-    sha256: str
-    annotated_voxels: int
-    foreground_voxels: int | None = None
-    contour_mm: float | None = None
-    returned: str | None = None
-
-
-@dataclass(frozen=True)
-class Commit:
-    """One entry of the ledger.
-
-    Attributes
-    ----------
-    number : position in the ledger, from 0
-    round : round whose batch was annotated
-    source : "oracle" (simulated from the dataset's labels), "dataset" (what was annotated before the campaign),
-        "reader", "consensus" (of several readers), "reading" (one of several; kept, but not trained on), "correction"
-        (takes the place of what was annotated before) or "closed" (the rest of a batch went back to the pool)
-    regions : what was annotated; for the source "dataset" the whole case, of which the volumes tell the part
-    labels : case -> its label volume
-    disagreements : sentences on voxels where an earlier annotation stands against this one
-    minutes : the reader's time, where it is known
-    collected : when a reader's files were taken, in ISO 8601
-    """
-
-    number: int
-    round: int
-    source: str
-    reader: str
-    regions: tuple[Region, ...]
-    labels: dict[str, LabelEntry]
-    disagreements: tuple[str, ...] = field(default=())
-    minutes: float | None = None
-    collected: str | None = None
-
-    @property
-    def counts(self) -> bool:
-        """Whether models are trained on it."""
-        return self.source not in {READING, CLOSED}
-
-
-def read_commits(folder: Path) -> list[Commit]:
-    """Return all commits of the ledger in ``folder``, in order; label volumes are not opened.
-
-    Raises
-    ------
-    CampaignError
-        if an entry is missing, cannot be read or was written by a newer version.
-    """
-    return [_read_commit(path) for path in _entry_files(folder)]
 
 
 class Ledger:
@@ -118,7 +63,7 @@ class Ledger:
         CampaignError
             if an entry is missing.
         """
-        return len(_entry_files(self.folder))
+        return len(entry_files(self.folder))
 
     def commit_of_round(self, round_number: int) -> Commit | None:
         """Return the commit in which the dataset's own labels answered a round's batch, if there is one."""
@@ -139,8 +84,6 @@ class Ledger:
         collected: str | None = None,
     ) -> Commit:
         """Append one commit; label volumes first, the entry that names them last and in one step."""
-        from nnunet_al.annotation.cost import annotation_cost
-
         remove_temporary_files(self.folder)
         number = self.length()
         labels = {}
@@ -155,7 +98,7 @@ class Ledger:
                 annotation.returned,
             )
         commit = Commit(number, round_number, source, reader, regions, labels, disagreements, minutes, collected)
-        write_json(_entry_file(self.folder, number), commit_to_json(commit))
+        write_json(entry_file(self.folder, number), commit_to_json(commit))
         return commit
 
     def labels(self, case: str, shape: tuple[int, ...], commits: list[Commit]) -> np.ndarray:
@@ -201,60 +144,3 @@ class Ledger:
 
     def _label_file(self, number: int, case: str) -> Path:
         return self.folder / f"{number:03d}" / f"{case}{self._ending}"
-
-
-def _entry_files(folder: Path) -> list[Path]:
-    """Return the entries in order, of which none may be missing."""
-    paths = sorted(folder.glob("[0-9][0-9][0-9]*.json"), key=lambda path: int(path.stem))
-    for number, path in enumerate(paths):
-        if int(path.stem) != number:
-            missing = _entry_file(folder, number)
-            raise CampaignError(
-                f"The ledger's entry {missing} is missing, though {path.name} is there: restore it from a backup."
-            )
-    return paths
-
-
-def _entry_file(folder: Path, number: int) -> Path:
-    return folder / f"{number:03d}.json"
-
-
-def _read_commit(path: Path) -> Commit:
-    try:
-        entry = read_json(path)
-        schema = entry["schema"]
-        if schema in _READABLE:
-            return _commit_from_json(entry)
-    except (ValueError, KeyError, TypeError) as error:
-        raise CampaignError(f"The ledger's entry {path} cannot be read: restore it from a backup.") from error
-    raise CampaignError(f"{path} has schema {schema}, this version reads {SCHEMA}: update nnunet-al.")
-
-
-def commit_to_json(commit: Commit) -> dict[str, Any]:
-    """Return a commit as its entry holds it."""
-    return {
-        "schema": SCHEMA,
-        "number": commit.number,
-        "round": commit.round,
-        "source": commit.source,
-        "reader": commit.reader,
-        "regions": [{"case": region.case, "box": [list(side) for side in region.box]} for region in commit.regions],
-        "labels": {case: asdict(entry) for case, entry in commit.labels.items()},
-        "disagreements": list(commit.disagreements),
-        "minutes": commit.minutes,
-        "collected": commit.collected,
-    }
-
-
-def _commit_from_json(entry: dict[str, Any]) -> Commit:
-    return Commit(
-        entry["number"],
-        entry["round"],
-        entry["source"],
-        entry["reader"],
-        tuple(Region(r["case"], as_box(r["box"])) for r in entry["regions"]),
-        {case: LabelEntry(**volume) for case, volume in entry["labels"].items()},
-        tuple(entry["disagreements"]),
-        entry.get("minutes"),
-        entry.get("collected"),
-    )

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from nnunet_al.campaign.decisions import Decisions
 from nnunet_al.campaign.folders import CampaignFolder
-from nnunet_al.campaign.wishes import Wishes
+from nnunet_al.campaign.request import Request
+from nnunet_al.campaign.standing import Standing, standing_of
 from nnunet_al.nnunet.environment import Roots
-
-if TYPE_CHECKING:
-    from nnunet_al.campaign.standing import Standing
 
 
 @dataclass(frozen=True)
@@ -28,37 +25,35 @@ class Planned:
 
     title: str
     strategy: str
-    wishes: Wishes
+    request: Request
     folder: CampaignFolder
     rounds: int
 
     def standing(self) -> Standing:
         """Read how far it is."""
-        from nnunet_al.campaign.standing import standing_of
-
         return standing_of(self.folder, self.title, self.strategy, self.rounds)
 
 
-def plan_campaigns(roots: Roots, wishes: Iterable[Wishes], device: str) -> list[Planned]:
+def plan_campaigns(roots: Roots, requests: Iterable[Request], device: str) -> list[Planned]:
     """Check what is asked of all campaigns, and name each of them once, whatever its strategy was spelled like.
 
     Raises
     ------
     NnunetALError
-        if a wish cannot be fulfilled or a strategy does not exist; nothing was begun then.
+        if a request cannot be fulfilled or a strategy does not exist; nothing was begun then.
     """
     planned: dict[CampaignFolder, Planned] = {}
-    wishes = list(wishes)
-    several = len({wish.dataset for wish in wishes}) > 1
-    for wish in wishes:
-        wish.check()
-        decided = wish.decide(device)
+    requests = list(requests)
+    several = len({request.dataset for request in requests}) > 1
+    for request in requests:
+        request.check()
+        decided = request.decide(device)
         name = decided.recipe.name
         folder = CampaignFolder.decided_by(roots, decided)
         title = f"{folder.root.parent.name}/{folder.root.name}"
         if several:
             title = f"{decided.dataset}/{title}"
-        planned.setdefault(folder, Planned(title, name, wish, folder, decided.rounds))
+        planned.setdefault(folder, Planned(title, name, request, folder, decided.rounds))
     return list(planned.values())
 
 
@@ -73,5 +68,5 @@ def as_it_began(campaign: Planned) -> Planned:
     if not campaign.folder.decisions.is_file():
         return campaign
     decided = Decisions.load(campaign.folder.decisions)
-    campaign.wishes.compare(decided, campaign.folder.root)
+    campaign.request.compare(decided, campaign.folder.root)
     return replace(campaign, rounds=decided.rounds)

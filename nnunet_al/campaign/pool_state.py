@@ -6,13 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nnunet_al.campaign.batch import unanswered_regions
+from nnunet_al.campaign.commits import read_commits, unanswered_regions
 from nnunet_al.campaign.data import Data
 from nnunet_al.campaign.decisions import Decisions
 from nnunet_al.campaign.folders import CampaignFolder, RoundFolder
-from nnunet_al.campaign.ledger import read_commits
-from nnunet_al.campaign.stages import is_done
-from nnunet_al.campaign.status import FINAL_STAGE
+from nnunet_al.campaign.stages import FINAL_STAGE, is_done
 from nnunet_al.files import read_json
 from nnunet_al.nnunet.environment import Roots
 from nnunet_al.nnunet.raw_dataset import RawDataset

@@ -1,28 +1,52 @@
-"""A stage is a function from files to files that is complete or absent."""
+"""The stages of a round and its phases, by name: their order, their markers, and what a phase waits for."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
 
-from nnunet_al.errors import NnunetALError, StorageError
-from nnunet_al.files import out_of_space, remove_temporary_files, write_json
-from nnunet_al.progress import say
-from nnunet_al.stopping import stop_if_asked
+from nnunet_al.strategies.recipe import Recipe
 
-Context = TypeVar("Context")
+HAND_OUT_STAGE = "hand_out"
+FINAL_STAGE = "annotate"
+STAGE_ORDER = (
+    *("labels", "fingerprint", "plan", "preprocess", "images", "train", "evaluate"),
+    *("score", "weigh", "fisher", "embed", "select", HAND_OUT_STAGE, FINAL_STAGE),
+)
+"""All stages that a round may have, in the order in which one call does them."""
+
+PREPARE, TRAIN, EVALUATE, SCORE, MERGE, FISHER, EMBED, SELECT = (
+    *("prepare", "train", "evaluate", "score", "merge", "fisher", "embed", "select"),
+)
+PHASES = (PREPARE, TRAIN, EVALUATE, SCORE, MERGE, FISHER, EMBED, SELECT)
+"""The phases of a round: each job of a cluster does one of them."""
+
+PREPARE_DATASET, START, ROUND = "prepare_dataset", "start", "round"
+"""Kinds of jobs beside the phases of a round: reading a dataset, round 0, and on one machine a whole round."""
+
+_PART_STAGE = re.compile(r"(?P<phase>.+)_part_(?P<part>\d+)_of_(?P<parts>\d+)")
 
 
 @dataclass(frozen=True)
-class Stage(Generic[Context]):
-    """One arrow of a round: its name, what a user reads while it runs (if anything), and its work."""
+class Phase:
+    """Some consecutive stages of a round.
+
+    Attributes
+    ----------
+    name : one of ``PHASES``
+    after : phases of the same round that must be complete before; the first waits for the round before
+    sharded : whether each of several calls may do a share of it
+    alone : whether nothing else may work on the campaign meanwhile; others may run beside each other
+    on_device : whether a network is trained or asked
+    """
 
     name: str
-    sentence: str
-    work: Callable[[Context], None]
+    after: tuple[str, ...]
+    sharded: bool = False
+    alone: bool = True
+    on_device: bool = True
 
 
 def is_done(markers: Path, name: str) -> bool:
@@ -30,39 +54,46 @@ def is_done(markers: Path, name: str) -> bool:
     return (markers / f"{name}.json").is_file()
 
 
-def run_stages(stages: Sequence[Stage[Context]], context: Context, markers: Path) -> None:
-    """Run the stages that are not done yet, in order, and mark each when it is complete.
+def phases_of(recipe: Recipe) -> tuple[Phase, ...]:
+    """Return the phases of every round but round 0, each behind those that it waits for.
 
-    A stage that was interrupted starts again: it overwrites what it left behind, or continues it if it can, as
-    training does. What a killed process left half-written is removed first. Between stages the work stops if somebody
-    asked for that.
-
-    Raises
-    ------
-    StorageError
-        if a stage failed because the disk is full, whatever library noticed it.
-    KeyboardInterrupt
-        if the process was asked to stop (see `nnunet_al.stopping`); never behind the last stage.
+    Between scoring and the next pass over the pool one call puts the shards together: ``merge``, which also measures
+    groups of cases, or ``fisher``, which also draws the query set and averages squared gradients. Evaluation runs
+    beside all of that, however long it takes.
     """
-    remaining = [stage for stage in stages if not is_done(markers, stage.name)]
-    if remaining:
-        remove_temporary_files(markers.parent)
-    for stage in remaining:
-        if stage.sentence:
-            say(f"  {stage.sentence}")
-        started = time.monotonic()
-        try:
-            stage.work(context)
-        except NnunetALError:
-            raise
-        except Exception as error:
-            if out_of_space(error):
-                raise StorageError(
-                    f"No space is left in {markers.parent} for the stage '{stage.name}': free some and run the same "
-                    "command again; nothing annotated is lost."
-                ) from error
-            raise
-        marker = {"stage": stage.name, "seconds": round(time.monotonic() - started, 3)}
-        write_json(markers / f"{stage.name}.json", marker)
-        if stage is not remaining[-1]:
-            stop_if_asked()
+    inside = recipe.phases()
+    phases = [
+        Phase(PREPARE, (), on_device=False),
+        Phase(TRAIN, (PREPARE,)),
+        Phase(EVALUATE, (TRAIN,), alone=False),
+    ]
+    last = TRAIN
+    if "score" in inside:
+        phases.append(Phase(SCORE, (TRAIN,), sharded=True, alone=False))
+        last = SCORE
+    if "fisher" in inside:
+        phases.append(Phase(FISHER, (SCORE,), alone=False))
+        last = FISHER
+    elif {"weigh", "embed"} & set(inside):
+        phases.append(Phase(MERGE, (SCORE,), alone=False, on_device="weigh" in inside))
+        last = MERGE
+    if "embed" in inside:
+        phases.append(Phase(EMBED, (last,), sharded=True, alone=False))
+        last = EMBED
+    waits = tuple(dict.fromkeys((EVALUATE, last))) if last != TRAIN else (EVALUATE,)
+    phases.append(Phase(SELECT, waits, on_device=recipe.embedding is not None))
+    return tuple(phases)
+
+
+def part_stage(phase: str, part: int, parts: int) -> str:
+    """Return the name of the stage that does one shard of a phase."""
+    return f"{phase}_part_{part}_of_{parts}"
+
+
+def done_shards(stages: Iterable[str], phase: str) -> dict[int, set[int]]:
+    """Return from the names of stages that are done the shards of a phase: number of shards -> those of them."""
+    found: dict[int, set[int]] = {}
+    for stage in stages:
+        if (match := _PART_STAGE.fullmatch(stage)) and match["phase"] == phase:
+            found.setdefault(int(match["parts"]), set()).add(int(match["part"]))
+    return found

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from nnunet_al.campaign.folders import CampaignFolder, RoundFolder
 from nnunet_al.campaign.pool_state import is_used_up
 from nnunet_al.campaign.results import four_digits
-from nnunet_al.campaign.sharing import is_taken_over
-from nnunet_al.campaign.stages import is_done
-from nnunet_al.campaign.status import FINAL_STAGE
+from nnunet_al.campaign.stages import FINAL_STAGE, is_done
 from nnunet_al.files import read_json
+
+FIRST_TRAINING = "first_training.json"
+"""Lies in round 1: what its training depends on, and the campaign whose model was taken instead, if one was."""
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 
@@ -69,6 +71,19 @@ def standing_of(folder: CampaignFolder, title: str, strategy: str, rounds: int) 
         dice=tested[-1] if tested else None,
         seconds={round_.number: _seconds(round_) for round_ in complete if not is_taken_over(round_.root)},
     )
+
+
+def is_taken_over(round_root: Path) -> bool:
+    """Tell whether the model of a round was trained by another campaign."""
+    return recorded_training(round_root / FIRST_TRAINING).get("taken_from") is not None
+
+
+def recorded_training(record: Path) -> dict[str, Any]:
+    """Return what a round wrote down of its training; nothing where that is absent or cannot be read."""
+    try:
+        return dict(read_json(record))
+    except (OSError, ValueError, TypeError):  # absent or not ours: nothing can be said of that training
+        return {}
 
 
 def remaining_seconds(standings: Sequence[Standing]) -> float | None:

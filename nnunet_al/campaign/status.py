@@ -5,23 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from nnunet_al.campaign.batch import asked_regions, unanswered_regions
-from nnunet_al.campaign.cost import total_cost
+from nnunet_al.campaign.commits import asked_regions, read_commits, total_cost, unanswered_regions
 from nnunet_al.campaign.decisions import Decisions
 from nnunet_al.campaign.folders import CampaignFolder, RoundFolder
-from nnunet_al.campaign.ledger import read_commits
 from nnunet_al.campaign.results import four_digits
-from nnunet_al.campaign.stages import is_done
+from nnunet_al.campaign.stages import FINAL_STAGE, STAGE_ORDER, is_done
 from nnunet_al.files import read_json
 from nnunet_al.pool.boxes import Region
-
-HAND_OUT_STAGE = "hand_out"
-FINAL_STAGE = "annotate"
-STAGE_ORDER = (
-    *("labels", "fingerprint", "plan", "preprocess", "images", "train", "evaluate"),
-    *("score", "weigh", "fisher", "embed", "select", HAND_OUT_STAGE, FINAL_STAGE),
-)
-"""All stages that a round may have, in the order in which one call does them."""
 
 _METRICS = ("foreground_mean", "mean", "groups")
 

@@ -72,7 +72,7 @@ def chosen_campaign(arguments: Namespace, roots: Roots) -> CampaignFolder:
     if not chosen:
         raise CampaignError(
             f"No campaign on {dataset_name(arguments.d, roots)} fits these options: nnUNetv2_al_status -d "
-            f"{arguments.d} lists those that there are."
+            f"{arguments.d} lists the existing ones."
         )
     if len(chosen) > 1:
         names = ", ".join(f"{folder.root.parent.name}/{folder.root.name}" for folder in chosen)

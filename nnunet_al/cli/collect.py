@@ -1,4 +1,4 @@
-"""``nnUNetv2_al_collect``: takes back what readers returned."""
+"""``nnUNetv2_al_collect``: takes the files that readers returned."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from nnunet_al.errors import ReturnError
 from nnunet_al.progress import count, say
 
 if TYPE_CHECKING:
-    from nnunet_al.campaign.collecting.batch_collector import Outcome
-    from nnunet_al.campaign.collecting.collect import Collection
     from nnunet_al.campaign.folders import CampaignFolder
+    from nnunet_al.collecting.batch_collector import Outcome
+    from nnunet_al.collecting.collect import Collection
 
 _DESCRIPTION = """\
-Takes back what readers returned of a batch that nnUNetv2_al_round --annotate handed out. Files lie in
-round_00k/batch/returned, or in a folder with the reader's name in there, and are never moved or changed. Each is taken
-or refused with its reason; the table of it is round_00k/batch/collected.csv. The same call again changes nothing.
+Takes the files that readers returned for a batch of nnUNetv2_al_round --annotate. They lie in
+round_00k/batch/returned, or in a folder there with the reader's name, and are never moved or changed. Each file is
+taken or refused with a reason, as round_00k/batch/collected.csv lists. The same call again changes nothing.
 """
 
 _EPILOG = """\
@@ -37,24 +37,28 @@ def build_parser() -> ArgumentParser:
     parser.add_argument("-i", metavar="FOLDER", help="take the files in this folder, not those in returned")
     parser.add_argument("-round", type=int, metavar="K", help="only the batch of round K (default: all)")
     parser.add_argument(
-        "--reviewed", action="store_true", help="all regions were reviewed, whatever the readers' batch.csv says"
+        "--reviewed", action="store_true", help="count all regions as reviewed, whatever the readers' batch.csv says"
     )
     parser.add_argument(
         "--correct",
         action="store_true",
-        help="the label files in -i FOLDER, named by case, take the place of what was annotated before",
+        help="the label files in -i FOLDER, named by case, replace earlier annotations",
     )
     parser.add_argument(
-        "--close", action="store_true", help="wait no longer: what is not annotated of the last batch goes back"
+        "--close",
+        action="store_true",
+        help="stop waiting: regions of the last batch that are not annotated go back to the pool",
     )
-    parser.add_argument("--dry_run", action="store_true", help="say what would happen, and change nothing")
+    parser.add_argument(
+        "--dry_run", action="store_true", help="say which files would be taken or refused, and change nothing"
+    )
     return parser
 
 
 def work(arguments: Namespace) -> int:
-    """Collect, and print what came of it."""
-    from nnunet_al.campaign.collecting.collect import Request, collect
-    from nnunet_al.campaign.collecting.returned_files import check_reader
+    """Collect, and print the result."""
+    from nnunet_al.collecting.collect import CollectRequest, collect
+    from nnunet_al.collecting.returned_files import check_reader
     from nnunet_al.nnunet.environment import Roots
 
     roots = Roots.from_environment()
@@ -64,7 +68,7 @@ def work(arguments: Namespace) -> int:
         raise ReturnError("--correct and --close: give one of them.")
     if arguments.i is not None and not Path(arguments.i).is_dir():
         raise ReturnError(f"-i {arguments.i}: there is no such folder.")
-    request = Request(
+    request = CollectRequest(
         reader=None if arguments.reader is None else check_reader(arguments.reader),
         source=None if arguments.i is None else Path(arguments.i).absolute(),
         all_reviewed=arguments.reviewed,
@@ -80,7 +84,7 @@ def work(arguments: Namespace) -> int:
 
 
 def _report(found: Collection, dry_run: bool, campaign: CampaignFolder) -> None:
-    from nnunet_al.campaign.collecting.batch_collector import KNOWN
+    from nnunet_al.collecting.batch_collector import KNOWN
 
     if not found.outcomes:
         say("No file was returned.")
@@ -109,9 +113,9 @@ def _report(found: Collection, dry_run: bool, campaign: CampaignFolder) -> None:
 
 
 def _command(campaign: CampaignFolder) -> str:
-    """Return what does the next round: the jobs of which the campaign is one, or a call of ours."""
-    from nnunet_al.campaign.jobs.registry import job_folder_of
-    from nnunet_al.campaign.jobs.summary import command_to_go_on
+    """Return the command that does the next round: that of the campaign's jobs, or a call of ours."""
+    from nnunet_al.jobs.registry import job_folder_of
+    from nnunet_al.jobs.summary import command_to_go_on
 
     folder = job_folder_of(campaign.root)
     return "nnUNetv2_al_round" if folder is None else command_to_go_on(str(folder))
@@ -126,5 +130,5 @@ def _line(outcome: Outcome) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command."""
     return run(
-        build_parser, work, argv, "Run the same command again: what was taken stays, what was not is taken then."
+        build_parser, work, argv, "Run the same command again: files that were taken stay, the others are taken then."
     )

@@ -1,4 +1,4 @@
-"""What all commands share: errors become one sentence and an exit code."""
+"""Shared by all commands: errors become one sentence and an exit code."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def run(
     """Parse the arguments, do the work and return the exit code.
 
     0: done, also when there was nothing left to do; 2: refused, with one sentence; 3: waiting for readers; 130:
-    interrupted, by a person or a scheduler, where ``interrupted`` says what has become of the work. A crash of ours is
-    no message: its traceback goes through and Python exits with 1.
+    interrupted, by a person or a scheduler, where ``interrupted`` says how the work stands. A crash of ours is no
+    message: its traceback goes through and Python exits with 1.
     """
     arguments = build_parser().parse_args(argv)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a group's name need not exist in the terminal's alphabet
-    # what torch is going to change concerns us, not the user
+    # torch's coming changes concern us, not the user
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\b")
     try:
         with heeding_signals():

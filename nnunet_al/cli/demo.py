@@ -13,13 +13,14 @@ from nnunet_al.cli.command import run
 from nnunet_al.progress import say
 
 if TYPE_CHECKING:
+    from nnunet_al.campaign.decisions import Options
     from nnunet_al.campaign.folders import CampaignFolder
-    from nnunet_al.campaign.options import Options
     from nnunet_al.nnunet.environment import Roots
 
 _DESCRIPTION = """\
 Makes a small dataset of phantoms and runs active learning on it with two strategies, on the CPU: an initial batch and
-three rounds each. Writes learning curves, a picture of what was selected, and the report. Interrupted, it continues.
+three rounds each. Writes learning curves, a picture of the selected regions, and the report. After an interruption the
+same command continues.
 """
 
 DATASET, NAME = 999, "Dataset999_PhantomDemo"
@@ -31,19 +32,21 @@ TRAINING: dict[str, Any] = {"epochs": 5, "iterations": 20, "batch_size": 12, "op
 def build_parser() -> ArgumentParser:
     """Return the command's parser."""
     parser = make_parser("nnUNetv2_al_demo", _DESCRIPTION)
-    parser.add_argument("-o", default="nnunet_al_demo", metavar="FOLDER", help="where to (default: nnunet_al_demo)")
+    parser.add_argument(
+        "-o", default="nnunet_al_demo", metavar="FOLDER", help="output folder (default: nnunet_al_demo)"
+    )
     return parser
 
 
 def work(arguments: Namespace) -> None:
     """Run the demo."""
+    from nnunet_al.campaign.decisions import Options
     from nnunet_al.campaign.folders import CampaignFolder
-    from nnunet_al.campaign.options import Options
-    from nnunet_al.campaign.round import do_round
+    from nnunet_al.campaign.request import Request
     from nnunet_al.campaign.status import campaign_status, status_table
-    from nnunet_al.campaign.wishes import Wishes
     from nnunet_al.nnunet.environment import Roots, using
     from nnunet_al.report.page.report import write_report
+    from nnunet_al.rounds.round import do_round
 
     output = Path(arguments.o).absolute()
     roots = Roots.below(output).create()
@@ -52,7 +55,7 @@ def work(arguments: Namespace) -> None:
     with using(roots, nnUNet_n_proc_DA=os.environ.get("nnUNet_n_proc_DA", "0")):
         make_dataset(roots.raw / NAME)
         for strategy in STRATEGIES:
-            wishes = Wishes(
+            request = Request(
                 dataset=NAME,
                 configuration="2d",
                 fold=0,
@@ -64,12 +67,12 @@ def work(arguments: Namespace) -> None:
                 **TRAINING,
             )
             for number in range(ROUNDS + 1):
-                do_round(roots, wishes, options, number)
+                do_round(roots, request, options, number)
         folders = [CampaignFolder.of(roots, NAME, "2d", strategy, 0, None, 0) for strategy in STRATEGIES]
         draw(folders, roots, options, output)
         page = write_report(folders, output / "report", pictures=4, evidence=(roots, options))
     print(status_table([campaign_status(folder) for folder in folders]))
-    say(f"Learning curves: {output / 'learning_curves.png'}\nWhat was selected: {output / 'selection.png'}")
+    say(f"Learning curves: {output / 'learning_curves.png'}\nSelected regions: {output / 'selection.png'}")
     say(f"Report: {page}")
 
 
@@ -82,13 +85,14 @@ def make_dataset(folder: Path) -> None:
 
 
 def draw(folders: list[CampaignFolder], roots: Roots, options: Options, output: Path) -> None:
-    """Draw the learning curves of the campaigns, and what their last batches asked for."""
-    from nnunet_al.campaign.reopen import open_round
-    from nnunet_al.report.drawing.campaign_pictures import curve_of, panels_of
+    """Draw the learning curves of the campaigns, and the regions of their last batches."""
     from nnunet_al.report.drawing.learning_curves import learning_curves
     from nnunet_al.report.drawing.selection_picture import selection_picture
+    from nnunet_al.report.evidence.campaign_pictures import panels_of
+    from nnunet_al.report.reading.runs import read_runs
+    from nnunet_al.rounds.reopen import open_round
 
-    learning_curves([curve_of(folder) for folder in folders], output / "learning_curves.png")
+    learning_curves(read_runs(folders), output / "learning_curves.png")
     panels = [panel for folder in folders for panel in panels_of(open_round(folder, roots, ROUNDS, options), 4)]
     selection_picture(panels, output / "selection.png", f"The first regions asked for in round {ROUNDS}")
 

@@ -13,7 +13,7 @@ from nnunet_al.errors import CampaignError
 from nnunet_al.progress import say
 
 _DESCRIPTION = """\
-Evaluates the model of a round on the campaign's test cases. The round's own evaluation is written anew; with another
+Evaluates the model of a round on the campaign's test cases, and writes the round's metrics again. With another
 checkpoint or other labels the result goes to -o, or is only printed, and the campaign stays as it is.
 """
 
@@ -34,13 +34,13 @@ def build_parser() -> ArgumentParser:
 
 def work(arguments: Namespace) -> None:
     """Evaluate and print."""
-    from nnunet_al.campaign.evaluation import evaluate_checkpoint
+    from nnunet_al.campaign.decisions import Options
     from nnunet_al.campaign.lock import campaign_lock
-    from nnunet_al.campaign.options import Options
-    from nnunet_al.campaign.reopen import open_round
     from nnunet_al.campaign.results import write_results
     from nnunet_al.files import write_json
     from nnunet_al.nnunet.environment import Roots
+    from nnunet_al.rounds.evaluation import evaluate_checkpoint
+    from nnunet_al.rounds.reopen import open_round
 
     roots = Roots.from_environment()
     folder = chosen_campaign(arguments, roots)

@@ -1,4 +1,4 @@
-"""``nnUNetv2_al_export``: all that is annotated so far as a plain nnU-Net dataset."""
+"""``nnUNetv2_al_export``: all annotations so far as a plain nnU-Net dataset."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def build_parser() -> ArgumentParser:
     """Return the command's parser."""
     parser = make_parser(
         "nnUNetv2_al_export",
-        "Writes all that a campaign has annotated so far as a dataset into nnUNet_raw, with nnU-Net's ignore label\n"
+        "Writes all annotations of a campaign so far as a dataset into nnUNet_raw, with nnU-Net's ignore label\n"
         "where a case is annotated in part, so that any nnU-Net can be trained on it.",
     )
     add_dataset(parser)
@@ -27,10 +27,10 @@ def build_parser() -> ArgumentParser:
 
 def work(arguments: Namespace) -> None:
     """Export."""
-    from nnunet_al.campaign.export import export_dataset
-    from nnunet_al.campaign.options import Options
-    from nnunet_al.campaign.reopen import open_round
+    from nnunet_al.campaign.decisions import Options
     from nnunet_al.nnunet.environment import Roots
+    from nnunet_al.rounds.export import export_dataset
+    from nnunet_al.rounds.reopen import open_round
 
     roots = Roots.from_environment()
     folder = chosen_campaign(arguments, roots)

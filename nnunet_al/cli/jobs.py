@@ -10,30 +10,30 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nnunet_al.campaign.jobs.targets import ENTRY, MARK, NAMES, render
 from nnunet_al.cli.arguments import make_parser
 from nnunet_al.cli.command import DONE, WAITING, run
 from nnunet_al.cli.round_arguments import add_campaigns, add_decided, add_names, add_readers, add_running, options_of
 from nnunet_al.errors import CampaignError
+from nnunet_al.jobs.targets import ENTRY, MARK, NAMES, render
 from nnunet_al.progress import say
 
 if TYPE_CHECKING:
-    from nnunet_al.campaign.jobs.folder import Stored
-    from nnunet_al.campaign.jobs.request import Request
-    from nnunet_al.campaign.jobs.targets.template import Template
+    from nnunet_al.jobs.folder import Stored
+    from nnunet_al.jobs.request import JobsRequest
+    from nnunet_al.jobs.targets.template import Template
 
 _DESCRIPTION = """\
-Writes campaigns, those of nnUNetv2_al_run with the same options, as jobs into a folder: scripts that a person can read,
-a plan, and one file that hands all of it over. Without --submit nothing is started. On a cluster a round is cut into
-jobs (prepare, train, evaluate, score, ..., select), each of which does nothing when its work is done and goes on where
-it was stopped; on one machine (-to shell) a job is a round.
+Writes campaigns, those of nnUNetv2_al_run with the same options, as jobs into a folder: readable scripts, a plan, and
+one file that hands all jobs over. Without --submit nothing is started. On a cluster a round is cut into jobs (prepare,
+train, evaluate, score, ..., select), each of which does nothing when its work is done and continues where it was
+stopped; on one machine (-to shell) a job is a round.
 """
 
 _EPILOG = """\
-nnUNetv2_al_jobs -o FOLDER --submit, without -d, repeats what was asked for before: what is done is left out, what is
-still in the queue stays there, and the rest is handed over again. nnUNetv2_al_status --watch shows where the jobs are.
-With --annotate the jobs end with the batch for readers; once nnUNetv2_al_collect has all of it, the same call goes on.
-Exit codes: 0 done, 2 refused, 3 all that is left waits for readers.
+nnUNetv2_al_jobs -o FOLDER --submit, without -d, repeats the last request: finished jobs are left out, jobs in the queue
+stay there, and the rest is handed over again. nnUNetv2_al_status --watch shows the jobs. With --annotate the jobs end
+with the batch for readers; once nnUNetv2_al_collect has taken all of it, the same call continues.
+Exit codes: 0 done, 2 refused, 3 waiting for readers only.
 """
 
 _REPEATED = {"o", "submit", "resubmit"}
@@ -54,16 +54,18 @@ def build_parser() -> ArgumentParser:
 
 def _add_jobs(parser: ArgumentParser) -> None:
     jobs = parser.add_argument_group("jobs")
-    jobs.add_argument("-o", required=True, metavar="FOLDER", help="where they are written: a new folder, or an old one")
-    jobs.add_argument("-to", choices=NAMES, help="what runs them; an old folder keeps its own")
+    jobs.add_argument("-o", required=True, metavar="FOLDER", help="folder of the jobs, new or of an earlier call")
+    jobs.add_argument("-to", choices=NAMES, help="scheduler; the folder of an earlier call keeps its own")
     jobs.add_argument(
         "-template",
         metavar="FILE",
-        help="what your site adds: lines for its scheduler (#SBATCH --account=x) and commands (module load cuda), for "
-        "all jobs or under [gpu], [cpu] or the name of a phase ([train])",
+        help="lines that your site needs in jobs, for its scheduler (#SBATCH --account=x) or as commands (module load "
+        "cuda): in all jobs, or under [gpu], [cpu] or the name of a phase ([train])",
     )
     jobs.add_argument("-num_parts", type=int, default=1, help="jobs that share a pass over the pool (default: 1)")
-    jobs.add_argument("-limit", type=int, metavar="N", help="tasks of an array that may run at once (default: all)")
+    jobs.add_argument(
+        "-limit", type=int, metavar="N", help="tasks of an array that may run at the same time (default: all)"
+    )
     jobs.add_argument(
         "-gpus", nargs="+", default=[], metavar="GPU", help="with -to shell: one campaign on each of these at a time"
     )
@@ -79,7 +81,7 @@ def _add_jobs(parser: ArgumentParser) -> None:
     jobs.add_argument(
         "--resubmit",
         action="store_true",
-        help="the same where no scheduler answers: also those jobs that were handed over before and are not done",
+        help="like --submit where no scheduler answers: all jobs that are not done, also if handed over before",
     )
 
 
@@ -91,11 +93,11 @@ def work(arguments: Namespace, argv: Sequence[str]) -> int:
     NnunetALError
         if an option cannot be used; no file was changed then.
     """
-    from nnunet_al.campaign.jobs.folder import JobFolder
-    from nnunet_al.campaign.jobs.planning import make_plan, waiting_campaigns
-    from nnunet_al.campaign.jobs.registry import remember
-    from nnunet_al.campaign.jobs.submission import cancel, check_same_parts, hand_over, look, submit
-    from nnunet_al.campaign.jobs.summary import command_to_go_on, summary
+    from nnunet_al.jobs.folder import JobFolder
+    from nnunet_al.jobs.planning import make_plan, waiting_campaigns
+    from nnunet_al.jobs.registry import remember
+    from nnunet_al.jobs.submission import cancel, check_same_parts, hand_over, look, submit
+    from nnunet_al.jobs.summary import command_to_go_on, summary
 
     folder = JobFolder(Path(arguments.o).absolute())
     folder.check()
@@ -161,29 +163,29 @@ def _asked(arguments: Namespace, argv: Sequence[str], stored: Stored | None) -> 
     return arguments, tuple(words), directory
 
 
-def _request(arguments: Namespace, argv: tuple[str, ...], stored: Stored | None) -> Request:
-    from nnunet_al.campaign.jobs.needs import read_overrides
-    from nnunet_al.campaign.jobs.request import Request
+def _request(arguments: Namespace, argv: tuple[str, ...], stored: Stored | None) -> JobsRequest:
     from nnunet_al.campaign.planned import plan_campaigns
-    from nnunet_al.cli.run import wishes_of_all
+    from nnunet_al.cli.run import requests_of_all
+    from nnunet_al.jobs.request import JobsRequest
+    from nnunet_al.jobs.resources import read_overrides
     from nnunet_al.nnunet.environment import Roots, dataset_name
 
     roots = Roots.from_environment()
     names = {dataset: dataset_name(dataset, roots) for dataset in arguments.d}
-    wished = [
-        replace(wish, dataset=names[wish.dataset])
+    requests = [
+        replace(one, dataset=names[one.dataset])
         for configuration in arguments.c
-        for wish in wishes_of_all(Namespace(**{**vars(arguments), "c": configuration}))
+        for one in requests_of_all(Namespace(**{**vars(arguments), "c": configuration}))
     ]
-    request = Request(
-        campaigns=tuple(plan_campaigns(roots, wished, arguments.device)),
+    request = JobsRequest(
+        campaigns=tuple(plan_campaigns(roots, requests, arguments.device)),
         roots=roots,
         options=options_of(arguments),
         target=arguments.to,
         datasets={name: dataset for dataset, name in reversed(names.items())},
         limit=arguments.limit,
         gpus=tuple(arguments.gpus),
-        needs=read_overrides(arguments.hours, arguments.memory, arguments.cpus),
+        resources=read_overrides(arguments.hours, arguments.memory, arguments.cpus),
         argv=argv,
     )
     if stored is not None:
@@ -191,7 +193,7 @@ def _request(arguments: Namespace, argv: tuple[str, ...], stored: Stored | None)
     return request
 
 
-def _check_same_place(folder: str, request: Request, stored: Stored) -> None:
+def _check_same_place(folder: str, request: JobsRequest, stored: Stored) -> None:
     """Refuse to go on in a folder whose jobs work elsewhere, or were handed over to somebody else."""
     results = stored.plan.environment.get("nnUNet_results")
     if results != str(request.roots.results):
@@ -207,7 +209,7 @@ def _check_same_place(folder: str, request: Request, stored: Stored) -> None:
 
 
 def _template(arguments: Namespace) -> Template:
-    from nnunet_al.campaign.jobs.targets.template import EMPTY, read_template
+    from nnunet_al.jobs.targets.template import EMPTY, read_template
 
     return EMPTY if arguments.template is None else read_template(Path(arguments.template), MARK[arguments.to])
 

@@ -13,16 +13,16 @@ from nnunet_al.errors import CampaignError
 from nnunet_al.progress import count, say
 
 if TYPE_CHECKING:
-    from nnunet_al.campaign.pool_wishes import PoolChange
+    from nnunet_al.campaign.pool_request import PoolChange
 
 _DESCRIPTION = """\
-Shows the cases of a campaign: annotated, waiting, untouched, withdrawn, and those that came to the dataset since it
-began. With -add or --add they join the pool; with -withdraw cases leave the campaign, because a consent was taken back
-or a scan is bad: nothing of them is used any more, and the command says what still holds data of them.
+Shows the cases of a campaign: annotated, waiting, untouched, withdrawn, and added to the dataset since the campaign
+began. -add or --add takes these into the pool. -withdraw takes cases out of the campaign, after a withdrawn consent or
+for a bad scan: nothing of them is used any more, and the command lists the files that still hold their data.
 """
 
 _EPILOG = """\
-Between rounds, and while a batch waits for annotation. What is annotated stays as it is, and so do the numbers of all
+Works between rounds, and while a batch waits for annotation. Annotations stay as they are, and so do the numbers of all
 regions. The same call again changes nothing.
 """
 
@@ -33,7 +33,9 @@ def build_parser() -> ArgumentParser:
     add_dataset(parser)
     add_campaign_choice(parser)
     adding = parser.add_mutually_exclusive_group()
-    adding.add_argument("--add", action="store_true", help="add all cases that came to the dataset since it began")
+    adding.add_argument(
+        "--add", action="store_true", help="add all cases that were added to the dataset since the campaign began"
+    )
     adding.add_argument(
         "-add",
         nargs="+",
@@ -45,21 +47,23 @@ def build_parser() -> ArgumentParser:
     parser.add_argument("-withdraw", nargs="+", default=[], metavar="CASE", help="take these out, test cases too")
     parser.add_argument("-reason", default="", metavar="TEXT", help="kept with the change in campaign.json")
     parser.add_argument(
-        "-groups", metavar="FILE", help="table of participants, where the campaign has groups: those of added cases"
+        "-groups", metavar="FILE", help="table of participants with the added cases, where the campaign has groups"
     )
     parser.add_argument("-np", type=int, default=2, help="worker processes for reading images (default: 2)")
-    parser.add_argument("--dry_run", action="store_true", help="say what would happen, and change nothing")
+    parser.add_argument(
+        "--dry_run", action="store_true", help="say which cases would be added or withdrawn, and change nothing"
+    )
     return parser
 
 
 def work(arguments: Namespace) -> None:
     """Show the pool or change it."""
     from nnunet_al.campaign.decisions import Decisions
-    from nnunet_al.campaign.pool_changes import change_pool
+    from nnunet_al.campaign.pool_request import PoolRequest
     from nnunet_al.campaign.pool_state import pool_state, state_table
-    from nnunet_al.campaign.pool_wishes import PoolWish
-    from nnunet_al.campaign.traces import traces
+    from nnunet_al.campaign.remaining_data import remaining_data
     from nnunet_al.nnunet.environment import Roots
+    from nnunet_al.rounds.pool_changes import change_pool
 
     if arguments.np < 1:
         raise CampaignError(f"-np {arguments.np}: give at least 1.")
@@ -67,11 +71,11 @@ def work(arguments: Namespace) -> None:
     folder = chosen_campaign(arguments, roots)
     if not (arguments.add or arguments.names or arguments.withdraw):
         if arguments.reason or arguments.groups or arguments.dry_run:
-            raise CampaignError("Nothing is to be changed: say with -add, --add or -withdraw what.")
+            raise CampaignError("Nothing is to be changed: name cases with -add, --add or -withdraw.")
         decided = Decisions.load(folder.decisions)
         say(state_table(folder, decided, pool_state(roots, folder, decided)))
         return
-    wish = PoolWish(
+    request = PoolRequest(
         add=tuple(arguments.names),
         withdraw=tuple(arguments.withdraw),
         add_new=arguments.add,
@@ -79,13 +83,13 @@ def work(arguments: Namespace) -> None:
         groups=None if arguments.groups is None else Path(arguments.groups),
         dry_run=arguments.dry_run,
     )
-    change = change_pool(roots, folder, wish, arguments.np)
+    change = change_pool(roots, folder, request, arguments.np)
     for line in _summary(change):
         say(line)
     decided = change.decided
     for case in change.withdrawn:
         others = {*decided.cases, *decided.withdrawn_cases, *decided.left_out_cases} - {case}
-        found = traces(roots, folder, decided, case, others)
+        found = remaining_data(roots, folder, decided, case, others)
         say(f"What still holds data of {case}:")
         for line in found:
             say(f"  {line}")

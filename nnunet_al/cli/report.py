@@ -13,13 +13,13 @@ from nnunet_al.progress import say
 
 _DESCRIPTION = """\
 Writes a report on the campaigns of one or more datasets: learning curves with intervals over folds and seeds, budget
-to reach a Dice coefficient, pairwise penalties, classes, groups, cost of annotation, and of each strategy's first
-campaign what was selected, its embeddings, uncertainty against error and redundancy. It is one HTML file that needs no
+to reach a Dice coefficient, pairwise penalties, classes, groups, cost of annotation, and for the first campaign of each
+strategy the selected regions, embeddings, uncertainty against error and redundancy. It is one HTML file that needs no
 network, with every number as CSV beside it. The campaigns stay as they are.
 """
 
 _EPILOG = """\
-What needs a round's model is computed once and kept in the round's folder, so that a second report is quick.
+Parts that need a round's model are computed once and kept in the round's folder, so that a second report is quick.
 """
 
 
@@ -34,7 +34,9 @@ def build_parser() -> ArgumentParser:
         help="datasets, by number (501) or name (Dataset501_Name)",
     )
     add_campaign_choice(parser)
-    parser.add_argument("-o", default="nnunet_al_report", metavar="FOLDER", help="where to (default: nnunet_al_report)")
+    parser.add_argument(
+        "-o", default="nnunet_al_report", metavar="FOLDER", help="output folder (default: nnunet_al_report)"
+    )
     parser.add_argument(
         "-full_dice",
         type=float,
@@ -42,9 +44,9 @@ def build_parser() -> ArgumentParser:
         help="Dice of a model trained on everything, to which budgets refer (default: the best that was reached)",
     )
     parser.add_argument(
-        "-regions", type=int, default=8, metavar="N", help="regions shown of a campaign's batch (default: 8)"
+        "-regions", type=int, default=8, metavar="N", help="regions shown of each campaign's batch (default: 8)"
     )
-    parser.add_argument("--no_evidence", action="store_true", help="leave out all that needs a round's model")
+    parser.add_argument("--no_evidence", action="store_true", help="leave out the parts that need a round's model")
     parser.add_argument("-device", default="cuda", choices=["cuda", "cpu", "mps"], help="default: cuda")
     parser.add_argument("-np", type=int, default=2, help="worker processes (default: 2)")
     return parser
@@ -58,7 +60,7 @@ def work(arguments: Namespace) -> None:
     CampaignError
         if no campaign fits the options, or an option makes no sense.
     """
-    from nnunet_al.campaign.options import Options
+    from nnunet_al.campaign.decisions import Options
     from nnunet_al.nnunet.environment import Roots, dataset_name
     from nnunet_al.report.page.report import write_report
 
@@ -76,7 +78,7 @@ def work(arguments: Namespace) -> None:
     if not folders:
         raise CampaignError(
             f"No campaign on {' or '.join(names)} fits these options: nnUNetv2_al_status -d {arguments.d[0]} lists "
-            "those that there are."
+            "the existing ones."
         )
     evidence = None if arguments.no_evidence else (roots, options)
     page = write_report(folders, Path(arguments.o), arguments.full_dice, arguments.regions, evidence)

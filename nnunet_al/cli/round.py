@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 
-from nnunet_al.campaign.round_phases import NAMES
+from nnunet_al.campaign.stages import PHASES
 from nnunet_al.cli.arguments import add_dataset, make_parser
 from nnunet_al.cli.command import run
 from nnunet_al.cli.round_arguments import (
@@ -14,7 +14,7 @@ from nnunet_al.cli.round_arguments import (
     add_readers,
     add_where,
     options_of,
-    wishes_of,
+    request_of,
 )
 from nnunet_al.cli.settings import recipe_parameters
 from nnunet_al.errors import CampaignError
@@ -28,7 +28,7 @@ scores the pool and asks for the next batch, which the dataset's own labels answ
 """
 
 _EPILOG = """\
-What a campaign was started with holds until its end: options that are left out later take the campaign's values.
+The options of a campaign's start hold until its end; later calls may leave them out.
 nnU-Net's variables nnUNet_raw, nnUNet_preprocessed and nnUNet_results must be set.
 """
 
@@ -50,8 +50,8 @@ def build_parser() -> ArgumentParser:
     parser.add_argument("-round", type=int, metavar="K", help="do round K, and nothing when it is done")
     parser.add_argument(
         "-phase",
-        choices=NAMES,
-        help="do only this phase of round K, as a job of a cluster does (nnUNetv2_al_jobs writes such jobs)",
+        choices=PHASES,
+        help="do only this phase of round K, as the jobs of nnUNetv2_al_jobs do",
     )
     add_names(parser)
     add_decided(parser)
@@ -63,20 +63,20 @@ def build_parser() -> ArgumentParser:
 def work(arguments: Namespace) -> None:
     """Do the round."""
     if arguments.phase is not None and arguments.round is None:
-        raise CampaignError(f"-phase {arguments.phase}: say with -round K of which round.")
+        raise CampaignError(f"-phase {arguments.phase}: give its round with -round K.")
 
-    from nnunet_al.campaign.phase import do_phase
-    from nnunet_al.campaign.round import do_round
     from nnunet_al.nnunet.environment import Roots, dataset_name
+    from nnunet_al.rounds.phase import do_phase
+    from nnunet_al.rounds.round import do_round
 
     roots = Roots.from_environment()
-    wishes = wishes_of(
+    request = request_of(
         arguments, dataset_name(arguments.d, roots), strategy=arguments.s, fold=arguments.f, seed=arguments.seed
     )
     if arguments.phase is not None:
-        do_phase(roots, wishes, options_of(arguments), arguments.round, arguments.phase)
+        do_phase(roots, request, options_of(arguments), arguments.round, arguments.phase)
     else:
-        do_round(roots, wishes, options_of(arguments), arguments.round)
+        do_round(roots, request, options_of(arguments), arguments.round)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,12 +1,12 @@
-"""What the commands that do rounds share: their options, and what these ask for."""
+"""Shared by the commands that do rounds: their options, and the request that these make."""
 
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace, _ActionsContainer
 from typing import Any
 
-from nnunet_al.campaign.options import Options
-from nnunet_al.campaign.wishes import Wishes
+from nnunet_al.campaign.decisions import Options
+from nnunet_al.campaign.request import Request
 from nnunet_al.cli.settings import group_counts, recipe_parameters
 from nnunet_al.errors import StrategyError
 
@@ -45,7 +45,7 @@ def add_names(parser: ArgumentParser, several: bool = False) -> None:
     parser.add_argument(
         "-posterior",
         choices=["mc_dropout", "tta", "ensemble"],
-        help="where samples come from (default: the strategy's); the same as the add-on of that name in -s",
+        help="source of posterior samples (default: the strategy's); the same as the add-on of that name in -s",
     )
     parser.add_argument(
         "-c",
@@ -60,16 +60,16 @@ def add_names(parser: ArgumentParser, several: bool = False) -> None:
 def add_decided(parser: ArgumentParser) -> None:
     """Add the options that are decided when a campaign starts, those of groups of cases included."""
     decided = parser.add_argument_group("decided when the campaign starts")
-    decided.add_argument("-unit", choices=["patch", "slice", "case"], help="what one annotation is (default: patch)")
-    decided.add_argument("-b", type=int, metavar="BUDGET", help="regions a round (default: 100, cases: 4)")
+    decided.add_argument("-unit", choices=["patch", "slice", "case"], help="unit of annotation (default: patch)")
+    decided.add_argument("-b", type=int, metavar="BUDGET", help="regions per round (default: 100, cases: 4)")
     decided.add_argument("-initial", type=int, help="regions of round 0 (default: 100, cases: 10)")
     decided.add_argument(
         "-initial_strategy",
         choices=["random", "core_set"],
-        help="how round 0 chooses: at random (default), or spread out by what the images look like",
+        help="how round 0 chooses: at random (default), or spread out by image features",
     )
     decided.add_argument("-overlap", type=float, help="share by which neighbouring patches overlap (default: 0.5)")
-    decided.add_argument("-rounds", type=int, help="planned rounds, which schedules read (default: 10)")
+    decided.add_argument("-rounds", type=int, help="planned rounds, over which schedules run (default: 10)")
     decided.add_argument(
         "-test",
         choices=["fold", "ts", "none"],
@@ -87,12 +87,12 @@ def add_decided(parser: ArgumentParser) -> None:
     decided.add_argument(
         "-engine",
         choices=["submodlib", "streaming"],
-        help="who maximises FLQMI: our own engine (default: streaming), or submodlib's optimisers, which are slower",
+        help="optimiser of FLQMI: our own (default: streaming), or submodlib's, which are slower",
     )
     decided.add_argument(
         "-precision",
         choices=["float32", "half"],
-        help="in which the network scores: half is float16 on a GPU (the default there) and "
+        help="number type of scoring: half is float16 on a GPU (the default there) and "
         "bfloat16 on a CPU, several times faster where it has AMX or AVX512-BF16; float32 is the default elsewhere",
     )
     decided.add_argument("-tr", metavar="TRAINER", help="trainer (default: nnUNetTrainerAL)")
@@ -117,7 +117,7 @@ def add_decided(parser: ArgumentParser) -> None:
         "--update_intensities",
         action="store_true",
         default=None,
-        help="let the intensity statistics follow the annotations",
+        help="let the intensity statistics of CT follow the annotations (default: they stay those of the first ones)",
     )
 
     groups = parser.add_argument_group("groups of cases (decided when the campaign starts)")
@@ -154,13 +154,13 @@ def add_readers(parser: ArgumentParser) -> None:
         "--annotate",
         action="store_true",
         default=None,
-        help="people answer, not the dataset's labels: the round ends with a folder for them, round_00k/batch, and "
-        "exit code 3 until nnUNetv2_al_collect has taken back all of it",
+        help="people annotate, not the dataset's labels: the round ends with a folder for them, round_00k/batch, and "
+        "exit code 3 until nnUNetv2_al_collect has taken all of it back",
     )
     readers.add_argument(
         "-format",
         choices=["folder", "monailabel"],
-        help="what they get: a folder for 3D Slicer and ITK-SNAP (default), or MONAI Label's datastore",
+        help="form of a batch: a folder for 3D Slicer and ITK-SNAP (default), or MONAI Label's datastore",
     )
     readers.add_argument(
         "-readings", type=int, metavar="N", help="independent readings of each region, by N readers (default: 1)"
@@ -182,30 +182,32 @@ def add_where(parser: ArgumentParser, many: bool = False) -> None:
         here.add_argument(
             "--no_sharing",
             action="store_true",
-            help="train each campaign's first model, also where another campaign has trained on the very same",
+            help="train each campaign's first model, also where another campaign has trained on the same data",
         )
     else:
-        here.add_argument("-num_parts", type=int, default=1, help="score in this many shards, one call each")
-        here.add_argument("-part_id", type=int, default=0, help="the shard of this call, from 0")
+        here.add_argument(
+            "-num_parts", type=int, default=1, help="number of shards of scoring, one call for each (default: 1)"
+        )
+        here.add_argument("-part_id", type=int, default=0, help="shard of this call, from 0 (default: 0)")
 
 
 def add_running(parser: _ActionsContainer) -> None:
     """Add the options that say how rounds run wherever they do; jobs of a cluster have them too."""
     parser.add_argument("-device", default="cuda", choices=["cuda", "cpu", "mps"], help="default: cuda")
     parser.add_argument(
-        "-num_gpus", type=int, default=1, help="train on so many GPUs of a machine, as nnU-Net does (default: 1)"
+        "-num_gpus", type=int, default=1, help="GPUs of one machine to train on, as nnU-Net does (default: 1)"
     )
     parser.add_argument("-scoring_batch_size", type=int, default=64, help="regions scored at a time (default: 64)")
     parser.add_argument(
         "-keep",
         choices=["all", "last", "none"],
         default="all",
-        help="checkpoints to keep, beside what the next round starts from (default: all)",
+        help="checkpoints to keep, besides the one that the next round starts from (default: all)",
     )
-    parser.add_argument("--verbose", action="store_true", help="show what nnU-Net prints")
+    parser.add_argument("--verbose", action="store_true", help="show nnU-Net's output")
 
 
-def wishes_of(arguments: Namespace, dataset: str, strategy: str, fold: int, seed: int) -> Wishes:
+def request_of(arguments: Namespace, dataset: str, strategy: str, fold: int, seed: int) -> Request:
     """Return what the options ask of one campaign; options that the command does not have are left open.
 
     Raises
@@ -213,7 +215,7 @@ def wishes_of(arguments: Namespace, dataset: str, strategy: str, fold: int, seed
     StrategyError, CampaignError
         if a setting cannot be read.
     """
-    return Wishes(
+    return Request(
         dataset=dataset,
         configuration=arguments.c,
         fold=fold,

@@ -7,7 +7,7 @@ from argparse import SUPPRESS, ArgumentParser, Namespace
 from collections.abc import Sequence
 from dataclasses import replace
 
-from nnunet_al.campaign.wishes import Wishes
+from nnunet_al.campaign.request import Request
 from nnunet_al.cli.arguments import make_parser
 from nnunet_al.cli.command import DONE, REFUSED, WAITING, run
 from nnunet_al.cli.round_arguments import (
@@ -17,22 +17,22 @@ from nnunet_al.cli.round_arguments import (
     add_where,
     options_of,
     parameters_of,
-    wishes_of,
+    request_of,
 )
 from nnunet_al.errors import CampaignError, StrategyError
 from nnunet_al.strategies import catalog
 
 _DESCRIPTION = """\
 Does campaigns up to their last round (-rounds), one for each strategy, fold and seed. All do a round before one does
-the next, so that they can be compared whenever the call is stopped. The same call goes on where it was, and does
-nothing when all is done. Campaigns that differ in the strategy only train their first model once. A campaign that is
-refused stays behind, the others go on.
+the next, so that they can be compared whenever the call is stopped. The same call continues, and does nothing when all
+is done. Campaigns that differ only in the strategy train their first model once. A campaign that is refused stays
+behind; the others go on.
 """
 
 _EPILOG = """\
 The campaigns are those of nnUNetv2_al_round with the same options. -passes and -set go to the strategies that have such
 a parameter. With --verbose the table of progress comes after each round.
-Exit codes: 0 all is done, 2 something was refused, 3 labels of the dataset are waited for, 130 interrupted.
+Exit codes: 0 done, 2 something was refused, 3 waiting for labels of the dataset, 130 interrupted.
 """
 
 
@@ -59,19 +59,19 @@ def work(arguments: Namespace) -> int:
         raise CampaignError(
             "--annotate: people work on one campaign at a time; start it with nnUNetv2_al_round --annotate."
         )
-    wished = wishes_of_all(arguments)
+    requests = requests_of_all(arguments)
 
-    from nnunet_al.campaign.many import do_campaigns
     from nnunet_al.campaign.planned import plan_campaigns
     from nnunet_al.nnunet.distributed import check_gpus
     from nnunet_al.nnunet.environment import Roots, dataset_name
     from nnunet_al.nnunet.training import torch_device
+    from nnunet_al.rounds.many import do_campaigns
 
     roots = Roots.from_environment()
     options = options_of(arguments)
     options.check()
     names = {dataset: dataset_name(dataset, roots) for dataset in arguments.d}
-    planned = plan_campaigns(roots, [replace(w, dataset=names[w.dataset]) for w in wished], options.device)
+    planned = plan_campaigns(roots, [replace(w, dataset=names[w.dataset]) for w in requests], options.device)
     check_gpus(torch_device(options.device), options.gpus)
     stopped = do_campaigns(roots, planned, options)
     for sentence in stopped.sentences():
@@ -81,7 +81,7 @@ def work(arguments: Namespace) -> int:
     return WAITING if stopped.waiting else DONE
 
 
-def wishes_of_all(arguments: Namespace) -> list[Wishes]:
+def requests_of_all(arguments: Namespace) -> list[Request]:
     """Return what is asked of each campaign, strategies of one fold and seed next to each other.
 
     Raises
@@ -97,7 +97,7 @@ def wishes_of_all(arguments: Namespace) -> list[Wishes]:
             raise StrategyError(f"{flag}: no strategy of {', '.join(arguments.s)} has such a parameter; leave it out.")
     return [
         replace(
-            wishes_of(arguments, dataset, strategy, fold, seed),
+            request_of(arguments, dataset, strategy, fold, seed),
             parameters={name: value for name, value in asked.items() if name in known[strategy]},
         )
         for dataset in arguments.d

@@ -1,4 +1,4 @@
-"""``nnUNetv2_al_status``: where the campaigns of a dataset and their jobs stand."""
+"""``nnUNetv2_al_status``: the state of a dataset's campaigns and of their jobs."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from datetime import datetime
 from typing import Any
 
 from nnunet_al.campaign.folders import CampaignFolder
-from nnunet_al.campaign.jobs.folder import JobFolder
-from nnunet_al.campaign.jobs.registry import folders_of
-from nnunet_al.campaign.jobs.screen import Log, Terminal, count_line
-from nnunet_al.campaign.jobs.standing import UNREADABLE
-from nnunet_al.campaign.jobs.watching import FolderView, View, look, look_at, watch
 from nnunet_al.campaign.status import campaign_status, status_table
 from nnunet_al.cli.arguments import add_campaign_choice, add_dataset, chosen_campaigns, make_parser
 from nnunet_al.cli.command import run
 from nnunet_al.errors import CampaignError
+from nnunet_al.jobs.display import Log, Terminal, count_line
+from nnunet_al.jobs.folder import JobFolder
+from nnunet_al.jobs.job_states import UNREADABLE
+from nnunet_al.jobs.registry import folders_of
+from nnunet_al.jobs.watching import FolderView, View, look, look_at, watch
 from nnunet_al.nnunet.environment import Roots, dataset_name
 from nnunet_al.strategies import catalog
 
 _EPILOG = """\
-With --watch, exit codes are: 0 all is done, 2 nothing runs or waits any more and something has failed, 3 only readers
-are waited for. Control-C ends the watching, nothing else.
+Exit codes of --watch: 0 all is done, 2 something has failed and nothing runs or waits any more, 3 waiting for readers
+only. Control-C ends the watching, nothing else.
 """
 _CAMPAIGN = re.compile(r"(?P<c>.+?)__(?P<s>.+)__seed(?P<seed>-?\d+)(?:__(?P<tag>.+))?")
 
@@ -35,7 +35,7 @@ _CAMPAIGN = re.compile(r"(?P<c>.+?)__(?P<s>.+)__seed(?P<seed>-?\d+)(?:__(?P<tag>
 def build_parser() -> ArgumentParser:
     """Return the command's parser."""
     parser = make_parser(
-        "nnUNetv2_al_status", "Shows the campaigns of a dataset, round by round, and where their jobs stand.", _EPILOG
+        "nnUNetv2_al_status", "Shows the campaigns of a dataset, round by round, and the state of their jobs.", _EPILOG
     )
     add_dataset(parser)
     add_campaign_choice(parser)
@@ -44,7 +44,7 @@ def build_parser() -> ArgumentParser:
     how.add_argument(
         "--watch",
         action="store_true",
-        help="show what runs, waits and has failed, with the end of its log, again and again until nothing is left",
+        help="show running, waiting and failed jobs, with the end of each failed log, until none is left",
     )
     parser.add_argument(
         "-every", type=float, default=30, metavar="SECONDS", help="how often --watch looks (default: 30)"

@@ -18,7 +18,7 @@ def build_parser() -> ArgumentParser:
         nargs="?",
         help="strategy to explain: a name, or METRIC[+ADDON...], for example bald+stochastic_batches",
     )
-    parser.add_argument("--markdown", action="store_true", help="print the table of the README")
+    parser.add_argument("--markdown", action="store_true", help="print the built-in strategies as a table in Markdown")
     return parser
 
 

@@ -20,13 +20,12 @@ Make a raw nnU-Net dataset without any patient.
 Without --biased: phantoms, that is a body with an organ and a lesion.
 
 With --biased: T1-weighted heads of two groups of equal size, made by deforming one label map. In group 1 the left
-caudate, which is to be segmented, is deformed besides; group 2 is as other people are. participants.tsv says which
-case is in which group, so that a campaign can be fair to both: nnUNetv2_al_round ... -group_by group
--groups $nnUNet_raw/DatasetXXX_Caudate/participants.tsv. Train with -tr nnUNetTrainerALNoMirroring: in a mirrored image
-the left caudate looks like the right one.
+caudate, which is to be segmented, is also enlarged. participants.tsv holds the group of each case, so that a campaign
+can be fair to both: nnUNetv2_al_round ... -group_by group -groups $nnUNet_raw/DatasetXXX_Caudate/participants.tsv.
+Train with -tr nnUNetTrainerALNoMirroring: in a mirrored image the left caudate looks like the right one.
 """
 
-# option -> its default; what is left out on the command line is None, so that what means nothing can be refused
+# option -> its default; an option that is left out is None, so that one that means nothing here can be refused
 _PHANTOMS: dict[str, Any] = {
     "name": "Phantom",
     "cases": 16,
@@ -55,7 +54,7 @@ def build_parser() -> ArgumentParser:
     parser = make_parser("nnUNetv2_al_synth", _DESCRIPTION)
     parser.add_argument("-d", type=int, required=True, help="the new dataset's number, 1 to 999")
     parser.add_argument("-name", help="its name: DatasetXXX_NAME (default: Phantom, or Caudate with --biased)")
-    parser.add_argument("-o", type=Path, help="where the dataset's folder is put (default: $nnUNet_raw)")
+    parser.add_argument("-o", type=Path, help="folder for the dataset's folder (default: $nnUNet_raw)")
     parser.add_argument("-cases", type=int, help="training cases (default: 16; 312 with --biased)")
     parser.add_argument("-test_cases", type=int, help="cases in imagesTs and labelsTs (default: 0)")
     parser.add_argument(
@@ -64,7 +63,7 @@ def build_parser() -> ArgumentParser:
         nargs=3,
         metavar=("Z", "Y", "X"),
         help="voxels of an image in the order in which nnU-Net reads them; Z = 1 makes 2d phantoms (default: "
-        "40 48 32; with --biased what the template covers: 76 170 170 for the built-in one)",
+        "40 48 32; with --biased the extent of the template: 76 170 170 for the built-in one)",
     )
     parser.add_argument(
         "-spacing",
@@ -102,7 +101,7 @@ def build_parser() -> ArgumentParser:
         "--paired",
         action="store_true",
         default=None,
-        help="make pairs of cases that differ in nothing but the deformation of the left caudate",
+        help="make pairs of cases that differ only in the deformation of the left caudate",
     )
     biased.add_argument("-np", type=int, metavar="PROCESSES", help="processes that make cases (default: 2)")
     return parser
@@ -136,8 +135,8 @@ def _options(args: Namespace) -> dict[str, Any]:
     for name in [name for name in others if name not in own]:
         if getattr(args, name) is not None:
             option = f"-{name}" if others[name] is not False else f"--{name}"
-            mend = "leave out one of the two" if args.biased else "leave it out, or add --biased"
-            raise DatasetError(f"{option} means nothing {'with' if args.biased else 'without'} --biased: {mend}.")
+            advice = "leave out one of the two" if args.biased else "leave it out, or add --biased"
+            raise DatasetError(f"{option} means nothing {'with' if args.biased else 'without'} --biased: {advice}.")
     given = {name: getattr(args, name) for name in own}
     return {name: own[name] if value is None else value for name, value in given.items()}
 

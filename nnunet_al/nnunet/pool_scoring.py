@@ -14,10 +14,9 @@ from nnunet_al.allocation import keeping_memory
 from nnunet_al.errors import StrategyError
 from nnunet_al.nnunet.window_stream import Chunk, Pool
 from nnunet_al.scoring.fast_network import exact_convolutions
-from nnunet_al.scoring.maps import foreground_probability
 from nnunet_al.scoring.posterior import micro_batch_size, pad_batch
 from nnunet_al.scoring.reductions import Reduction
-from nnunet_al.scoring.region_sums import Evidence, predicted_voxels
+from nnunet_al.scoring.region_scores import evidence_of
 from nnunet_al.scoring.samplers import Sampler, Samples
 
 VoxelFunction = Callable[[torch.Tensor, bool], torch.Tensor]
@@ -143,7 +142,7 @@ class Scorer:
     ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
         samples = self.sampler(data_B_C_xyz)
         counted_B_xyz = _visible(mask_B_xyz, samples.visible_B_xyz)
-        evidence = self._evidence(samples, inside_B_xyz)
+        evidence = evidence_of(samples.probs_T_B_C_xyz, self.exclusive, self.roi_channels, inside_B_xyz)
         partials = {
             name: measure.reduction.partial(self._values(measure, samples), counted_B_xyz, evidence).cpu()
             for name, measure in self.measures.items()
@@ -156,14 +155,6 @@ class Scorer:
         assert samples.predicted_loss_B is not None, "the sampler predicts no loss"
         probs_B_xyz = samples.probs_T_B_C_xyz[0, :, 0]
         return samples.predicted_loss_B.view(-1, *[1] * (probs_B_xyz.ndim - 1)).expand_as(probs_B_xyz)
-
-    def _evidence(self, samples: Samples, inside_B_xyz: torch.Tensor) -> Evidence:
-        mean_B_C_xyz = samples.probs_T_B_C_xyz.mean(0)
-        predicted_B_xyz = roi_B_xyz = predicted_voxels(mean_B_C_xyz, self.exclusive) & inside_B_xyz
-        if self.roi_channels:
-            roi_B_xyz = predicted_voxels(mean_B_C_xyz, self.exclusive, self.roi_channels) & inside_B_xyz
-        foreground_B_xyz = foreground_probability(samples.probs_T_B_C_xyz, self.exclusive)
-        return Evidence(foreground_B_xyz, predicted_B_xyz, roi_B_xyz)
 
 
 class _Sums:

@@ -1,1 +1,1 @@
-"""Pictures of a campaign: how Dice grew with annotation, and what was asked for."""
+"""The report on campaigns: tables, figures and one HTML page."""

@@ -1,1 +1,128 @@
-"""Posterior samples, voxel maps, region scores and gradient embeddings: tensors in, numbers out."""
+"""From posterior samples to voxel maps, region scores and gradient embeddings: tensors in, numbers out.
+
+Works on the outputs of any torch network. Probabilities are ``probs_T_B_C_xyz``: T samples, B windows, C classes with
+background in channel 0 (``exclusive=True``) or sigmoid heads (``exclusive=False``), any number of spatial axes. Public:
+
+* voxel maps: `entropy`, `least_confidence`, `margin`, `mean_std`, `bald`, `class_variance`, `class_entropy`,
+  `foreground_probability`
+* region scores: `region_scores` with `evidence_of` and the reductions `Mean`, `Localized`, `Target`, `Boundary`,
+  `ClassWeighted`, `ClassMeans`; `group_weights` for fair scores
+* samples: `insert_dropout`, `DropoutSampler`, `EnsembleSampler`, `AugmentationSampler`, `DeterministicSampler`
+* gradients of each sample on its own: `convolutions`, `weight_gradients`, `gradient_entries`, `log_likelihood` (USIM),
+  `self_loss` (BADGE)
+* what they return: `Evidence`, `Samples`, `GroupWeights`
+
+Two windows of 4 x 4 pixels and two samples, which agree in the first window and contradict each other in the second:
+
+>>> import torch
+>>> from nnunet_al.scoring import bald, evidence_of, region_scores
+>>> foreground_T_B_xyz = torch.tensor([[0.9, 0.9], [0.9, 0.1]]).reshape(2, 2, 1, 1).expand(2, 2, 4, 4)
+>>> probs_T_B_C_xyz = torch.stack([1 - foreground_T_B_xyz, foreground_T_B_xyz], dim=2)
+>>> scores_B = region_scores(bald(probs_T_B_C_xyz), evidence_of(probs_T_B_C_xyz))
+>>> scores_B.round(3).tolist()
+[0.0, 0.368]
+"""
+
+from typing import TYPE_CHECKING
+
+from nnunet_al.lazy import publish
+
+if TYPE_CHECKING:
+    from nnunet_al.scoring.augmentation import AugmentationSampler as AugmentationSampler
+    from nnunet_al.scoring.dropout import insert_dropout as insert_dropout
+    from nnunet_al.scoring.gradients import (
+        gradient_entries as gradient_entries,
+    )
+    from nnunet_al.scoring.gradients import (
+        log_likelihood as log_likelihood,
+    )
+    from nnunet_al.scoring.gradients import (
+        weight_gradients as weight_gradients,
+    )
+    from nnunet_al.scoring.group_weights import GroupWeights as GroupWeights
+    from nnunet_al.scoring.group_weights import group_weights as group_weights
+    from nnunet_al.scoring.layers import convolutions as convolutions
+    from nnunet_al.scoring.maps import (
+        bald as bald,
+    )
+    from nnunet_al.scoring.maps import (
+        class_entropy as class_entropy,
+    )
+    from nnunet_al.scoring.maps import (
+        class_variance as class_variance,
+    )
+    from nnunet_al.scoring.maps import (
+        entropy as entropy,
+    )
+    from nnunet_al.scoring.maps import (
+        foreground_probability as foreground_probability,
+    )
+    from nnunet_al.scoring.maps import (
+        least_confidence as least_confidence,
+    )
+    from nnunet_al.scoring.maps import (
+        margin as margin,
+    )
+    from nnunet_al.scoring.maps import (
+        mean_std as mean_std,
+    )
+    from nnunet_al.scoring.reductions import (
+        Boundary as Boundary,
+    )
+    from nnunet_al.scoring.reductions import (
+        ClassMeans as ClassMeans,
+    )
+    from nnunet_al.scoring.reductions import (
+        ClassWeighted as ClassWeighted,
+    )
+    from nnunet_al.scoring.reductions import (
+        Localized as Localized,
+    )
+    from nnunet_al.scoring.reductions import (
+        Mean as Mean,
+    )
+    from nnunet_al.scoring.reductions import (
+        Target as Target,
+    )
+    from nnunet_al.scoring.region_scores import evidence_of as evidence_of
+    from nnunet_al.scoring.region_scores import region_scores as region_scores
+    from nnunet_al.scoring.region_sums import Evidence as Evidence
+    from nnunet_al.scoring.samplers import (
+        DeterministicSampler as DeterministicSampler,
+    )
+    from nnunet_al.scoring.samplers import (
+        DropoutSampler as DropoutSampler,
+    )
+    from nnunet_al.scoring.samplers import (
+        EnsembleSampler as EnsembleSampler,
+    )
+    from nnunet_al.scoring.samplers import (
+        Samples as Samples,
+    )
+    from nnunet_al.scoring.segmentation_loss import self_loss as self_loss
+
+publish(
+    __name__,
+    {
+        "augmentation": ("AugmentationSampler",),
+        "dropout": ("insert_dropout",),
+        "gradients": ("gradient_entries", "log_likelihood", "weight_gradients"),
+        "group_weights": ("GroupWeights", "group_weights"),
+        "layers": ("convolutions",),
+        "maps": (
+            "bald",
+            "class_entropy",
+            "class_variance",
+            "entropy",
+            "foreground_probability",
+            "least_confidence",
+            "margin",
+            "mean_std",
+        ),
+        "reductions": ("Boundary", "ClassMeans", "ClassWeighted", "Localized", "Mean", "Target"),
+        "region_scores": ("evidence_of", "region_scores"),
+        "region_sums": ("Evidence",),
+        "samplers": ("DeterministicSampler", "DropoutSampler", "EnsembleSampler", "Samples"),
+        "segmentation_loss": ("self_loss",),
+    },
+)

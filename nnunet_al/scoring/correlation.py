@@ -13,10 +13,10 @@ from functools import cached_property
 from itertools import product
 
 import torch
-import torch.nn.functional as F  # noqa: N812 -- torch's own name for it
 from torch import nn
 
 from nnunet_al.errors import ModelError
+from nnunet_al.scoring.sample_products import aligned, empty_samples, padded, sample_products
 
 TRANSPOSED = (nn.ConvTranspose2d, nn.ConvTranspose3d)
 CONVOLUTIONS = (nn.Conv2d, nn.Conv3d, *TRANSPOSED)
@@ -47,17 +47,18 @@ class LayerGradient:
 
     def part(self, k: int) -> torch.Tensor:
         """Return part k, (B, P, I), contiguous: one batched matrix product."""
-        layer, sizes, padded = self._layer, self._coarse.shape[2:], self._padded_B_I_xyz
+        layer, sizes, padded_B_I_xyz = self._layer, self._coarse.shape[2:], self._padded_B_I_xyz
         if self._slides:
             start = sum(o * d * step for o, d, step in zip(self._offsets[k], layer.dilation, self._steps, strict=True))
             coarse_B_P_L = self._widened_B_P_L
-            fine_B_I_L = padded.flatten(2)[..., start : start + coarse_B_P_L.shape[2]]
-            return torch.bmm(coarse_B_P_L, fine_B_I_L.transpose(1, 2))
+            fine_B_I_L = padded_B_I_xyz.flatten(2)[..., start : start + coarse_B_P_L.shape[2]]
+            return sample_products(coarse_B_P_L, fine_B_I_L.transpose(1, 2))
         view = tuple(
             slice(o * d, o * d + s * (n - 1) + 1, s)
             for o, d, s, n in zip(self._offsets[k], layer.dilation, layer.stride, sizes, strict=True)
         )
-        return torch.bmm(self._coarse.flatten(2), padded[(..., *view)].flatten(2).transpose(1, 2))
+        fine_B_I_X = aligned(padded_B_I_xyz[(..., *view)]).flatten(2)
+        return sample_products(self._coarse_B_P_X, fine_B_I_X.transpose(1, 2))
 
     def block(self, k: int, rows: Sequence[int], columns: Sequence[int]) -> torch.Tensor:
         """Return ``part(k)[:, rows][:, :, columns]`` without the rest of the part; both strictly rising.
@@ -77,12 +78,15 @@ class LayerGradient:
         inside = [_inside(*axis) for axis in axes]
         coarse = self._coarse[(..., *(first for first, _ in inside))]
         fine = self._fine[(..., *(second for _, second in inside))]
-        return torch.bmm(_channels(coarse, rows), _channels(fine, columns).transpose(1, 2))
+        return sample_products(_channels(coarse, rows), _channels(fine, columns).transpose(1, 2))
 
     @cached_property
     def _padded_B_I_xyz(self) -> torch.Tensor:
-        padding = [width for axis in reversed(self._layer.padding) for width in (axis, axis)]
-        return F.pad(self._fine, padding) if any(padding) else self._fine.contiguous()
+        return padded(self._fine, [(width, width) for width in self._layer.padding])
+
+    @cached_property
+    def _coarse_B_P_X(self) -> torch.Tensor:
+        return aligned(self._coarse).flatten(2)
 
     @cached_property
     def _steps(self) -> list[int]:
@@ -112,8 +116,8 @@ class LayerGradient:
         Then each offset's partners are one stretch of the padded ``fine``: no copy is needed to bring them together.
         """
         sizes, wide = self._coarse.shape[2:], self._padded_B_I_xyz.shape[2:]
-        gaps = [width for n, w in zip(reversed(sizes[1:]), reversed(wide[1:]), strict=True) for width in (0, w - n)]
-        return (F.pad(self._coarse, gaps) if any(gaps) else self._coarse).flatten(2)[..., : self._length]
+        gaps = [(0, 0), *((0, w - n) for n, w in zip(sizes[1:], wide[1:], strict=True))]
+        return padded(self._coarse, gaps).flatten(2)[..., : self._length]
 
 
 def _inside(coarse: int, fine: int, offset: int, dilation: int, stride: int, padding: int) -> tuple[slice, slice]:
@@ -127,12 +131,13 @@ def _inside(coarse: int, fine: int, offset: int, dilation: int, stride: int, pad
 
 
 def _channels(values_B_C_xyz: torch.Tensor, some: Sequence[int]) -> torch.Tensor:
-    """Return some of the channels, (B, c, X)."""
+    """Return some of the channels, (B, c, X), `aligned`."""
     if len(some) == values_B_C_xyz.shape[1]:
-        return values_B_C_xyz.flatten(2)
+        return aligned(values_B_C_xyz).flatten(2)
     # stacked and not indexed: several times as fast on a CPU where the channels are not contiguous
     channels = values_B_C_xyz.unbind(1)
-    return torch.stack([channels[channel] for channel in some], 1).flatten(2)
+    room = empty_samples(len(values_B_C_xyz), (len(some), *values_B_C_xyz.shape[2:]), values_B_C_xyz)
+    return torch.stack([channels[channel] for channel in some], 1, out=room).flatten(2)
 
 
 def summed_parts(layer: nn.Module, uses: Sequence[LayerGradient], batch: int) -> Iterator[torch.Tensor]:

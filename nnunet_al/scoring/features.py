@@ -9,6 +9,7 @@ from torch import nn
 
 from nnunet_al.errors import ModelError
 from nnunet_al.scoring.dropout import evaluating
+from nnunet_al.scoring.sample_products import aligned, sample_products
 from nnunet_al.scoring.tensors import at_least_float32
 
 
@@ -59,7 +60,10 @@ def share_by_area(weight_B_xyz: torch.Tensor, grid: torch.Size) -> torch.Tensor:
         cell_n_1 = torch.arange(cells, device=weight_B_xyz.device).unsqueeze(1) * voxels
         covered_n_m = torch.minimum(voxel_m + cells, cell_n_1 + voxels) - torch.maximum(voxel_m, cell_n_1)
         share_n_m = covered_n_m.clamp_min(0).to(weight_B_xyz.dtype) / cells
-        weight_B_xyz = torch.tensordot(weight_B_xyz, share_n_m, dims=([axis], [1])).movedim(-1, axis)
+        weight_B_rest_m = aligned(weight_B_xyz.movedim(axis, -1))
+        share_B_m_n = share_n_m.T.expand(len(weight_B_xyz), voxels, cells)
+        shared_B_R_n = sample_products(weight_B_rest_m.flatten(1, -2), share_B_m_n)
+        weight_B_xyz = shared_B_R_n.view(*weight_B_rest_m.shape[:-1], cells).movedim(-1, axis)
     return weight_B_xyz
 
 

@@ -17,6 +17,7 @@ from nnunet_al.errors import ModelError
 from nnunet_al.scoring.dropout import evaluating
 from nnunet_al.scoring.fast_network import as_weights
 from nnunet_al.scoring.posterior import head_probabilities
+from nnunet_al.scoring.sample_products import aligned, sample_products
 from nnunet_al.scoring.samplers import Samples
 from nnunet_al.scoring.tensors import at_least_float32, full_resolution
 
@@ -38,9 +39,14 @@ class LossModule(nn.Module):
     def forward(self, features: Sequence[torch.Tensor]) -> torch.Tensor:
         """Return predicted_B from maps (B, C_i, xyz), in the order of `channels`; half precision is read as float32."""
         pooled = [at_least_float32(map_B_C_xyz).flatten(2).mean(2) for map_B_C_xyz in features]
-        branches = [F.relu(branch(map_B_C)) for branch, map_B_C in zip(self.branches, pooled, strict=True)]
-        predicted_B: torch.Tensor = self.head(torch.cat(branches, 1)).squeeze(1)
-        return predicted_B
+        branches = [F.relu(_linear(branch, map_B_C)) for branch, map_B_C in zip(self.branches, pooled, strict=True)]
+        return _linear(self.head, torch.cat(branches, 1)).squeeze(1)
+
+
+def _linear(layer: nn.Module, values_B_C: torch.Tensor) -> torch.Tensor:
+    """Return ``layer(values)``, one product per sample: in one product of all, a row's bits depend on its place."""
+    weight_B_C_W = layer.weight.T.expand(len(values_B_C), *layer.weight.T.shape)
+    return sample_products(aligned(values_B_C.unsqueeze(1)), weight_B_C_W).squeeze(1) + layer.bias
 
 
 def ranking_loss(predicted_B: torch.Tensor, loss_B: torch.Tensor, margin: float = 1.0) -> torch.Tensor:

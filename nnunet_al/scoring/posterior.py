@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 
 import torch
+import torch.nn.functional as F  # noqa: N812 -- torch's own name for it
 from torch import nn
 
 from nnunet_al.scoring.dropout import evaluating, sub_network
@@ -50,8 +51,15 @@ def _probabilities(network: nn.Module, data_B_C_xyz: torch.Tensor, exclusive: bo
 
 
 def head_probabilities(logits_B_C_xyz: torch.Tensor, exclusive: bool) -> torch.Tensor:
-    """Return the probabilities (B, C, xyz) of logits: softmax over exclusive classes, else a sigmoid for each head."""
-    return torch.softmax(logits_B_C_xyz, 1) if exclusive else torch.sigmoid(logits_B_C_xyz)
+    """Return the probabilities (B, C, xyz) of logits: softmax over exclusive classes, else a sigmoid for each head.
+
+    Not ``torch.softmax`` and ``torch.sigmoid``: on a CPU they compute the last voxels of a thread's share in another
+    way than the others, so that a voxel's last digit depends on its place in the batch and on the number of threads.
+    """
+    if not exclusive:
+        return torch.exp(F.logsigmoid(logits_B_C_xyz))
+    powers_B_C_xyz = torch.exp(logits_B_C_xyz - logits_B_C_xyz.detach().amax(1, keepdim=True))
+    return powers_B_C_xyz / powers_B_C_xyz.sum(1, keepdim=True)
 
 
 def micro_batch_size(patch_shape: Sequence[int]) -> int:

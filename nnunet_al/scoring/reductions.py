@@ -101,7 +101,8 @@ class ClassWeighted:
         means_N_C = means(float64_array(stats_N_K))
         counts_C = np.asarray(annotated_voxels_C, dtype=np.float64)
         assert counts_C.shape == means_N_C.shape[1:], (counts_C.shape, means_N_C.shape)
-        return means_N_C @ class_weights(counts_C)
+        # not a matrix product, in which a row's last digit may depend on its place among the rows
+        return (means_N_C * class_weights(counts_C)).sum(1)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F  # noqa: N812 -- torch's own name for it
 
+from nnunet_al.scoring.posterior import head_probabilities
 from nnunet_al.scoring.tensors import at_least_float32
 
 _SMOOTH = 1e-5  # nnU-Net's, in voxels
@@ -50,12 +51,13 @@ def segmentation_loss(
         entropy_B_xyz = F.cross_entropy(logits, labels_B_xyz, reduction="none")
         classes = torch.arange(1, logits.shape[1], device=logits.device).reshape(-1, *[1] * (logits.ndim - 2))
         truth = labels_B_xyz.unsqueeze(1) == classes
-        probs = torch.softmax(logits, 1)[:, 1:]
+        probs = head_probabilities(logits, exclusive)[:, 1:]
     else:
         assert target.shape == logits.shape, (logits.shape, target.shape)
         truth = target.detach().bool() & counted_B_1_xyz
-        entropy_B_xyz = F.binary_cross_entropy_with_logits(logits, truth.to(logits.dtype), reduction="none").sum(1)
-        probs = torch.sigmoid(logits)
+        # binary cross-entropy, whose own gradient in torch holds a sigmoid, see `head_probabilities`
+        entropy_B_xyz = -F.logsigmoid(torch.where(truth, logits, -logits)).sum(1)
+        probs = head_probabilities(logits, exclusive)
     voxels_B = counted_B_1_xyz.flatten(1).sum(1)
     entropy_B = (entropy_B_xyz * counted_B_1_xyz.squeeze(1)).flatten(1).sum(1) / voxels_B.clamp_min(1)
     loss_B = entropy_B - _soft_dice(probs * counted_B_1_xyz, truth).mean(1)

@@ -55,14 +55,15 @@ class KernelBlocks:
         self._order_M, self._cosine = order_M, cosine
         self._embeddings_N_d = np.asarray(embeddings_N_d)  # a view; to index a memmap costs more than to copy its row
         self._device = torch.device(device)
-        dimensions = embeddings_N_d.shape[1]
+        # zeros behind each row let all begin at multiples of 64 bytes: elsewhere a product may add in another order
+        width = -(-embeddings_N_d.shape[1] // _ALIGNED_NUMBERS) * _ALIGNED_NUMBERS
         self._threads = torch.get_num_threads()
-        queries_Q_d = torch.empty((len(query_Q), dimensions), dtype=torch.float32)
+        queries_Q_d = torch.zeros((len(query_Q), width), dtype=torch.float32)
         with self._readers() as readers:
             for part in self._read_parts(query_Q, queries_Q_d.numpy(), readers):
                 part.result()
         self._queries_Q_d = queries_Q_d.to(self._device)
-        self._buffers = [torch.empty((BLOCK_ROWS, dimensions), dtype=torch.float32) for _ in range(2)]
+        self._buffers = [torch.zeros((BLOCK_ROWS, width), dtype=torch.float32) for _ in range(2)]
         self._product = torch.empty((min(BLOCK_ROWS, len(order_M)), len(query_Q)), dtype=torch.float32)
 
     def __len__(self) -> int:
@@ -123,6 +124,7 @@ class KernelBlocks:
 
     def _read(self, indices: np.ndarray, places: np.ndarray, out_H_d: np.ndarray) -> None:
         """Read the embeddings of ``indices[places]`` to ``out_H_d[places]``, in float32, normalised for a cosine."""
+        out_H_d = out_H_d[:, : self._embeddings_N_d.shape[1]]
         if not self._cosine:
             for place, index in zip(places.tolist(), indices[places].tolist(), strict=True):
                 out_H_d[place] = self._embeddings_N_d[index]

@@ -1,4 +1,4 @@
-"""What was decided at the start holds; a wish that differs is refused, and one that is left out asks for nothing."""
+"""What was decided at the start holds; a request that differs is refused, and one that is left out asks for nothing."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import pytest
 
 from nnunet_al.campaign.decisions import Decisions
 from nnunet_al.campaign.folders import CampaignFolder
-from nnunet_al.campaign.wishes import Wishes
+from nnunet_al.campaign.request import Request
 from nnunet_al.errors import CampaignError, StrategyError
 from nnunet_al.files import read_json, write_json
 from nnunet_al.nnunet.environment import Roots
 
-MINIMAL = Wishes("Dataset501_X", "2d", 0, 0, None, "usimf")
+MINIMAL = Request("Dataset501_X", "2d", 0, 0, None, "usimf")
 PLACE = Path("/somewhere/fold_0")
 OTHERWISE = {
     "unit": "case", "overlap": 0.25, "budget": 3, "initial": 4, "rounds": 5, "engine": "streaming", "test": "ts",
@@ -63,13 +63,13 @@ def test_a_newer_schema_is_refused(tmp_path):
         Decisions.load(path)
 
 
-def test_a_wish_that_is_left_out_fits_every_campaign():
+def test_a_request_that_is_left_out_fits_every_campaign():
     for name, value in OTHERWISE.items():
         MINIMAL.compare(replace(MINIMAL.decide(), **{name: value}), PLACE)
 
 
 @pytest.mark.parametrize("name", OTHERWISE)
-def test_a_wish_that_was_decided_otherwise_is_refused_with_both_values(name):
+def test_a_request_that_was_decided_otherwise_is_refused_with_both_values(name):
     decided = MINIMAL.decide()
     with pytest.raises(CampaignError) as caught:
         replace(MINIMAL, **{name: OTHERWISE[name]}).compare(decided, PLACE)
@@ -89,12 +89,12 @@ def test_a_wish_that_was_decided_otherwise_is_refused_with_both_values(name):
     ],
 )
 def test_what_concerns_groups_is_compared_and_told_as_it_is_typed(name, value, told):
-    wishes = replace(MINIMAL, **{name: value})
+    request = replace(MINIMAL, **{name: value})
     with pytest.raises(CampaignError) as caught:
-        wishes.compare(MINIMAL.decide(), PLACE)
+        request.compare(MINIMAL.decide(), PLACE)
     assert f"{told} (started with none)" in str(caught.value)
-    decided = wishes.decide()
-    wishes.compare(decided, PLACE)
+    decided = request.decide()
+    request.compare(decided, PLACE)
     MINIMAL.compare(decided, PLACE)
     assert decided.initial == (5 if name == "initial_groups" else 100)
 
@@ -138,8 +138,8 @@ def test_all_differences_are_told_at_once():
 def test_the_folder_is_named_by_what_tells_campaigns_apart():
     roots = Roots(Path("/raw"), Path("/preprocessed"), Path("/results"))
 
-    def folder(wishes: Wishes) -> Path:
-        d = wishes.decide()
+    def folder(request: Request) -> Path:
+        d = request.decide()
         return CampaignFolder.of(roots, d.dataset, d.configuration, d.recipe.name, d.seed, d.tag, d.fold).root
 
     assert folder(MINIMAL) == Path("/results/Dataset501_X/al/2d__usimf__seed0/fold_0")
@@ -149,8 +149,8 @@ def test_the_folder_is_named_by_what_tells_campaigns_apart():
     assert folder(replace(MINIMAL, parameters={"passes": 3}, budget=7)) == folder(MINIMAL)
 
 
-def test_every_wish_becomes_a_decision():
-    assert {f.name for f in fields(Wishes)} - {"strategy", "posterior", "parameters"} <= {
+def test_all_that_is_requested_becomes_a_decision():
+    assert {f.name for f in fields(Request)} - {"strategy", "posterior", "parameters"} <= {
         f.name for f in fields(Decisions)
     }
 
@@ -177,10 +177,10 @@ def test_an_unknown_parameter_is_refused():
         replace(MINIMAL, parameters={"nobody": 1}).decide()
 
 
-def test_the_plans_are_named_by_the_planner_unless_a_name_is_wished():
-    wishes = Wishes("Dataset501_X", "2d", 0, 0, None, "random", planner="nnUNetPlannerALResEncM")
-    assert wishes.decide().plans == ""
-    assert replace(wishes, plans="Mine").decide().plans == "Mine"
+def test_the_plans_are_named_by_the_planner_unless_a_name_is_given():
+    request = Request("Dataset501_X", "2d", 0, 0, None, "random", planner="nnUNetPlannerALResEncM")
+    assert request.decide().plans == ""
+    assert replace(request, plans="Mine").decide().plans == "Mine"
 
 
 def test_settings_add_up_and_the_posterior_names_the_recipe():

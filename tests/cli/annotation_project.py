@@ -7,15 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk  # noqa: N813 -- the name everybody knows
-from rounds import DATASET, campaign_folder, run_command
+from tiny_rounds import DATASET, campaign_folder, run_command
 
-from nnunet_al.campaign.context import RoundContext
 from nnunet_al.campaign.data import read_data
-from nnunet_al.campaign.decisions import Decisions
+from nnunet_al.campaign.decisions import Decisions, Options
 from nnunet_al.campaign.folders import CampaignFolder
-from nnunet_al.campaign.options import Options
 from nnunet_al.cli.collect import main as collect_main
 from nnunet_al.files import read_json
+from nnunet_al.rounds.context import RoundContext
 
 IGNORE = 3
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 
 import pytest
-from rounds import DATASET
+from tiny_rounds import DATASET
 
 from .annotation_project import Project
 

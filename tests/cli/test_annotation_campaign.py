@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813 -- the name everybody knows
-from rounds import DATASET, TINY_ROUND, only, run_command, run_round, snapshot
+from tiny_rounds import DATASET, TINY_ROUND, only, run_command, run_round, snapshot
 
 from nnunet_al.cli.export import main as export_main
 from nnunet_al.files import read_json

@@ -14,7 +14,7 @@ import nibabel
 import numpy as np
 import pytest
 import torch
-from rounds import DATASET, TINY_ROUND, run_round, snapshot
+from tiny_rounds import DATASET, TINY_ROUND, run_round, snapshot
 
 CASE = "phantom_004"
 
@@ -116,9 +116,9 @@ def test_a_recipe_that_makes_no_sense(refused, arguments, words):
 
 
 def test_an_engine_that_is_not_there_is_refused_before_anything_is_trained(refused, monkeypatch):
-    from nnunet_al.campaign import prepare
+    from nnunet_al.rounds import start
 
-    monkeypatch.setattr(prepare, "submodlib_available", lambda: False)
+    monkeypatch.setattr(start, "submodlib_available", lambda: False)
     assert "-engine submodlib" in refused("-s", "usimf", "-engine", "submodlib")
 
 
@@ -288,7 +288,7 @@ def test_a_campaign_that_another_process_works_on(refused, al_round, roots):
 
 
 @pytest.mark.parametrize(
-    "wish, named, told",
+    "given, named, told",
     [
         (("-b", 6), "-b 6", "started with 5"),
         (("-initial", 7), "-initial 7", "started with 6"),
@@ -300,10 +300,10 @@ def test_a_campaign_that_another_process_works_on(refused, al_round, roots):
         (("-engine", "streaming"), "-engine streaming", "started with submodlib"),
     ],
 )
-def test_a_campaign_that_was_started_otherwise(refused, al_round, wish, named, told):
+def test_a_campaign_that_was_started_otherwise(refused, al_round, given, named, told):
     usimf = ("-s", "usimf", "-engine", "submodlib")
     assert al_round(*usimf, "-passes", 2) == 0
-    sentence = refused(*usimf, *wish)
+    sentence = refused(*usimf, *given)
     assert named in sentence
     assert told in sentence
     assert "-tag" in sentence

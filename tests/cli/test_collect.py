@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from rounds import DATASET, run_command, run_round, snapshot
+from tiny_rounds import DATASET, run_command, run_round, snapshot
 
-from nnunet_al.campaign.ledger import read_commits
+from nnunet_al.campaign.commits import read_commits
 from nnunet_al.cli import status
 from nnunet_al.files import read_json, write_json
 from nnunet_al.synthetic.image_file import write_image

@@ -3,7 +3,7 @@
 import struct
 
 import pytest
-from rounds import run_command
+from tiny_rounds import run_command
 
 from nnunet_al.cli import demo
 from nnunet_al.synthetic.phantom import make_phantom_dataset

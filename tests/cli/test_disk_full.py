@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rounds import DATASET, TINY_USIMF, hurry, run_round, set_roots, snapshot
+from tiny_rounds import DATASET, TINY_USIMF, hurry, run_round, set_roots, snapshot
 
 from nnunet_al import files
 from nnunet_al.files import read_json

@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import SimpleITK
-from rounds import DATASET, campaign_folder, run_command, snapshot
+from tiny_rounds import DATASET, campaign_folder, run_command, snapshot
 
 from nnunet_al.cli import evaluate, export
 from nnunet_al.files import read_json

@@ -8,13 +8,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from campaign.jobs.fake_schedulers import Fakes
-from campaign.jobs.planned_campaigns import ask_for, begin, mark, request_of, wishes
-from rounds import run_command, set_roots, snapshot
+from jobs.fake_schedulers import Fakes
+from jobs.planned_campaigns import ask_for, begin, campaign_request, jobs_request, mark
+from tiny_rounds import run_command, set_roots, snapshot
 
-from nnunet_al.campaign.jobs.folder import JobFolder
-from nnunet_al.campaign.jobs.registry import folders_of
 from nnunet_al.cli import jobs
+from nnunet_al.jobs.folder import JobFolder
+from nnunet_al.jobs.registry import folders_of
 from nnunet_al.nnunet.environment import Roots
 
 DATASET = "Dataset004_Hippocampus"
@@ -113,7 +113,7 @@ def test_files_are_found_from_elsewhere(roots, tmp_path, monkeypatch):
     "arguments, words",
     [
         (("-o", "new"), "-o new holds no jobs yet: say which with -d, -s and -to."),
-        ((*ONE, "-o", "new"), "-to: say what runs the jobs, one of slurm, lsf, shell, submitit."),
+        ((*ONE, "-o", "new"), "-to: say what runs the jobs, one of slurm, lsf, shell."),
         (("-o", "new", "-s", "random", "--submit"), "-s without -d"),
         (("-d", "4", "-o", "new", "-to", "lsf"), "-s: name at least one strategy"),
         ((*ONE, "-to", "slurm", "-o", "full"), "full: the folder holds something else"),
@@ -175,7 +175,7 @@ def test_what_has_failed_is_handed_over_again_with_all_behind_it(roots, slurm, c
     words = ("-d", "4", "-s", "random_foreground", "-rounds", 1, "-num_parts", 3, "-to", "slurm", "-o", "jobs")
     assert call(*words, "--submit") == 0
     numbers = {key.rpartition("/")[2]: int(id_) for key, id_ in JobFolder(Path("jobs")).submitted().items()}
-    folder = begin(request_of(roots, wishes("random_foreground", rounds=1)))
+    folder = begin(jobs_request(roots, campaign_request("random_foreground", rounds=1)))
     mark(folder, 0, "annotate")
     mark(folder, 1, "labels", "fingerprint", "plan", "preprocess", "images", "train", "score_part_0_of_3")
     score, select, evaluate = (numbers[f"{name} 1"] for name in ("score", "select", "evaluate"))
@@ -254,7 +254,7 @@ def test_readers_end_the_jobs_and_the_same_call_goes_on(roots, capsys):
     assert keys("jobs") == [CHECK, "start", f"{DATASET}/2d__entropy__seed0/fold_0/start"]
     folders = []
     for strategy in ("random", "entropy"):
-        request = request_of(roots, wishes(strategy, rounds=2, annotate=True))
+        request = jobs_request(roots, campaign_request(strategy, rounds=2, annotate=True))
         folders.append(begin(request, pool_cases=("case_1",)))
         mark(folders[-1], 0, "select", "hand_out")
         ask_for(folders[-1], 0)
@@ -276,7 +276,7 @@ def test_readers_end_the_jobs_and_the_same_call_goes_on(roots, capsys):
 
 
 def test_all_that_is_done_needs_nothing(roots, slurm, capsys):
-    folder = begin(request_of(roots, wishes("random", rounds=1)))
+    folder = begin(jobs_request(roots, campaign_request("random", rounds=1)))
     for number in range(2):
         mark(folder, number, "annotate")
         ask_for(folder, number)
@@ -287,7 +287,7 @@ def test_all_that_is_done_needs_nothing(roots, slurm, capsys):
 
 def test_one_machine_does_it_at_once(roots, slurm, tmp_path, monkeypatch, capfd):
     slurm.write_commands(slurm.bin)
-    from nnunet_al.campaign.jobs import planning
+    from nnunet_al.jobs import planning
 
     monkeypatch.setattr(planning, "_program_folders", lambda: (str(slurm.bin),))
     words = ("-d", "4", "-s", "random", "entropy", "-rounds", 1, "-to", "shell", "-gpus", 0, 3, "-o", "jobs")

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from rounds import TINY_ROUND, only
+from tiny_rounds import TINY_ROUND, only
 
 from nnunet_al.files import read_json
 

@@ -8,9 +8,9 @@ import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813 -- the name everybody knows
-from rounds import DATASET, run_round, snapshot
+from tiny_rounds import DATASET, run_round, snapshot
 
-from nnunet_al.campaign.ledger import read_commits
+from nnunet_al.campaign.commits import read_commits
 from nnunet_al.files import read_json
 
 from .annotation_project import IGNORE, Project, collect

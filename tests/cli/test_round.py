@@ -10,7 +10,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
-from rounds import DATASET, TINY_USIMF, campaign_folder, snapshot
+from tiny_rounds import DATASET, TINY_USIMF, campaign_folder, snapshot
 
 from nnunet_al.files import read_json
 
@@ -83,7 +83,7 @@ def test_nothing_is_asked_for_twice_and_nothing_of_the_test_cases(roots, al_roun
 @pytest.mark.slow
 @pytest.mark.parametrize("variant", [{"regions": True}, {"channels": 2}, {"regions": True, "channels": 2}])
 def test_regions_and_channels(make_roots, variant):
-    from rounds import run_round
+    from tiny_rounds import run_round
 
     roots = make_roots(**variant)
     for _ in range(3):

@@ -9,18 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from campaign.kill_lab import forked, wait, watch
-from rounds import DATASET, TINY_ROUND, outcome, run_command, run_round, snapshot
+from rounds.kill_lab import forked, wait, watch
+from tiny_rounds import DATASET, TINY_ROUND, outcome, run_command, run_round, snapshot
 
-from nnunet_al.campaign import many
-from nnunet_al.campaign.options import Options
+from nnunet_al.campaign.decisions import Options
 from nnunet_al.campaign.planned import plan_campaigns
+from nnunet_al.campaign.request import Request
 from nnunet_al.campaign.standing import Standing, duration, outlook, progress_table, remaining_seconds
-from nnunet_al.campaign.wishes import Wishes
 from nnunet_al.cli import run
 from nnunet_al.errors import StorageError, WaitingForReaders
 from nnunet_al.files import read_json, write_json
 from nnunet_al.nnunet.environment import Roots
+from nnunet_al.rounds import many
 
 PLACE = TINY_ROUND.index("-s")
 TINY = (*TINY_ROUND[:PLACE], *TINY_ROUND[PLACE + 2 :])
@@ -82,7 +82,7 @@ def test_a_second_call_does_nothing_and_does_not_look_at_the_data(done, monkeypa
     def fail(*_: object) -> None:
         raise AssertionError("there is nothing to do")
 
-    monkeypatch.setattr("nnunet_al.campaign.round.reading_alone", fail)
+    monkeypatch.setattr("nnunet_al.rounds.round.reading_alone", fail)
     folders = (done.raw, done.preprocessed, done.results)
     before = snapshot(*folders)
     capsys.readouterr()
@@ -189,18 +189,20 @@ def test_whatever_is_wrong_is_said_before_anything_begins(roots, capsys, argumen
 
 def test_parameters_go_to_the_strategies_that_have_them():
     words = ("-d", "501", "-s", "random", "bald", "usimf", "-passes", "3", "-set", "fisher_samples=4")
-    wished = run.wishes_of_all(run.build_parser().parse_args(words))
-    assert [wish.parameters for wish in wished] == [{}, {"passes": 3}, {"passes": 3, "fisher_samples": 4}]
+    requests = run.requests_of_all(run.build_parser().parse_args(words))
+    assert [request.parameters for request in requests] == [{}, {"passes": 3}, {"passes": 3, "fisher_samples": 4}]
 
 
 def test_every_campaign_is_planned_once(tmp_path):
     spellings = ("bald", "jsd", "bald+mean", "entropy")
-    wishes = [Wishes("Dataset501_X", "2d", fold, 0, None, name) for fold in (0, 1) for name in spellings]
-    planned = plan_campaigns(Roots.below(tmp_path), wishes, "cpu")
+    requests = [Request("Dataset501_X", "2d", fold, 0, None, name) for fold in (0, 1) for name in spellings]
+    planned = plan_campaigns(Roots.below(tmp_path), requests, "cpu")
     titles = [f"2d__{name}__seed0/fold_{fold}" for fold in (0, 1) for name in ("bald", "entropy")]
     assert [campaign.title for campaign in planned] == titles
     assert {campaign.rounds for campaign in planned} == {10}
-    planned = plan_campaigns(Roots.below(tmp_path), [*wishes, Wishes("Dataset502_Y", "2d", 0, 0, None, "bald")], "cpu")
+    planned = plan_campaigns(
+        Roots.below(tmp_path), [*requests, Request("Dataset502_Y", "2d", 0, 0, None, "bald")], "cpu"
+    )
     assert planned[-1].title == "Dataset502_Y/2d__bald__seed0/fold_0"
 
 
@@ -209,15 +211,15 @@ def rounds_done(monkeypatch) -> list[tuple[str, int]]:
     """What many campaigns would do, where a round is but a note of (strategy, number)."""
     notes: list[tuple[str, int]] = []
 
-    def note(_: Roots, wishes: Wishes, options: Options, number: int) -> None:
-        notes.append((wishes.strategy, number))
-        if (wishes.strategy, number) == ("entropy", 1):
+    def note(_: Roots, request: Request, options: Options, number: int) -> None:
+        notes.append((request.strategy, number))
+        if (request.strategy, number) == ("entropy", 1):
             raise StorageError("No space is left.")
-        if (wishes.strategy, number) == ("random", 2):
+        if (request.strategy, number) == ("random", 2):
             raise WaitingForReaders("Waiting for annotations.")
-        if wishes.strategy == "margin" and number == 2:
+        if request.strategy == "margin" and number == 2:
             raise ZeroDivisionError("a bug")
-        if wishes.strategy == "least_confidence" and number == 2:
+        if request.strategy == "least_confidence" and number == 2:
             raise KeyboardInterrupt
 
     def standing(planned: many.Planned) -> Standing:
@@ -314,7 +316,7 @@ def test_a_pool_that_is_used_up_is_done_before_its_last_round(elsewhere, capsys)
     for _ in range(2):
         assert run_many(*words) == 0
         assert "done, the pool is used up" in capsys.readouterr().out.splitlines()[-2]
-    (campaign,) = plan_campaigns(Roots.from_environment(), [Wishes(DATASET, "2d", 0, 0, None, "random")], "cpu")
+    (campaign,) = plan_campaigns(Roots.from_environment(), [Request(DATASET, "2d", 0, 0, None, "random")], "cpu")
     last = campaign.standing().last
     decisions = read_json(campaign.folder.decisions)
     for number, used_up in ((last, True), (last + 1, False)):  # cases that came before, and after, that round
@@ -337,12 +339,12 @@ def test_a_campaign_that_another_process_works_on_is_looked_at_again(done, elsew
 
     real, refused = many.do_round, []
 
-    def busy_once(roots, wishes, options, number):
-        if wishes.strategy == "random" and number == 1 and not refused:
+    def busy_once(roots, request, options, number):
+        if request.strategy == "random" and number == 1 and not refused:
             refused.append(number)
-            real(roots, wishes, options, number)  # the other process
+            real(roots, request, options, number)  # the other process
             raise CampaignLockedError("Another process works on it.")
-        real(roots, wishes, options, number)
+        real(roots, request, options, number)
 
     monkeypatch.setattr(many, "do_round", busy_once)
     assert run_many("-s", "random", "entropy", "-seeds", 0, "-rounds", 2) == 0

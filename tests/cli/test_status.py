@@ -10,18 +10,18 @@ import sys
 import time
 
 import pytest
-from campaign.jobs.fake_cluster import BEGAN, DATASET, ENDED, Cluster, close_batch
-from campaign.jobs.small_plans import RANDOM, USIMF
+from jobs.fake_cluster import BEGAN, DATASET, ENDED, Cluster, close_batch
+from jobs.small_plans import RANDOM, USIMF
 from report.faked_campaigns import fake_round
-from rounds import TINY_ROUND, TINY_USIMF, campaign_folder, run_command, snapshot
+from tiny_rounds import TINY_ROUND, TINY_USIMF, campaign_folder, run_command, snapshot
 
 from nnunet_al.campaign.folders import CampaignFolder
-from nnunet_al.campaign.jobs import watching
-from nnunet_al.campaign.jobs.registry import remember
-from nnunet_al.campaign.jobs.schedulers import Seen
 from nnunet_al.campaign.results import write_results
 from nnunet_al.cli import status
 from nnunet_al.files import write_json
+from nnunet_al.jobs import watching
+from nnunet_al.jobs.registry import remember
+from nnunet_al.jobs.targets.queue import Seen
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The list of strategies, in the command and in the README."""
+"""The list of strategies, in the command and in the documentation."""
 
 import re
 import subprocess
@@ -8,7 +8,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
-from rounds import run_command
+from tiny_rounds import run_command
 
 from nnunet_al.cli import strategies
 from nnunet_al.strategies.catalog import CATALOG
@@ -67,10 +67,10 @@ def test_costs_come_from_the_recipe(name, passes, stored, capsys):
     assert stored in cells
 
 
-def test_the_readme_has_the_very_table_of_the_command(capsys):
+def test_the_documentation_has_the_very_table_of_the_command(capsys):
     assert run_command(strategies.main, "--markdown") == 0
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    table = readme.partition("<!-- strategies -->\n")[2].partition("<!-- /strategies -->")[0]
+    page = (ROOT / "docs" / "strategies.md").read_text(encoding="utf-8")
+    table = page.partition("<!-- strategies -->\n")[2].partition("<!-- /strategies -->")[0]
     assert table == capsys.readouterr().out
 
 

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from campaign.kill_lab import forked, wait
-from rounds import DATASET, ENVIRONMENT, hurry, outcome, run_command, set_roots
+from rounds.kill_lab import forked, wait
+from tiny_rounds import DATASET, ENVIRONMENT, hurry, outcome, run_command, set_roots
 
-from nnunet_al.campaign.jobs.folder import JobFolder
 from nnunet_al.cli import jobs, run, status
+from nnunet_al.jobs.folder import JobFolder
 
 from .slurm import Slurm
 
@@ -55,14 +55,14 @@ def note_readings():
 
 def hurry():
     sys.path.append(TESTS)
-    from rounds import hurry
+    from tiny_rounds import hurry
 
     hurry()
 
 
 class BeforeImports:
     # what only looks at campaigns must not wait for imports that it does not need
-    ahead = dict.fromkeys(("nnunet_al.campaign.round", "nnunet_al.campaign.phase"), hurry)
+    ahead = dict.fromkeys(("nnunet_al.rounds.round", "nnunet_al.rounds.phase"), hurry)
     ahead["nnunet_al.campaign.data"] = note_readings
 
     def find_spec(self, name, path=None, target=None):

@@ -8,15 +8,15 @@ import sys
 from pathlib import Path
 
 import pytest
-from rounds import run_command, set_roots
+from tiny_rounds import run_command, set_roots
 
-from nnunet_al.campaign.jobs.folder import JobFolder
-from nnunet_al.campaign.jobs.plan import Job, Needs, Plan, Script
-from nnunet_al.campaign.jobs.schedulers import NEVER, Seen, ask
-from nnunet_al.campaign.jobs.submission import submit
-from nnunet_al.campaign.jobs.targets import render
-from nnunet_al.campaign.jobs.targets.template import read_template
 from nnunet_al.cli import jobs
+from nnunet_al.jobs.folder import JobFolder
+from nnunet_al.jobs.plan import Job, JobResources, Plan, Script
+from nnunet_al.jobs.submission import submit
+from nnunet_al.jobs.targets import render
+from nnunet_al.jobs.targets.queue import NEVER, Seen, ask
+from nnunet_al.jobs.targets.template import read_template
 
 from .slurm import NEEDED, processes_of, running_slurm
 
@@ -41,7 +41,7 @@ sys.exit(1)
 
 def script(root: Path, name: str, command: str, parts: int = 1, python: bool = False) -> Script:
     """A script in a plan; `command`, of the shell or in Python, finds the arguments that a script adds."""
-    needs = Needs(gpus=0, cpus=1, memory_gb=1, hours=1)
+    needs = JobResources(gpus=0, cpus=1, memory_gb=1, hours=1)
     words = (sys.executable, "-c", command) if python else ("bash", "-c", command, "-")
     return Script(f"Dataset004_X/{name}", name, f"Does {name}.", words, needs, root / "logs", parts)
 

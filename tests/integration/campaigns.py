@@ -15,19 +15,18 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813 -- the name everybody knows
 import torch
-from rounds import draw_no_plot
+from tiny_rounds import draw_no_plot
 
-from nnunet_al.campaign import model_stages
-from nnunet_al.campaign.context import RoundContext
 from nnunet_al.campaign.data import read_data
-from nnunet_al.campaign.decisions import Decisions
+from nnunet_al.campaign.decisions import Decisions, Options
 from nnunet_al.campaign.folders import CampaignFolder
-from nnunet_al.campaign.options import Options
 from nnunet_al.cli.round import main
 from nnunet_al.files import read_arrays, read_json
 from nnunet_al.nnunet.environment import Roots, using
 from nnunet_al.nnunet.fingerprint import extract_fingerprint
 from nnunet_al.nnunet.planning import ActiveLearningPlanning
+from nnunet_al.rounds.context import RoundContext
+from nnunet_al.rounds.stages import fingerprint
 from nnunet_al.strategies import catalog
 
 DATASET = "Dataset901_Phantom"
@@ -66,7 +65,7 @@ def small_models(patches: dict[str, list[int]] | None = None) -> Iterator[None]:
         draw_no_plot(patch.setattr)
         patch.setattr(ActiveLearningPlanning, "__init__", with_few_features)
         patch.setattr(ActiveLearningPlanning, "save_plans", with_patches)
-        patch.setattr(model_stages, "extract_fingerprint", partial(extract_fingerprint, max_voxels=60_000))
+        patch.setattr(fingerprint, "extract_fingerprint", partial(extract_fingerprint, max_voxels=60_000))
         try:
             yield
         finally:

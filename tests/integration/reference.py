@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 
-from nnunet_al.campaign.context import RoundContext
-from nnunet_al.campaign.scoring_stages import window_pool
 from nnunet_al.files import read_json
+from nnunet_al.rounds.context import RoundContext
+from nnunet_al.rounds.round_model import window_pool
 from nnunet_al.scoring.dropout import draw_masks, dropout_layers, insert_dropout
 from nnunet_al.scoring.posterior import micro_batch_size
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from nnunet_al.campaign.evaluation import load_round_model
-from nnunet_al.campaign.posterior import ensemble_checkpoints, make_sampler
 from nnunet_al.files import read_json
+from nnunet_al.rounds.posterior import ensemble_checkpoints, make_sampler
+from nnunet_al.rounds.round_model import load_round_model
 from nnunet_al.scoring.samplers import DropoutSampler, EnsembleSampler
 
 from .campaigns import DATASET, equal_weights, weights

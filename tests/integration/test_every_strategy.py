@@ -10,10 +10,10 @@ import pytest
 
 from nnunet_al.campaign.decisions import Decisions
 from nnunet_al.campaign.folders import CampaignFolder
-from nnunet_al.campaign.scoring_stages import candidate_numbers
 from nnunet_al.files import read_json, write_json
 from nnunet_al.nnunet.environment import Roots
 from nnunet_al.pool.boxes import Region, as_box
+from nnunet_al.rounds.candidates import candidate_numbers
 from nnunet_al.strategies.catalog import CATALOG, with_parameters
 from nnunet_al.synthetic.phantom import make_phantom_dataset
 

@@ -12,14 +12,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nnunet_al.campaign import group_stages
 from nnunet_al.campaign.decisions import Decisions
-from nnunet_al.campaign.group_stages import annotated_dice, fairness
 from nnunet_al.campaign.results import row
 from nnunet_al.campaign.status import campaign_status, status_table
 from nnunet_al.cli.evaluate import group_lines
 from nnunet_al.cli.evaluate import main as evaluate
 from nnunet_al.files import read_arrays, read_json, write_json
+from nnunet_al.rounds.groups import fairness
+from nnunet_al.rounds.stages import weigh
+from nnunet_al.rounds.stages.weigh import annotated_dice
 from nnunet_al.selection.top_k import top_k
 
 from .campaigns import DATASET, TRAINING, copy_unselected, read_volume, rewrite_volume
@@ -59,8 +60,8 @@ def leaks(folder: Path) -> list[str]:
 def campaign(lab, tmp_path_factory):
     folder = tmp_path_factory.mktemp("groups")
     own = lab.with_results(folder / "results")
-    wishes = (*group_options(folder / "table"), "-initial_groups", "F=1", "M=2", "-b", "1", "-unit", "case")
-    started = own.start("3d_fullres", "weighted_localized_entropy", *wishes, "-roi_classes", "organ")
+    settings = (*group_options(folder / "table"), "-initial_groups", "F=1", "M=2", "-b", "1", "-unit", "case")
+    started = own.start("3d_fullres", "weighted_localized_entropy", *settings, "-roi_classes", "organ")
     return own, started, folder
 
 
@@ -96,8 +97,8 @@ def test_scores_are_entropies_times_the_softmax_of_how_far_a_group_stays_behind(
 
 
 def test_annotated_dice_counts_annotated_voxels_and_classes_that_are_there(campaign, trained):
-    from nnunet_al.campaign.evaluation import load_round_model
     from nnunet_al.nnunet.prediction import predict_segmentation
+    from nnunet_al.rounds.round_model import load_round_model
 
     lab, folder, _ = campaign
     for here, source, classes in [(lab, folder, (1,)), (*trained("2d", "patch"), (1, 2))]:
@@ -223,7 +224,7 @@ def test_a_stop_while_the_groups_are_weighed_loses_nothing(campaign, new_results
         copied = copy_unselected(source, lab, "3d_fullres", "weighted_localized_entropy")
         if stops:
             with monkeypatch.context() as patch:
-                patch.setattr(group_stages, "group_weights", lambda *_: sys.exit(137))
+                patch.setattr(weigh, "group_weights", lambda *_: sys.exit(137))
                 with pytest.raises(SystemExit):
                     lab.round("3d_fullres", "weighted_localized_entropy", "-round", "1")
         assert lab.round("3d_fullres", "weighted_localized_entropy", "-round", "1") == 0

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from nnunet_al.campaign import embedding_stages, scoring_stages
 from nnunet_al.files import read_arrays
 from nnunet_al.nnunet import workers
+from nnunet_al.rounds.stages import embed, score
+from nnunet_al.rounds.stages import fisher as stage_fisher
 from nnunet_al.selection.top_k import top_k
 
 from .campaigns import DATASET, copy_unselected, list_cases, outcome
@@ -96,8 +97,8 @@ def test_scores_are_those_of_a_plain_loop_over_regions(trained, new_results, con
     campaign = copy_unselected(source, lab, configuration, strategy)
     with lab.at_work():
         context = lab.context(campaign)
-        scoring_stages.score_part(context)
-        scoring_stages.score_merge(context)
+        score.score_part(context)
+        score.score_merge(context)
         found = read_arrays(context.round.scores)
         plain = Reference(context)
         assert found["numbers_N"].tolist() == plain.candidates()
@@ -120,11 +121,11 @@ def test_embeddings_are_those_of_plain_backpropagation(trained, new_results, con
     with lab.at_work():
         context = lab.context(campaign, scoring_batch_size=5)
         for module, stage in (
-            (scoring_stages, "score_part"),
-            (scoring_stages, "score_merge"),
-            (embedding_stages, "fisher"),
-            (embedding_stages, "embed_part"),
-            (embedding_stages, "embed_merge"),
+            (score, "score_part"),
+            (score, "score_merge"),
+            (stage_fisher, "fisher"),
+            (embed, "embed_part"),
+            (embed, "embed_merge"),
         ):
             getattr(module, stage)(context)
         embeddings_N_d = np.load(context.round.embeddings)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from nnunet_al.campaign import batch_stages
 from nnunet_al.files import read_json
 from nnunet_al.nnunet.environment import Roots
 from nnunet_al.nnunet.trainer import nnUNetTrainerAL
+from nnunet_al.rounds.stages import select
 from nnunet_al.strategies.select import Moment, select_batch
 from nnunet_al.synthetic.phantom import make_phantom_dataset
 
@@ -178,6 +178,6 @@ def test_schedules_are_told_the_round_and_the_plan(fresh_lab, monkeypatch):
         moments.append(moment)
         return select_batch(recipe, candidates, budget, rngs, engine, moment, resources)
 
-    monkeypatch.setattr(batch_stages, "select_batch", spy)
+    monkeypatch.setattr(select, "select_batch", spy)
     fresh_lab.start("2d", "random", *_RANDOM, "-rounds", "7", rounds=2)
     assert moments == [Moment(1, 7), Moment(2, 7)]

@@ -14,11 +14,11 @@ import torch
 from nnunetv2.evaluation.evaluate_predictions import compute_metrics
 from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 
-from nnunet_al.campaign.evaluation import load_round_model
 from nnunet_al.files import read_json
 from nnunet_al.nnunet.dropin import trainer_folder
 from nnunet_al.nnunet.image_store import ensure_images
 from nnunet_al.nnunet.prediction import predict_segmentation
+from nnunet_al.rounds.round_model import load_round_model
 
 from .campaigns import DATASET, TRAINER, copy_unselected, read_volume, weights
 

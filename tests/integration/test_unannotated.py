@@ -8,9 +8,9 @@ import shutil
 import numpy as np
 import pytest
 
-from nnunet_al.campaign.model_stages import annotated_voxels
 from nnunet_al.files import read_json
 from nnunet_al.nnunet.blosc_files import open_array
+from nnunet_al.rounds.stages.score import annotated_voxels
 
 from .campaigns import DATASET, SIZES, USIMF, Lab, equal_weights, outcome, read_volume, rewrite_volume, weights
 

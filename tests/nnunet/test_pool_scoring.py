@@ -14,6 +14,7 @@ from nnunet_al.scoring.augmentation import AugmentationSampler
 from nnunet_al.scoring.dropout import insert_dropout
 from nnunet_al.scoring.learning_loss import LossModule, LossSampler, decoder_channels
 from nnunet_al.scoring.reductions import Localized, make_reduction
+from nnunet_al.scoring.region_scores import evidence_of
 from nnunet_al.scoring.samplers import DeterministicSampler, DropoutSampler, EnsembleSampler, Samples
 from nnunet_al.strategies.registry import voxel_map
 
@@ -188,12 +189,11 @@ def test_padding_is_in_no_classes_of_interest():
     sampler, data = TwoClassSampler(True), torch.zeros(1, 1, 4, 16)
     inside = torch.zeros(1, 4, 16, dtype=torch.bool)
     inside[:, :2] = True
-    scorer = Scorer(sampler, True, {}, torch.device("cpu"), 64, 1, roi_channels=(2,))
-    evidence = scorer._evidence(sampler(data), inside)
+    probs = sampler(data).probs_T_B_C_xyz
+    evidence = evidence_of(probs, True, (2,), inside)
     assert evidence.roi_B_xyz.nonzero().tolist() == [[0, 0, 9], [0, 1, 9]]
     assert evidence.predicted_B_xyz.sum() == 4
-    scorer = Scorer(sampler, True, {}, torch.device("cpu"), 64, 1)
-    evidence = scorer._evidence(sampler(data), inside)
+    evidence = evidence_of(probs, True, (), inside)
     assert torch.equal(evidence.roi_B_xyz, evidence.predicted_B_xyz)
 
 

@@ -6,16 +6,16 @@ import json
 import numpy as np
 import pytest
 
-from nnunet_al.campaign.cost import total_cost
-from nnunet_al.campaign.ledger import Commit, LabelEntry, commit_to_json
+from nnunet_al.campaign.commits import Commit, LabelEntry, commit_to_json, total_cost
 from nnunet_al.evaluation.budget import mean_and_interval
 from nnunet_al.files import read_json, write_json
 from nnunet_al.pool.boxes import Region
-from nnunet_al.report.page.summary import who_is_missing, who_leads
+from nnunet_al.report.page.summary import missing_sentences, ranking_sentences
 from nnunet_al.report.reading.lines import comparisons, line_curve
-from nnunet_al.report.reading.remarks import line_remarks, pool_remarks
-from nnunet_al.report.reading.remarks import remarks as all_remarks
-from nnunet_al.report.tables.all_tables import Table, campaign_tables, penalties_of, read_runs
+from nnunet_al.report.reading.runs import read_runs
+from nnunet_al.report.reading.warnings import all_warnings, line_warnings, pool_warnings
+from nnunet_al.report.tables.all_tables import campaign_tables, penalties_of
+from nnunet_al.report.tables.table import Table
 
 from .faked_campaigns import STAGES, fake_campaign
 
@@ -42,8 +42,8 @@ def tables(runs, **options):
     return {table.name: table for table in campaign_tables(runs, compared, penalties_of(compared), **options)}
 
 
-def remarks(runs):
-    return all_remarks(runs, comparisons(runs))
+def warnings(runs):
+    return all_warnings(runs, comparisons(runs))
 
 
 def of(table, **wanted):
@@ -180,9 +180,9 @@ def test_what_is_broken_is_left_out_with_a_sentence(tmp_path):
     assert len(left_out) == 1
     assert str(lost.decisions) in left_out[0]
     assert [result.dice for result in runs[1].rounds] == [None, 0.5, None, 0.7]
-    assert len(runs[1].remarks) == 3
-    assert not runs[0].remarks
-    said = " ".join(remarks(runs))
+    assert len(runs[1].warnings) == 3
+    assert not runs[0].warnings
+    said = " ".join(warnings(runs))
     assert "metrics.json" in said
     assert "mean line ends" not in said  # both come to 30 regions, with a line in between
     assert len(tables(runs)["rounds"].rows) == 8
@@ -202,14 +202,14 @@ def test_without_test_cases_the_ledger_says_what_a_model_was_trained_on(tmp_path
         commits.append(Commit(number, number, "reader", "r1", (region,), {case: entry}, minutes=4.0))
         write_json(folder.ledger / f"{number:03d}.json", commit_to_json(commits[-1]))
     run = read_runs([folder])[0]
-    assert not run.remarks
+    assert not run.warnings
     assert (run.rounds[1].regions, run.rounds[1].voxels, run.rounds[1].contour_mm) == (1, 100, 12.5)
     assert run.rounds[1].minutes == 4
     rows = tables([run])["cost"].rows
     assert [(row["round"], row["voxels"], row["foreground_voxels"]) for row in rows] == [(0, 100, 30), (1, 50, 10)]
     assert run.rounds[1].cost == total_cost(commits[1:])
     (folder.ledger / "001.json").write_text("{}")
-    assert len(read_runs([folder])[0].remarks) == 1
+    assert len(read_runs([folder])[0].warnings) == 1
 
 
 def test_lines_are_runs_that_agree_and_are_called_by_what_differs(tmp_path):
@@ -262,8 +262,8 @@ def test_runs_of_a_line_that_differ_are_remarked(tmp_path):
     runs = read_runs(
         [fake_campaign(tmp_path, "entropy", [0.5], seed=0), fake_campaign(tmp_path, "entropy", [0.5], seed=1, epochs=9)]
     )
-    assert any("epochs" in sentence for sentence in remarks(runs))
-    assert not remarks(runs[:1])
+    assert any("epochs" in sentence for sentence in warnings(runs))
+    assert not warnings(runs[:1])
 
 
 def test_a_run_that_does_not_overlap_leaves_no_mean(tmp_path):
@@ -325,7 +325,7 @@ def test_strategies_are_ranked_by_the_runs_that_all_of_them_have(tmp_path):
     assert (first["common_dice"], second["common_dice"]) == pytest.approx((0.741, 0.7005))
     assert second["dice"] == pytest.approx((0.70 + 0.701 + 0.95) / 3)
     assert second["difference_high"] < 0
-    said = " ".join(who_leads(tables(runs)["standings"]))
+    said = " ".join(ranking_sentences(tables(runs)["standings"]))
     assert "none is said to lead" in said
     assert "highest" not in said
     assert "Worse than entropy" in said
@@ -349,7 +349,7 @@ def test_units_stay_apart_in_every_table_against_regions(tmp_path):
         assert {row["dataset"] for row in found[name].rows if row.get("axis", "regions") == "regions"} == titles, name
     assert {row["dataset"] for row in found["classes"].rows} == titles
     assert {row["dataset"] for row in of(found["curves"], axis="voxels")} == {"Dataset501_Phantom"}
-    of_patches = [sentence for sentence in who_leads(found["standings"]) if "unit patch, with" in sentence]
+    of_patches = [sentence for sentence in ranking_sentences(found["standings"]) if "unit patch, with" in sentence]
     assert len(of_patches) == 1
     assert "random, unit patch, tag patch has the highest" in of_patches[0]
 
@@ -368,27 +368,27 @@ def test_budgets_that_do_not_overlap_are_set_apart_and_not_thrown_away(tmp_path)
         *((name, 10, 30) for name in ("random", "entropy", "bald")),
         ("badge", 100, 100),
     ]
-    said = " ".join(who_leads(tables(runs)["standings"]))
+    said = " ".join(ranking_sentences(tables(runs)["standings"]))
     assert (
-        "badge has a mean foreground Dice of 0.8000 (1 run, so no interval); no other strategy was trained on as"
-        in said
+        "badge has a mean foreground Dice of 0.8000 (1 run, so no interval); no other strategy was trained on this "
+        "number of regions" in said
     )
-    assert who_is_missing(comparisons(runs)) == []
+    assert missing_sentences(comparisons(runs)) == []
 
 
 def test_why_a_strategy_is_not_compared(tmp_path):
     nothing = read_runs([fake_campaign(tmp_path / "a", "random", [None], test="none", test_cases=())])
-    (said,) = who_is_missing(comparisons(nothing))
+    (said,) = missing_sentences(comparisons(nothing))
     assert said.startswith("There are no test cases, and no Dice coefficient will be known")
     waiting = read_runs([fake_campaign(tmp_path / "c", "random", [None]), fake_campaign(tmp_path / "c", "bald", [])])
-    (said,) = who_is_missing(comparisons(waiting))
+    (said,) = missing_sentences(comparisons(waiting))
     assert said.startswith("No round has been evaluated yet")
     apart = [
         fake_campaign(tmp_path / "b", "random", [0.5], seed=seed, initial=regions)
         for seed, regions in ((0, 10), (1, 99))
     ]
     apart.append(fake_campaign(tmp_path / "b", "entropy", [None]))
-    first, second = who_is_missing(comparisons(read_runs(apart)))
+    first, second = missing_sentences(comparisons(read_runs(apart)))
     assert "random: the runs have no number of annotated regions in common" in first
     assert "entropy: no round has been evaluated yet" in second
 
@@ -408,9 +408,9 @@ def test_models_are_compared_only_where_they_were_tested_on_the_same_cases(tmp_p
     assert row["lacks"].count("with the same test cases") == 2
     penalties = next(row for row in found["penalty"].rows if row["strategy"] == "entropy")
     assert (penalties["cells"], penalties["cells_with_too_few_runs"]) == (2, 1)
-    (said,) = pool_remarks(runs[2])
+    (said,) = pool_warnings(runs[2])
     assert said.startswith("after round 2, t2 withdrawn (wrong label). This changes the test cases (t2)")
-    assert sum("t2 withdrawn" in sentence for sentence in remarks(runs)) == 2
+    assert sum("t2 withdrawn" in sentence for sentence in warnings(runs)) == 2
 
 
 def test_the_metrics_say_themselves_what_a_model_was_tested_on(tmp_path):
@@ -437,7 +437,7 @@ def test_a_line_ends_where_its_shortest_run_does(tmp_path):
     ]
     folders.append(fake_campaign(tmp_path, "random", [None, None, 0.7], seed=2))  # has the fewest rounds, and ends last
     (line,) = comparisons(read_runs(folders))[0].lines
-    (said,) = line_remarks(line)
+    (said,) = line_warnings(line)
     assert "ends at 20 annotated regions, where Dataset501_Phantom, 2d, random, fold 0, seed 1 ends" in said
     assert "up to 30" in said
 
@@ -448,7 +448,7 @@ def test_a_class_without_a_number_costs_nothing_else(tmp_path):
     metrics["mean"]["a"] = {"dice": None, "hd95_mm": None}
     write_json(folder.round(1).metrics, metrics)
     (run,) = read_runs([folder])
-    assert not run.remarks
+    assert not run.warnings
     assert (run.rounds[1].dice, run.rounds[1].dice_of_class) == (0.5, {"a": None, "b": 0.4})
     assert [row["class"] for row in tables([run])["classes"].rows] == ["b"]
 
@@ -461,7 +461,7 @@ def test_metrics_without_test_cases_go_before_the_ledger(tmp_path):
     cost = {"regions": 7, "cases": 2, "voxels": 700, "foreground_voxels": 70, "contour_mm": 7.5, "minutes": None}
     write_json(folder.round(1).metrics, {"round": 1, **{f"trained_on_{name}": of for name, of in cost.items()}})
     (run,) = read_runs([folder])
-    assert not run.remarks
+    assert not run.warnings
     result = run.rounds[1]
     assert {name: getattr(result, name) for name in cost} == cost
     assert (result.dice, dict(result.dice_of_class)) == (None, {})
@@ -482,4 +482,6 @@ def test_classes_have_their_distances_and_groups_their_weights(tmp_path):
 def test_dice_0_is_no_reference(tmp_path):
     runs = read_runs([fake_campaign(tmp_path, strategy, [0.0, 0.0]) for strategy in ("random", "entropy")])
     assert tables(runs)["budget"].rows == []
-    assert "random and entropy have the same mean foreground Dice" in " ".join(who_leads(tables(runs)["standings"]))
+    assert "random and entropy have the same mean foreground Dice" in " ".join(
+        ranking_sentences(tables(runs)["standings"])
+    )

@@ -17,7 +17,8 @@ from nnunet_al.report.drawing.panel_figures import each_figure, fairness_figure,
 from nnunet_al.report.drawing.penalty_figure import penalty_figure
 from nnunet_al.report.drawing.svg import looks, shared_legend
 from nnunet_al.report.reading.lines import changes_of_tests, comparisons
-from nnunet_al.report.tables.all_tables import campaign_tables, penalties_of, read_runs
+from nnunet_al.report.reading.runs import read_runs
+from nnunet_al.report.tables.all_tables import campaign_tables, penalties_of
 from nnunet_al.report.tables.times import times
 from nnunet_al.strategies import catalog
 
@@ -260,7 +261,7 @@ def test_both_ends_of_the_penalties_are_named_only_where_they_differ():
         return {"only": {"a": {0: 0.5 + above, 1: 0.6 + above}, "b": {0: 0.5, 1: 0.6}}}
 
     assert "of 0.0 %, and b most, with 50.0 %." in penalty_figure(penalty_matrix(cells(0.1))).alt
-    assert "All are beaten equally often, with a column mean of 0.0 %." in penalty_figure(penalty_matrix(cells(0))).alt
+    assert "All have the same column mean, 0.0 %." in penalty_figure(penalty_matrix(cells(0))).alt
 
 
 def test_where_test_cases_change_there_is_a_mark(tmp_path):
@@ -269,7 +270,7 @@ def test_where_test_cases_change_there_is_a_mark(tmp_path):
     changed = read_runs([fake_campaign(tmp_path / "b", "entropy", [0.5, 0.6, 0.7], pool_changes=(change,))])
     assert changes_of_tests(comparisons(changed)[0].lines[0], "regions") == [30]
     figure = learning(changed)
-    assert "Dotted upright: from there on runs of entropy are tested on other cases." in figure.caption
+    assert "Dotted vertical lines: from there on runs of entropy are tested on other cases." in figure.caption
     assert "Dotted" not in plain.caption
     assert figure.svg.count(BLUE.lower()) == plain.svg.count(BLUE.lower()) + 1
 

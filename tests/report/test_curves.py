@@ -6,9 +6,13 @@ import sys
 import numpy as np
 import pytest
 
-from nnunet_al.report.drawing.learning_curves import Curve, learning_curves, mean_curve
+from nnunet_al.report.drawing.learning_curves import learning_curves
 from nnunet_al.report.drawing.palette import BLUE, LINE_COLOURS, VERMILLION, YELLOW
+from nnunet_al.report.reading.lines import mean_curve
+from nnunet_al.report.reading.runs import read_runs
+from nnunet_al.strategies import catalog
 
+from .faked_campaigns import fake_campaign
 from .pictures import n_pixels_like
 
 X = np.array([10.0, 20.0, 30.0])
@@ -16,23 +20,23 @@ X = np.array([10.0, 20.0, 30.0])
 
 def test_mean_and_band_worked_out_by_hand():
     mean = mean_curve([(X, np.array([0.2, 0.4, 0.6])), (X, np.array([0.4, 0.4, 0.8]))])
-    assert np.allclose(mean.annotated, X)
-    assert np.allclose(mean.dice, [0.3, 0.4, 0.7])
-    assert np.allclose(mean.sd, [np.sqrt(0.02), 0, np.sqrt(0.02)])
-    assert mean.n_runs == 2
+    assert np.allclose(mean.budget_P, X)
+    assert np.allclose(mean.mean_P, [0.3, 0.4, 0.7])
+    assert np.allclose(mean.sd_P, [np.sqrt(0.02), 0, np.sqrt(0.02)])
+    assert mean.n == 2
 
 
 def test_a_single_run_is_its_own_mean():
     mean = mean_curve([(X, X / 100)])
-    assert np.array_equal(mean.dice, X / 100)
-    assert not mean.sd.any()
-    assert mean_curve([]).n_runs == 0
+    assert np.array_equal(mean.mean_P, X / 100)
+    assert not mean.sd_P.any()
+    assert mean_curve([]).n == 0
 
 
 def test_the_mean_ends_where_the_shortest_run_ends_and_interpolates_between():
     mean = mean_curve([(X, np.array([0.1, 0.2, 0.3])), (np.array([10.0, 15.0]), np.array([0.1, 0.15]))])
-    assert np.allclose(mean.annotated, [10, 15])
-    assert np.allclose(mean.dice, [0.1, 0.15])
+    assert np.allclose(mean.budget_P, [10, 15])
+    assert np.allclose(mean.mean_P, [0.1, 0.15])
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -40,19 +44,21 @@ def test_the_mean_does_not_depend_on_the_order_of_runs_and_lies_between_them(see
     rng = np.random.default_rng(seed)
     runs = [(np.sort(rng.choice(50, 6, replace=False)).astype(float), rng.random(6)) for _ in range(4)]
     mean, reversed_mean = mean_curve(runs), mean_curve(runs[::-1])
-    assert np.allclose(mean.dice, reversed_mean.dice)
-    values = np.array([np.interp(mean.annotated, *run) for run in runs])
-    assert (mean.dice >= values.min(0) - 1e-12).all()
-    assert (mean.dice <= values.max(0) + 1e-12).all()
+    assert np.allclose(mean.mean_P, reversed_mean.mean_P)
+    values = np.array([np.interp(mean.budget_P, *run) for run in runs])
+    assert (mean.mean_P >= values.min(0) - 1e-12).all()
+    assert (mean.mean_P <= values.max(0) + 1e-12).all()
 
 
 def test_a_picture_is_written_with_a_line_per_strategy(tmp_path):
     path = tmp_path / "folder" / "curves.png"
-    curves = [
-        Curve("entropy", X, [0.2, 0.5, 0.6], {"organ": [0.3, 0.6, 0.7], "lesion": [0.1, 0.4, np.nan]}),
-        Curve("entropy", X, [0.3, 0.4, 0.6]),
-        Curve("random", X, [0.2, 0.3, 0.4]),
-    ]
+    curves = read_runs(
+        [
+            fake_campaign(tmp_path, "entropy", [0.2, 0.5, 0.6], classes={"organ": 0.1, "lesion": -0.1}),
+            fake_campaign(tmp_path, "entropy", [0.3, 0.4, 0.6], seed=1),
+            fake_campaign(tmp_path, "random", [0.2, 0.3, 0.4]),
+        ]
+    )
     learning_curves(curves, path)
     assert path.read_bytes().startswith(b"\x89PNG")
     assert [entry.name for entry in path.parent.iterdir()] == ["curves.png"]
@@ -64,9 +70,12 @@ def test_a_picture_is_written_with_a_line_per_strategy(tmp_path):
 
 
 def test_more_strategies_than_colours_nan_rounds_and_no_rounds_are_drawn(tmp_path):
-    many = [Curve(f"strategy {index}", X, [0.1, 0.2, index / 20]) for index in range(len(LINE_COLOURS) + 3)]
-    learning_curves(many, tmp_path / "many.png")
-    learning_curves([Curve("entropy", X, [np.nan] * 3), Curve("bald", [], [])], tmp_path / "nan.png")
+    names = list(catalog.spellings())[: len(LINE_COLOURS) + 3]
+    many = [fake_campaign(tmp_path, name, [0.1, 0.2, index / 20]) for index, name in enumerate(names)]
+    assert len(many) == len(LINE_COLOURS) + 3
+    learning_curves(read_runs(many), tmp_path / "many.png")
+    empty = [fake_campaign(tmp_path / "empty", "entropy", [np.nan] * 3), fake_campaign(tmp_path / "empty", "bald", [])]
+    learning_curves(read_runs(empty), tmp_path / "nan.png")
     learning_curves([], tmp_path / "none.png")
     assert len(list(tmp_path.glob("*.png"))) == 3
     assert YELLOW not in LINE_COLOURS

@@ -14,22 +14,21 @@ import pytest
 from integration.campaigns import DATASET, Lab, read_volume
 from sklearn.metrics.pairwise import cosine_similarity
 
-from nnunet_al.campaign.batch import asked_regions
-from nnunet_al.campaign.decisions import Decisions
-from nnunet_al.campaign.ledger import CORRECTION, READER, READING, CaseAnnotation
-from nnunet_al.campaign.options import Options
+from nnunet_al.campaign.commits import CORRECTION, READER, READING, asked_regions
+from nnunet_al.campaign.decisions import Decisions, Options
+from nnunet_al.campaign.ledger import CaseAnnotation
 from nnunet_al.errors import SetupError, StorageError
 from nnunet_al.files import read_arrays, read_json
 from nnunet_al.nnunet.environment import Roots
 from nnunet_al.pool.boxes import Region, to_slices
 from nnunet_al.pool.geometry import CaseGeometry
-from nnunet_al.report.drawing.campaign_pictures import panels_of
-from nnunet_al.report.drawing.of_evidence import POOL, error_figure, map_figure, redundancy_figure
 from nnunet_al.report.evidence import gather as module
 from nnunet_al.report.evidence import record as evidence_record
 from nnunet_al.report.evidence.batch_overlays import network_slice, new_labels, on_raw_slice, region_error
-from nnunet_al.report.evidence.embedding_map import FEWEST, choose_regions, on_a_plane
+from nnunet_al.report.evidence.campaign_pictures import panels_of
+from nnunet_al.report.evidence.embedding_map import FEWEST, choose_regions, tsne_map
 from nnunet_al.report.evidence.error_vs_uncertainty import rank_correlation
+from nnunet_al.report.evidence.figures import POOL, error_figure, map_figure, redundancy_figure
 from nnunet_al.report.evidence.gather import gather_evidence
 from nnunet_al.report.evidence.redundancy import mean_similarity, redundancy, unit_vectors, voxels_twice
 from nnunet_al.synthetic.phantom import make_phantom_dataset
@@ -130,8 +129,8 @@ def test_pictures_come_by_rank_and_show_the_model_the_region_and_what_was_drawn(
 
 def test_the_map_of_a_2d_network_is_the_one_that_all_slices_together_give(lab, campaigns, found):
     """It is predicted from one slice alone; nnU-Net's window weights are the same for each slice."""
-    from nnunet_al.campaign.evaluation import load_round_model
     from nnunet_al.report.evidence.batch_overlays import _entropy_map
+    from nnunet_al.rounds.round_model import load_round_model
 
     with lab.at_work():
         context = lab.context(campaigns["entropy"])
@@ -361,20 +360,20 @@ def test_a_large_pool_is_drawn_from(lab, campaigns):
 def test_t_sne_keeps_clusters_apart_and_gives_the_same_again():
     rng = np.random.default_rng(0)
     features = np.concatenate([rng.normal(0, 0.1, (20, 6)), rng.normal(50, 0.1, (20, 6))]).astype(np.float32)
-    places = on_a_plane(features, 3)
+    places = tsne_map(features, 3)
     assert places.shape == (40, 2)
-    assert np.array_equal(places, on_a_plane(features, 3))
+    assert np.array_equal(places, tsne_map(features, 3))
     within = np.linalg.norm(places[:20] - places[:20].mean(0), axis=1).max()
     assert np.linalg.norm(places[:20].mean(0) - places[20:].mean(0)) > 2 * within
 
 
 def test_too_few_regions_or_equal_ones_have_no_map():
     rng = np.random.default_rng(0)
-    assert on_a_plane(rng.random((FEWEST - 1, 5)), 0) is None
-    assert on_a_plane(rng.random((FEWEST, 5)), 0) is not None
-    assert on_a_plane(np.ones((30, 5)), 0) is None
-    assert on_a_plane(rng.random((30, 1)), 0) is None
-    assert on_a_plane(np.full((30, 5), np.nan), 0) is None
+    assert tsne_map(rng.random((FEWEST - 1, 5)), 0) is None
+    assert tsne_map(rng.random((FEWEST, 5)), 0) is not None
+    assert tsne_map(np.ones((30, 5)), 0) is None
+    assert tsne_map(rng.random((30, 1)), 0) is None
+    assert tsne_map(np.full((30, 5), np.nan), 0) is None
 
 
 # --- redundancy ------------------------------------------------------------------------------------------------------

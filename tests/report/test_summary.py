@@ -9,20 +9,21 @@ from dataclasses import replace
 
 import pytest
 
+from nnunet_al.campaign.commits import Commit, LabelEntry, commit_to_json
 from nnunet_al.campaign.decisions import Decisions
 from nnunet_al.campaign.folders import CampaignFolder
-from nnunet_al.campaign.ledger import Commit, LabelEntry, commit_to_json
-from nnunet_al.campaign.wishes import Wishes
+from nnunet_al.campaign.request import Request
 from nnunet_al.cli.round import build_parser
-from nnunet_al.cli.round_arguments import wishes_of
+from nnunet_al.cli.round_arguments import request_of
 from nnunet_al.errors import StorageError
 from nnunet_al.files import write_json
 from nnunet_al.pool.boxes import Region, as_box
-from nnunet_al.report.page.annotation_words import annotation_progress
+from nnunet_al.report.page.annotation_progress import annotation_progress
 from nnunet_al.report.page.repeat import repeat_commands, repeat_notes, round_arguments
 from nnunet_al.report.page.report import write_report
-from nnunet_al.report.page.summary import what_it_takes, what_there_is, who_leads
-from nnunet_al.report.reading.runs import RoundResult, Run, read_runs
+from nnunet_al.report.page.summary import budget_sentences, campaigns_sentence, ranking_sentences
+from nnunet_al.report.reading.rounds import RoundResult
+from nnunet_al.report.reading.runs import Run, read_runs
 from nnunet_al.report.tables.table import Table
 
 from .faked_campaigns import fake_campaign
@@ -37,7 +38,7 @@ def standing(strategy, dice, runs=3, difference=None, interval=(None, None), pai
 
 
 def words(*rows):
-    return " ".join(who_leads(Table("standings", "", rows)))
+    return " ".join(ranking_sentences(Table("standings", "", rows)))
 
 
 def test_only_what_its_interval_shows_is_called_worse():
@@ -82,10 +83,10 @@ def test_budgets_are_said_for_those_who_reach_them_and_those_who_do_not():
 
     rows = [row("a", None, "not reached"), row("b", 40.2), row("c", 20.0, "at the first model")]
     rows += [{**row("d", 1.0), "axis": "voxels"}, {**row("e", 1.0), "percent": 90}]
-    (said,) = what_it_takes(Table("budget", "", rows))
+    (said,) = budget_sentences(Table("budget", "", rows))
     assert "by c (with 20 regions, its first model) and b (with 40 regions); not yet reached by a." in said
-    assert what_it_takes(Table("budget", "", [])) == []
-    (said,) = what_it_takes(Table("budget", "", rows[:1]))
+    assert budget_sentences(Table("budget", "", [])) == []
+    (said,) = budget_sentences(Table("budget", "", rows[:1]))
     assert "95 % of the reference Dice, 0.7000, is not yet reached by a. These" in said
 
 
@@ -137,7 +138,7 @@ def test_where_people_annotate_the_summary_says_how_far_they_are(tmp_path):
     assert who.endswith("round 0 waits for 2 of the 4 regions of its batch.")
     assert "differ in 15 voxels of 2 regions" in readings
     assert readings.endswith("mean Dice between them, over 2 consensuses: left caudate 0.850, x, y 0.500.")
-    assert "1 correction took" in corrections
+    assert "1 correction replaced" in corrections
     assert annotation_progress(read_runs([fake_campaign(tmp_path, "entropy", [0.5])])) == []
 
 
@@ -162,9 +163,9 @@ def test_a_place_that_cannot_be_written_is_refused_before_anything_is_computed(t
 # --- commands --------------------------------------------------------------------------------------------------------
 
 
-def decisions(strategy="usimf", **wishes) -> Decisions:
+def decisions(strategy="usimf", **settings) -> Decisions:
     known = {"dataset": "Dataset501_A", "configuration": "2d", "fold": 0, "seed": 0, "tag": None}
-    return replace(Wishes(**{**known, "strategy": strategy, **wishes}).decide(), plans="nnUNetPlans")
+    return replace(Request(**{**known, "strategy": strategy, **settings}).decide(), plans="nnUNetPlans")
 
 
 def run(decided, rounds=3) -> Run:
@@ -174,11 +175,11 @@ def run(decided, rounds=3) -> Run:
 
 def read_back(arguments) -> Decisions:
     parsed = build_parser().parse_args([*arguments, "-f", "0", "-seed", "0"])
-    return wishes_of(parsed, parsed.d, strategy=parsed.s, fold=parsed.f, seed=parsed.seed).decide("cuda")
+    return request_of(parsed, parsed.d, strategy=parsed.s, fold=parsed.f, seed=parsed.seed).decide("cuda")
 
 
 @pytest.mark.parametrize(
-    "wishes",
+    "settings",
     [
         {},
         {"strategy": "random", "unit": "case", "budget": 3, "initial": 7, "test": "ts", "tag": "a-b_c"},
@@ -191,8 +192,8 @@ def read_back(arguments) -> Decisions:
         {"strategy": "bald", "planner": "nnUNetPlannerALResEncM", "trainer": "nnUNetTrainerALNoMirroring"},
     ],
 )
-def test_the_command_starts_the_very_same_campaign(wishes):
-    decided = decisions(**wishes)
+def test_the_command_starts_the_very_same_campaign(settings):
+    decided = decisions(**settings)
     assert read_back(round_arguments(decided)) == decided
 
 
@@ -244,7 +245,7 @@ def test_people_are_not_called_in_a_loop():
 
 def test_what_there_is():
     runs = [run(replace(decisions(name), seed=seed), 2 + seed) for name in ("usimf", "random") for seed in (0, 1)]
-    assert what_there_is(runs) == (
+    assert campaigns_sentence(runs) == (
         "4 campaigns on Dataset501_A, with usimf and random; 1 fold, 2 seeds; complete rounds of each, round 0 "
         "included: 2 to 3."
     )

@@ -13,6 +13,7 @@ from nnunet_al.scoring.learning_loss import (
     decoder_features,
     ranking_loss,
 )
+from nnunet_al.scoring.posterior import head_probabilities
 
 from .networks import images, unet
 
@@ -238,7 +239,7 @@ def test_the_sampler_gives_probabilities_and_losses_of_one_pass(exclusive, deep)
         output = network.eval()(data)
         predicted = module.eval()(features)
     logits = output[0] if deep else output
-    expected = torch.softmax(logits, 1) if exclusive else torch.sigmoid(logits)
+    expected = head_probabilities(logits, exclusive)
     assert samples.probs_T_B_C_xyz.shape == (1, 3, 3, 16, 16)
     assert samples.probs_T_B_C_xyz.dtype == torch.float32
     assert torch.equal(samples.probs_T_B_C_xyz[0], expected)

@@ -10,10 +10,10 @@ from scipy.stats import entropy as scipy_entropy
 
 from nnunet_al.scoring import maps
 from nnunet_al.strategies.kinds import loaded
-from nnunet_al.strategies.metrics import CLASS_ENTROPY, METRIC_ALIASES, METRICS
+from nnunet_al.strategies.metrics import METRIC_ALIASES
 
-MAPS = {name: metric for name, metric in METRICS.items() if metric.function is not None}
-MAPS |= {alias: METRICS[name] for alias, name in METRIC_ALIASES.items()} | {"class_entropy": CLASS_ENTROPY}
+from .voxel_maps import MAPS
+
 LN2 = math.log(2.0)
 
 

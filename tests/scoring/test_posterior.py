@@ -9,6 +9,7 @@ from nnunet_al.scoring.dropout import draw_masks, dropout_layers, insert_dropout
 from nnunet_al.scoring.maps import bald
 from nnunet_al.scoring.posterior import (
     deterministic_probabilities,
+    head_probabilities,
     in_microbatches,
     micro_batch_size,
     pad_batch,
@@ -43,12 +44,28 @@ def test_samples_are_probabilities(kind: str, dims: int, exclusive: bool) -> Non
     assert network.training
 
 
+@pytest.mark.parametrize("size", [1.0, 30.0, 200.0])
+def test_probabilities_and_their_gradients_are_torchs(size: float) -> None:
+    logits = size * torch.randn(5, 3, 7, 11, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    for exclusive, theirs in (True, lambda some: torch.softmax(some, 1)), (False, torch.sigmoid):
+        values, expected = logits.clone().requires_grad_(), logits.clone().requires_grad_()
+        found = head_probabilities(values, exclusive)
+        torch.testing.assert_close(found, theirs(expected), rtol=1e-12, atol=1e-15)
+        weights = torch.arange(found.numel()).view(found.shape) / found.numel()
+        (found * weights).sum().backward()
+        (theirs(expected) * weights).sum().backward()
+        torch.testing.assert_close(values.grad, expected.grad, rtol=1e-9, atol=1e-12)
+    short = logits.float()
+    torch.testing.assert_close(head_probabilities(short, True), torch.softmax(short, 1), rtol=2e-6, atol=1e-37)
+    torch.testing.assert_close(head_probabilities(short, False), torch.sigmoid(short), rtol=3e-6, atol=1e-37)
+
+
 def test_deterministic_is_the_stock_network() -> None:
     network, _ = _sampler()
     stock = unet().eval()
     stock.load_state_dict(network.state_dict())
     with torch.no_grad():
-        expected = torch.softmax(stock(images(2)), 1)
+        expected = head_probabilities(stock(images(2)), True)
     assert torch.equal(deterministic_probabilities(network, images(2))[0], expected)
 
 

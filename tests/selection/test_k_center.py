@@ -1,17 +1,20 @@
 from __future__ import annotations
 
+from importlib import import_module
+
 import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 
 from nnunet_al.selection import distances
-from nnunet_al.selection import k_center as k_center_module
 from nnunet_al.selection.k_center import k_center
 from nnunet_al.selection.nearest import lower_nearest, nearest_squared
 
 from . import plain
 from .embeddings import KINDS, embeddings
 from .pools import chosen, names
+
+k_center_module = import_module("nnunet_al.selection.k_center")  # its name on the package is the function
 
 
 def brute_force(embeddings_N_d, names_N, budget, references_M_d=None) -> tuple[list[int], list[float]]:

@@ -1,13 +1,13 @@
 from __future__ import annotations
 
 from functools import partial
+from importlib import import_module
 
 import numpy as np
 import pytest
 from scipy.stats import chi2_contingency
 from sklearn.cluster import kmeans_plusplus as sklearn_kmeans_plusplus
 
-from nnunet_al.selection import kmeans_plusplus as module
 from nnunet_al.selection import sketch
 from nnunet_al.selection.kmeans_plusplus import kmeans_plusplus
 from nnunet_al.selection.nearest import lower_nearest
@@ -15,6 +15,8 @@ from nnunet_al.selection.nearest import lower_nearest
 from . import plain
 from .embeddings import KINDS, embeddings
 from .pools import counts_of_first, names, p_value
+
+module = import_module("nnunet_al.selection.kmeans_plusplus")  # its name on the package is the function
 
 POINTS = np.array([[0.0, 0.0], [1.0, 0.5], [3.0, 0.0], [0.0, 2.0]])
 

@@ -85,10 +85,10 @@ def test_the_example_selects_and_survives_the_way_to_a_worker(installed, tmp_pat
     assert lines[1] == "[1]"
 
 
-def test_the_readme_shows_the_example():
-    readme = (EXAMPLE.parents[1] / "README.md").read_text()
-    assert (EXAMPLE / "nnunet_al_gini.py").read_text().strip() in readme
-    assert 'gini = "nnunet_al_gini:RECIPE"' in readme
+def test_the_documentation_shows_the_example():
+    page = (EXAMPLE.parents[1] / "docs" / "extending.md").read_text()
+    assert (EXAMPLE / "nnunet_al_gini.py").read_text().strip() in page
+    assert 'gini = "nnunet_al_gini:RECIPE"' in page
     assert 'gini = "nnunet_al_gini:RECIPE"' in (EXAMPLE / "pyproject.toml").read_text()
 
 

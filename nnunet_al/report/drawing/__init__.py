@@ -1,1 +1,1 @@
-"""The pictures: curves, bars, matrices and slices, in colours that colour-blind people tell apart."""
+"""Figures and pictures: curves, bars, matrices and slices, in colours that colour-blind people can tell apart."""

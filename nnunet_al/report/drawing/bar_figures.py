@@ -1,4 +1,4 @@
-"""Figures with a row a strategy: budgets for shares of the reference Dice, areas under curves, time of a round."""
+"""Figures with one row per strategy: budgets to reach the reference Dice, areas under curves, time per round."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ Row = Mapping[str, Any]
 
 @svg_style()
 def budget_figure(title: str, axis: str, budgets: Sequence[Row]) -> Figure | None:
-    """Draw the budgets with which each strategy reaches shares of the reference Dice; None where nothing is known.
+    """Draw the budgets with which each strategy reaches percentages of the reference Dice; None where none is known.
 
     Parameters
     ----------
     title, axis
-        whose rows of ``budgets``, and against what
+        the dataset and axis whose rows of ``budgets`` are drawn
     budgets
-        rows of the table of that name
+        rows of the table "budget"
     """
     rows = [row for row in budgets if row["dataset"] == title and row["axis"] == axis]
     if not rows:
@@ -61,20 +61,20 @@ def budget_figure(title: str, axis: str, budgets: Sequence[Row]) -> Figure | Non
     return finished(
         figure,
         slug("budget", axis, title),
-        f"{title}: {AXES[axis]} with which the mean curve first reaches shares of the reference Dice (in brackets). "
-        "≤: at the first model.",
+        f"{title}: {AXES[axis]} with which the mean curve first reaches percentages of the reference Dice (value in "
+        "brackets). ≤: reached by the first model.",
         f"{title}, {AXES[axis]} needed: {needed}.",
     )
 
 
 @svg_style()
 def area_figure(title: str, areas: Sequence[Row]) -> Figure | None:
-    """Draw the area under each strategy's curve against regions, with its interval; None without two to compare.
+    """Draw the area under each strategy's curve against regions, with its interval; None for fewer than two strategies.
 
     Parameters
     ----------
     title
-        whose rows of ``areas``; of these, those with the budgets of the first
+        the dataset whose rows of ``areas`` are drawn, as far as their budgets are those of the first row
     areas
         rows of the table "area"
     """
@@ -109,12 +109,12 @@ def area_figure(title: str, areas: Sequence[Row]) -> Figure | None:
 
 @svg_style()
 def time_figure(title: str, times: Sequence[Row]) -> Figure | None:
-    """Draw what the parts of a round take, on one bar a strategy; None where no round with a model was begun.
+    """Draw the time of the parts of a round, one bar per strategy; None where no round with a model was begun.
 
     Parameters
     ----------
     title
-        whose rows of ``times``
+        the dataset whose rows of ``times`` are drawn
     times
         rows of the table "time"
     """
@@ -136,20 +136,20 @@ def time_figure(title: str, times: Sequence[Row]) -> Figure | None:
     for place, total in enumerate(left):
         axes.text(total + 0.01 * left.max(), place, f"{total:.3g}", va="center", fontsize=8)
     axes.set_xlim(0, 1.12 * left.max())
-    _finish(figure, axes, [row["strategy"] for row in rows], f"{unit} a round", title)
+    _finish(figure, axes, [row["strategy"] for row in rows], f"{unit} per round", title)
     spent = "; ".join(
         f"{row['strategy']} {total:.3g}{_longest(row, parts)}" for row, total in zip(rows, left, strict=True)
     )
     return finished(
         figure,
         slug("time", title),
-        f"{title}: {unit} a round, by what they are spent on; mean over rounds and runs.",
-        f"{title}, {unit} a round: {spent}.",
+        f"{title}: {unit} per round, by part of the round; mean over rounds and runs.",
+        f"{title}, {unit} per round: {spent}.",
     )
 
 
 def _finish(figure: Canvas, axes: Axes, names: Sequence[str], along: str, title: str) -> None:
-    """Name the bars from the top down, and what they are measured in."""
+    """Label the bars, from the top down, and the axis along them."""
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
     axes.set_xlabel(along)

@@ -1,4 +1,4 @@
-"""A picture of a biased cohort: an example of each group, and how large the left caudate is in both."""
+"""A picture of a biased cohort: an example of each group, and the volumes of the left caudate in both."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _HALF_WIDTH_MM = 55.0
 
 
 def cohort_picture(folder: Path, path: Path) -> None:
-    """Draw what ``nnUNetv2_al_synth --biased`` made.
+    """Draw a dataset made by ``nnUNetv2_al_synth --biased``.
 
     Rows are the groups. The example of a group is its training case whose left caudate has the group's median volume;
     it is shown in axial and coronal slices through the middle of that caudate (of the image where its label is empty),
-    the patient's left on the right, with the label's contour. Beside them lie the volumes of all cases.
+    the patient's left on the right, with the label's contour. A histogram beside them shows the volumes of all cases.
 
     Parameters
     ----------

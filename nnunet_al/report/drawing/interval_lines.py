@@ -1,4 +1,4 @@
-"""Mean lines with their intervals, as the report draws them against what models were trained on."""
+"""Mean lines with their intervals, against the size of the training set."""
 
 from __future__ import annotations
 
@@ -10,25 +10,48 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from nnunet_al.evaluation.budget import Curve
+from nnunet_al.progress import count
 from nnunet_al.report.drawing.svg import Look, legend_name
-from nnunet_al.report.reading.lines import AXES, IntervalCurve
+from nnunet_al.report.reading.lines import (
+    AXES,
+    Comparison,
+    MeanCurve,
+    changes_of_tests,
+    line_curve,
+    run_curves,
+)
+from nnunet_al.report.reading.round_values import Value, dice
 
 MOST_BANDS = 5
-"""Lines up to which bands can be told apart in one picture."""
+"""Number of lines up to which their bands can be told apart in one picture."""
 
 _MOST_MARKERS = 10
-# bands reach this share of the lines' own height beyond them before they are cut off
+# share of the height of the lines by which bands may exceed them before they are cut off
 _ROOM = 0.6
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """A mean line to draw; ``runs`` are drawn thinly behind it, ``changes`` are budgets where test cases change."""
+    """A mean line; ``runs`` are drawn as thin lines behind it, ``changes`` are budgets at which test cases change."""
 
     label: str
-    curve: IntervalCurve
+    curve: MeanCurve
     runs: Sequence[Curve] = ()
     changes: Sequence[float] = ()
+
+
+def drawn_lines(comparison: Comparison, axis: str, value: Value = dice, runs: bool = True) -> list[Drawn]:
+    """Return the lines of a comparison that have a point, with their ``runs`` or without."""
+    found = [
+        Drawn(
+            line.label,
+            line_curve(line, axis, value),
+            run_curves(line, axis, value) if runs else (),
+            changes_of_tests(line, axis),
+        )
+        for line in comparison.lines
+    ]
+    return [line for line in found if len(line.curve)]
 
 
 def draw_lines(
@@ -36,8 +59,8 @@ def draw_lines(
 ) -> None:
     """Draw mean lines into axes, with bands (a bar at a single point) where there is an interval.
 
-    The height shown is that of the lines, and of the bands as far as they do not make the lines flat; values between
-    0 and 1 keep to that.
+    The limits follow the lines, and the bands as far as they do not flatten the lines; where all values lie between
+    0 and 1, so do the limits.
     """
     shown = [line for line in lines if len(line.curve)]
     factor, words = _scale(axis, shown)
@@ -64,7 +87,7 @@ def draw_lines(
             ms=3.5 if small else 5,
             mec="white",
             mew=0.5,
-            label=legend_name(f"{line.label} ({counted(curve.n)})"),
+            label=legend_name(f"{line.label} ({count(curve.n, 'run')})"),
         )
     axes.set_xlabel(words)
     frame(axes, integer=axis != "minutes" and factor == 1)
@@ -76,15 +99,10 @@ def draw_lines(
 
 
 def frame(axes: Axes, integer: bool = True) -> None:
-    """Draw a light grid, and few marks along the budget."""
+    """Draw a light grid, with few ticks along the budget."""
     axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=integer, steps=[1, 2, 2.5, 5, 10]))
     axes.grid(color="0.9", lw=0.6)
     axes.set_axisbelow(True)
-
-
-def counted(runs: int) -> str:
-    """Return "1 run" or "2 runs"."""
-    return f"{runs} run" if runs == 1 else f"{runs} runs"
 
 
 def _scale(axis: str, lines: Sequence[Drawn]) -> tuple[float, str]:

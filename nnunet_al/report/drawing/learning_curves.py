@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from math import ceil
 from pathlib import Path
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
@@ -17,95 +15,46 @@ from nnunet_al.report.drawing.palette import (
     new_figure,
     own_style,
     save,
-    say_that_nothing_is_there,
+    write_sentence,
 )
+from nnunet_al.report.reading.lines import mean_curve, run_curve
+from nnunet_al.report.reading.round_values import Value, class_dice, dice
+from nnunet_al.report.reading.runs import Run
 
 _CLASSES_PER_ROW = 3
 
 
-@dataclass(frozen=True)
-class Curve:
-    """One campaign.
-
-    Attributes
-    ----------
-    label
-        the strategy; curves of one label are runs of it (seeds, folds) and are drawn as one mean line
-    annotated_R
-        number of annotated regions when round r = 0..R-1 was evaluated
-    dice_R
-        mean foreground Dice of the round, NaN where there is none
-    per_class
-        Dice of each class, each of shape ``(R,)``
-    """
-
-    label: str
-    annotated_R: Sequence[float] | np.ndarray  # noqa: N815
-    dice_R: Sequence[float] | np.ndarray  # noqa: N815
-    per_class: Mapping[str, Sequence[float] | np.ndarray] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class MeanCurve:
-    """Mean Dice and its standard deviation over ``n_runs`` runs at P numbers of annotated regions: each ``(P,)``."""
-
-    annotated: np.ndarray
-    dice: np.ndarray
-    sd: np.ndarray
-    n_runs: int
-
-
-def mean_curve(runs: Sequence[tuple[np.ndarray, np.ndarray]]) -> MeanCurve:
-    """Average runs given as (annotated regions, Dice), between and at the points at which any of them was evaluated.
-
-    Runs are interpolated linearly, and only where each of them has been evaluated before and after, so that a run
-    that is not finished shortens the mean line but does not bend it. The standard deviation is that of the sample
-    (divided by n - 1), 0 for a single run.
-    """
-    if not runs:
-        return MeanCurve(np.empty(0), np.empty(0), np.empty(0), 0)
-    first, last = max(annotated[0] for annotated, _ in runs), min(annotated[-1] for annotated, _ in runs)
-    points = np.unique(np.concatenate([annotated for annotated, _ in runs]))
-    points = points[(points >= first) & (points <= last)]
-    values = np.array([np.interp(points, annotated, dice) for annotated, dice in runs])
-    sd = values.std(axis=0, ddof=1) if len(runs) > 1 else np.zeros(len(points))
-    return MeanCurve(points, values.mean(axis=0), sd, len(runs))
-
-
 @own_style()
-def learning_curves(campaigns: Sequence[Curve], path: Path, title: str = "Learning curves") -> None:
+def learning_curves(campaigns: Sequence[Run], path: Path, title: str = "Learning curves") -> None:
     """Draw mean foreground Dice, and below it each class where there is more than one, into a PNG file.
 
-    Several runs of one label become a mean line with a band of one standard deviation, and thin lines for the runs.
+    Several runs of one strategy become a mean line with a band of one standard deviation, and thin lines for the runs.
 
     Raises
     ------
     StorageError
         if the file cannot be written.
     """
-    labels = list(dict.fromkeys(curve.label for curve in campaigns))
-    classes = list(dict.fromkeys(name for curve in campaigns for name in curve.per_class))
+    labels = list(dict.fromkeys(run.strategy for run in campaigns))
+    classes = list(dict.fromkeys(name for run in campaigns for result in run.rounds for name in result.dice_of_class))
     n_rows = ceil(len(classes) / _CLASSES_PER_ROW) if len(classes) > 1 else 0
     figure = new_figure(8.0, 4.8 + 2.4 * n_rows + 0.25 * ceil(len(labels) / 3))
     figure.suptitle(title)
     if not labels:
-        say_that_nothing_is_there(figure, "No round has been evaluated yet.")
+        write_sentence(figure, "No round has been evaluated yet.")
         save(figure, path)
         return
 
     n_columns = min(len(classes), _CLASSES_PER_ROW) if n_rows else 1
     grid = figure.add_gridspec(1 + n_rows, n_columns, height_ratios=[1.9] + [1.0] * n_rows)
     main = figure.add_subplot(grid[0, :])
-    _draw(main, labels, [(curve.label, curve.annotated_R, curve.dice_R) for curve in campaigns])
+    _draw(main, labels, campaigns, dice)
     main.set_ylabel("mean foreground Dice")
     main.set_xlabel("annotated regions")
     for index, name in enumerate(classes if n_rows else []):
         row, column = divmod(index, n_columns)
         axes = figure.add_subplot(grid[1 + row, column])
-        runs = [
-            (curve.label, curve.annotated_R, curve.per_class[name]) for curve in campaigns if name in curve.per_class
-        ]
-        _draw(axes, labels, runs, small=True)
+        _draw(axes, labels, campaigns, class_dice(name), small=True)
         axes.set_title(name, fontsize="medium")
         axes.set_xlabel("annotated regions")
         if column == 0:
@@ -117,23 +66,25 @@ def learning_curves(campaigns: Sequence[Curve], path: Path, title: str = "Learni
 def _draw(
     axes: Axes,
     labels: Sequence[str],
-    runs: Sequence[tuple[str, Sequence[float] | np.ndarray, Sequence[float] | np.ndarray]],
+    campaigns: Sequence[Run],
+    value: Value,
     small: bool = False,
 ) -> None:
     banded = False
     for index, label in enumerate(labels):
-        own = [_finite(annotated, dice) for name, annotated, dice in runs if name == label]
-        own = [run for run in own if len(run[0])]
+        own = [run_curve(run, "regions", value) for run in campaigns if run.strategy == label]
+        own = [curve for curve in own if len(curve[0])]
         mean = mean_curve(own)
         colour = LINE_COLOURS[index % len(LINE_COLOURS)]
-        if mean.n_runs > 1:
+        if mean.n > 1:
             banded = True
-            axes.fill_between(mean.annotated, mean.dice - mean.sd, mean.dice + mean.sd, color=colour, alpha=0.13, lw=0)
-            for annotated, dice in own:
-                axes.plot(annotated, dice, color=colour, alpha=0.3, lw=0.7)
+            low_P, high_P = mean.mean_P - mean.sd_P, mean.mean_P + mean.sd_P
+            axes.fill_between(mean.budget_P, low_P, high_P, color=colour, alpha=0.13, lw=0)
+            for budget_P, dice_P in own:
+                axes.plot(budget_P, dice_P, color=colour, alpha=0.3, lw=0.7)
         axes.plot(
-            mean.annotated,
-            mean.dice,
+            mean.budget_P,
+            mean.mean_P,
             color=colour,
             marker=MARKERS[index % len(MARKERS)],
             ls="-" if index < len(LINE_COLOURS) else "--",
@@ -141,7 +92,7 @@ def _draw(
             ms=3.5 if small else 5.5,
             mec="white",
             mew=0.5,
-            label=f"{label} ({mean.n_runs} runs)" if mean.n_runs > 1 else label,
+            label=f"{label} ({mean.n} runs)" if mean.n > 1 else label,
         )
     if banded and not small:
         axes.set_title("line: mean of runs, band: ± 1 standard deviation", fontsize="small", color="0.35", loc="left")
@@ -149,12 +100,3 @@ def _draw(
     axes.grid(color="0.9", lw=0.7)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-
-
-def _finite(
-    annotated_R: Sequence[float] | np.ndarray, dice_R: Sequence[float] | np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    annotated, dice = np.asarray(annotated_R, dtype=float), np.asarray(dice_R, dtype=float)
-    keep = np.isfinite(annotated) & np.isfinite(dice)
-    order = np.argsort(annotated[keep], kind="stable")
-    return annotated[keep][order], dice[keep][order]

@@ -1,4 +1,4 @@
-"""All figures of the report that compare campaigns; those of learning curves are drawn here."""
+"""All figures that compare campaigns, in the order of the report, and those of learning curves."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from nnunet_al.evaluation.penalty import PenaltyMatrix
 from nnunet_al.report.drawing.bar_figures import area_figure, budget_figure, time_figure
-from nnunet_al.report.drawing.interval_lines import MOST_BANDS, Drawn, draw_lines
+from nnunet_al.report.drawing.captions import how_drawn, last_values
+from nnunet_al.report.drawing.interval_lines import MOST_BANDS, draw_lines, drawn_lines
 from nnunet_al.report.drawing.panel_figures import class_figure, each_figure, fairness_figure, group_figure
 from nnunet_al.report.drawing.penalty_figure import penalty_figure
 from nnunet_al.report.drawing.svg import (
@@ -21,36 +22,25 @@ from nnunet_al.report.drawing.svg import (
     slug,
     svg_style,
 )
-from nnunet_al.report.drawing.words import at_the_end, of_lines
-from nnunet_al.report.reading.lines import (
-    AXES,
-    Comparison,
-    by_axis,
-    changes_of_tests,
-    known_axes,
-    line_curve,
-    run_curves,
-)
+from nnunet_al.report.reading.lines import AXES, Comparison, by_axis, known_axes
 from nnunet_al.report.tables.table import Table
-
-__all__ = ["Figure", "campaign_figures", "learning_figure"]
 
 
 def campaign_figures(
     compared: Sequence[Comparison], tables: Mapping[str, Table], matrix: PenaltyMatrix
 ) -> list[Figure]:
-    """Return all figures, in the order in which the report shows them; what there is nothing to draw of is left out.
+    """Return all figures, in the order of the report; figures with nothing to draw are left out.
 
-    Their names begin with what they show: ``curves_<axis>``, ``each``, ``classes``, ``groups``, ``fairness``,
-    ``penalty``, ``budget_<axis>``, ``area`` and ``time``, and go on with the dataset. One strategy looks the
-    same in all of them.
+    Their names begin with ``curves_<axis>``, ``each``, ``classes``, ``groups``, ``fairness``,
+    ``penalty``, ``budget_<axis>``, ``area`` and ``time``, and end with the dataset. A strategy looks the same
+    in all of them.
 
     Parameters
     ----------
     compared, matrix
         comparisons, and their penalty matrix
     tables
-        the tables of the same by name, of which "budget" and "time" are drawn
+        their tables by name, of which "budget", "area" and "time" are drawn
     """
     styles = looks([line.label for comparison in compared for line in comparison.lines])
     drawn: list[Figure | None] = []
@@ -71,11 +61,7 @@ def campaign_figures(
 @svg_style()
 def learning_figure(comparison: Comparison, axis: str, styles: Mapping[str, Look]) -> Figure | None:
     """Draw mean foreground Dice against ``axis``; None where nothing is known."""
-    lines = [
-        Drawn(line.label, line_curve(line, axis), run_curves(line, axis), changes_of_tests(line, axis))
-        for line in comparison.lines
-    ]
-    lines = [line for line in lines if len(line.curve)]
+    lines = drawn_lines(comparison, axis)
     if not lines:
         return None
     bands = len(lines) <= MOST_BANDS
@@ -90,6 +76,6 @@ def learning_figure(comparison: Comparison, axis: str, styles: Mapping[str, Look
     return finished(
         figure,
         slug("curves", axis, comparison.title),
-        f"{comparison.title}: mean foreground Dice on the test cases against {AXES[axis]}. {of_lines(lines, bands)}",
-        f"Learning curves of {comparison.title} against {AXES[axis]}. {at_the_end(lines, axis, 'mean Dice')}",
+        f"{comparison.title}: mean foreground Dice on the test cases against {AXES[axis]}. {how_drawn(lines, bands)}",
+        f"Learning curves of {comparison.title} against {AXES[axis]}. {last_values(lines, axis, 'mean Dice')}",
     )

@@ -1,4 +1,4 @@
-"""What all pictures share: colours that colour-blind people tell apart, and complete files."""
+"""Shared by all pictures: colours that colour-blind people can tell apart, style, and atomic writing of files."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ DPI = 130
 
 @contextmanager
 def own_style() -> Iterator[None]:
-    """Draw with matplotlib's defaults, no name taken for a formula: nnU-Net's logger changes them for the process."""
+    """Draw with matplotlib's defaults (nnU-Net's logger changes them for the process), and no formulas in names."""
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams["text.parse_math"] = False
@@ -38,14 +38,14 @@ def own_style() -> Iterator[None]:
 
 
 def new_figure(width_inches: float, height_inches: float) -> Figure:
-    """Return an empty figure that belongs to nobody: no window, no state shared with other plots."""
+    """Return an empty figure without a window or any state shared with other plots."""
     figure = Figure(figsize=(width_inches, height_inches), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
 
-def say_that_nothing_is_there(figure: Figure, sentence: str) -> None:
-    """Put a sentence where a picture would be."""
+def write_sentence(figure: Figure, sentence: str) -> None:
+    """Write a sentence into the middle of an empty figure."""
     figure.text(0.5, 0.5, sentence, ha="center", va="center", color="0.35")
 
 

@@ -7,18 +7,12 @@ from dataclasses import dataclass
 
 from matplotlib.axes import Axes
 
-from nnunet_al.report.drawing.interval_lines import MOST_BANDS, Drawn, counted, draw_lines
+from nnunet_al.progress import count
+from nnunet_al.report.drawing.captions import how_drawn, last_values
+from nnunet_al.report.drawing.interval_lines import MOST_BANDS, draw_lines, drawn_lines
 from nnunet_al.report.drawing.svg import Figure, Look, canvas, finished, legend_height, shared_legend, slug, svg_style
-from nnunet_al.report.drawing.words import at_the_end, of_lines
-from nnunet_al.report.reading.lines import (
-    Comparison,
-    changes_of_tests,
-    classes_of,
-    groups_of,
-    line_curve,
-    run_curves,
-)
-from nnunet_al.report.reading.round_values import Value, class_dice, dice, fairness_measure, of_group
+from nnunet_al.report.reading.lines import Comparison, classes_of, groups_of
+from nnunet_al.report.reading.round_values import Value, class_dice, fairness_measure, of_group
 
 _ROW = 1.75
 _COLUMNS = 2
@@ -27,7 +21,7 @@ Styles = Mapping[str, Look]
 
 @dataclass(frozen=True)
 class _Panel:
-    """What a panel shows; ``lead`` says whether the largest ("above") or smallest ("below") is best, or none."""
+    """A panel; ``lead`` says whether the largest ("above") or the smallest value ("below") is best; None: neither."""
 
     title: str
     value: Value
@@ -36,8 +30,8 @@ class _Panel:
 
 @svg_style()
 def each_figure(comparison: Comparison, styles: Styles) -> Figure | None:
-    """Draw each strategy with its interval in a panel of its own, the others in grey; None where one is enough."""
-    lines = _drawn(comparison, runs=True)
+    """Draw each strategy with its interval in its own panel, others in grey; None up to ``MOST_BANDS`` strategies."""
+    lines = drawn_lines(comparison, "regions")
     if len(lines) <= MOST_BANDS:
         return None
     rows = -(-len(lines) // _COLUMNS)
@@ -49,14 +43,14 @@ def each_figure(comparison: Comparison, styles: Styles) -> Figure | None:
         limits = axes.get_ylim()
         draw_lines(axes, [line], styles, "regions", small=True)
         axes.set_ylim(min(limits[0], axes.get_ylim()[0]), max(limits[1], axes.get_ylim()[1]))
-        axes.set_title(f"{line.label} ({counted(line.curve.n)})", fontsize=8.5)
+        axes.set_title(f"{line.label} ({count(line.curve.n, 'run')})", fontsize=8.5)
     _finish(panels, len(lines))
     figure.supylabel("mean foreground Dice", fontsize=9)
     return finished(
         figure,
         slug("each", comparison.title),
-        f"{comparison.title}: each strategy on its own, in grey the means of the others. {of_lines(lines)}",
-        f"Learning curves of {comparison.title}, a panel a strategy. {at_the_end(lines, 'regions', 'mean Dice')}",
+        f"{comparison.title}: one panel per strategy, with the means of the others in grey. {how_drawn(lines)}",
+        f"Learning curves of {comparison.title}, one panel per strategy. {last_values(lines, 'regions', 'mean Dice')}",
     )
 
 
@@ -71,12 +65,12 @@ def class_figure(comparison: Comparison, styles: Styles) -> Figure | None:
 
 @svg_style()
 def group_figure(comparison: Comparison, styles: Styles) -> Figure | None:
-    """Draw each group's Dice and its share of what is annotated, a row a group; None without groups."""
+    """Draw each group's Dice and its share of the training set, one row per group; None without groups."""
     panels = []
     for group in groups_of(comparison):
         panels.append(_Panel(f"{group}: Dice", of_group(group, "dice")))
         panels.append(_Panel(f"{group}: share", of_group(group, "share"), None))
-    about = "mean Dice of each group's test cases, and its share of what the model was trained on"
+    about = "mean Dice of each group's test cases, and its share of the training set"
     return _panels(comparison, styles, panels, "groups", about)
 
 
@@ -84,13 +78,13 @@ def group_figure(comparison: Comparison, styles: Styles) -> Figure | None:
 def fairness_figure(comparison: Comparison, styles: Styles) -> Figure | None:
     """Draw Δ (lower is fairer) and ESSP (higher is better); None without groups that can be compared."""
     panels = [_Panel("Δ", fairness_measure("delta"), "below"), _Panel("ESSP", fairness_measure("essp"))]
-    about = "Δ (0 where all groups are served alike) and ESSP (Dice of all cases / (1 + Δ))"
+    about = "Δ (0 where all groups have the same Dice) and ESSP (Dice of all cases / (1 + Δ))"
     return _panels(comparison, styles, panels, "fairness", about)
 
 
 def _panels(comparison: Comparison, styles: Styles, wanted: Sequence[_Panel], name: str, about: str) -> Figure | None:
-    """Draw the panels, empty where no line has such a value; None if all would be empty."""
-    content = [(panel, _drawn(comparison, panel.value)) for panel in wanted]
+    """Draw the panels, empty where no line has a value; None where all would be empty."""
+    content = [(panel, drawn_lines(comparison, "regions", panel.value, runs=False)) for panel in wanted]
     known = [(panel, lines) for panel, lines in content if lines]
     if not known:
         return None
@@ -106,30 +100,17 @@ def _panels(comparison: Comparison, styles: Styles, wanted: Sequence[_Panel], na
             axes.text(0.5, 0.5, "not known", transform=axes.transAxes, ha="center", color="0.35")
     _finish(all_axes, len(content))
     shared_legend(figure, *all_axes)
-    ends = (at_the_end(lines, "regions", panel.title, panel.lead) for panel, lines in known)
+    ends = (last_values(lines, "regions", panel.title, panel.lead) for panel, lines in known)
     return finished(
         figure,
         slug(name, comparison.title),
-        f"{comparison.title}: {about}, against annotated regions. {of_lines(list(of_label.values()), bands)}",
+        f"{comparison.title}: {about}, against annotated regions. {how_drawn(list(of_label.values()), bands)}",
         f"{comparison.title}: {about}. {' '.join(ends)}",
     )
 
 
-def _drawn(comparison: Comparison, value: Value = dice, runs: bool = False) -> list[Drawn]:
-    found = [
-        Drawn(
-            line.label,
-            line_curve(line, "regions", value),
-            run_curves(line, "regions", value) if runs else (),
-            changes_of_tests(line, "regions"),
-        )
-        for line in comparison.lines
-    ]
-    return [line for line in found if len(line.curve)]
-
-
 def _finish(panels: Sequence[Axes], used: int) -> None:
-    """Take away empty panels, and words and numbers along the budget from all but the lowest ones."""
+    """Hide empty panels, and remove the labels along the budget from all but the lowest ones."""
     for axes in panels[used:]:
         axes.set_axis_off()
     for axes in panels[: max(0, used - _COLUMNS)]:

@@ -12,7 +12,7 @@ _MOST_LETTERS = 26
 
 @svg_style()
 def penalty_figure(matrix: PenaltyMatrix) -> Figure | None:
-    """Draw how often the strategy of a row beats that of a column, in per cent; None without two to compare."""
+    """Draw the percentage of cells in which a row's strategy beats a column's; None without two to compare."""
     if not matrix.cells_S_S.any():
         return None
     compared_S = matrix.cells_S_S.sum(axis=0) > 0
@@ -41,15 +41,15 @@ def penalty_figure(matrix: PenaltyMatrix) -> Figure | None:
     axes.tick_params(length=0)
     least, most = (f"{100 * mean:.1f} %" for mean in (mean_S[0], mean_S[-1]))
     ends = (
-        f"All are beaten equally often, with a column mean of {least}."
+        f"All have the same column mean, {least}."
         if least == most
         else f"{names[0]} is beaten least, with a column mean of {least}, and {names[-1]} most, with {most}."
     )
     return finished(
         figure,
         "penalty",
-        "In how many per cent of the cells the strategy of a row beats that of a column; below, the column means, of "
-        "which lower is better. A dash: nothing to compare.",
+        "Percentage of the cells in which the strategy of a row beats that of a column; below, the column means (lower "
+        "is better). A dash: nothing to compare.",
         f"Pairwise penalty matrix of {size} strategies. {ends}",
     )
 

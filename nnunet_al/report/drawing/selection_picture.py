@@ -1,4 +1,4 @@
-"""What was asked for: slices with the region's box, the prediction and the reader's label."""
+"""Pictures of selected regions: slices with the region's box, the prediction and the reader's label."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from nnunet_al.report.drawing.palette import (
     new_figure,
     own_style,
     save,
-    say_that_nothing_is_there,
+    write_sentence,
 )
 from nnunet_al.report.drawing.svg import legend_name
 
@@ -39,22 +39,15 @@ class Panel:
 
     Attributes
     ----------
-    title
-        what it is: strategy, round, case, slice
-    image_yx
-        one channel of the slice, any intensities
-    prediction_yx, reference_yx
-        classes predicted and classes the reader gave, 0 where there are none or nobody annotated; None if unknown
-    box
-        the region in the slice: half-open intervals of y and x in voxels
-    spacing_yx
-        distance of voxels in mm
-    score
-        the region's score in nats or whatever the strategy ranks by; None if it has none
-    uncertainty_yx
-        predictive entropy in nats, NaN where the network does not look; None if unknown
-    classes
-        label -> its name; the order tells which dashes it is drawn with
+    title : for example strategy, round, case and slice
+    image_yx : one channel of the slice, any intensities
+    prediction_yx, reference_yx : predicted classes and the reader's, 0 for background and where nobody annotated; None
+        if unknown
+    box : the region in the slice: half-open intervals of y and x in voxels
+    spacing_yx : distance of voxels in mm
+    score : the score by which the strategy ranks the region, in its unit; None if it has none
+    uncertainty_yx : predictive entropy in nats, NaN where nnU-Net crops the image away; None if unknown
+    classes : label -> its name; its place in the order decides the dashes of its outline
     """
 
     title: str
@@ -70,10 +63,10 @@ class Panel:
 
 @own_style()
 def region_picture(panel: Panel, largest: float) -> bytes:
-    """Return one panel as a PNG file: on the left with its outlines, on the right its uncertainty with a colour bar.
+    """Return one panel as a PNG file: the slice with outlines on the left, its map of uncertainty on the right.
 
-    ``largest`` (nats) is the end of the colours, so that several pictures can be compared. The map is drawn in viridis,
-    whose lightness grows with the values. Without a map the left part is all there is.
+    ``largest`` (nats) is the upper end of the colours, the same for pictures that are compared. The map is drawn in
+    viridis, whose lightness grows with the values. Without a map there is only the left part.
     """
     height = _TILE * float(np.clip(_height_per_width(panel), 0.4, 1.6))
     twice = panel.uncertainty_yx is not None
@@ -104,7 +97,7 @@ def region_picture(panel: Panel, largest: float) -> bytes:
 
 @own_style()
 def selection_picture(panels: Sequence[Panel], path: Path, title: str = "", columns: int = 4) -> None:
-    """Draw the panels in a grid, in their order, into a PNG file.
+    """Draw the panels in a grid, in the order given, into a PNG file.
 
     Raises
     ------
@@ -113,7 +106,7 @@ def selection_picture(panels: Sequence[Panel], path: Path, title: str = "", colu
     """
     if not panels:
         figure = new_figure(2 * _WIDTH, _WIDTH)
-        say_that_nothing_is_there(figure, "No region was selected.")
+        write_sentence(figure, "No region was selected.")
         save(figure, path)
         return
     n_columns = min(columns, len(panels))
@@ -133,9 +126,9 @@ def selection_picture(panels: Sequence[Panel], path: Path, title: str = "", colu
 
 
 def display_range(image: np.ndarray) -> tuple[float, float]:
-    """Black and white of a slice: percentiles 1 and 99.5 of what is neither air (exactly 0) nor NaN, with a reserve.
+    """Return the values drawn black and white: percentiles 1 and 99.5 of voxels that are not air (exactly 0) or NaN.
 
-    Black lies 30 % of the range below the lower percentile, so that dark tissue is told apart from air.
+    Black is 30 % of the range below the lower percentile, so that dark tissue can be told apart from air.
     """
     values = image[np.isfinite(image) & (image != 0)]
     if not len(values):
@@ -147,7 +140,7 @@ def display_range(image: np.ndarray) -> tuple[float, float]:
 
 
 def _handles(panels: Iterable[Panel]) -> list[Line2D]:
-    """Return what a legend names: whose line it is by its colour, and the classes by their dashes where they differ."""
+    """Return the entries of a legend: reader, prediction and region by colour, and classes, if several, by dashes."""
     handles = [
         Line2D([], [], color=READER, lw=2.5, label="reader"),
         Line2D([], [], color=PREDICTION, lw=1.5, label="prediction"),
@@ -165,7 +158,7 @@ def _handles(panels: Iterable[Panel]) -> list[Line2D]:
 
 
 def dashes_of(panel: Panel, value: int) -> str | tuple[float, tuple[float, ...]]:
-    """Return the dashes of a class's outlines, which are the same in all pictures of a dataset."""
+    """Return the dashes of a class's outline, the same in all pictures of a dataset."""
     order = list(panel.classes)
     return _DASHES[order.index(value) % len(_DASHES)] if value in order else _DASHES[0]
 
@@ -203,7 +196,7 @@ def _draw(axes: Axes, panel: Panel) -> None:
 
 
 def _frame(axes: Axes, panel: Panel, colour: str = REGION) -> None:
-    """Draw the region's box, and leave a little room, so that the box of a whole slice is seen as well."""
+    """Draw the region's box, with a margin, so that the box of a whole slice is visible as well."""
     (top, bottom), (left, right) = panel.box
     axes.add_patch(
         Rectangle(
@@ -232,7 +225,7 @@ def _outline(axes: Axes, panel: Panel, classes_yx: np.ndarray, colour: str, widt
     fineness = int(np.clip(_FINE_GRID // max(classes_yx.shape), 1, 8))
     y, x = ((np.arange((length + 2) * fineness) + 0.5) / fineness - 1.5 for length in classes_yx.shape)
     for value in np.unique(classes_yx[classes_yx > 0]):
-        mask = np.pad(classes_yx == value, 1)  # so that what touches the border is closed there
+        mask = np.pad(classes_yx == value, 1)  # so that outlines close at the border
         fine = mask.repeat(fineness, axis=0).repeat(fineness, axis=1).astype(float)
         axes.contour(
             x, y, fine, levels=[0.5], colors=[colour], linewidths=[width], linestyles=[dashes_of(panel, value)]

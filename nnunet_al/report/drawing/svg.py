@@ -1,9 +1,9 @@
 """Figures of the report as SVG: the same look everywhere, and the same bytes for the same numbers.
 
-Letters are drawn as outlines (``svg.fonttype`` "path"): no font has to be there, lines break nowhere else, and print
-looks as the screen does. It costs some ten kilobytes a figure, each letter being kept once, and the words cannot be
-searched for; they and all numbers stand in the alternative texts and tables. Figures are as wide as a column of a
-page, and letters are still 9 pixels high where a telephone shows them 360 pixels wide.
+Letters are drawn as outlines (``svg.fonttype`` "path"), so that no font is needed and figures look the same on screen
+and in print. This costs about ten kilobytes per figure, and their text cannot be searched; it stands, with all numbers,
+in the alternative texts and tables. Figures are as wide as a column of the page, and letters are still 9 pixels high
+where a telephone shows them 360 pixels wide.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ class Figure:
 
     Attributes
     ----------
-    name : what it is called in files and anchors: letters, digits and underscores
-    caption : what is drawn, and how
-    alt : what it shows, in sentences with the numbers, for those who do not see it
+    name : its name, of letters, digits and underscores
+    caption : its content, and how it was drawn
+    alt : its content in sentences with the numbers, for those who do not see it
     svg : the file
     """
 
@@ -49,7 +49,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Look:
-    """How a strategy is drawn in every figure: no two of the first 28 share colour and dashes."""
+    """Colour, marker and dashes of a strategy in all figures; no two of the first 28 share colour and dashes."""
 
     colour: str
     marker: str
@@ -57,7 +57,7 @@ class Look:
 
 
 def looks(labels: Sequence[str]) -> dict[str, Look]:
-    """Give each label its look, by the order in which they come: colours first, then the same with other dashes."""
+    """Return the look of each label, in order: first all colours, then the same colours with other dashes."""
     variants = list(product(_DASHES, LINE_COLOURS))
     found = {}
     for number, label in enumerate(dict.fromkeys(labels)):
@@ -68,7 +68,7 @@ def looks(labels: Sequence[str]) -> dict[str, Look]:
 
 @contextmanager
 def svg_style() -> Iterator[None]:
-    """Draw for SVG: nothing random in it, letters of 9 points."""
+    """Draw for SVG: reproducible bytes, letters of 9 points."""
     settings = {
         "svg.fonttype": "path",
         "svg.hashsalt": "nnunet_al",
@@ -90,7 +90,7 @@ def canvas(height_inches: float) -> Canvas:
 
 
 def finished(figure: Canvas, name: str, caption: str, alt: str) -> Figure:
-    """Return the figure as SVG without a date, a document type or a word on who made it."""
+    """Return the figure as SVG without date, document type and creator, so that its bytes are reproducible."""
     text = StringIO()
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     with warnings.catch_warnings():
@@ -106,7 +106,7 @@ def slug(*words: str) -> str:
 
 
 def shared_legend(figure: Canvas, *all_axes: Axes) -> None:
-    """Put one legend of what is in any of the axes under the figure, in as many columns as fit."""
+    """Put one legend for all axes under the figure, in up to three columns."""
     found: dict[str, Any] = {}
     for axes in all_axes:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
@@ -118,7 +118,7 @@ def shared_legend(figure: Canvas, *all_axes: Axes) -> None:
 
 
 def legend_height(labels: Sequence[str]) -> float:
-    """Return about how many inches :func:`shared_legend` needs."""
+    """Return about the height in inches of :func:`shared_legend`."""
     return 0.17 * -(-len(labels) // _legend_columns(labels)) + 0.1 if labels else 0.0
 
 

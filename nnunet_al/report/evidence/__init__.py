@@ -1,1 +1,1 @@
-"""What needs a round's model: overlays, a map of the embeddings, uncertainty against error, redundancy."""
+"""Evidence that needs a round's model: overlays, a map of the embeddings, uncertainty against error, redundancy."""

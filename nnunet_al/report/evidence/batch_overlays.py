@@ -1,59 +1,36 @@
-"""What a round's model makes of the regions that it asked for, against what was annotated: errors and pictures."""
+"""The predictions of a round's model in the regions of its batch against the annotation: errors and pictures."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from statistics import fmean
 
 import numpy as np
 import torch
 from scipy.ndimage import map_coordinates
 
-from nnunet_al.campaign.batch import asked_regions
-from nnunet_al.campaign.context import RoundContext
+from nnunet_al.campaign.commits import asked_regions
 from nnunet_al.evaluation.dice import ClassLabels, dice, masks
+from nnunet_al.files import read_json
 from nnunet_al.nnunet.model import Plan
 from nnunet_al.nnunet.prediction import predict_segmentation, sliding_window_logits
 from nnunet_al.pool.boxes import Region, to_slices
 from nnunet_al.pool.geometry import CaseGeometry
 from nnunet_al.progress import progress
 from nnunet_al.report.drawing.selection_picture import Panel
-from nnunet_al.report.evidence.record import answering
+from nnunet_al.report.evidence.record import BatchRegion, label_commits
+from nnunet_al.rounds.context import RoundContext
 from nnunet_al.scoring.maps import entropy
 from nnunet_al.scoring.posterior import head_probabilities
-
-
-@dataclass(frozen=True)
-class RegionError:
-    """How a prediction differs from what a reader said of a region.
-
-    Attributes
-    ----------
-    rank : place of the region in its batch, from 1
-    region : the region
-    new_voxels : voxels that were annotated in this round, and not before
-    error : see `region_error`; None where nothing of the region is newly annotated
-    misclassified : share of the new voxels whose label is not the one predicted; None likewise
-    foreground : whether any class is in the annotation or the prediction of the new voxels
-    """
-
-    rank: int
-    region: Region
-    new_voxels: int
-    error: float | None
-    misclassified: float | None
-    foreground: bool
-
 
 Network = tuple[Plan, torch.nn.Module, torch.device]
 
 
-def look_at_batch(context: RoundContext, model: Network, pictures: int) -> tuple[list[RegionError], list[Panel]]:
-    """Predict each case of a round's batch once; return all regions' errors, and panels of the first ``pictures``.
+def examine_batch(context: RoundContext, model: Network, pictures: int) -> tuple[list[BatchRegion], list[Panel]]:
+    """Predict each case of a round's batch once; return all its regions, and panels of the first ``pictures``.
 
-    Regions of cases that were withdrawn since are left out. Both come in the order of their ranks. The label of a
-    panel, and what an error counts, is what was annotated in this round.
+    Regions of cases that were withdrawn since are left out. Both lists are in the order of the ranks. Errors and the
+    labels of panels count voxels that were annotated in this round.
     """
     known = [
         (rank, region)
@@ -61,7 +38,8 @@ def look_at_batch(context: RoundContext, model: Network, pictures: int) -> tuple
         if _is_known(context, region)
     ]
     shown = {rank for rank, _ in known[:pictures]}
-    errors: list[RegionError] = []
+    scores = [entry["score"] for entry in read_json(context.round.batch)["regions"]]
+    regions: list[BatchRegion] = []
     panels: dict[int, Panel] = {}
     by_case: dict[str, list[tuple[int, Region]]] = {}
     for rank, region in known:
@@ -73,30 +51,62 @@ def look_at_batch(context: RoundContext, model: Network, pictures: int) -> tuple
         prediction_xyz = predict_segmentation(network, plan, data_C_xyz, properties, device)
         new_xyz = new_labels(context, case)
         for rank, region in by_case[case]:
-            errors.append(_error_of(rank, region, prediction_xyz, new_xyz, context))
+            regions.append(_compared(rank, region, scores[rank - 1], prediction_xyz, new_xyz, context))
         some = [(rank, region) for rank, region in by_case[case] if rank in shown]
         panels.update(_panels(context, model, some, data_C_xyz, prediction_xyz, new_xyz) if some else ())
-    return sorted(errors, key=lambda entry: entry.rank), [panels[rank] for rank in sorted(panels)]
+    return sorted(regions, key=lambda entry: entry.rank), [panels[rank] for rank in sorted(panels)]
 
 
 def new_labels(context: RoundContext, case: str) -> np.ndarray:
-    """Return what was annotated of a case in this round for the first time, ignore elsewhere: (z, y, x).
+    """Return the labels of a case that were annotated in this round for the first time, ignore elsewhere: (z, y, x).
 
-    The labels are those of today, corrections of later rounds included. Where a correction relabels what the round's
-    model was trained on, nothing is new.
+    Labels are the present ones, with corrections of later rounds. A correction of voxels that the round's model was
+    trained on makes nothing new.
     """
     shape = context.data.facts[case].raw_shape
     commits = context.ledger.commits()
     so_far = [commit for commit in commits if commit.round <= context.number]
     before_xyz = context.ledger.labels(case, shape, context.commits)
     then_xyz = context.ledger.labels(case, shape, so_far)
-    labels_xyz = context.ledger.labels(case, shape, answering(commits, context.number))
+    labels_xyz = context.ledger.labels(case, shape, label_commits(commits, context.number))
     new_xyz = (before_xyz == context.ignore) & (then_xyz != context.ignore)
     return np.where(new_xyz, labels_xyz, context.ignore)
 
 
+def middle_slice(region: Region, geometry: CaseGeometry) -> int:
+    """Return the raw slice through the middle of a region, along the axis that the network takes first."""
+    return sum(region.box[geometry.transpose_forward[0]]) // 2
+
+
+def slice_panel(
+    context: RoundContext,
+    region: Region,
+    title: str,
+    image_xyz: np.ndarray,
+    prediction_xyz: np.ndarray,
+    reference_xyz: np.ndarray | None,
+    score: float | None = None,
+    uncertainty_yx: np.ndarray | None = None,
+) -> Panel:
+    """Return the middle slice of a region as a panel; volumes are those of the region's case, in raw voxels."""
+    geometry = context.geometries[region.case]
+    across, index = geometry.transpose_forward[0], middle_slice(region, geometry)
+    y, x = (axis for axis in range(3) if axis != across)
+    return Panel(
+        title=title,
+        image_yx=np.take(image_xyz, index, across),
+        prediction_yx=np.take(prediction_xyz, index, across),
+        reference_yx=None if reference_xyz is None else np.take(reference_xyz, index, across),
+        box=(region.box[y], region.box[x]),
+        spacing_yx=(geometry.raw_spacing_mm[y], geometry.raw_spacing_mm[x]),
+        score=score,
+        uncertainty_yx=uncertainty_yx,
+        classes=class_names(context.data.dataset.classes),
+    )
+
+
 def class_names(classes: Mapping[str, ClassLabels]) -> dict[int, str]:
-    """Return what each label stands for; where classes overlap, all that hold it."""
+    """Return the name of each label; where classes overlap, the names of all classes that hold it."""
     values = {name: (found,) if isinstance(found, int) else tuple(found) for name, found in classes.items()}
     return {
         value: " + ".join(name for name, found in values.items() if value in found)
@@ -109,7 +119,7 @@ def region_error(
 ) -> float | None:
     """Return 1 - Dice, the mean over the classes that are in the labels or the prediction of voxels not ``ignore``.
 
-    0 where there is no class in either: both say background. None where every voxel is ``ignore``.
+    0 where there is no class in either: both are background. None where every voxel is ``ignore``.
     """
     counted_xyz = labels_xyz != ignore
     if not counted_xyz.any():
@@ -120,18 +130,18 @@ def region_error(
 
 
 def on_raw_slice(map_xyz: np.ndarray, geometry: CaseGeometry, index: int, first: int = 0) -> np.ndarray:
-    """Bring a map on the network's grid to a slice of the raw image, by linear interpolation within the slice.
+    """Resample a map from the network's grid to a slice of the raw image, by linear interpolation within the slice.
 
     Parameters
     ----------
     map_xyz
-        network voxels
+        values at the network's voxels
     geometry
-        of the case
+        geometry of the case
     index
-        of the slice along the raw axis ``geometry.transpose_forward[0]``, which is the network's first
+        index of the slice along the raw axis ``geometry.transpose_forward[0]``, which is the network's first
     first
-        the slice of the network that ``map_xyz`` begins with
+        the network's slice that ``map_xyz`` begins with
 
     Returns
     -------
@@ -166,21 +176,28 @@ def _is_known(context: RoundContext, region: Region) -> bool:
     return region.case in context.geometries and region.case in context.data.dataset.cases
 
 
-def _error_of(
-    rank: int, region: Region, prediction_xyz: np.ndarray, new_xyz: np.ndarray, context: RoundContext
-) -> RegionError:
+def _compared(
+    rank: int,
+    region: Region,
+    score: float | None,
+    prediction_xyz: np.ndarray,
+    new_xyz: np.ndarray,
+    context: RoundContext,
+) -> BatchRegion:
     box = to_slices(region.box)
     predicted, labels = prediction_xyz[box], new_xyz[box]
     counted = labels != context.ignore
     new_voxels = int(np.count_nonzero(counted))
     wrong = int(np.count_nonzero((predicted != labels) & counted))
-    return RegionError(
+    return BatchRegion(
         rank,
         region,
-        new_voxels,
-        region_error(predicted, labels, context.data.dataset.classes, context.ignore),
-        wrong / new_voxels if new_voxels else None,
-        bool(((predicted > 0) & counted).any() or ((labels > 0) & counted).any()),
+        score=score,
+        entropy=None,
+        error=region_error(predicted, labels, context.data.dataset.classes, context.ignore),
+        misclassified=wrong / new_voxels if new_voxels else None,
+        new_voxels=new_voxels,
+        foreground=bool(((predicted > 0) & counted).any() or ((labels > 0) & counted).any()),
     )
 
 
@@ -195,24 +212,21 @@ def _panels(
     case = regions[0][1].case
     geometry = context.geometries[case]
     image_xyz = context.label_format.read_image(context.data.dataset.cases[case].images)[0]
-    across = geometry.transpose_forward[0]
-    y, x = (axis for axis in range(3) if axis != across)
     whole = _entropy_map(model, data_C_xyz) if len(model[0].patch_size) == 3 else None
     shown_xyz = np.where(new_xyz == context.ignore, 0, new_xyz)
     for rank, region in regions:
-        index = sum(region.box[across]) // 2
+        index = middle_slice(region, geometry)
         answered = (new_xyz[to_slices(region.box)] != context.ignore).any()
         yield (
             rank,
-            Panel(
-                title=f"{rank}: {case}, slice {index}" + ("" if answered else ", not annotated"),
-                image_yx=np.take(image_xyz, index, across),
-                prediction_yx=np.take(prediction_xyz, index, across),
-                reference_yx=np.take(shown_xyz, index, across),
-                box=(region.box[y], region.box[x]),
-                spacing_yx=(geometry.raw_spacing_mm[y], geometry.raw_spacing_mm[x]),
+            slice_panel(
+                context,
+                region,
+                f"{rank}: {case}, slice {index}" + ("" if answered else ", not annotated"),
+                image_xyz,
+                prediction_xyz,
+                shown_xyz,
                 uncertainty_yx=_uncertainty(model, data_C_xyz, whole, geometry, index),
-                classes=class_names(context.data.dataset.classes),
             ),
         )
 

@@ -1,4 +1,4 @@
-"""Where the regions of a batch lie among all others: bottleneck features of a round's model, on a plane by t-SNE."""
+"""Map of a batch among all regions: bottleneck features of a round's model, in two dimensions by t-SNE."""
 
 from __future__ import annotations
 
@@ -7,24 +7,25 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nnunet_al.campaign.batch import asked_regions
-from nnunet_al.campaign.context import RoundContext
+from nnunet_al.campaign.commits import asked_regions
 from nnunet_al.campaign.pool_state import pool_of_round
-from nnunet_al.campaign.scoring_stages import candidate_numbers, window_pool
 from nnunet_al.files import read_arrays
 from nnunet_al.nnunet.pool_embedding import Embedder
 from nnunet_al.pool.table import by_case
+from nnunet_al.rounds.candidates import candidate_numbers
+from nnunet_al.rounds.context import RoundContext
+from nnunet_al.rounds.round_model import window_pool
 from nnunet_al.scoring.features import bottleneck_features
 from nnunet_al.seeding import derive_seed
 
 DRAWN_AT_MOST = 3000
-"""Regions that are shown at most, unless batch and query set alone are more."""
+"""Most regions on a map, unless batch and query set alone are more."""
 
 FEWEST = 10
-"""Regions below which a map says nothing."""
+"""Fewest regions of a map."""
 
 ROLES = ("pool", "annotated", "query", "batch")
-"""In the order in which they are drawn; a region has the last role that fits."""
+"""In drawing order; a region has the last role that fits."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,8 @@ class Shown:
     ----------
     numbers_N : region numbers, ascending
     roles_N : index into `ROLES` of each
-    drawn_N : bool, those of the uniform draw from all regions: what stands for the pool
-    of_role : how many regions of each role there are, shown or not
+    drawn_N : bool, true for the regions of the uniform draw from all regions
+    of_role : role -> number of regions, shown or not
     """
 
     numbers_N: np.ndarray
@@ -49,8 +50,8 @@ def choose_regions(context: RoundContext, points: int = DRAWN_AT_MOST) -> Shown:
     """Choose the regions of a map: all of the batch and the query set, and a uniform draw from all regions.
 
     Cases that came to the pool after the round had chosen its batch are left out, as those that were withdrawn are.
-    Annotated are those that the round's model could learn from, whole or asked for; the query set is there for
-    strategies that draw one; the pool is the rest.
+    Annotated are regions that the round's model could learn from, whole or asked for; strategies that draw a query set
+    have one; the other regions are the pool.
     """
     cases = pool_of_round(context.decided, context.number)
     known = {region: number for number, region in enumerate(context.regions) if region.case in cases}
@@ -86,11 +87,11 @@ def features_of(context: RoundContext, embedder: Embedder, numbers_N: np.ndarray
     return features_N_d
 
 
-def on_a_plane(features_N_d: np.ndarray, seed: int) -> np.ndarray | None:
+def tsne_map(features_N_d: np.ndarray, seed: int) -> np.ndarray | None:
     """Return t-SNE coordinates (N, 2) of N vectors; None where there are fewer than `FEWEST`, or all are the same.
 
-    scikit-learn's, started from the first two principal components, perplexity 30 or a third of the regions where that
-    is less; the same vectors and seed give the same map.
+    By scikit-learn, started from the first two principal components, with perplexity 30 or a third of the regions,
+    whichever is less; the same vectors and seed give the same map.
     """
     count, dimensions = features_N_d.shape
     if count < FEWEST or dimensions < 2 or not np.isfinite(features_N_d).all() or not features_N_d.std(0).any():

@@ -1,4 +1,4 @@
-"""Whether a model knows where it is wrong: its uncertainty about regions against its error in them."""
+"""Rank correlation of a model's uncertainty about regions with its error in them."""
 
 from __future__ import annotations
 
@@ -8,22 +8,23 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from nnunet_al.campaign.context import RoundContext
-from nnunet_al.campaign.scoring_stages import window_pool
 from nnunet_al.nnunet.model import Plan
 from nnunet_al.nnunet.pool_scoring import Measure, Scorer
 from nnunet_al.pool.table import by_case
+from nnunet_al.report.evidence.record import Evidence
+from nnunet_al.rounds.context import RoundContext
+from nnunet_al.rounds.round_model import window_pool
 from nnunet_al.scoring.maps import entropy
 from nnunet_al.scoring.reductions import Mean
 from nnunet_al.scoring.samplers import DeterministicSampler
 
 FEWEST = 3
-"""Regions below which no correlation is given."""
+"""Fewest regions of a correlation."""
 
 
 @dataclass(frozen=True)
 class Correlation:
-    """Spearman's rank correlation ``rho`` of n pairs; None where it is not defined, and ``why`` says why."""
+    """Spearman's rank correlation ``rho`` of n pairs; None where it is not defined, with the reason in ``why``."""
 
     rho: float | None
     n: int
@@ -53,7 +54,7 @@ def mean_entropies(
 
 
 def rank_correlation(x_N: Sequence[float | None], y_N: Sequence[float | None]) -> Correlation:
-    """Return Spearman's rho of those pairs of which both are known."""
+    """Return Spearman's rho of the pairs whose two values are known."""
     pairs = [(x, y) for x, y in zip(x_N, y_N, strict=True) if x is not None and y is not None]
     if len(pairs) < FEWEST:
         return Correlation(None, len(pairs), f"fewer than {FEWEST} regions")
@@ -63,3 +64,10 @@ def rank_correlation(x_N: Sequence[float | None], y_N: Sequence[float | None]) -
     from scipy.stats import spearmanr
 
     return Correlation(float(spearmanr(known_N_2[:, 0], known_N_2[:, 1]).statistic), len(pairs))
+
+
+def correlation(evidence: Evidence, error: str = "error") -> Correlation:
+    """Return the rank correlation of the batch's entropies with its errors, or with another field of `BatchRegion`."""
+    return rank_correlation(
+        [entry.entropy for entry in evidence.batch], [getattr(entry, error) for entry in evidence.batch]
+    )

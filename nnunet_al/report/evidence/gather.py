@@ -1,44 +1,41 @@
-"""What a round's model says about its own batch: computed once, kept in the round's folder."""
+"""Gathers the evidence of a campaign's last round with a model: computed once, kept in the round's folder."""
 
 from __future__ import annotations
 
 import zipfile
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 
-from nnunet_al.campaign.decisions import Decisions
+from nnunet_al.campaign.decisions import Decisions, Options
 from nnunet_al.campaign.folders import CampaignFolder, RoundFolder
-from nnunet_al.campaign.options import Options
 from nnunet_al.campaign.stages import is_done
 from nnunet_al.campaign.status import FINAL_STAGE
 from nnunet_al.errors import NnunetALError, SetupError, StorageError
-from nnunet_al.files import read_json
 from nnunet_al.nnunet.environment import Roots
 from nnunet_al.progress import say
 from nnunet_al.report.evidence.record import (
-    BatchRegion,
     Evidence,
     MapPoint,
     evidence_key,
     read_evidence,
     write_evidence,
 )
-from nnunet_al.report.reading.rounds import BROKEN
+from nnunet_al.report.reading.rounds import READ_ERRORS
 
 
 def gather_evidence(folder: CampaignFolder, roots: Roots, options: Options, pictures: int) -> Evidence | str:
-    """Return the evidence of the last complete round whose model is there, or a sentence on why there is none.
+    """Return the evidence of the last complete round whose model is available, or a sentence on why there is none.
 
-    It is read from the round's ``report`` folder where that was made from the same model, batch and annotations, and
-    else computed and written there; where that folder cannot be written, it is computed again the next time.
+    It is read from the round's ``report`` folder if that was made from the same model, batch and annotations, and is
+    computed and written there otherwise; where the folder cannot be written, the next call computes it again.
 
     Raises
     ------
     SetupError
-        if the device is not there.
+        if the device is not available.
     """
     try:
         for round_ in reversed(folder.rounds()):
@@ -58,7 +55,7 @@ def gather_evidence(folder: CampaignFolder, roots: Roots, options: Options, pict
         raise
     except NnunetALError as error:
         return str(error)
-    except (zipfile.BadZipFile, *BROKEN) as error:
+    except (zipfile.BadZipFile, *READ_ERRORS) as error:
         name = getattr(error, "filename", None)
         what = "" if name else f" ({type(error).__name__}: {error})"
         return f"{name or folder.root} cannot be read{what}: restore it, or do the round again."
@@ -66,52 +63,36 @@ def gather_evidence(folder: CampaignFolder, roots: Roots, options: Options, pict
 
 
 def _compute(folder: CampaignFolder, roots: Roots, number: int, options: Options, pictures: int) -> Evidence:
-    from nnunet_al.campaign.batch import asked_regions
-    from nnunet_al.campaign.evaluation import load_round_model
-    from nnunet_al.campaign.reopen import open_round
     from nnunet_al.nnunet.pool_embedding import Embedder
-    from nnunet_al.report.evidence.batch_overlays import look_at_batch
-    from nnunet_al.report.evidence.embedding_map import ROLES, choose_regions, features_of, on_a_plane
+    from nnunet_al.report.evidence.batch_overlays import examine_batch
+    from nnunet_al.report.evidence.embedding_map import ROLES, choose_regions, features_of, tsne_map
     from nnunet_al.report.evidence.error_vs_uncertainty import mean_entropies
     from nnunet_al.report.evidence.redundancy import redundancy
+    from nnunet_al.rounds.reopen import open_round
+    from nnunet_al.rounds.round_model import load_round_model
     from nnunet_al.scoring.fast_network import fast_network
 
     context = open_round(folder, roots, number, options)
     say(f"Looking at the batch of round {number} of {folder.root}")
     model = load_round_model(context, context.checkpoint(context.round))
-    errors, panels = look_at_batch(context, model, pictures)
+    regions_of_batch, panels = examine_batch(context, model, pictures)
     plan, network, device = model
     network = fast_network(network)  # in place, so not before the predictions, which are those of the evaluation
     number_of = {region: index for index, region in enumerate(context.regions)}
-    entropies = mean_entropies(context, plan, network, device, [number_of[entry.region] for entry in errors])
+    entropies = mean_entropies(context, plan, network, device, [number_of[entry.region] for entry in regions_of_batch])
     shown = choose_regions(context)
     embedder = Embedder(network, plan.exclusive, device, options.scoring_batch_size, options.workers)
     features_N_d = features_of(context, embedder, shown.numbers_N)
     regions = [context.regions[index] for index in shown.numbers_N.tolist()]
     roles = [ROLES[index] for index in shown.roles_N.tolist()]
-    map_N_2 = on_a_plane(features_N_d, context.decided.seed)
+    map_N_2 = tsne_map(features_N_d, context.decided.seed)
     points = [] if map_N_2 is None else zip(regions, roles, map_N_2.tolist(), strict=True)
     batch_B = np.flatnonzero(shown.roles_N == ROLES.index("batch"))
     pool_M = np.flatnonzero(shown.drawn_N & (shown.roles_N != ROLES.index("annotated")))
     shapes = {case: facts.raw_shape for case, facts in context.data.facts.items()}
     rng = context.rng("random batches of the report")
     repeats = asdict(redundancy(features_N_d, regions, pool_M, batch_B, shapes, rng)) if len(batch_B) else None
-    scores = dict(
-        zip(asked_regions(context.round), (e["score"] for e in read_json(context.round.batch)["regions"]), strict=True)
-    )
-    batch = [
-        BatchRegion(
-            entry.rank,
-            entry.region,
-            scores[entry.region],
-            entropies[number_of[entry.region]],
-            entry.error,
-            entry.misclassified,
-            entry.new_voxels,
-            entry.foreground,
-        )
-        for entry in errors
-    ]
+    batch = [replace(entry, entropy=entropies[number_of[entry.region]]) for entry in regions_of_batch]
     return Evidence(
         number,
         tuple(batch),

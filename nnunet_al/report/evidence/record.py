@@ -1,4 +1,4 @@
-"""What a round's model says of its batch, as a value and as files in the round's folder."""
+"""The evidence of a round, as a value and as files in the round's folder."""
 
 from __future__ import annotations
 
@@ -8,18 +8,24 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from nnunet_al.campaign.batch import asked_regions
+from nnunet_al.campaign.commits import CORRECTION, Commit, asked_regions, read_commits
 from nnunet_al.campaign.decisions import Decisions
 from nnunet_al.campaign.folders import CampaignFolder, RoundFolder
-from nnunet_al.campaign.ledger import CORRECTION, Commit, read_commits
 from nnunet_al.campaign.pool_state import pool_of_round
-from nnunet_al.campaign.traces import KEPT
+from nnunet_al.campaign.remaining_data import KEPT
 from nnunet_al.files import hash_file, hash_json, read_arrays, read_json, storage_errors, write_arrays, write_json
 from nnunet_al.pool.boxes import Region, as_box
 from nnunet_al.report.drawing.selection_picture import Panel
 
-_VERSION = 2  # of what is kept: raise it when the numbers would come out otherwise
-_LATER = ("test_cases", "withdrawn_cases", "left_out_cases", "pool_changes", "hashes", "groups")  # what may change
+_VERSION = 2  # of the files: raise it when the same inputs would give other numbers
+_LATER = (
+    "test_cases",
+    "withdrawn_cases",
+    "left_out_cases",
+    "pool_changes",
+    "hashes",
+    "groups",
+)  # decisions that may change
 _ARRAYS = ("image_yx", "prediction_yx", "reference_yx", "uncertainty_yx")
 
 
@@ -31,7 +37,19 @@ _CORRECTED = (
 
 @dataclass(frozen=True)
 class BatchRegion:
-    """A region of the batch; see `batch_overlays.RegionError` and `error_vs_uncertainty.mean_entropies` (nats)."""
+    """A region of the batch: how sure the round's model was of it, and how its prediction differs from the annotation.
+
+    Attributes
+    ----------
+    rank : place of the region in its batch, from 1
+    region : the region
+    score : the strategy's score; None where it has none
+    entropy : mean predictive entropy in nats (`error_vs_uncertainty.mean_entropies`); None until it is computed
+    error : see `batch_overlays.region_error`; None where nothing of the region is newly annotated
+    misclassified : share of the new voxels whose label is not the predicted one; None likewise
+    new_voxels : voxels that were annotated in this round, and not before
+    foreground : whether any class is in the annotation or the prediction of the new voxels
+    """
 
     rank: int
     region: Region
@@ -45,7 +63,7 @@ class BatchRegion:
 
 @dataclass(frozen=True)
 class MapPoint:
-    """A region on the map of embeddings: its role (`embedding_map.ROLES`) and its place."""
+    """A region on the map of embeddings: its role (`embedding_map.ROLES`) and its coordinates."""
 
     region: Region
     role: str
@@ -55,7 +73,7 @@ class MapPoint:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What one round's model says of its batch.
+    """Evidence of one round: its model's view of its batch.
 
     Attributes
     ----------
@@ -63,9 +81,9 @@ class Evidence:
     batch : its regions by rank, without those of cases that were withdrawn
     panels : pictures of its first regions
     points : the map of embeddings; empty where there is none
-    of_role : role -> how many regions of the campaign have it, on the map or not
+    of_role : role -> number of regions of the campaign, on the map or not
     redundancy : fields of `redundancy.Redundancy`; None where the batch is empty
-    remark : a sentence on what is not as it is now; mostly empty
+    remark : a sentence where labels were corrected after the evidence was computed, else empty
     """
 
     round: int
@@ -79,10 +97,10 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Key:
-    """What the evidence of a round depends on but its checkpoint, which may have been removed since, as two hashes.
+    """Two hashes of everything that the evidence of a round depends on, without its checkpoint, which may be removed.
 
     ``round`` stands for the batch, the training, the decisions and the cases that were in the pool then and are still
-    there; ``labels`` for what is annotated of the batch by now.
+    there; ``labels`` for the annotations of the batch as they are now.
     """
 
     round: str
@@ -90,7 +108,7 @@ class Key:
 
 
 def evidence_key(folder: CampaignFolder, round_: RoundFolder) -> Key:
-    """Hash what the evidence of a round is made from; what later rounds add to pool and ledger changes nothing."""
+    """Hash the inputs of a round's evidence; additions of later rounds to pool and ledger do not change the hashes."""
     decided = Decisions.load(folder.decisions)
     known = pool_of_round(decided, round_.number)
     lasting = {name: value for name, value in read_json(folder.decisions).items() if name not in _LATER}
@@ -99,7 +117,7 @@ def evidence_key(folder: CampaignFolder, round_: RoundFolder) -> Key:
     cases = {region.case for region in asked_regions(round_)} & known
     labels = [
         [commit.number, commit.source, {case: commit.labels[case].sha256 for case in sorted(cases & {*commit.labels})}]
-        for commit in answering(read_commits(folder.ledger), round_.number)
+        for commit in label_commits(read_commits(folder.ledger), round_.number)
         if cases & {*commit.labels}
     ]
     return Key(
@@ -108,8 +126,8 @@ def evidence_key(folder: CampaignFolder, round_: RoundFolder) -> Key:
     )
 
 
-def answering(commits: Sequence[Commit], number: int) -> list[Commit]:
-    """Return the commits that say how what was annotated up to a round is labelled: with corrections of any time."""
+def label_commits(commits: Sequence[Commit], number: int) -> list[Commit]:
+    """Return the commits that hold the labels annotated up to a round, with corrections of any time."""
     return [commit for commit in commits if commit.counts and (commit.round <= number or commit.source == CORRECTION)]
 
 
@@ -123,11 +141,11 @@ def _files(round_: RoundFolder) -> tuple[Path, Path]:
 
 
 def read_evidence(round_: RoundFolder, key: Key, checkpoint: Path | None, pictures: int) -> Evidence | None:
-    """Return what is kept in a round's folder, with its first ``pictures`` panels.
+    """Return the evidence kept in a round's folder, with its first ``pictures`` panels.
 
-    None where there is nothing of this ``key`` and ``checkpoint``, where it is damaged, or where it has fewer panels.
-    Without a checkpoint there is no way to make it anew: then labels that were corrected since, and fewer panels, are
-    only remarked on.
+    None where there is none for this ``key`` and ``checkpoint``, where it is damaged, or where it has fewer panels.
+    Without a checkpoint it cannot be computed again: then fewer panels are accepted, and labels that were corrected
+    since are mentioned in its remark.
     """
     numbers, arrays = _files(round_)
     try:
@@ -149,7 +167,7 @@ def read_evidence(round_: RoundFolder, key: Key, checkpoint: Path | None, pictur
         batch = [BatchRegion(**{**entry, "region": _region(entry["region"])}) for entry in content["batch"]]
         points = [MapPoint(_region(place), role, x, y) for place, role, x, y in content["points"]]
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
-        return None  # of another version, or half of it is gone: it is made anew
+        return None  # of another version or incomplete: it is computed again
     if len(panels) < min(pictures, len(batch)) and checkpoint is not None:
         return None
     return Evidence(
@@ -164,7 +182,7 @@ def read_evidence(round_: RoundFolder, key: Key, checkpoint: Path | None, pictur
 
 
 def write_evidence(round_: RoundFolder, key: Key, checkpoint: Path, evidence: Evidence) -> None:
-    """Keep what was computed from ``checkpoint`` and what ``key`` stands for in the round's folder.
+    """Keep the evidence computed from ``checkpoint`` and the inputs of ``key`` in the round's folder.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""How much a batch repeats itself: in its features, in its cases, and in the voxels that it asks for."""
+"""Redundancy of a batch: in its features, in its cases, and in the voxels that it asks for."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ class Redundancy:
     Attributes
     ----------
     regions : B
-    pool : regions that the random batches are drawn from
+    pool : number of regions that the random batches are drawn from
     similarity : mean cosine similarity of the features of two different regions of the batch; None with one region, or
         where a feature has no direction
-    random_similarity : mean of it over random batches, and the 2.5th and 97.5th percentile
-    cases : cases that the batch touches
-    random_cases : mean of it over random batches
+    random_similarity : mean, 2.5th and 97.5th percentile of the similarity of random batches
+    cases : number of cases that its regions lie in
+    random_cases : mean of this number over random batches
     largest_share : largest share of the batch's regions that come from one case
-    random_largest_share : mean of it over random batches
+    random_largest_share : mean of this share over random batches
     voxels_twice : see `voxels_twice`
 
-    What is random is None where the pool holds fewer regions than the batch.
+    Values of random batches are None where the pool holds fewer regions than the batch.
     """
 
     regions: int
@@ -63,14 +63,14 @@ def redundancy(
     regions_N
         the regions
     pool_M, batch_B
-        positions of those that stand for the pool, and of the batch, at least one; the pool's mean is taken off all
-        vectors, since features are positive and would otherwise all point the same way
+        indices of the regions of the pool, and of the batch, which has at least one; the pool's mean is subtracted from
+        all vectors, since features are positive and would otherwise all point the same way
     shapes
         case -> raw shape of its image
     rng
         draws the random batches, each without replacement
     draws
-        how many
+        number of random batches
     """
     size = len(batch_B)
     centre_d = features_N_d[pool_M].mean(0) if len(pool_M) else features_N_d.mean(0)
@@ -100,7 +100,7 @@ def redundancy(
 
 
 def unit_vectors(vectors_N_d: np.ndarray) -> np.ndarray | None:
-    """Return the vectors divided by their lengths; None where one of them has none to divide by."""
+    """Return the vectors divided by their lengths; None where a length is 0 or not finite."""
     lengths_N = np.linalg.norm(vectors_N_d, axis=1)
     return vectors_N_d / lengths_N[:, None] if (lengths_N > 0).all() and np.isfinite(lengths_N).all() else None
 
@@ -112,7 +112,7 @@ def mean_similarity(directions_B_d: np.ndarray) -> float:
 
 
 def voxels_twice(regions: Sequence[Region], shapes: Mapping[str, tuple[int, ...]]) -> float:
-    """Return 1 - |union of the boxes| / Σ |box|: the share of what is asked for that is asked for more than once."""
+    """Return 1 - |union of the boxes| / Σ |box|: the share of the voxels asked for that repeat others of the batch."""
     asked = sum(n_voxels(region.box) for region in regions)
     once = 0
     for case in Counter(region.case for region in regions):

@@ -1,1 +1,1 @@
-"""The page that holds it all, and the commands that repeat it."""
+"""The HTML page: its sections, its markup, and the commands that repeat the campaigns."""

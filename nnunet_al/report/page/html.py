@@ -1,4 +1,4 @@
-"""One HTML file that needs nothing else: no network, no script, no file beside it. Whatever comes in is escaped."""
+"""One self-contained HTML file: no network, no script, no other file. All text is escaped."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from nnunet_al.report.page.style import ICON, STYLE
 from nnunet_al.report.tables.table import Table
 
 OPEN_ROWS = 14
-"""A table with more rows is folded away."""
+"""A table with more rows is collapsed."""
 
 MOST_ROWS = 200
-"""Rows of a table on the page; the file beside it has all of them."""
+"""Most rows of a table on the page; its CSV file has all of them."""
 
-_MOST_COLUMNS = 12  # of a table that is printed with whole words and numbers
-_OF_ROWS = ("strategy", "round", "rank")  # with _NAMES: what a row is about
+_MOST_COLUMNS = 12  # of a table that is printed without breaking words and numbers
+_OF_ROWS = ("strategy", "round", "rank")  # with _NAMES: columns that identify a row
 _NAMES = ("dataset", "configuration", "unit", "tag", "fold", "seed")
 
 
@@ -41,7 +41,7 @@ class Section:
 
 
 def page(title: str, lead: str, sections: Sequence[Section], footer: str) -> str:
-    """Return the whole page; ``lead`` stands under the title and ``footer`` at the end, both as plain text."""
+    """Return the whole page; ``lead`` is the text under the title, ``footer`` that at the end, both plain text."""
     entries = "\n".join(f'<li><a href="#{section.anchor}">{text(section.title)}</a></li>' for section in sections)
     body = "\n".join(
         f'<section id="{section.anchor}" aria-labelledby="{section.anchor}-title">\n'
@@ -82,7 +82,7 @@ def page(title: str, lead: str, sections: Sequence[Section], footer: str) -> str
 
 
 def text(words: object) -> str:
-    """Return words as HTML: nothing in them is markup."""
+    """Return words as escaped HTML."""
     return escape(str(words), quote=True)
 
 
@@ -102,18 +102,18 @@ def bullets(items: Iterable[str]) -> str:
 
 
 def commands(lines: str) -> str:
-    """Return lines for a terminal; long ones can be scrolled."""
+    """Return a block of shell commands; long lines scroll."""
     return f'<pre tabindex="0"><code>{text(lines)}</code></pre>'
 
 
 def definitions(pairs: Iterable[tuple[str, str]]) -> str:
-    """Return names with what they stand for."""
+    """Return a list of names and their values."""
     entries = "\n".join(f"<div><dt>{text(name)}</dt><dd>{text(value)}</dd></div>" for name, value in pairs)
     return f"<dl>\n{entries}\n</dl>"
 
 
 def figure(drawing: Figure) -> str:
-    """Return a drawing with its caption; as an image, so that ids inside it meet those of no other drawing."""
+    """Return a figure with its caption; as an image, so that ids inside it do not clash with those of other figures."""
     source = data_uri(drawing.svg.encode("utf-8"), "image/svg+xml")
     return (
         f'<figure>\n<img src="{source}" alt="{text(drawing.alt)}">\n'
@@ -122,7 +122,7 @@ def figure(drawing: Figure) -> str:
 
 
 def pictures(images: Sequence[tuple[bytes, str]], caption: str) -> str:
-    """Return PNG pictures side by side, as many as fit, under one caption; each comes with its alternative text."""
+    """Return PNG pictures with their alternative texts side by side, as many as fit, under one caption."""
     shown = "\n".join(f'<img src="{data_uri(png, "image/png")}" alt="{text(alt)}">' for png, alt in images)
     return (
         f'<figure class="tiles">\n<div class="tiles">\n{shown}\n</div>\n'
@@ -131,23 +131,22 @@ def pictures(images: Sequence[tuple[bytes, str]], caption: str) -> str:
 
 
 def data_uri(content: bytes, media_type: str) -> str:
-    """Return the address under which a page finds what it carries itself."""
+    """Return content as a data address, which a page carries in itself."""
     return f"data:{media_type};base64,{b64encode(content).decode('ascii')}"
 
 
 def figures(drawings: Sequence[Figure]) -> str:
-    """Return drawings side by side, as many as fit."""
+    """Return figures side by side, as many as fit."""
     return '<div class="figures">\n' + "\n".join(map(figure, drawings)) + "\n</div>" if drawings else ""
 
 
 def table(content: Table, shown: int = MOST_ROWS) -> str:
-    """Return a table that scrolls within itself where the screen is narrow.
+    """Return a table that scrolls horizontally where the screen is narrow.
 
-    Its name, as words, is the title; the caption describes it. The first column, and others in front that say what a
-    row is about, are its headings.
-    Columns of numbers are set flush right. Columns that only name a campaign, and the same one in all rows, go into the
-    caption. A table of more than ``OPEN_ROWS`` rows is folded away, with its first ``shown`` rows. A table without rows
-    becomes a sentence.
+    Its name, as words, is the title; the caption describes it. The first column, and those after it that identify a
+    row, are headings. Columns of numbers are aligned right. Columns that name a campaign and have one value in all rows
+    go into the caption. A table of more than ``OPEN_ROWS`` rows is collapsed, with its first ``shown`` rows. A table
+    without rows becomes a sentence.
     """
     if not content.rows:
         return paragraph(f"{content.caption} There is nothing to list.")
@@ -179,7 +178,7 @@ def table(content: Table, shown: int = MOST_ROWS) -> str:
         grid = f"<details>\n<summary>Show the rows{cut}</summary>\n{grid}\n</details>"
     named = ", ".join(f"{column} {value}" for column, value in same.items() if value)
     caption = f"{content.caption}{f' In all rows: {named}.' if named else ''}"
-    # a figure without a label of its own would be called by its whole caption
+    # a screen reader would read the whole caption as the name of a figure without a label
     return (
         f'<figure class="table" aria-labelledby="{anchor}-title">\n<figcaption>'
         f'<span class="title" id="{anchor}-title">{text(_title(content.name))}</span> '
@@ -194,7 +193,7 @@ def _title(name: str) -> str:
 
 
 def _same_in_all_rows(content: Table) -> dict[str, str]:
-    """Return the columns that name campaigns and hold one value, with it; "" where that is nothing."""
+    """Return the columns that name campaigns and hold one value in all rows, with this value; "" for None."""
     found = {}
     for column in content.columns if len(content.rows) > 1 else ():
         values = {row[column.name] for row in content.rows} if column.name in _NAMES else set()

@@ -1,4 +1,4 @@
-"""The commands that repeat campaigns."""
+"""Shell commands that repeat campaigns, and notes on them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nnunet_al.progress import count
 from nnunet_al.report.reading.runs import Run
 from nnunet_al.strategies import catalog
 
-_OPTIONS = {  # decision -> option of nnUNetv2_al_round; what is None was left open
+_OPTIONS = {  # decision -> option of nnUNetv2_al_round; None was left open
     "unit": "-unit", "budget": "-b", "initial": "-initial", "initial_strategy": "-initial_strategy",
     "overlap": "-overlap", "rounds": "-rounds", "test": "-test", "engine": "-engine", "precision": "-precision",
     "trainer": "-tr", "planner": "-pl", "plans": "-p", "epochs": "-epochs", "iterations": "-iterations",
@@ -27,17 +27,17 @@ _FLAGS = {
     "annotate": "--annotate",
 }
 _READERS = {"hand_out": "-format", "readings": "-readings", "consensus": "-consensus"}
-_WIDTH = 100  # letters of a line, less what continues it
+_WIDTH = 100  # characters per line, without the line continuation
 _HELD = "\x00"  # stands for a blank where a line must not end
 PARTICIPANTS = "participants.tsv"
-"""Stands for the table of participants, of which a campaign keeps only the groups that it gave."""
+"""Placeholder for the table of participants; a campaign keeps only the groups that were read from it."""
 
 
 def repeat_commands(runs: Sequence[Run]) -> str:
-    """Return shell lines that start campaigns like these anew, every decision given, and do as many rounds.
+    """Return shell commands that start the same campaigns again and do the same number of rounds.
 
-    Campaigns that differ only in fold and seed come as loops over both. Campaigns that people annotate come without a
-    loop over rounds.
+    All decisions are spelled out. Campaigns that differ only in fold and seed become loops over both. Campaigns that
+    people annotate have no loop over rounds.
     """
     found: dict[tuple[tuple[str, ...], int], dict[int, list[int]]] = {}
     for run in runs:
@@ -52,23 +52,26 @@ def repeat_commands(runs: Sequence[Run]) -> str:
 
 
 def repeat_notes(runs: Sequence[Run]) -> list[str]:
-    """Return sentences on what the commands cannot repeat by themselves."""
+    """Return notes on steps that the commands cannot repeat by themselves."""
     notes = []
     if any(run.decided.group_by for run in runs):
         notes.append(f"{PARTICIPANTS} stands for the table that the groups came from.")
     if any(run.decided.annotate for run in runs):
-        notes.append("Where people annotate, call it once for each round, and nnUNetv2_al_collect between the calls.")
+        notes.append(
+            "Where people annotate, call the command once per round, and nnUNetv2_al_collect between the calls."
+        )
     split = [run for run in runs if run.decided.left_out_cases]
     if split:
         notes.append(
-            f"{_campaigns(split, runs)} took pool and test cases from a split file, splits_final.json, which left out "
-            f"{count(max(len(run.decided.left_out_cases) for run in split), 'case')}: put the same file there first."
+            f"{_campaigns(split, runs)} took pool and test cases from a split file, splits_final.json, which leaves "
+            f"out {count(max(len(run.decided.left_out_cases) for run in split), 'case')}: put the same file there "
+            "first."
         )
     changed = [run for run in runs if run.decided.pool_changes]
     if changed:
         notes.append(
-            f"{_campaigns(changed, runs)} had cases added or withdrawn on the way (see the remarks): the commands "
-            "begin with the dataset as it is and do not repeat that; nnUNetv2_al_pool does, between the same rounds."
+            f"{_campaigns(changed, runs)} had cases added or withdrawn between rounds (see the remarks): the commands "
+            "start with the dataset as it is now; repeat these changes with nnUNetv2_al_pool between the same rounds."
         )
     return notes
 
@@ -92,7 +95,7 @@ def round_arguments(decided: Decisions) -> list[str]:
 
 
 def changed_parameters(decided: Decisions) -> list[str]:
-    """Return the recipe's parameters that are not the strategy's own, as ``name=value``."""
+    """Return the recipe's parameters that differ from the strategy's defaults, as ``name=value``."""
     try:
         own = catalog.get(decided.recipe.name).parameters
     except StrategyError:  # of a package that is not here
@@ -105,7 +108,7 @@ def changed_parameters(decided: Decisions) -> list[str]:
 
 
 def _together(seeds_of_fold: dict[int, list[int]]) -> dict[tuple[int, ...], list[int]]:
-    """Put folds with the same seeds together."""
+    """Group folds that have the same seeds."""
     folds: dict[tuple[int, ...], list[int]] = {}
     for fold, seeds in seeds_of_fold.items():
         folds.setdefault(tuple(sorted(seeds)), []).append(fold)
@@ -121,7 +124,7 @@ def _lines(arguments: Sequence[str], rounds: int, folds: Sequence[int], seeds: S
         elif numbers:
             values += [option, str(numbers[0])]
     words = [*map(shlex.quote, arguments), *values]
-    # an option and what belongs to it stay on one line
+    # an option and its values stay on one line
     starts = [index for index, word in enumerate(words) if re.match("--?[a-z]", word)]
     options = [" ".join(words[here:there]) for here, there in zip(starts, [*starts[1:], len(words)], strict=True)]
     indent = "  " if loops else ""

@@ -1,4 +1,4 @@
-"""The report: one HTML file on one or many campaigns, and every number of it as CSV."""
+"""The report: one HTML file on one or many campaigns, with all its numbers as CSV."""
 
 from __future__ import annotations
 
@@ -10,33 +10,33 @@ from pathlib import Path
 from tempfile import TemporaryFile
 
 import nnunet_al
+from nnunet_al.campaign.decisions import Options
 from nnunet_al.campaign.folders import CampaignFolder
-from nnunet_al.campaign.options import Options
 from nnunet_al.errors import CampaignError
 from nnunet_al.files import storage_errors, write_text
 from nnunet_al.nnunet.environment import Roots
 from nnunet_al.progress import count
 from nnunet_al.report.drawing.learning_figures import campaign_figures
 from nnunet_al.report.drawing.svg import Figure
+from nnunet_al.report.evidence import tables as evidence_tables
 from nnunet_al.report.evidence.gather import gather_evidence
 from nnunet_al.report.evidence.record import Evidence
-from nnunet_al.report.evidence.sections import evidence_sections
-from nnunet_al.report.page.annotation_words import annotation_progress
+from nnunet_al.report.page.annotation_progress import annotation_progress
+from nnunet_al.report.page.evidence_sections import evidence_sections
 from nnunet_al.report.page.html import Section, bullets, commands, definitions, figures, heading, page, paragraph, table
 from nnunet_al.report.page.repeat import repeat_commands, repeat_notes
-from nnunet_al.report.page.summary import what_it_takes, what_there_is, who_is_missing, who_leads
+from nnunet_al.report.page.summary import budget_sentences, campaigns_sentence, missing_sentences, ranking_sentences
 from nnunet_al.report.reading.lines import Comparison, comparisons
-from nnunet_al.report.reading.remarks import remarks
-from nnunet_al.report.reading.runs import Run
-from nnunet_al.report.tables import of_evidence as evidence_tables
-from nnunet_al.report.tables.all_tables import campaign_tables, identity, penalties_of, read_runs
+from nnunet_al.report.reading.runs import Run, read_runs
+from nnunet_al.report.reading.warnings import all_warnings
+from nnunet_al.report.tables.all_tables import campaign_tables, identity, penalties_of
 from nnunet_al.report.tables.table import Table
 
 PAGE = "report.html"
 TITLE = "Active learning report"
 
 Part = tuple[str, str, tuple[str, ...], tuple[str, ...]]
-"""Anchor, heading, beginnings of the names of its figures, and names of its tables."""
+"""Anchor, heading, prefixes of the names of its figures, and names of its tables."""
 
 _COMPARING: tuple[Part, ...] = (
     ("curves", "Learning curves", ("curves", "each"), ("curves",)),
@@ -64,20 +64,20 @@ def write_report(
     folders
         campaigns, at least one
     output
-        the folder; what an earlier report left there is written over
+        the folder; files of an earlier report are overwritten
     full_dice
-        Dice of a model that was trained on everything, to which budgets refer; None: the best that was reached
+        Dice of a model trained on all data, the reference of the budgets; None: the best that was reached
     pictures
-        regions shown of each strategy's batch
+        number of regions shown of each strategy's batch
     evidence
-        where the data are and where a model runs; None leaves out what needs a model
+        nnU-Net's folders and the device on which models run; None leaves out everything that needs a model
 
     Raises
     ------
     CampaignError
         if no campaign can be read.
     SetupError
-        if the device is not there.
+        if the device is not available.
     StorageError
         if a file cannot be written.
     """
@@ -109,18 +109,18 @@ def write_report(
         sections += evidence_sections(named, {made.name: made for made in of_models}, missing)
     sections += [
         *_filled((_TIME,), drawn, tables),
-        Section("settings", "Settings, and how to repeat this", _settings(runs, tables["settings"])),
-        Section("remarks", "Remarks", _remarks([*left_out, *remarks(runs, compared)], evidence is None)),
+        Section("settings", "Settings and commands to repeat the campaigns", _settings(runs, tables["settings"])),
+        Section("remarks", "Remarks", _remarks([*left_out, *all_warnings(runs, compared)], evidence is None)),
         Section("files", "Files", _files(written)),
     ]
-    write_text(output / PAGE, page(_title(runs), what_there_is(runs), sections, _footer()))
+    write_text(output / PAGE, page(_title(runs), campaigns_sentence(runs), sections, _footer()))
     return output / PAGE
 
 
 def _evidence(
     compared: Sequence[Comparison], pictures: int, where: tuple[Roots, Options] | None
 ) -> tuple[list[tuple[Run, Evidence]], list[str]]:
-    """Ask the first run (lowest fold, then seed) of each strategy for its evidence; sentences on those without."""
+    """Return the evidence of each strategy's first run (lowest fold, then seed), and sentences on runs without any."""
     found, missing = [], []
     for comparison in compared if where is not None else ():
         for line in comparison.lines:
@@ -135,7 +135,7 @@ def _evidence(
 
 
 def _check_writable(folder: Path) -> None:
-    """Notice a folder that cannot be written before what takes minutes."""
+    """Raise StorageError for a folder that cannot be written, before the work of minutes."""
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         with TemporaryFile(dir=folder):
@@ -144,22 +144,22 @@ def _check_writable(folder: Path) -> None:
 
 def _summary(runs: Sequence[Run], compared: Sequence[Comparison], tables: dict[str, Table]) -> tuple[str, ...]:
     standings = tables["standings"]
-    sentences = [*annotation_progress(runs), *who_leads(standings), *who_is_missing(compared)]
-    blocks = (bullets([*sentences, *what_it_takes(tables["budget"])]),)
+    sentences = [*annotation_progress(runs), *ranking_sentences(standings), *missing_sentences(compared)]
+    blocks = (bullets([*sentences, *budget_sentences(tables["budget"])]),)
     if not standings.rows:
         return blocks
     return (
         *blocks,
         table(standings),
         paragraph(
-            "Runs are folds and seeds. An interval tells how sure the mean over them is; runs share their data, so "
-            "that it is a little too narrow. Where many strategies are compared, some seem to differ by chance."
+            "Runs are folds and seeds. An interval shows how certain the mean over them is; since runs share data, it "
+            "is somewhat too narrow. Where many strategies are compared, some will seem to differ by chance."
         ),
     )
 
 
 def _filled(parts: Sequence[Part], made: Sequence[Figure], tables: dict[str, Table]) -> list[Section]:
-    """Return those sections that have something in them, and in them the tables that have rows."""
+    """Return the sections that have a figure or a table with rows."""
     found = []
     for anchor, title, beginnings, names in parts:
         drawn = [one for one in made if any(f"{one.name}_".startswith(f"{start}_") for start in beginnings)]
@@ -171,8 +171,8 @@ def _filled(parts: Sequence[Part], made: Sequence[Figure], tables: dict[str, Tab
 
 def _settings(runs: Sequence[Run], settings: Table) -> tuple[str, ...]:
     notes = [
-        "These commands start campaigns with the same decisions, each of them written out, and do as many rounds. Add "
-        "-device, -np and whatever else says where they run; on another kind of device last digits differ."
+        "These commands start campaigns with the same decisions, all spelled out, for the same number of rounds. "
+        "Add options on the machine, such as -device and -np; on another kind of device the last digits differ."
     ]
     notes += repeat_notes(runs)
     common = [(row["setting"], row["value"]) for row in settings.rows if row["campaigns"] == "all"]
@@ -180,22 +180,22 @@ def _settings(runs: Sequence[Run], settings: Table) -> tuple[str, ...]:
     return (
         *(paragraph(note) for note in notes),
         commands(repeat_commands(runs)),
-        heading("What all campaigns have in common"),
+        heading("Settings that all campaigns share"),
         definitions(common),
-        *([heading("Where they differ"), table(replace(settings, rows=differing))] if differing else ()),
+        *([heading("Settings that differ"), table(replace(settings, rows=differing))] if differing else ()),
     )
 
 
 def _remarks(sentences: Sequence[str], without_models: bool) -> tuple[str, ...]:
     sentences = list(sentences)
     if without_models:
-        sentences.append("What needs a round's model was left out, as --no_evidence asks for.")
-    return (bullets(sentences),) if sentences else (paragraph("There is nothing to remark."),)
+        sentences.append("Sections that need a round's model are left out (--no_evidence).")
+    return (bullets(sentences),) if sentences else (paragraph("There are no remarks."),)
 
 
 def _files(written: Sequence[str]) -> tuple[str, ...]:
     return (
-        paragraph("Every number of this page stands in one of these files beside it, unrounded, one header line each:"),
+        paragraph("All numbers of this page are in these CSV files beside it, unrounded, each with one header line:"),
         bullets(sorted(written)),
     )
 
@@ -206,7 +206,7 @@ def _title(runs: Sequence[Run]) -> str:
 
 
 def _short_name(run: Run, runs: Sequence[Run]) -> str:
-    """Name a run by what sets it apart from the others of the report."""
+    """Name a run by the decisions in which the runs of the report differ."""
     decided = run.decided
     words = [
         str(getattr(decided, name))

@@ -1,4 +1,4 @@
-"""How the report looks: on a wide screen, on a telephone and on paper."""
+"""Style sheet and icon of the report: for wide screens, telephones and print."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who leads, in plain words: nothing is called a difference that its interval does not show."""
+"""The summary in sentences; strategies are said to differ only where the interval of their difference shows it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nnunet_al.report.tables.table import Table
 Row = Mapping[str, Any]
 
 
-def what_there_is(runs: Sequence[Run]) -> str:
+def campaigns_sentence(runs: Sequence[Run]) -> str:
     """Return one sentence on the campaigns of the report."""
     strategies = list(dict.fromkeys(run.strategy for run in runs))
     datasets = list(dict.fromkeys(run.decided.dataset for run in runs))
@@ -27,12 +27,12 @@ def what_there_is(runs: Sequence[Run]) -> str:
     )
 
 
-def who_leads(standings: Table) -> list[str]:
-    """Return sentences on the strategies of each dataset, from the rows of ``standings.standings``.
+def ranking_sentences(standings: Table) -> list[str]:
+    """Return sentences on the strategies of each dataset, from the rows of ``ranking.standings``.
 
-    A strategy is said to do worse or better only where the 95 % interval of its paired difference to the one on top
-    does not hold 0; each interval is its own, not corrected for their number. None is said to have the highest mean
-    where some lack runs that others have.
+    A strategy is called worse or better only where the 95 % interval of its paired difference to the one at the top
+    excludes 0; intervals are not corrected for the number of comparisons. No strategy is called the best where some
+    lack runs that others have.
     """
     found = []
     titles = [row["dataset"] for row in standings.rows]
@@ -45,8 +45,8 @@ def who_leads(standings: Table) -> list[str]:
     return found
 
 
-def who_is_missing(compared: Sequence[Comparison]) -> list[str]:
-    """Return sentences on strategies of which there is no Dice to compare, and why."""
+def missing_sentences(compared: Sequence[Comparison]) -> list[str]:
+    """Return sentences on strategies that have no Dice to compare, with the reason."""
     parts = [part for comparison in compared for part in by_axis(comparison, "regions")]
     why = {part.title: {line.label: reason for line in part.lines if (reason := _why_not(line))} for part in parts}
     all_reasons = {reason for of in why.values() for reason in of.values()}
@@ -60,8 +60,8 @@ def who_is_missing(compared: Sequence[Comparison]) -> list[str]:
     ]
 
 
-def what_it_takes(budget: Table, percent: int = 95) -> list[str]:
-    """Return sentences on the regions that each strategy's mean curve takes to ``percent`` of the reference Dice."""
+def budget_sentences(budget: Table, percent: int = 95) -> list[str]:
+    """Return sentences on the regions that each strategy's mean curve needs for ``percent`` of the reference Dice."""
     chosen = [row for row in budget.rows if row["axis"] == "regions" and row["percent"] == percent]
     found = []
     for (dataset, target), rows in groupby(chosen, key=lambda row: (row["dataset"], row["target_dice"])):
@@ -78,7 +78,7 @@ def what_it_takes(budget: Table, percent: int = 95) -> list[str]:
 
 
 def _why_not(line: Line) -> str:
-    """Return why nothing can be said of a line; "" where something can."""
+    """Return why a line cannot be compared; "" where it can."""
     if any(run.evaluated for run in line.runs):
         return "" if line_range(line, "regions") else "the runs have no number of annotated regions in common"
     if any(run.decided.test_cases for run in line.runs):
@@ -88,7 +88,7 @@ def _why_not(line: Line) -> str:
 
 def _alone(dataset: str, row: Row, others_elsewhere: bool) -> str:
     why = (
-        "no other strategy was trained on as many"
+        "no other strategy was trained on this number of regions"
         if others_elsewhere
         else "there is no other strategy to compare it with"
     )

@@ -1,1 +1,1 @@
-"""What campaigns have written, as the report reads it: runs, their rounds, and which of them compare."""
+"""Campaigns as the report reads them from disk: runs, their rounds, and the lines and comparisons that they form."""

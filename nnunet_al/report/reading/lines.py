@@ -1,4 +1,4 @@
-"""Which campaigns are drawn into one line, which lines belong into one picture, and their mean curves."""
+"""Lines (the runs of one strategy), comparisons (the lines of one picture), and their mean curves."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from nnunet_al.evaluation.budget import Curve, as_curve, common_range, half_width
-from nnunet_al.report.drawing.learning_curves import mean_curve
 from nnunet_al.report.reading.round_values import Value, dice
 from nnunet_al.report.reading.runs import Run
 
@@ -21,7 +20,7 @@ AXES = {
     "contour_mm": "length of annotated contours [mm]",
     "minutes": "readers' time [minutes]",
 }
-"""What a model was trained on, as a field of ``RoundResult`` -> in words."""
+"""Fields of ``RoundResult`` that measure the size of the training set -> their names."""
 
 _AMOUNTS = {"contour_mm": "mm of annotated contours", "minutes": "minutes of readers' time"}
 
@@ -30,21 +29,21 @@ _OF_A_LINE = ("configuration", "unit", "tag")
 
 @dataclass(frozen=True)
 class Line:
-    """Runs (folds x seeds) of one strategy that are alike in all else, and what they are called in pictures."""
+    """Runs (folds x seeds) of one strategy that agree in all other decisions, and their label in figures."""
 
     label: str
     runs: tuple[Run, ...]
-    _curves: dict[tuple[str, Value], IntervalCurve] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _curves: dict[tuple[str, Value], MeanCurve] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def unit(self) -> str:
-        """What one annotation is: "patch", "slice" or "case"."""
+        """The unit of annotation: "patch", "slice" or "case"."""
         return self.runs[0].decided.unit
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Lines that belong into one picture: their models were tested on the same cases of one dataset."""
+    """Lines that can be drawn in one picture: their models were tested on the same cases of one dataset."""
 
     title: str
     dataset: str
@@ -53,33 +52,63 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class IntervalCurve:
-    """Mean over ``n`` runs at P budgets, and its 95 % interval over runs by Student's t; each ``(P,)``.
+class MeanCurve:
+    """Mean over ``n`` runs at P budgets, and the standard deviation of the runs; each ``(P,)``.
 
-    ``low_P`` and ``high_P`` are NaN for a single run, of which nothing says how sure it is.
+    ``low_P`` and ``high_P`` are the ends of the mean's 95 % interval by Student's t; NaN for a single run, which has
+    none.
     """
 
     budget_P: np.ndarray  # noqa: N815
     mean_P: np.ndarray  # noqa: N815
-    low_P: np.ndarray  # noqa: N815
-    high_P: np.ndarray  # noqa: N815
+    sd_P: np.ndarray  # noqa: N815
     n: int
 
     def __len__(self) -> int:
         """Return the number of budgets."""
         return len(self.budget_P)
 
+    @property
+    def low_P(self) -> np.ndarray:  # noqa: N802
+        """Lower end of the interval, ``(P,)``."""
+        return self.mean_P - self._half_P()
+
+    @property
+    def high_P(self) -> np.ndarray:  # noqa: N802
+        """Upper end of the interval, ``(P,)``."""
+        return self.mean_P + self._half_P()
+
+    def _half_P(self) -> np.ndarray:  # noqa: N802
+        return np.asarray(half_width(self.sd_P, self.n)) if self.n > 1 else np.full(len(self), np.nan)
+
+
+def mean_curve(runs: Sequence[Curve]) -> MeanCurve:
+    """Average runs at all budgets at which any of them was evaluated.
+
+    Runs are interpolated linearly, within the range that all of them cover, so that a run that is not finished shortens
+    the mean line but does not bend it. The standard deviation is that of the sample (divided by n - 1), 0 for a single
+    run.
+    """
+    if not runs:
+        return MeanCurve(np.empty(0), np.empty(0), np.empty(0), 0)
+    first, last = max(budget_P[0] for budget_P, _ in runs), min(budget_P[-1] for budget_P, _ in runs)
+    points_P = np.unique(np.concatenate([budget_P for budget_P, _ in runs]))
+    points_P = points_P[(points_P >= first) & (points_P <= last)]
+    values = np.array([np.interp(points_P, budget_P, value_P) for budget_P, value_P in runs])
+    sd_P = values.std(axis=0, ddof=1) if len(runs) > 1 else np.zeros(len(points_P))
+    return MeanCurve(points_P, values.mean(axis=0), sd_P, len(runs))
+
 
 def amount(budget: float, axis: str) -> str:
-    """Return so much of a budget in words: "60 annotated regions", "1,750 mm of annotated contours"."""
+    """Return a budget with its unit: "60 annotated regions", "1,750 mm of annotated contours"."""
     return f"{budget:,.0f} {_AMOUNTS.get(axis, AXES[axis])}"
 
 
 def comparisons(runs: Sequence[Run]) -> list[Comparison]:
-    """Sort runs into lines, and lines into comparisons, in the order in which they come.
+    """Group runs into lines, and lines into comparisons, in order of appearance.
 
-    One line holds the runs that agree in dataset, configuration, unit, test cases (``test``), tag and strategy. It is
-    called by its strategy, and by what of the others differs between the lines of the dataset.
+    One line holds the runs that agree in dataset, configuration, unit, test cases (``test``), tag and strategy. Its
+    label is the strategy, followed by those of the others that differ between the lines of the dataset.
     """
     lines: dict[tuple[Any, ...], list[Run]] = {}
     for run in runs:
@@ -112,7 +141,7 @@ def _word(name: str, value: str | None) -> str:
 
 
 def by_axis(comparison: Comparison, axis: str) -> list[Comparison]:
-    """Return what can be drawn against one axis: a region is a case here and a patch there, so units are kept apart."""
+    """Return the parts that share one axis: against regions, lines of different units of annotation are kept apart."""
     units = list(dict.fromkeys(line.unit for line in comparison.lines))
     if axis != "regions" or len(units) < 2:
         return [comparison]
@@ -127,10 +156,10 @@ def by_axis(comparison: Comparison, axis: str) -> list[Comparison]:
 
 
 def overlapping(comparison: Comparison, axis: str) -> list[tuple[Comparison, tuple[float, float]]]:
-    """Return lines that can be compared at one budget, and between which budgets: each line in one set of them.
+    """Return sets of lines that share a range of budgets, with that range; a line is in at most one set.
 
-    A set is made of the lines that know the budget which most of those left know, the largest such one; lines of which
-    no budget is common to all runs are in none. The largest set comes first.
+    Each set holds the lines whose range contains the budget that most of the remaining lines contain, the largest such
+    budget. Lines whose runs have no budget in common are in no set. The largest set comes first.
     """
     spans = {line.label: span for line in comparison.lines if (span := line_range(line, axis)) is not None}
     found = []
@@ -146,14 +175,14 @@ def overlapping(comparison: Comparison, axis: str) -> list[tuple[Comparison, tup
 
 
 def line_range(line: Line, axis: str) -> tuple[float, float] | None:
-    """Return the budgets between which all runs of a line are known; None where there is no such budget."""
+    """Return the range of budgets that all runs of a line cover; None where there is none."""
     return common_range(run_curves(line, axis))
 
 
 def run_curve(run: Run, axis: str, value: Value = dice) -> Curve:
-    """Return a value of a run's rounds against what their models were trained on; rounds without either are left out.
+    """Return a value of a run's rounds against the size of their training sets; rounds that lack either are left out.
 
-    It may be without a point.
+    The curve may have no point.
     """
     pairs = [(getattr(result, axis), value(result)) for result in run.rounds]
     known = [(float(budget), float(reached)) for budget, reached in pairs if budget is not None and reached is not None]
@@ -161,27 +190,24 @@ def run_curve(run: Run, axis: str, value: Value = dice) -> Curve:
 
 
 def run_curves(line: Line, axis: str, value: Value = dice) -> list[Curve]:
-    """Return the curves of a line's runs, less those without a point."""
+    """Return the curves of a line's runs, without empty ones."""
     curves = [run_curve(run, axis, value) for run in line.runs]
     return [curve for curve in curves if len(curve[0])]
 
 
-def line_curve(line: Line, axis: str, value: Value = dice) -> IntervalCurve:
+def line_curve(line: Line, axis: str, value: Value = dice) -> MeanCurve:
     """Return the mean of a line's runs with its 95 % interval.
 
-    Runs are interpolated and cut to the budgets that all of them have reached, as in ``curves.mean_curve``; the curve
-    may be without a point.
+    Runs are interpolated and cut to the budgets that all of them have reached (`mean_curve`); the curve may have no
+    point.
     """
     if (axis, value) not in line._curves:
-        mean = mean_curve(run_curves(line, axis, value))
-        half_P = np.asarray(half_width(mean.sd, mean.n_runs)) if mean.n_runs > 1 else np.full(len(mean.dice), np.nan)
-        curve = IntervalCurve(mean.annotated, mean.dice, mean.dice - half_P, mean.dice + half_P, mean.n_runs)
-        line._curves[axis, value] = curve
+        line._curves[axis, value] = mean_curve(run_curves(line, axis, value))
     return line._curves[axis, value]
 
 
 def changes_of_tests(line: Line, axis: str) -> list[float]:
-    """Return the budgets from which on models of any run of the line are tested on other cases than before, sorted."""
+    """Return the budgets, sorted, at which any run of the line changes its test cases."""
     found: set[float] = set()
     for run in line.runs:
         pairs = [(result.tested_on, getattr(result, axis)) for result in run.evaluated]
@@ -192,17 +218,17 @@ def changes_of_tests(line: Line, axis: str) -> list[float]:
 
 
 def known_axes(comparison: Comparison) -> list[str]:
-    """Return the axes against which there is at least one round."""
+    """Return the axes that are known for at least one round."""
     return [axis for axis in AXES if any(run_curves(line, axis) for line in comparison.lines)]
 
 
 def classes_of(comparison: Comparison) -> list[str]:
-    """Return the classes of the metrics, in their order."""
+    """Return the classes of the metrics, in the order of the metrics."""
     runs = [run for line in comparison.lines for run in line.runs]
     return list(dict.fromkeys(name for run in runs for result in run.rounds for name in result.dice_of_class))
 
 
 def groups_of(comparison: Comparison) -> list[str]:
-    """Return the groups of cases of any campaign, sorted."""
+    """Return the groups of cases of all campaigns, sorted."""
     rounds = [result for line in comparison.lines for run in line.runs for result in run.rounds]
     return sorted({name for result in rounds if result.fairness for name in result.fairness.by_group})

@@ -1,16 +1,16 @@
-"""What curves are drawn of: functions that read one number from a round, None where it is not there."""
+"""The values that curves show: functions that read one number from a round, None where the round has none."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 
-from nnunet_al.report.reading.runs import RoundResult
+from nnunet_al.report.reading.rounds import RoundResult
 
 Value = Callable[[RoundResult], "float | None"]
 
 MEASURES = {"delta": "Δ", "essp": "ESSP", "largest_gap": "largest gap"}
-"""Measures of fairness, as fields of ``Fairness`` -> in words."""
+"""Fields of ``Fairness`` -> their names in tables and figures."""
 
 
 def dice(result: RoundResult) -> float | None:
@@ -32,7 +32,7 @@ def class_hd95(name: str) -> Value:
 
 @cache
 def fairness_measure(name: str) -> Value:
-    """Return the function that reads "delta", "essp" or "largest_gap" from a round."""
+    """Return the function that reads a measure of fairness ("delta", "essp" or "largest_gap") from a round."""
     return lambda result: None if result.fairness is None else getattr(result.fairness, name)
 
 
@@ -48,7 +48,7 @@ def of_group(group: str, name: str) -> Value:
 
 
 def group_values(names: Sequence[str]) -> Iterator[tuple[str, str | None, Value]]:
-    """Yield measure, group (None for measures of all) and the function that reads it; nothing without groups."""
+    """Yield measure, group (None: over all groups) and the function that reads the value; nothing without groups."""
     if names:
         yield from ((words, None, fairness_measure(name)) for name, words in MEASURES.items())
         yield from (("Dice", name, of_group(name, "dice")) for name in names)

@@ -1,4 +1,4 @@
-"""A round as it is on disk: its batch, its model's metrics, what it was trained on, seconds, weights of groups."""
+"""A round as it is on disk: its batch, its model's metrics and training set, seconds, weights of groups."""
 
 from __future__ import annotations
 
@@ -8,23 +8,20 @@ from dataclasses import dataclass, field, replace
 from math import isfinite
 from typing import Any
 
-from nnunet_al.campaign.batch import unanswered_regions
-from nnunet_al.campaign.cost import AnnotationCost, total_cost
+from nnunet_al.campaign.commits import AnnotationCost, Commit, total_cost, unanswered_regions
 from nnunet_al.campaign.decisions import Decisions
 from nnunet_al.campaign.folders import RoundFolder
-from nnunet_al.campaign.ledger import Commit
-from nnunet_al.campaign.sharing import is_taken_over
-from nnunet_al.campaign.stages import is_done
-from nnunet_al.campaign.status import FINAL_STAGE
+from nnunet_al.campaign.stages import FINAL_STAGE, is_done
+from nnunet_al.campaign.standing import is_taken_over
 from nnunet_al.files import read_json
 
-BROKEN = (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError)
-"""What a file that is torn, edited by hand or of another version makes of reading it."""
+READ_ERRORS = (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError)
+"""Exceptions raised by reading a file that is torn, edited by hand or of another version."""
 
 
 @dataclass(frozen=True)
 class GroupResult:
-    """A group of cases: test cases, their mean Dice, its share of what was trained on, and its weight in scoring."""
+    """A group of cases: its test cases, their mean Dice, its share of the training set, and its weight in scoring."""
 
     cases: int
     dice: float | None
@@ -34,7 +31,7 @@ class GroupResult:
 
 @dataclass(frozen=True)
 class Fairness:
-    """Δ, ESSP and the largest gap between groups (None where they cannot be compared), and each group."""
+    """Δ, ESSP and the largest gap between groups (None where groups cannot be compared), and each group's result."""
 
     delta: float | None
     essp: float | None
@@ -44,24 +41,24 @@ class Fairness:
 
 @dataclass(frozen=True)
 class RoundResult:
-    """One round; None wherever something is not known.
+    """One round; a value that is not known is None.
 
     Attributes
     ----------
     number : the round
     complete : whether its batch was answered
-    asked_regions, asked_cases : size of its batch, and the cases that this touches
-    waits_for : regions of the batch that are not annotated yet, less those of withdrawn cases
-    regions, cases, voxels, foreground_voxels, contour_mm, minutes : what its model was trained on; annotated regions,
-        the cases they lie in, annotated voxels, those of them that are not background, length of the annotated
-        contours in mm, minutes that readers said they took
-    cost : the same of the batch that the round asked for, as far as it is answered
-    dice, hd95_mm : means over test cases and classes; of round 0, which has no model, None
-    dice_of_class, hd95_mm_of_class : class -> mean over test cases; None where it is not known
-    tested_on : the test cases that these are means over
-    fairness : where the campaign has groups of cases
-    seconds : stage -> seconds, shards summed; of a stage that was interrupted, the seconds of the call that ended it;
-        without ``train`` where the model was taken over from another campaign, which spent them
+    asked_regions, asked_cases : number of regions in its batch, and of cases that they lie in
+    waits_for : number of regions of the batch that are not annotated yet, without those of withdrawn cases
+    regions, cases, voxels, foreground_voxels, contour_mm, minutes : size of its model's training set: annotated
+        regions, the cases they lie in, annotated voxels, annotated foreground voxels, length of the annotated contours
+        in mm, minutes that readers gave for them
+    cost : the same numbers for the batch that the round asked for, as far as it is annotated
+    dice, hd95_mm : means over test cases and classes; None for round 0, which has no model
+    dice_of_class, hd95_mm_of_class : class -> mean over test cases
+    tested_on : the test cases of these means
+    fairness : None where the campaign has no groups of cases
+    seconds : stage -> seconds, summed over shards; a stage that was interrupted counts the seconds of the call that
+        completed it; no ``train`` where the model was taken over from another campaign
     """
 
     number: int
@@ -85,14 +82,14 @@ class RoundResult:
     seconds: Mapping[str, float] = field(default_factory=dict)
 
 
-def read_round(round_: RoundFolder, commits: Sequence[Commit], decided: Decisions, remarks: list[str]) -> RoundResult:
-    """Read a round; of what cannot be read, a sentence is added to ``remarks``.
+def read_round(round_: RoundFolder, commits: Sequence[Commit], decided: Decisions, warnings: list[str]) -> RoundResult:
+    """Read a round; each file that cannot be read adds a sentence to ``warnings``.
 
-    What its model was trained on comes from the metrics, as it was when they were taken, and what they lack from the
-    ledger's ``commits``, less cases that were withdrawn.
+    The size of the training set is read from the metrics; numbers that they lack are counted in the ledger's
+    ``commits``, without withdrawn cases.
     """
     withdrawn = decided.withdrawn_cases
-    found: dict[str, Any] = {"seconds": _seconds(round_, remarks), "tested_on": _test_cases(decided, round_.number)}
+    found: dict[str, Any] = {"seconds": _seconds(round_, warnings), "tested_on": _test_cases(decided, round_.number)}
     own = [commit for commit in commits if commit.round == round_.number]
     if own:
         found["cost"] = total_cost(own, withdrawn)
@@ -101,19 +98,19 @@ def read_round(round_: RoundFolder, commits: Sequence[Commit], decided: Decision
         try:
             if round_.ledger_mark.is_file():  # rounds of earlier versions have none
                 before = list(commits[: read_json(round_.ledger_mark)["entries"]])
-        except BROKEN:
-            remarks.append(_unreadable(round_, round_.ledger_mark.name))
+        except READ_ERRORS:
+            warnings.append(_unreadable(round_, round_.ledger_mark.name))
         found |= total_cost(before, withdrawn).to_json()
-    for path, understand in ((round_.batch, _batch), (round_.metrics, _metrics), (round_.group_weights, _weights)):
+    for path, parse in ((round_.batch, _batch), (round_.metrics, _metrics), (round_.group_weights, _weights)):
         if not path.is_file():
             continue
         try:
-            found |= understand(read_json(path))
+            found |= parse(read_json(path))
             if path == round_.batch:
                 missing = unanswered_regions(round_, commits)
                 found["waits_for"] = sum(region.case in decided.pool_cases for region in missing)
-        except BROKEN:
-            remarks.append(_unreadable(round_, path.name))
+        except READ_ERRORS:
+            warnings.append(_unreadable(round_, path.name))
     weights, fairness = found.pop("weights", {}), found.get("fairness")
     if fairness is not None:
         by_group = {name: replace(of, weight=weights.get(name)) for name, of in fairness.by_group.items()}
@@ -127,15 +124,15 @@ def _batch(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def _metrics(content: dict[str, Any]) -> dict[str, Any]:
-    # without test cases there is nothing but what the model was trained on
+    # without test cases the metrics hold the size of the training set only
     mean, over_classes = content.get("mean", {}), content.get("foreground_mean", {})
-    understand: dict[str, Callable[[Any], float | None]] = {
+    parse: dict[str, Callable[[Any], float | None]] = {
         **dict.fromkeys(("regions", "cases", "voxels", "foreground_voxels"), _whole),
         **dict.fromkeys(("contour_mm", "minutes"), _finite),
     }
-    known = {name: of(content[key]) for name, of in understand.items() if (key := f"trained_on_{name}") in content}
+    known = {name: of(content[key]) for name, of in parse.items() if (key := f"trained_on_{name}") in content}
     return {
-        **known,  # what older metrics lack is the ledger's
+        **known,  # numbers that older metrics lack come from the ledger
         "dice": _finite(over_classes.get("dice")),
         "hd95_mm": _finite(over_classes.get("hd95_mm")),
         "dice_of_class": {name: _finite(values.get("dice")) for name, values in mean.items()},
@@ -146,7 +143,7 @@ def _metrics(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def _test_cases(decided: Decisions, number: int) -> frozenset[str]:
-    """Return the test cases as they were when a round's model was evaluated: later changes are taken back."""
+    """Return the test cases as they were when a round's model was evaluated: later changes are undone."""
     cases = set(decided.test_cases)
     for change in decided.pool_changes:
         if change["round"] > number:
@@ -166,13 +163,13 @@ def _weights(content: dict[str, Any]) -> dict[str, Any]:
     return {"weights": {name: _finite(entry["weight"]) for name, entry in content["by_group"].items()}}
 
 
-def _seconds(round_: RoundFolder, remarks: list[str]) -> dict[str, float]:
+def _seconds(round_: RoundFolder, warnings: list[str]) -> dict[str, float]:
     seconds: dict[str, float] = {}
     for path in sorted(round_.stages.glob("[!.]*.json")):
         try:
             spent = float(read_json(path)["seconds"])
-        except BROKEN:
-            remarks.append(_unreadable(round_, f"stages/{path.name}"))
+        except READ_ERRORS:
+            warnings.append(_unreadable(round_, f"stages/{path.name}"))
             continue
         stage = path.stem.partition("_part_")[0]
         seconds[stage] = seconds.get(stage, 0.0) + spent
@@ -190,4 +187,4 @@ def _finite(value: float | None) -> float | None:
 
 
 def _unreadable(round_: RoundFolder, name: str) -> str:
-    return f"Round {round_.number}: {name} cannot be read, so that it is left out."
+    return f"Round {round_.number}: {name} cannot be read and is left out."

@@ -1,4 +1,4 @@
-"""All tables of the report: what its figures show, number by number, and what each campaign is."""
+"""All tables that compare campaigns, and those that list their rounds, costs and settings."""
 
 from __future__ import annotations
 
@@ -10,14 +10,12 @@ import numpy as np
 from nnunet_al.evaluation.penalty import PenaltyMatrix, penalty_matrix
 from nnunet_al.report.reading.lines import Comparison
 from nnunet_al.report.reading.round_values import MEASURES
-from nnunet_al.report.reading.runs import Run, read_runs
+from nnunet_al.report.reading.runs import Run
 from nnunet_al.report.tables import comparison as comparison_tables
+from nnunet_al.report.tables.ranking import standings
 from nnunet_al.report.tables.settings import settings
-from nnunet_al.report.tables.standings import standings
-from nnunet_al.report.tables.table import Column, Table
+from nnunet_al.report.tables.table import Table
 from nnunet_al.report.tables.times import stages, times
-
-__all__ = ["Column", "Run", "Table", "campaign_tables", "read_runs"]
 
 COST = ("regions", "cases", "voxels", "foreground_voxels", "contour_mm", "minutes")
 
@@ -25,14 +23,14 @@ COST = ("regions", "cases", "voxels", "foreground_voxels", "contour_mm", "minute
 def campaign_tables(
     runs: Sequence[Run], compared: Sequence[Comparison], matrix: PenaltyMatrix, full_dice: float | None = None
 ) -> list[Table]:
-    """Return all tables, in the order in which the report shows them; a table may be without rows.
+    """Return all tables, in the order of the report; a table may have no rows.
 
     Parameters
     ----------
     runs, compared, matrix
         campaigns, their comparisons, and the penalty matrix of these
     full_dice
-        Dice of a model that was trained with all data, which budgets are measured by
+        Dice of a model trained on all data, the reference of the budgets; None: the best that was reached
     """
     return [
         standings(compared),
@@ -51,7 +49,7 @@ def campaign_tables(
 
 
 def penalties(matrix: PenaltyMatrix) -> Table:
-    """Return the pairwise penalty matrix as rows of pairs."""
+    """Return the pairwise penalty matrix, one row per pair."""
     share_S_S, mean_S = matrix.share_S_S, matrix.column_means_S
     rows = [
         {
@@ -72,10 +70,9 @@ def penalties(matrix: PenaltyMatrix) -> Table:
         "penalty",
         "Pairwise penalty matrix: the share of cells (dataset and round) in which a strategy beats another by a "
         "two-sided paired t-test over folds and seeds at 0.05, not corrected for the number of tests; models are "
-        "paired only where they were trained on as many regions and tested on the same cases. A cell with fewer than "
-        "two common runs is left out; "
-        "where all differences are equal and not 0, it counts as beaten. The column mean (lower is better) counts the "
-        "diagonal as 0.",
+        "paired only where they were trained on the same number of regions and tested on the same cases. A cell with "
+        "fewer than two common runs is left out; a cell whose differences are all equal and not 0 counts as beaten. "
+        "The column mean (lower is better) counts the diagonal as 0.",
         rows,
     )
 
@@ -83,9 +80,9 @@ def penalties(matrix: PenaltyMatrix) -> Table:
 def penalties_of(compared: Sequence[Comparison]) -> PenaltyMatrix:
     """Return the penalty matrix of all comparisons.
 
-    A cell is a dataset (with its test cases and unit of annotation) and a round; a pair is a fold, a seed, a number of
-    regions that the model was trained on, so that strategies are compared at one budget, and the test cases, which
-    change where one of them is withdrawn.
+    A cell is a dataset (with its test cases and unit of annotation) and a round. Models are paired by fold, seed,
+    number of regions in the training set, so that strategies are compared at one budget, and test cases, which change
+    where one of them is withdrawn.
     """
     cells: dict[tuple[Any, ...], dict[str, dict[tuple[Any, ...], float]]] = {}
     for comparison in compared:
@@ -100,7 +97,7 @@ def penalties_of(compared: Sequence[Comparison]) -> PenaltyMatrix:
 
 
 def rounds(runs: Sequence[Run]) -> Table:
-    """Return one row for each campaign and round: what was asked for, trained on and reached."""
+    """Return one row per campaign and round: its batch, its training set and its metrics."""
     fair = any(result.fairness for run in runs for result in run.rounds)
     rows = []
     for run in runs:
@@ -114,8 +111,8 @@ def rounds(runs: Sequence[Run]) -> Table:
             rows.append(row | {"seconds": sum(result.seconds.values()) if result.seconds else None})
     return Table(
         "rounds",
-        "Each campaign, round by round: the batch that it asked for, what its model was trained on before, the "
-        "model's mean foreground Dice and HD95 (mm) on the test cases, and the seconds that its stages took, without "
+        "One row per campaign and round: size of the batch that it asked for, size of its model's training set, the "
+        "model's mean foreground Dice and HD95 (mm) on the test cases, and the seconds of its stages, without "
         "training where the model was taken over from another campaign. Round 0 has no model. A dash: not known.",
         rows,
         digits={"trained_on_contour_mm": 0, "trained_on_minutes": 0, "hd95_mm": 2, "seconds": 1},
@@ -123,7 +120,7 @@ def rounds(runs: Sequence[Run]) -> Table:
 
 
 def costs(runs: Sequence[Run]) -> Table:
-    """Return what annotating the batch of each round has cost so far."""
+    """Return the cost so far of annotating the batch of each round."""
     rows = [
         identity(run) | {"round": result.number} | {name: getattr(result.cost, name) for name in COST}
         for run in runs
@@ -132,9 +129,9 @@ def costs(runs: Sequence[Run]) -> Table:
     ]
     return Table(
         "cost",
-        "What the annotation of each round's batch has cost: regions, the cases that they lie in, annotated voxels, "
-        "those in the foreground, the length of the annotated contours in mm (a better stand-in for time than voxels), "
-        "and readers' minutes where they gave them. Round 0 holds what the dataset came with, where it did.",
+        "Cost of annotating each round's batch: regions, the cases that they lie in, annotated voxels, annotated "
+        "foreground voxels, the length of the annotated contours in mm (a better proxy of time than voxels), "
+        "and readers' minutes where they gave them. Round 0 includes annotations that came with the dataset.",
         rows,
         digits={"contour_mm": 0, "minutes": 0},
     )

@@ -24,14 +24,14 @@ from nnunet_al.report.reading.lines import (
     run_curves,
 )
 from nnunet_al.report.reading.round_values import Value, class_dice, class_hd95, dice, group_values
-from nnunet_al.report.tables.standings import INTERVALS, Row, interval_columns
+from nnunet_al.report.tables.ranking import INTERVALS, Row, interval_columns
 from nnunet_al.report.tables.table import Table
 
 PERCENTS = (90, 95, 99)
 
 
 def curves(compared: Sequence[Comparison]) -> Table:
-    """Return every point of the mean learning curves."""
+    """Return all points of the mean learning curves."""
     rows = [
         {"dataset": part.title, "strategy": line.label, "axis": axis, **point}
         for _, part, axis, line in _axes_and_lines(compared)
@@ -39,8 +39,8 @@ def curves(compared: Sequence[Comparison]) -> Table:
     ]
     return Table(
         "curves",
-        "Mean foreground Dice against what the models were trained on. Runs are interpolated linearly between their "
-        "rounds, as far as all runs of the strategy have come. " + INTERVALS,
+        "Mean foreground Dice against the size of the training set. Runs are interpolated linearly between their "
+        "rounds, up to the budget that all runs of the strategy have reached. " + INTERVALS,
         rows,
         digits={"budget": 0},
     )
@@ -62,15 +62,15 @@ def areas(compared: Sequence[Comparison]) -> Table:
     return Table(
         "area",
         "Area under the learning curve, divided by its width: the mean Dice between the budgets from and to, which "
-        "all runs of the dataset have reached, less those whose budgets do not overlap with these; "
-        "compare areas between the same budgets only. " + INTERVALS,
+        "all runs of the dataset have reached, except those whose budgets do not overlap with these; "
+        "compare areas only where both budgets are the same. " + INTERVALS,
         rows,
         digits={"from": 0, "to": 0},
     )
 
 
 def reference_dice(comparison: Comparison, full_dice: float | None = None) -> float | None:
-    """Return the Dice that budgets are measured by: ``full_dice`` where given, else the best mean of any strategy."""
+    """Return the reference Dice of the budgets: ``full_dice`` where given, else the best mean of any strategy."""
     if full_dice is not None:
         return full_dice
     best = [curve.mean_P.max() for line in comparison.lines if len(curve := line_curve(line, "regions"))]
@@ -80,12 +80,12 @@ def reference_dice(comparison: Comparison, full_dice: float | None = None) -> fl
 def budgets(
     compared: Sequence[Comparison], full_dice: float | None = None, percents: Sequence[float] = PERCENTS
 ) -> Table:
-    """Return what each strategy needs to reach shares of the reference Dice, in per cent."""
+    """Return the budget that each strategy needs to reach given percentages of the reference Dice."""
     rows = []
     references = {comparison.title: reference_dice(comparison, full_dice) for comparison in compared}
     for comparison, part, axis, line in _axes_and_lines(compared):
         reference, curve = references[comparison.title], line_curve(line, axis)
-        if not reference or not len(curve):  # shares of 0 say nothing
+        if not reference or not len(curve):  # a percentage of 0 is 0
             continue
         for percent in percents:
             target = reference * percent / 100
@@ -104,8 +104,8 @@ def budgets(
     )
     return Table(
         "budget",
-        f"The budget with which the mean curve first reaches a share of the reference Dice, by straight lines between "
-        f"rounds. The reference is {reference_is}. At the first model: less might have been enough.",
+        f"The budget with which the mean curve first reaches a percentage of the reference Dice, interpolated linearly "
+        f"between rounds. The reference is {reference_is}. At the first model: less might have been enough.",
         rows,
         digits={"percent": 0, "budget": 1},
     )
@@ -144,16 +144,16 @@ def groups(compared: Sequence[Comparison]) -> Table:
     return Table(
         "groups",
         "Groups of cases: Δ = Σ |Dice of all - Dice of a group|, ESSP = Dice of all / (1 + Δ), the largest gap between "
-        "the means of two groups; of each group the mean Dice of its test cases and its share of what the model was "
-        "trained on, and the weight that its scores were multiplied by where the strategy weights them. "
-        "Compare Δ and ESSP only between campaigns with as many groups. " + INTERVALS,
+        "the means of two groups; for each group the mean Dice of its test cases, its share of the training set, and "
+        "the weight by which its scores were multiplied where the strategy weights them. "
+        "Compare Δ and ESSP only between campaigns with the same number of groups. " + INTERVALS,
         rows,
         digits={"regions": 0},
     )
 
 
 def _axes_and_lines(compared: Sequence[Comparison]) -> Iterator[tuple[Comparison, Comparison, str, Line]]:
-    """Yield each comparison, the part of it that can be drawn against an axis, the axis, and a line."""
+    """Yield each comparison, its part that shares an axis, the axis, and a line."""
     for comparison in compared:
         for axis in AXES:
             for part in by_axis(comparison, axis):

@@ -1,4 +1,4 @@
-"""What was decided in the campaigns, so that they can be repeated."""
+"""The table of settings: the decisions of the campaigns."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nnunet_al.report.tables.table import Table
 
 
 def settings(runs: Sequence[Run]) -> Table:
-    """Return each setting with its values, and which campaigns have which."""
+    """Return one row per setting and value, with the campaigns that have it."""
     values: dict[str, dict[str, list[str]]] = {}
     for run in runs:
         for name, value in _settings(run).items():
@@ -24,8 +24,8 @@ def settings(runs: Sequence[Run]) -> Table:
     ]
     return Table(
         "settings",
-        "What was decided at the start of the campaigns (campaign.json). Lists of cases and the hashes of their files "
-        "are given as numbers and one SHA-256 over all.",
+        "Decisions made at the start of the campaigns (campaign.json). Lists of cases and the hashes of their files "
+        "are given as their number and one SHA-256 over all.",
         rows,
     )
 

@@ -16,7 +16,7 @@ ABSENT = "–"
 
 @dataclass(frozen=True)
 class Column:
-    """A column: its key in each row (and in the CSV), what stands over it on the page, and what its cells are."""
+    """A column: its key in each row (and in the CSV), its title on the page, and the kind of its cells."""
 
     name: str
     title: str
@@ -25,15 +25,15 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows with the same keys in the same order; a cell is text, a number, or None where something is not known.
+    """Rows with the same keys in the same order; a cell is text, a number, or None where the value is not known.
 
     Attributes
     ----------
-    name : name of the CSV file, less ``.csv``
-    caption : what a row is, and how its numbers were made
-    rows : may be none
-    titles : column -> what stands over it on the page, where that is not its name with blanks
-    digits : column -> digits behind the point on the page, where that is not ``DIGITS``; the CSV has them all
+    name : name of the CSV file, without ``.csv``
+    caption : meaning of a row, and how its numbers were computed
+    rows : may be empty
+    titles : column -> its title on the page, where that is not its name with blanks
+    digits : column -> decimals on the page, where they are not ``DIGITS``; the CSV has all of them
     """
 
     name: str
@@ -44,12 +44,12 @@ class Table:
 
     @property
     def columns(self) -> tuple[Column, ...]:
-        """The columns, each of the narrowest kind that all of its cells have; none where there is no row."""
+        """The columns, each of the narrowest kind that fits all of its cells; none where there are no rows."""
         names = list(self.rows[0]) if self.rows else []
         return tuple(Column(name, self.titles.get(name, name.replace("_", " ")), self._kind(name)) for name in names)
 
     def text(self, row: Mapping[str, Any], name: str) -> str:
-        """Return a cell as people read it: a dash where nothing is known, thousands set apart in large numbers."""
+        """Return a cell as the page shows it: a dash for None, and a narrow space between thousands."""
         value = row[name]
         if value is None:
             return ABSENT
@@ -62,7 +62,7 @@ class Table:
         return str(value)
 
     def write(self, folder: Path) -> Path | None:
-        """Write ``<name>.csv``, cells without a value empty; a table without rows gives no file and None.
+        """Write ``<name>.csv``, with None as an empty cell; a table without rows gives no file and None.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""How long the stages of a round take."""
+"""Tables of the time that the stages of a round take."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ PARTS = {
     "selecting": ("select",),
     "annotating": ("hand_out", "annotate"),
 }
-"""Parts of a round -> its stages; a stage that is in none is part of "other"."""
+"""Part of a round -> its stages; any other stage belongs to "other"."""
 
 OTHER = "other"
 _ABOUT = (
-    "Means over the rounds that have a model and over runs, of what a stage took in the call that ended it; shards of "
-    "the pool are summed. Models that were taken over from another campaign count in no mean of training. The time "
-    "that readers take between two calls is not in it."
+    "Means over runs and over the rounds that have a model, of the seconds of the call that completed a stage, summed "
+    "over shards of the pool. Models that were taken over from another campaign do not count in the mean of training. "
+    "Readers' time between two calls is not included."
 )
 
 
 def times(compared: Sequence[Comparison]) -> Table:
-    """Return the seconds that each part of a round takes."""
+    """Return the mean seconds per round of each part of a round."""
     rows = []
     for comparison in compared:
         for line in comparison.lines:
@@ -44,13 +44,11 @@ def times(compared: Sequence[Comparison]) -> Table:
     names = [name for name in (*PARTS, OTHER) if any(row[name] for row in rows)]
     columns = ("dataset", "strategy", *names, "total")
     kept = [{name: row[name] for name in columns} for row in rows]
-    return Table(
-        "time", "Seconds a round, by what they are spent on. " + _ABOUT, kept, digits=dict.fromkeys(columns, 1)
-    )
+    return Table("time", "Seconds per round, by part of the round. " + _ABOUT, kept, digits=dict.fromkeys(columns, 1))
 
 
 def stages(compared: Sequence[Comparison]) -> Table:
-    """Return the seconds that each stage takes."""
+    """Return the mean seconds per round of each stage."""
     rows: list[dict[str, Any]] = [
         {
             "dataset": comparison.title,
@@ -65,7 +63,7 @@ def stages(compared: Sequence[Comparison]) -> Table:
         for line in comparison.lines
         for stage, seconds in _stages(line)
     ]
-    return Table("stages", "Seconds a stage. " + _ABOUT, rows, digits={"seconds": 2, "longest": 2})
+    return Table("stages", "Seconds per stage. " + _ABOUT, rows, digits={"seconds": 2, "longest": 2})
 
 
 def part_of(stage: str) -> str:
@@ -74,7 +72,7 @@ def part_of(stage: str) -> str:
 
 
 def _stages(line: Line) -> Iterator[tuple[str, list[float]]]:
-    """Yield stages in the order of a round, with their seconds in each round of each run that has a model."""
+    """Yield stages in the order of a round, each with its seconds in all rounds that have a model, over all runs."""
     order = [stage for names in PARTS.values() for stage in names]
     rounds = [result.seconds for run in line.runs for result in run.rounds if result.number > 0]
     present = {stage for seconds in rounds for stage in seconds}

@@ -1,0 +1,169 @@
+"""One call of ``nnUNetv2_al_collect``: all batches of a campaign, its corrections, and the end of a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from nnunet_al.annotation.manifest import MANIFEST
+from nnunet_al.campaign.commits import CLOSED, asked_regions, unanswered_regions
+from nnunet_al.campaign.data import read_data
+from nnunet_al.campaign.decisions import Decisions, Options
+from nnunet_al.campaign.folders import CampaignFolder
+from nnunet_al.campaign.stages import HAND_OUT_STAGE, is_done
+from nnunet_al.collecting.batch_collector import REFUSED, BatchCollector, Outcome, now
+from nnunet_al.collecting.collected_table import write_collected
+from nnunet_al.collecting.corrections import take_correction
+from nnunet_al.collecting.handed_batch import HandedBatch
+from nnunet_al.collecting.open_ledger import OpenLedger, open_ledger
+from nnunet_al.collecting.readings import settle
+from nnunet_al.collecting.returned_files import NOBODY, ReturnedFile, find_corrections, find_returned, find_submitted
+from nnunet_al.errors import CampaignError, StorageError
+from nnunet_al.nnunet.environment import Roots
+from nnunet_al.pool.boxes import Region
+from nnunet_al.progress import progress
+from nnunet_al.rounds.context import RoundContext
+
+
+@dataclass(frozen=True)
+class CollectRequest:
+    """What a call of the command asks for.
+
+    Attributes
+    ----------
+    reader : who annotated; None: the names of the folders
+    source : look for files here, not in ``returned/``
+    all_reviewed : every returned region was reviewed, whatever the tables of marks say
+    round : only this round's batch; None: all that were handed out
+    correct : the files in ``source`` take the place of what was annotated before
+    close : the regions of the last batch that nobody answered go back to the pool
+    dry_run : say what would happen and change nothing
+    """
+
+    reader: str | None = None
+    source: Path | None = None
+    all_reviewed: bool = False
+    round: int | None = None
+    correct: bool = False
+    close: bool = False
+    dry_run: bool = False
+
+
+@dataclass(frozen=True)
+class Collection:
+    """What came of a call: of each file, of several readings, and of the last batch that was handed out.
+
+    ``round`` is that batch's, None where corrections were taken; ``asked`` are its regions by rank, ``missing`` those
+    that nobody has annotated yet.
+    """
+
+    outcomes: tuple[Outcome, ...]
+    sentences: tuple[str, ...] = ()
+    round: int | None = None
+    asked: tuple[Region, ...] = ()
+    missing: tuple[Region, ...] = ()
+
+
+def collect(roots: Roots, folder: CampaignFolder, request: CollectRequest, workers: int = 1) -> Collection:
+    """Take back what readers of a campaign returned.
+
+    The same call again changes nothing. A round that is running meanwhile is trained on what there was when it began.
+
+    Raises
+    ------
+    CampaignError
+        if nothing was handed out, or the request makes no sense.
+    CampaignLockedError
+        if another process has been appending to the ledger for minutes.
+    """
+    decided = Decisions.load(folder.decisions)
+    data = read_data(roots, decided.dataset, decided.test, workers, decided.cases)
+    options = Options(device="cpu", workers=workers)
+    contexts = [
+        RoundContext(folder, round_.number, decided, roots, data, options)
+        for round_ in folder.rounds()
+        if request.round in {None, round_.number}
+    ]
+    return _correct(contexts, request) if request.correct else _collect(contexts, request, folder)
+
+
+def _collect(contexts: Sequence[RoundContext], request: CollectRequest, folder: CampaignFolder) -> Collection:
+    done = [context for context in contexts if is_done(context.round.stages, HAND_OUT_STAGE)]
+    handed_out = [(context, regions) for context in done if (regions := asked_regions(context.round))]
+    if not handed_out:
+        which = "" if request.round is None else f" in round {request.round}"
+        raise CampaignError(
+            f"Nothing was handed out{which} of {folder.root}: nnUNetv2_al_round --annotate does that, and "
+            "nnUNetv2_al_status says where the campaign stands."
+        )
+    outcomes: list[Outcome] = []
+    sentences: list[str] = []
+    with open_ledger(handed_out[0][0], request.dry_run) as ledger:
+        for context, regions in handed_out:
+            own = _take_batch(context, regions, request, ledger)
+            sentences += settle(context, regions, ledger)
+            outcomes += own
+            if not request.dry_run:
+                try:
+                    write_collected(context.round.hand_out, own)
+                except StorageError as error:  # the ledger has it all, and so has what is printed
+                    sentences.append(str(error))
+        last, asked = handed_out[-1]
+        if request.close:
+            _close(last, request, ledger)
+        missing = unanswered_regions(last.round, ledger.commits)
+        kept = tuple(region for region in missing if region.case in last.decided.pool_cases)
+    return Collection(tuple(outcomes), tuple(sentences), last.number, tuple(asked), kept)
+
+
+def _take_batch(
+    context: RoundContext, regions: Sequence[Region], request: CollectRequest, ledger: OpenLedger
+) -> list[Outcome]:
+    """Take what was returned of one batch."""
+    folder, source, decided = context.round.hand_out, request.source, context.decided
+    if source is not None and (source / MANIFEST).is_file():
+        folder = source  # the whole batch folder was moved
+    elif not folder.is_dir():
+        raise CampaignError(f"The batch folder {folder} is missing: bring it back, or give its place with -i.")
+    batch = HandedBatch(context, folder, regions)
+    submitted = decided.hand_out == "monailabel" and (source is None or source == folder)
+    if submitted:
+        files = find_submitted(folder, regions, request.reader)
+    else:
+        own_marks = decided.readings > 1
+        files = find_returned(folder, regions, source, request.reader, request.all_reviewed, own_marks)
+    collector = BatchCollector(context, batch, regions, ledger)
+    outcomes = [collector.take(file) for file in progress(files, "returned files")]
+    if not submitted:  # MONAI Label may write into its own copies as it likes
+        outcomes += [_in_place(context, path) for path in batch.changed_in_place()]
+    return outcomes
+
+
+def _in_place(context: RoundContext, path: Path) -> Outcome:
+    sentence = f"{path.name} was changed where it lies: save it as a file of its own in returned."
+    return Outcome(path, "", NOBODY, context.number, REFUSED, sentences=(sentence,))
+
+
+def _close(context: RoundContext, request: CollectRequest, ledger: OpenLedger) -> None:
+    with ledger.held():
+        if not any(commit.counts for commit in ledger.commits):
+            raise CampaignError(
+                "--close: nothing is annotated yet, and a model needs something to train on; collect a return first."
+            )
+        if unanswered_regions(context.round, ledger.commits):
+            ledger.append(context.number, CLOSED, request.reader or NOBODY, (), {}, collected=now())
+
+
+def _correct(contexts: Sequence[RoundContext], request: CollectRequest) -> Collection:
+    assert request.source is not None
+    cases = contexts[-1].annotated_now if contexts else []
+    if not cases:
+        raise CampaignError("--correct: nothing is annotated yet, so there is nothing to correct.")
+    context = contexts[-1]
+    only = None if request.round is None else asked_regions(context.round)
+    files: list[ReturnedFile] = find_corrections(request.source, cases, request.reader)
+    with open_ledger(context, request.dry_run) as ledger:
+        return Collection(
+            tuple(take_correction(context, ledger, file, only) for file in progress(files, "corrections"))
+        )

@@ -1,0 +1,75 @@
+"""Several readings of a region become one annotation, as soon as there are as many as the campaign asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from nnunet_al.annotation.fusion import fuse
+from nnunet_al.annotation.segments import segments_of
+from nnunet_al.campaign.commits import CONSENSUS, READING
+from nnunet_al.campaign.ledger import CaseAnnotation
+from nnunet_al.collecting.batch_collector import inside_of, now
+from nnunet_al.collecting.open_ledger import OpenLedger
+from nnunet_al.pool.boxes import Region
+from nnunet_al.progress import count
+from nnunet_al.rounds.context import RoundContext
+
+
+def settle(context: RoundContext, regions: Sequence[Region], ledger: OpenLedger) -> list[str]:
+    """Append a consensus of the regions that have their readings and no annotation yet; return a sentence on each.
+
+    Whether a reading has just come does not matter: what a killed call left unsettled is settled by the next.
+    """
+    wanted = context.decided.readings
+    if wanted < 2:
+        return []
+    sentences = []
+    with ledger.held():
+        answered = {region for commit in ledger.commits if commit.counts for region in commit.regions}
+        ready: dict[tuple[str, tuple[str, ...]], list[Region]] = {}
+        for region in regions:
+            if region in answered or region.case not in context.decided.pool_cases:
+                continue
+            readers = sorted({c.reader for c in ledger.commits if c.source == READING and region in c.regions})
+            if len(readers) >= wanted:
+                ready.setdefault((region.case, tuple(readers)), []).append(region)
+        for (case, readers_of), some in sorted(ready.items()):
+            sentences.append(_consensus(context, ledger, case, readers_of, tuple(some)))
+    return sentences
+
+
+def _consensus(
+    context: RoundContext, ledger: OpenLedger, case: str, readers: Sequence[str], regions: tuple[Region, ...]
+) -> str:
+    shape, ignore = context.data.facts[case].raw_shape, context.ignore
+    readings = [_reading(ledger, case, reader, regions, shape, ignore) for reader in readers]
+    consensus = fuse(readings, context.decided.consensus, ignore)
+    earlier_xyz = ledger.labels(case, shape)
+    labels_xyz = np.where(earlier_xyz != ignore, ignore, consensus.labels_kji)
+    names = {segment.value: segment.name for segment in segments_of(context.data.dataset.labels)}
+    dice = ", ".join(f"{names[value]} {share:.3f}" for value, share in sorted(consensus.agreement.items()))
+    sentence = (
+        f"{case}: {' and '.join(readers)} differ in {consensus.differing_voxels} voxels of "
+        + count(len(regions), "region")
+        + (f" (Dice between them: {dice})" if dice else "")
+        + (f"; {consensus.undecided_voxels} voxels stay unannotated." if consensus.undecided_voxels else ".")
+    )
+    properties = context.label_format.image_properties(context.data.dataset.cases[case].images)
+    taken = {case: CaseAnnotation(labels_xyz, properties)}
+    ledger.append(context.number, CONSENSUS, " + ".join(readers), regions, taken, (sentence,), collected=now())
+    return sentence
+
+
+def _reading(
+    ledger: OpenLedger, case: str, reader: str, regions: Sequence[Region], shape: tuple[int, ...], ignore: int
+) -> np.ndarray:
+    """Return what one reader says of the regions (z, y, x); where regions overlap, what was returned first."""
+    labels_xyz = np.full(shape, ignore, np.int32)
+    for commit in ledger.commits:
+        own = [region for region in regions if region in commit.regions]
+        if commit.source == READING and commit.reader == reader and own:
+            taken_xyz = inside_of(own, ledger.volume(commit, case), ignore)
+            np.copyto(labels_xyz, taken_xyz, where=labels_xyz == ignore)
+    return labels_xyz

@@ -1,0 +1,209 @@
+"""The files that readers returned: whose they are, which case they are named by, and what is marked as reviewed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from nnunet_al.annotation.hand_out import RETURNED
+from nnunet_al.annotation.manifest import MANIFEST
+from nnunet_al.annotation.monailabel_labels import returned_labels
+from nnunet_al.annotation.review_sheet import Review
+from nnunet_al.annotation.volumes import stem_of
+from nnunet_al.collecting.marks import Marks, read_marks, same_name
+from nnunet_al.errors import ReturnError
+from nnunet_al.pool.boxes import Region
+
+NOBODY = "reader"
+"""Who annotated where nobody says who."""
+
+_TABLES = (".csv", ".txt", ".ctbl", ".label", ".raw", ".zraw", ".md", ".json", ".mrml")
+_LEFT_BY_SYSTEMS = {"thumbs.db", "desktop.ini", "__macosx"}
+_READER = re.compile(r"[^/\\\x00-\x1f]{1,64}")
+
+
+@dataclass(frozen=True)
+class ReturnedFile:
+    """One file that a reader returned.
+
+    Attributes
+    ----------
+    path : the file
+    case : the case that it is named by; None where that is none that is asked for
+    reader : who annotated
+    reviews : rank of a region of the case -> what the reader says of it
+    names : voxel value -> segment name, where not the file but MONAI Label knows it
+    problem : a sentence that keeps the file from being taken; None where it can be looked at
+    """
+
+    path: Path
+    case: str | None
+    reader: str
+    reviews: Mapping[int, Review] = field(default_factory=dict)
+    names: Mapping[int, str] | None = None
+    problem: str | None = None
+
+    @property
+    def reviewed(self) -> list[int]:
+        """Ranks of the regions that are marked as reviewed."""
+        return sorted(rank for rank, review in self.reviews.items() if review.reviewed)
+
+    def minutes(self, ranks: Iterable[int]) -> float | None:
+        """Return the reader's time for some regions; None where nothing of it is known."""
+        known = [minutes for rank in ranks if (minutes := self.reviews[rank].minutes) is not None]
+        return sum(known) if known else None
+
+
+def check_reader(reader: str) -> str:
+    """Return a reader's name as the ledger keeps it.
+
+    Raises
+    ------
+    ReturnError
+        if it cannot stand in a file's name.
+    """
+    name = reader.strip()
+    if not _READER.fullmatch(name):
+        raise ReturnError(f"-reader {reader!r}: give a name of up to 64 letters without slashes, or a pseudonym.")
+    return name
+
+
+def find_returned(
+    batch_folder: Path,
+    regions: Sequence[Region],
+    source: Path | None = None,
+    reader: str | None = None,
+    all_reviewed: bool = False,
+    own_marks: bool = False,
+) -> list[ReturnedFile]:
+    """List the files that readers returned, sorted by reader and name; nothing is read but the tables of marks.
+
+    Parameters
+    ----------
+    batch_folder
+        the hand-out; files lie in its ``returned/``, a reader's own in ``returned/<reader>/``
+    regions
+        the regions of the batch by rank, the first of which is rank 1
+    source
+        look into this folder instead, or into its ``returned/`` where it is a batch folder itself
+    reader
+        who annotated all of it; else the name of the reader's folder
+    all_reviewed
+        every region of each file was reviewed, whatever the tables say
+    own_marks
+        a reader's folder needs its own table of marks, since one table cannot speak for several readings
+    """
+    base = batch_folder / RETURNED if source is None else _returned_in(source)
+    found: list[ReturnedFile] = []
+    told: set[Path] = set()
+    for folder in [base, *_folders(base)] if base.is_dir() else []:
+        who = reader or (NOBODY if folder == base else folder.name)
+        inner = _returned_in(folder)
+        shared = [] if own_marks and folder != base else [base, batch_folder]
+        marks = read_marks([inner, folder, *shared], regions)
+        if marks.path is not None and marks.problem is not None and marks.path not in told:
+            told.add(marks.path)
+            found.append(ReturnedFile(marks.path, None, who, problem=marks.problem))
+        for path in sorted(inner.iterdir()):
+            if path.is_file() and not _is_aside(path):
+                found.append(_returned(path, who, marks, regions, all_reviewed))
+        if folder != base:
+            found += [_too_deep(path, who) for path in _below(inner)]
+    return found
+
+
+def find_submitted(batch_folder: Path, regions: Sequence[Region], reader: str | None = None) -> list[ReturnedFile]:
+    """List the labels that readers submitted to the MONAI Label server of a batch folder.
+
+    Submitting answers for all regions of the case; ``batch.csv`` is looked at for the reader's time only.
+    """
+    try:
+        labels = returned_labels(batch_folder)
+    except ReturnError as error:
+        return [ReturnedFile(batch_folder, None, NOBODY, problem=str(error))]
+    noted = {key: review.minutes for key, review in read_marks([batch_folder], regions).reviews.items()}
+    found = []
+    for label in labels:
+        ranks = [rank for rank, region in enumerate(regions, start=1) if region.case == label.case]
+        share = None if label.minutes is None or not ranks else label.minutes / len(ranks)
+        minutes = {rank: share if (own := noted.get((label.case, rank))) is None else own for rank in ranks}
+        found.append(
+            ReturnedFile(
+                label.path,
+                label.case if ranks else None,
+                reader or label.reader or NOBODY,
+                {rank: Review(label.reviewed, minutes[rank]) for rank in ranks},
+                label.names,
+                None if label.reviewed else " ".join(label.remarks) or None,
+            )
+        )
+    return found
+
+
+def find_corrections(source: Path, cases: Iterable[str], reader: str | None = None) -> list[ReturnedFile]:
+    """List the corrected label files in a folder, named by the annotated cases."""
+    cases = list(cases)
+    found = []
+    for path in sorted(source.iterdir()):
+        if not path.is_file() or _is_aside(path):
+            continue
+        case = _case_of(path, cases)
+        problem = None if case else f"{path.name} bears the name of no annotated case: name it as the case."
+        found.append(ReturnedFile(path, case, reader or NOBODY, problem=problem))
+    return found
+
+
+def _returned_in(folder: Path) -> Path:
+    """Return where the files lie in a folder that may be a whole batch folder, copied or moved."""
+    return folder / RETURNED if (folder / MANIFEST).is_file() else folder
+
+
+def _folders(base: Path) -> Iterator[Path]:
+    for path in sorted(base.iterdir()):
+        if path.is_dir() and not path.name.startswith(".") and path.name.lower() not in _LEFT_BY_SYSTEMS:
+            yield path
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    for deeper in _folders(folder):
+        yield from (path for path in sorted(deeper.rglob("*")) if path.is_file() and stem_of(path) is not None)
+
+
+def _too_deep(path: Path, reader: str) -> ReturnedFile:
+    sentence = f"{path.name} lies in a folder of the folder {reader}: put it into that folder itself."
+    return ReturnedFile(path, None, reader, problem=sentence)
+
+
+def _is_aside(path: Path) -> bool:
+    name = path.name.lower()
+    if name.startswith((".", "~")) or name in _LEFT_BY_SYSTEMS:
+        return True
+    return stem_of(path) is None and name.endswith(_TABLES)
+
+
+def _case_of(path: Path, cases: Sequence[str]) -> str | None:
+    stem = same_name(stem_of(path) or "")
+    alike = [case for case in cases if same_name(case) == stem]
+    alike = alike or [case for case in cases if same_name(case).lower() == stem.lower()]
+    return alike[0] if len(alike) == 1 else None
+
+
+def _returned(path: Path, reader: str, marks: Marks, regions: Sequence[Region], all_reviewed: bool) -> ReturnedFile:
+    if stem_of(path) is None:
+        return ReturnedFile(
+            path, None, reader, problem=f"{path.name} is no segmentation: save it as .seg.nrrd or .nii.gz."
+        )
+    cases = sorted({region.case for region in regions})
+    case = _case_of(path, cases)
+    if case is None:
+        sentence = f"{path.name} bears the name of no case of this batch: name it as the image, such as "
+        return ReturnedFile(path, None, reader, problem=f"{sentence}{cases[0]}.seg.nrrd.")
+    if marks.is_broken and not all_reviewed:
+        return ReturnedFile(path, case, reader, problem="The table of marks beside it cannot be read; see its own row.")
+    ranks = [rank for rank, region in enumerate(regions, start=1) if region.case == case]
+    reviews = {rank: marks.reviews.get((case, rank), Review(False, None)) for rank in ranks}
+    if all_reviewed:
+        reviews = {rank: Review(True, review.minutes) for rank, review in reviews.items()}
+    return ReturnedFile(path, case, reader, reviews)

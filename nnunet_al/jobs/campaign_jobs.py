@@ -1,0 +1,145 @@
+"""One campaign in a plan: its scripts, and its jobs of each round."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from nnunet_al.campaign import stages
+from nnunet_al.campaign.planned import Planned
+from nnunet_al.campaign.progress import CampaignProgress
+from nnunet_al.campaign.stages import ROUND, START, Phase, phases_of
+from nnunet_al.jobs.commands import ROUND_COMMAND, campaign_words, start_words, where_words
+from nnunet_al.jobs.plan import Job, JobResources, Script
+from nnunet_al.jobs.request import JobsRequest
+from nnunet_al.jobs.resources import resources_of
+
+LOGS = "job_logs"
+"""The folder of a campaign, and of a dataset's campaigns, that gets what jobs print."""
+
+_TITLES = {
+    START: "starts the campaign and asks for the initial batch",
+    ROUND: "does a whole round; round 0 starts the campaign",
+    stages.PREPARE: "composes labels, plans and preprocesses for the training of a round",
+    stages.TRAIN: "trains the model of a round",
+    stages.EVALUATE: "tests the model of a round",
+    stages.SCORE: "scores the pool under the model of a round",
+    stages.MERGE: "puts the scores together and looks at the groups of cases, if there are any",
+    stages.FISHER: "puts the scores together, draws the query set and averages squared gradients",
+    stages.EMBED: "describes the regions of the pool by vectors",
+    stages.SELECT: "selects the batch of a round and has it annotated",
+}
+
+
+class CampaignJobs:
+    """One campaign on its way through a plan.
+
+    Attributes
+    ----------
+    dataset : its dataset's name
+    test : what its models are tested on, as ``-test`` has it
+    annotate : whether people answer its batches
+    last : number of the last round that is planned now; -1 where there is none
+    """
+
+    def __init__(self, asked: JobsRequest, campaign: Planned, most_cpus: int | None = None) -> None:
+        """Look at how far it is; ``most_cpus`` is what a job of one machine may take."""
+        self._asked, self._campaign, self._most_cpus = asked, campaign, most_cpus
+        self._progress = CampaignProgress(campaign.folder.root)
+        decided = self._progress.decided or campaign.request.decide(asked.options.device)
+        self.dataset, self.test, self.annotate = decided.dataset, decided.test, decided.annotate
+        self._phases = phases_of(decided.recipe)
+        self.last = campaign.rounds
+        if self.annotate:
+            upcoming = self._progress.handed_out - self._progress.waits_for_readers
+            self.last = min(campaign.rounds, upcoming)
+        root = campaign.folder.root
+        self._name = f"{root.parents[2].name}/{root.parent.name}/{root.name}"
+        self._first = START if asked.uses_phases else ROUND
+
+    @property
+    def needs_check(self) -> bool:
+        """Whether it has not started yet, so that its dataset has to be checked before."""
+        return not self._progress.done_parts(self._first, 0)
+
+    def scripts(self) -> list[Script]:
+        """Return one script for each kind of job."""
+        if self._first == ROUND:
+            return [self._script(ROUND, on_device=True)]
+        return [self._script(START, on_device=False), *(self._phase_script(phase) for phase in self._phases)]
+
+    def jobs_of(self, number: int, check: str) -> Iterator[Job]:
+        """Yield the jobs of a round in order, those without missing parts too; ``check`` is that of its dataset."""
+        if number > self.last:
+            return
+        if self._first == ROUND:
+            yield self._job(ROUND, number, (self._key(ROUND, number - 1) if number else check,))
+            return
+        if number == 0:
+            yield self._job(START, None, (check,))
+            return
+        before = self._key(stages.SELECT, number - 1) if number > 1 else self._key(START, None)
+        for phase in self._phases:
+            after = tuple(self._key(name, number) for name in phase.after) or (before,)
+            yield self._job(phase.name, number, after, self._asked.options.parts if phase.sharded else 1)
+
+    def _job(self, kind: str, number: int | None, after: tuple[str, ...], parts: int = 1) -> Job:
+        done = self._progress.done_parts(kind, number or 0, parts)
+        if kind in (stages.SELECT, ROUND) and number == self._campaign.rounds and self._is_to_be_closed:
+            done = frozenset()
+        return Job(f"{self._name}/{kind}", number, after, tuple(part for part in range(parts) if part not in done))
+
+    @property
+    def _is_to_be_closed(self) -> bool:
+        """Whether readers are done with the batch of the last round, behind which no other one completes it."""
+        progress, last = self._progress, self._campaign.rounds
+        return progress.complete == last and progress.handed_out == last + 1 and not progress.waits_for_readers
+
+    def _key(self, kind: str, number: int | None) -> str:
+        return Job(f"{self._name}/{kind}", number).key
+
+    def _phase_script(self, phase: Phase) -> Script:
+        return self._script(phase.name, phase.on_device, self._asked.options.parts if phase.sharded else 1)
+
+    def _script(self, kind: str, on_device: bool, parts: int = 1) -> Script:
+        resources = self._resources(kind, on_device)
+        folder = self._campaign.folder.root
+        return Script(
+            name=f"{self._name}/{kind}",
+            phase=kind,
+            title=f"{self._name}: {_TITLES[kind]}.",
+            command=self._command(kind, on_device, resources),
+            resources=resources,
+            logs=folder / LOGS,
+            parts=parts,
+            campaign=folder,
+        )
+
+    def _resources(self, kind: str, on_device: bool) -> JobResources:
+        asked = self._asked
+        return resources_of(
+            kind,
+            asked.resources,
+            device=asked.options.device,
+            on_device=on_device,
+            num_gpus=asked.options.gpus,
+            most_cpus=self._most_cpus,
+        )
+
+    def _command(self, kind: str, on_device: bool, resources: JobResources) -> tuple[str, ...]:
+        dataset = self._asked.datasets.get(self.dataset, self.dataset)
+        num_gpus = self._asked.options.gpus if kind in (stages.TRAIN, ROUND) else 1
+        where = where_words(self._asked.options, on_device, resources.cpus, num_gpus)
+        if kind == START:
+            return (ROUND_COMMAND, *start_words(self._started_for(), dataset), "-round", "0", *where)
+        if kind == ROUND:
+            return (ROUND_COMMAND, *start_words(self._campaign, dataset), *where)
+        return (ROUND_COMMAND, *campaign_words(self._campaign, dataset), "-phase", kind, *where)
+
+    def _started_for(self) -> Planned:
+        """Decide what the device decides, which is another one when the campaign starts than when it scores."""
+        request = self._campaign.request
+        precision = request.decide(self._asked.options.device).precision
+        if self._progress.decided is not None or precision == request.decide("cpu").precision:
+            return self._campaign
+        return replace(self._campaign, request=replace(request, precision=precision))

@@ -1,0 +1,120 @@
+"""What each kind of job asks of a machine, and what a user asks for instead."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from nnunet_al.campaign import stages
+from nnunet_al.campaign.stages import PREPARE_DATASET, ROUND, START
+from nnunet_al.errors import CampaignError
+from nnunet_al.jobs.plan import JobResources
+
+KINDS = (PREPARE_DATASET, START, *stages.PHASES, ROUND)
+Number = TypeVar("Number", int, float)
+
+_ALL = ""
+_LIKE_PREPARE = {PREPARE_DATASET, START}
+_DEFAULTS = {  # kind -> CPUs, GB, hours
+    PREPARE_DATASET: (8, 16, 12.0),
+    START: (8, 32, 24),
+    stages.PREPARE: (8, 32, 12),
+    stages.TRAIN: (8, 48, 24),
+    stages.EVALUATE: (4, 32, 12),
+    stages.SCORE: (6, 32, 24),
+    stages.MERGE: (4, 32, 12),
+    stages.FISHER: (6, 32, 24),
+    stages.EMBED: (6, 32, 24),
+    stages.SELECT: (8, 64, 12),
+    ROUND: (8, 64, 24),
+}
+
+
+@dataclass(frozen=True)
+class Overrides:
+    """What a user asks for, by kind of job; "" stands for all kinds."""
+
+    hours: Mapping[str, float] = field(default_factory=dict)
+    memory_gb: Mapping[str, int] = field(default_factory=dict)
+    cpus: Mapping[str, int] = field(default_factory=dict)
+
+
+def read_overrides(hours: Sequence[str] = (), memory: Sequence[str] = (), cpus: Sequence[str] = ()) -> Overrides:
+    """Read ``-hours``, ``-memory`` (GB) and ``-cpus``: a number for all jobs, KIND=NUMBER for one kind of them.
+
+    Raises
+    ------
+    CampaignError
+        if one of them is neither, is not above 0, or stands twice.
+    """
+    memory_gb = {kind: int(number) for kind, number in _read("-memory", memory, whole=True).items()}
+    cpus_of = {kind: int(number) for kind, number in _read("-cpus", cpus, whole=True).items()}
+    return Overrides(_read("-hours", hours, whole=False), memory_gb, cpus_of)
+
+
+def resources_of(
+    kind: str,
+    overrides: Overrides,
+    *,
+    device: str = "cuda",
+    on_device: bool = True,
+    num_gpus: int = 1,
+    most_cpus: int | None = None,
+) -> JobResources:
+    """Return what a job asks for.
+
+    Parameters
+    ----------
+    kind
+        one of ``KINDS``
+    overrides
+        what the user asks for, which is taken as it is
+    device
+        that of networks; only "cuda" asks for GPUs
+    on_device
+        whether a network is trained or asked
+    num_gpus
+        of a training, whose CPUs and memory grow with it
+    most_cpus
+        that a job is given by default
+    """
+    cpus, memory_gb, hours = _DEFAULTS[kind]
+    gpus = int(on_device and device == "cuda")
+    if kind in (stages.TRAIN, ROUND) and gpus:
+        gpus, cpus, memory_gb = num_gpus, cpus * num_gpus, memory_gb * num_gpus
+    if most_cpus is not None:
+        cpus = max(1, min(cpus, most_cpus))
+    return JobResources(
+        gpus=gpus,
+        cpus=_chosen(overrides.cpus, kind, cpus),
+        memory_gb=_chosen(overrides.memory_gb, kind, memory_gb),
+        hours=_chosen(overrides.hours, kind, hours),
+    )
+
+
+def _chosen(wanted: Mapping[str, Number], kind: str, default: Number) -> Number:
+    names = (kind, *((stages.PREPARE,) if kind in _LIKE_PREPARE else ()), _ALL)
+    return next((wanted[name] for name in names if name in wanted), default)
+
+
+def _read(flag: str, words: Sequence[str], whole: bool) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for word in words:
+        kind, equals, text = word.rpartition("=")
+        if (equals and kind not in KINDS) or kind in found:
+            raise CampaignError(
+                f"{flag} {word}: give a number for all jobs, and KIND=NUMBER once for a kind of {', '.join(KINDS)}."
+            )
+        found[kind] = _number(flag, word, text, whole)
+    return found
+
+
+def _number(flag: str, word: str, text: str, whole: bool) -> float:
+    try:
+        number = int(text) if whole else float(text)
+    except ValueError:
+        number = 0
+    if not 0 < number < float("inf"):
+        raise CampaignError(f"{flag} {word}: give a {'whole ' if whole else ''}number above 0.")
+    return number

@@ -1,0 +1,199 @@
+"""Handing jobs over: what is in the queue already, what has to go into it again, and the call that does it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from nnunet_al.errors import CampaignError, SetupError
+from nnunet_al.jobs.folder import JobFolder
+from nnunet_al.jobs.plan import Job, Plan
+from nnunet_al.jobs.request import SHELL
+from nnunet_al.jobs.targets import ENTRY
+from nnunet_al.jobs.targets.queue import NEVER, Queue, Seen, ask
+
+_CANCEL = {"slurm": "scancel", "lsf": "bkill"}
+_LAST_WORDS = 3
+
+Place = tuple[str, int | None]
+"""An id and, of an array, the part."""
+
+
+@dataclass(frozen=True)
+class HandOver:
+    """What becomes of a plan's jobs.
+
+    Attributes
+    ----------
+    queued : key -> what ``targets.render`` wants to know of a job that is still in the queue
+    orphans : places in the queue behind something that has failed, so that these jobs would never run
+    surplus : key -> id of jobs that are in the queue and no longer planned
+    assumed : keys of jobs that were handed over before, while no scheduler says where they are
+    """
+
+    queued: Mapping[str, str]
+    orphans: tuple[Place, ...] = ()
+    surplus: Mapping[str, str] | None = None
+    assumed: tuple[str, ...] = ()
+
+    def left(self, plan: Plan) -> int:
+        """Return the number of jobs that are handed over now, in part or whole."""
+        return sum(not _is_whole(self.queued.get(job.key), job) for job in plan.jobs)
+
+
+def look(folder: JobFolder, target: str) -> Queue | None:
+    """Ask the scheduler for everything that was ever handed over; None where it does not answer."""
+    if target == SHELL:
+        return {}
+    ids = {id_ for found in folder.history().values() for id_ in found}
+    return ask(target, ids) if ids else {}
+
+
+def hand_over(
+    plan: Plan, history: Mapping[str, Sequence[str]], queue: Queue | None, resubmit: bool = False
+) -> HandOver:
+    """Decide which jobs are left to hand over.
+
+    What is in the queue stays there, unless something that it waits for has to be handed over again: then it would
+    wait for ever. Of an array only the parts that are missing are handed over.
+
+    Parameters
+    ----------
+    plan
+        of jobs that are not done
+    history
+        ids of all submissions, by key
+    queue
+        what the scheduler has; None where it does not answer, so that everything that was handed over before counts as
+        queued
+    resubmit
+        hand that over again, too
+    """
+    if queue is None:
+        assumed = () if resubmit else tuple(job.key for job in plan.jobs if job.key in history)
+        return HandOver({key: _last_names(history[key]) for key in assumed}, assumed=assumed)
+    queued: dict[str, str] = {}
+    orphans: list[Place] = []
+    renewed: set[str] = set()
+    for job in plan.jobs:
+        places = _places(job, history.get(job.key, ()), queue)
+        is_behind = any(key in renewed for key in job.after)
+        kept = {part: (id_, seen) for part, (id_, seen) in places.items() if not _is_orphan(seen, is_behind)}
+        orphans += [(id_, part) for part, (id_, _) in places.items() if part not in kept]
+        if kept:
+            queued[job.key] = _name(kept, plan.scripts[job.script].parts)
+        if not _is_whole(queued.get(job.key), job):
+            renewed.add(job.key)
+    known = {*plan.by_key, *plan.done}
+    surplus = {key: id_ for key, ids in history.items() if key not in known for id_ in ids if id_ in queue}
+    return HandOver(queued, tuple(dict.fromkeys(orphans)), surplus)
+
+
+def check_same_parts(earlier: Plan, plan: Plan, history: Mapping[str, Sequence[str]], queue: Queue | None) -> None:
+    """Refuse another number of parts while arrays of the earlier number are in the queue.
+
+    Raises
+    ------
+    CampaignError
+        naming the ids.
+    """
+    for key, ids in history.items():
+        name = key if key in plan.scripts else key.rpartition(" ")[0]
+        if name not in plan.scripts or name not in earlier.scripts:
+            continue
+        before, now = earlier.scripts[name].parts, plan.scripts[name].parts
+        still = [id_ for id_ in ids if queue is None or id_ in queue]
+        if before != now and still and key not in plan.done:
+            raise CampaignError(
+                f"-num_parts {now}: jobs of {before} parts are still in the queue, {key} ({', '.join(still)}) among "
+                f"them; cancel them, or keep -num_parts {before}."
+            )
+
+
+def cancel(target: str, places: Sequence[Place]) -> None:
+    """Take jobs out of the queue; whatever is not in it any more is none the worse for it."""
+    wanted = [_as_scheduler_names(target, *place) for place in places]
+    for start in range(0, len(wanted), 500):
+        command = [_CANCEL[target], *wanted[start : start + 500]]
+        subprocess.run(command, check=False, stdin=subprocess.DEVNULL, capture_output=True)
+
+
+def submit(folder: JobFolder, target: str) -> int:
+    """Run the entry script with its output shown; returns the exit code of the target shell, else 0.
+
+    Raises
+    ------
+    SetupError
+        if the scheduler refused something, with its last words.
+    """
+    entry = folder.root / ENTRY[target]
+    words: deque[str] = deque(maxlen=_LAST_WORDS)
+    sys.stdout.flush()
+    with subprocess.Popen(["bash", str(entry)], stderr=subprocess.PIPE, text=True, errors="replace") as process:
+        assert process.stderr is not None
+        try:
+            for line in process.stderr:
+                sys.stderr.write(line)
+                sys.stderr.flush()
+                if line.strip() and "nnUNetv2_al_jobs" not in line:
+                    words.append(line.strip().rstrip("."))
+            code = process.wait()
+        except KeyboardInterrupt:
+            process.terminate()  # a person's Control-C has reached it already, a scheduler's signal has not
+            process.wait()
+            raise
+    if code and target != SHELL:
+        said = "; ".join(words) or f"{entry} ended with exit code {code}"
+        raise SetupError(
+            f"Not all jobs were handed over ({said}): mend that and call nnUNetv2_al_jobs --submit again, which goes "
+            "on behind those that were."
+        )
+    return code
+
+
+def _places(job: Job, ids: Sequence[str], queue: Queue) -> dict[int | None, tuple[str, Seen]]:
+    """Return where the missing parts of a job are in the queue; None stands for all of them."""
+    found: dict[int | None, tuple[str, Seen]] = {}
+    for id_ in ids:
+        for part, seen in queue.get(id_, {}).items():
+            if part is None or part in job.missing:
+                found[part] = (id_, seen)
+    return found
+
+
+def _is_orphan(seen: Seen, is_behind: bool) -> bool:
+    return seen.state != "runs" and (is_behind or seen.reason == NEVER)
+
+
+def _name(kept: Mapping[int | None, tuple[str, Seen]], parts: int) -> str:
+    """Name what is in the queue: the id of the whole, or ID_PART of each part."""
+    if None in kept:
+        return kept[None][0]
+    ids = {id_ for id_, _ in kept.values()}
+    if len(ids) == 1 and len(kept) == parts:
+        return ids.pop()
+    return " ".join(_with_part(id_, part) for part, (id_, _) in sorted(kept.items(), key=lambda item: item[0] or 0))
+
+
+def _last_names(ids: Sequence[str]) -> str:
+    """Name the last submission, where parts may have been handed over one by one."""
+    return " ".join(id_ for id_ in ids if "_" in id_) if "_" in ids[-1] else ids[-1]
+
+
+def _with_part(id_: str, part: int | None) -> str:
+    return id_ if part is None or "_" in id_ else f"{id_}_{part}"
+
+
+def _is_whole(queued: str | None, job: Job) -> bool:
+    """Tell whether nothing of a job is left to hand over."""
+    if queued is None:
+        return False
+    parts = {int(name.rpartition("_")[2]) for name in queued.split() if "_" in name}
+    return not parts or parts >= set(job.missing)
+
+
+def _as_scheduler_names(target: str, id_: str, part: int | None) -> str:
+    return f"{id_}[{part + 1}]" if target == "lsf" and part is not None else _with_part(id_, part)

@@ -1,0 +1,106 @@
+"""What the entry scripts of schedulers share: which jobs are handed over, and what each of them waits for."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from nnunet_al.jobs.plan import Job, Plan, Script
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A job as an entry script hands it over.
+
+    Attributes
+    ----------
+    variable : of the entry script; holds what others wait for
+    after : variables of the jobs that it waits for
+    queued : ids, or "ID_PART", of what of it is in the queue already
+    parts : of an array, those that are to be handed over
+    """
+
+    job: Job
+    script: Script
+    variable: str
+    after: tuple[str, ...]
+    queued: tuple[str, ...]
+    parts: tuple[int, ...]
+
+    @property
+    def is_open(self) -> bool:
+        """Whether anything of it is to be handed over."""
+        return not self.queued or (all("_" in one for one in self.queued) and bool(self.parts))
+
+
+def submissions(plan: Plan, queued: Mapping[str, str]) -> list[Submission]:
+    """Return the jobs of a plan in its order, with what they wait for as variables of the entry script."""
+    variables = {job.key: f"j{number}" for number, job in enumerate(plan.jobs, start=1)}
+    found = []
+    for job in plan.jobs:
+        ids = tuple(queued.get(job.key, "").split())
+        in_queue = {int(one.partition("_")[2]) for one in ids if "_" in one}
+        after = tuple(dict.fromkeys(variables[key] for key in job.after if key in variables))
+        parts = tuple(part for part in job.missing if part not in in_queue)
+        found.append(Submission(job, plan.scripts[job.script], variables[job.key], after, ids, parts))
+    return found
+
+
+def ranges(numbers: Iterable[int]) -> str:
+    """Write numbers as schedulers do: "0-2,5"."""
+    runs: list[list[int]] = []
+    for number in sorted(set(numbers)):
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
+
+
+def call(submission: Submission, options: Sequence[str]) -> list[str]:
+    """Return the call of ``submit`` for a job, each option of the scheduler on a line of its own."""
+    job = submission.job
+    number = "''" if job.round is None else str(job.round)
+    return " \\\n    ".join([f"submit {submission.variable} {shlex.quote(job.key)} {number}", *options]).split("\n")
+
+
+def entry(scheduler: str, hand_over: str, wait: str, lines: Iterable[str]) -> str:
+    """Return an entry script as text.
+
+    The lines ``hand_over`` call the scheduler for one job: they find ``round``, ``script`` and, as arguments, the
+    scheduler's options, set ``id``, and fail if there is none. Others wait for ``wait``, which may hold "$id".
+    ``lines`` are the calls of ``submit``.
+    """
+    top = _TOP.replace("SCHEDULER", scheduler).replace("    HAND_OVER\n", hand_over).replace("WAIT", wait)
+    return "\n".join([top, *lines]) + "\n"
+
+
+_TOP = """\
+#!/usr/bin/env bash
+# Hands the jobs of this folder over to SCHEDULER, each behind those that it waits for: bash submit.sh
+# nnUNetv2_al_jobs --submit calls it, and leaves out what is done or in the queue. A second call of this script alone
+# hands everything over once more, which costs waiting, but no harm: a job does nothing when its work is done.
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+
+# submit VARIABLE KEY ROUND [option ...]: hands one job over; the variable gets what others wait for
+submit() {
+    local variable=$1 key=$2 round=$3 script id
+    shift 3
+    script="$here/${key% "$round"}.sh"
+    # Control-C ends this script, but not what stands in the brackets: what is handed over is noted
+    id=$(trap '' INT TERM && hand_over "$@" && note) || {
+        echo "SCHEDULER did not take $key. What was taken is noted; nnUNetv2_al_jobs --submit goes on from there." >&2
+        exit 2
+    }
+    printf -v "$variable" %s "WAIT"
+    echo "$id  $key"
+}
+note() {
+    printf '%s\\t%s\\t%s\\n' "$key" "$id" "$(date -u +%Y-%m-%dT%H:%M:%SZ)" >>"$here/submitted.tsv" && echo "$id"
+}
+hand_over() {
+    HAND_OVER
+}
+"""

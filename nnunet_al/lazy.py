@@ -1,0 +1,47 @@
+"""Public names of a package, each loaded from its module when it is first asked for."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+
+def publish(package: str, modules: Mapping[str, tuple[str, ...]]) -> None:
+    """Make names of a package's modules available from the package itself.
+
+    Commands import single modules of these packages and must not pay for all of them. A public name that a module has
+    too, such as the function ``k_center`` of ``k_center.py``, is the name's value on the package, whether or not the
+    module has been imported before.
+
+    Parameters
+    ----------
+    package : str
+        the ``__name__`` of the package.
+    modules : mapping of str to tuple of str
+        for each module of the package its public names.
+    """
+    module = sys.modules[package]
+    module.__dict__["_home"] = {name: home for home, names in modules.items() for name in names}
+    module.__dict__["__all__"] = sorted(module.__dict__["_home"])
+    module.__class__ = _Package
+
+
+class _Package(ModuleType):
+    def __getattr__(self, name: str) -> Any:
+        home = self.__dict__["_home"].get(name)
+        if home is None:
+            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+        value = getattr(import_module(f"{self.__name__}.{home}"), name)
+        self.__dict__[name] = value
+        return value
+
+    def __setattr__(self, name: str, value: object) -> None:
+        # Python binds every imported module to its package, which would hide the public name
+        if not (isinstance(value, ModuleType) and name in self.__dict__["_home"]):
+            super().__setattr__(name, value)
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *self.__dict__["_home"]})

@@ -1,0 +1,69 @@
+"""The regions that may be asked for, with the scores and the vectors that the passes over the pool found."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from nnunet_al.files import read_arrays
+from nnunet_al.pool.annotated import fully_annotated
+from nnunet_al.rounds.context import RoundContext
+from nnunet_al.rounds.groups import weighted
+from nnunet_al.selection.query import QuerySet
+from nnunet_al.strategies.select import Candidates
+
+
+def candidate_numbers(context: RoundContext) -> list[int]:
+    """Return the regions that may be asked for: those that are not annotated in full and were not asked for before.
+
+    A region can have been answered and yet hold voxels that its reader left out on purpose. Cases that were withdrawn
+    have no regions to ask for.
+    """
+    annotated = {
+        case: context.label_format.read(context.composed_label(case)) != context.ignore
+        for case in context.annotated_cases
+    }
+    complete_N = fully_annotated(context.regions, annotated)
+    pool, answered = set(context.decided.pool_cases), context.annotated_regions
+    return [
+        number
+        for number in np.flatnonzero(~complete_N).tolist()
+        if (region := context.regions[number]) not in answered and region.case in pool
+    ]
+
+
+def read_scores(context: RoundContext) -> tuple[Candidates, np.ndarray]:
+    """Return the candidates with all that the scoring pass found out, and their region numbers in the same order.
+
+    Where the strategy weights groups, the scores are weighted: all that is chosen or drawn by them follows the weights.
+    """
+    arrays: dict[str, Any] = dict(read_arrays(context.round.scores))
+    numbers_N, foreground_N = arrays.pop("numbers_N"), arrays.pop("foreground_N")
+    regions = [context.regions[number] for number in numbers_N]
+    names_N, cases_N = [region.name for region in regions], [region.case for region in regions]
+    candidates = Candidates(names_N=names_N, cases_N=cases_N, foreground_voxels_N=foreground_N, **arrays)
+    return (weighted(context, candidates) if context.decided.recipe.weighting else candidates), numbers_N
+
+
+def embedded_numbers(context: RoundContext) -> list[int]:
+    """Return the regions that have vectors: the candidates, then, where the selector looks at them, the annotated."""
+    candidates = read_arrays(context.round.scores)["numbers_N"].tolist()
+    if not candidates or not context.decided.recipe.needs.references:
+        return candidates
+    pool = set(context.decided.pool_cases)
+    everything = {number for number, region in enumerate(context.regions) if region.case in pool}
+    return [*candidates, *sorted(everything.difference(candidates))]
+
+
+def with_embeddings(context: RoundContext, candidates: Candidates) -> Candidates:
+    """Return the candidates with their vectors, those of the annotated regions, and the query set if it was drawn."""
+    embeddings_M_d = np.load(context.round.embeddings, mmap_mode="r")
+    count = len(candidates.names_N)
+    return replace(
+        candidates,
+        embeddings_N_d=embeddings_M_d[:count],
+        references_M_d=embeddings_M_d[count:] if context.decided.recipe.needs.references else None,
+        query=QuerySet(**read_arrays(context.round.query)) if context.round.query.is_file() else None,
+    )

@@ -1,0 +1,65 @@
+"""Measure a model on the test cases of a campaign."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from nnunet_al.campaign.commits import total_cost
+from nnunet_al.errors import CampaignError, DatasetError
+from nnunet_al.evaluation.case_metrics import evaluate_case, summarise
+from nnunet_al.nnunet.prediction import predict_segmentation
+from nnunet_al.progress import progress
+from nnunet_al.rounds.context import RoundContext
+from nnunet_al.rounds.groups import fairness
+from nnunet_al.rounds.round_model import load_round_model
+
+
+def evaluate_checkpoint(context: RoundContext, checkpoint: Path, label_folder: Path | None = None) -> dict[str, Any]:
+    """Predict all test cases with a checkpoint and compare with their labels, or with those in ``label_folder``.
+
+    Returns
+    -------
+    dict
+        the round, what its model was trained on, ``cases`` (case -> class -> Dice and HD95 in mm), ``mean`` over cases
+        for each class and ``foreground_mean`` over classes; ``groups`` where the campaign has groups of cases.
+    """
+    decided, dataset = context.decided, context.data.dataset
+    if not decided.test_cases:
+        raise CampaignError(f"The campaign {context.folder.root} has no test cases to evaluate on.")
+    plan, network, device = load_round_model(context, checkpoint)
+    files = {case: context.data.tests[case] for case in decided.test_cases}
+    references = {case: _reference(case, file.label, label_folder, dataset.file_ending) for case, file in files.items()}
+    images = context.test_images()
+    cases = {}
+    for case in progress(decided.test_cases, "test cases"):
+        stored = images[case]
+        prediction_xyz = predict_segmentation(network, plan, stored.open()[:], stored.properties(), device)
+        reference_xyz = context.label_format.read(references[case])
+        if prediction_xyz.shape != reference_xyz.shape:
+            raise DatasetError(f"{references[case]} has another shape than the image of {case}: take its label.")
+        spacing_mm = context.data.test_facts[case].spacing_mm
+        cases[case] = evaluate_case(prediction_xyz, reference_xyz, spacing_mm, dataset.classes, dataset.ignore_label)
+    groups = {"groups": fairness(context, cases)} if decided.groups else {}
+    return {
+        **trained_on(context, checkpoint),
+        **summarise(cases),
+        **groups,
+        "cases": cases,
+    }
+
+
+def trained_on(context: RoundContext, checkpoint: Path) -> dict[str, Any]:
+    """Return what is known of a round's model without any test case."""
+    return {
+        "round": context.number,
+        "checkpoint": str(checkpoint),
+        **total_cost(context.commits, context.decided.withdrawn_cases).to_json("trained_on_"),
+    }
+
+
+def _reference(case: str, label: Path | None, folder: Path | None, ending: str) -> Path:
+    path = folder / f"{case}{ending}" if folder is not None else label
+    if path is None or not path.is_file():
+        raise DatasetError(f"There is no label of the test case {case} to compare with ({path}): put it there.")
+    return path

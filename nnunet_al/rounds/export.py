@@ -1,0 +1,58 @@
+"""All that a campaign has annotated so far, as a plain nnU-Net dataset."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from copy import deepcopy
+from pathlib import Path
+
+import numpy as np
+
+from nnunet_al.errors import CampaignError
+from nnunet_al.files import put_in_place, write_json
+from nnunet_al.progress import progress
+from nnunet_al.rounds.context import RoundContext
+
+
+def export_dataset(context: RoundContext, target: Path) -> int:
+    """Write the annotated cases as the dataset folder ``target`` and return how many there are.
+
+    Images are copied. Labels hold what the ledger holds; where a case is annotated in part, the other voxels hold
+    nnU-Net's ignore label, which ``dataset.json`` then declares. The folder appears complete or not at all.
+
+    Raises
+    ------
+    CampaignError
+        if ``target`` exists or nothing is annotated yet.
+    """
+    if target.exists():
+        raise CampaignError(f"{target} exists already: choose another number with -o, or remove it.")
+    commits = context.ledger.commits()
+    annotated = {case for commit in commits if commit.counts for case in commit.labels}
+    cases = sorted(annotated & set(context.decided.pool_cases))
+    if not cases:
+        raise CampaignError(f"Nothing is annotated in {context.folder.root} yet: there is nothing to export.")
+    dataset = context.data.dataset
+    temporary = target.with_name(f".{os.getpid()}.tmp.{target.name}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    any_ignored = False
+    try:
+        for case in progress(cases, "cases"):
+            (temporary / "imagesTr").mkdir(parents=True, exist_ok=True)
+            for channel, image in enumerate(dataset.cases[case].images):
+                shutil.copyfile(image, temporary / "imagesTr" / f"{case}_{channel:04d}{dataset.file_ending}")
+            labels_xyz = context.labels_after(case, commits)
+            any_ignored |= bool(np.any(labels_xyz == context.ignore))
+            properties = context.ledger.properties(case, commits)
+            context.label_format.write(temporary / "labelsTr" / f"{case}{dataset.file_ending}", labels_xyz, properties)
+        content = deepcopy(dataset.dataset_json)
+        content.pop("dataset", None)
+        content["numTraining"] = len(cases)
+        if any_ignored:
+            content["labels"]["ignore"] = context.ignore
+        write_json(temporary / "dataset.json", content)
+        put_in_place(temporary, target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return len(cases)

@@ -1,0 +1,195 @@
+"""One round in one call, or in one call for each shard of the pool: which one comes next, its stages, its end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack, suppress
+
+from nnunet_al.campaign.data import Data, reading_alone
+from nnunet_al.campaign.decisions import Decisions, Options
+from nnunet_al.campaign.folders import CampaignFolder, RoundFolder
+from nnunet_al.campaign.lock import campaign_lock, shared_lock
+from nnunet_al.campaign.pool_state import is_used_up, say_new
+from nnunet_al.campaign.request import Request
+from nnunet_al.campaign.stages import FINAL_STAGE, HAND_OUT_STAGE, is_done, part_stage
+from nnunet_al.errors import CampaignError, CampaignLockedError, StorageError
+from nnunet_al.file_locks import file_lock, remove_empty
+from nnunet_al.files import remove_temporary_files
+from nnunet_al.nnunet.distributed import check_gpus
+from nnunet_al.nnunet.environment import Roots
+from nnunet_al.nnunet.training import torch_device
+from nnunet_al.progress import say
+from nnunet_al.rounds.context import RoundContext
+from nnunet_al.rounds.run_stages import run_stages
+from nnunet_al.rounds.stages.order import ANNOTATE, MODEL_STAGES, SHARDED, first_round, selection_stages
+from nnunet_al.rounds.start import start
+
+
+def do_round(roots: Roots, request: Request, options: Options, number: int | None = None) -> None:
+    """Start the campaign if there is none, continue an interrupted round, else do the next one.
+
+    With ``number`` that round is done, and nothing when it is complete. A round that only waited for its readers is
+    followed by the next one once they are done.
+
+    Raises
+    ------
+    NnunetALError
+        of the kind that says what is in the way; the campaign stays as it was.
+    WaitingForReaders
+        if people, or the dataset's labels, have not annotated all of the batch yet.
+    """
+    request.check()
+    options.check()
+    requested = request.decide(options.device)
+    folder = CampaignFolder.decided_by(roots, requested)
+    decided = continued(folder, request)
+    check_gpus(torch_device(options.device), options.gpus)
+    try:
+        with ExitStack() as reading:
+            data = reading.enter_context(_reading(roots, requested, decided, options))
+            reading.enter_context(campaign_lock(folder.lock))
+            before, decided = decided, continued(folder, request)
+            if before and decided and before.cases != decided.cases:  # somebody has just added or withdrawn some
+                data = reading.enter_context(_reading(roots, requested, decided, options))
+            say_new(decided, data)
+            if decided:
+                known = decided
+                finish_handed_out(folder, number, lambda last: RoundContext(folder, last, known, roots, data, options))
+            chosen = choose_round(folder, number)
+            if chosen is None:
+                return
+            decided = decided or start(folder, requested, roots, data, options.workers, request.read_groups)
+            context = RoundContext(folder, chosen, decided, roots, data, options)
+            data.remember()  # not before, since a refusal leaves every file as it was
+            remove_temporary_files(folder.root)
+            say(f"Round {chosen} of {folder.root}")
+            alone = options.parts == 1
+            run_stages(MODEL_STAGES if chosen else first_round(decided), context, context.round.stages)
+            if alone and chosen:
+                run_stages(selection_stages(decided), context, context.round.stages)
+        if not alone and chosen:
+            _run_part(context)
+    finally:
+        _forget_unborn(folder)
+    if is_done(context.round.stages, FINAL_STAGE):
+        finish_round(context)
+
+
+def continued(folder: CampaignFolder, request: Request) -> Decisions | None:
+    """Return what a campaign has decided, None before it has begun.
+
+    Raises
+    ------
+    CampaignError
+        if it was started otherwise than requested.
+    """
+    if not folder.decisions.is_file():
+        return None
+    decided = Decisions.load(folder.decisions)
+    request.compare(decided, folder.root)
+    return decided
+
+
+def complete_rounds(folder: CampaignFolder) -> list[RoundFolder]:
+    """Return the rounds whose last stage is done, in order."""
+    return [round_ for round_ in folder.rounds() if is_done(round_.stages, FINAL_STAGE)]
+
+
+def choose_round(folder: CampaignFolder, number: int | None) -> int | None:
+    """Return the round to do, or None when there is nothing left to do, which is said.
+
+    Raises
+    ------
+    CampaignError
+        if ``number`` is none, or others come before it.
+    """
+    complete = complete_rounds(folder)
+    upcoming = len(complete)
+    if number is not None and number < 0:
+        raise CampaignError(f"-round {number}: rounds are counted from 0.")
+    if number is not None and number < upcoming:
+        say(f"Round {number} of {folder.root} is done already.")
+        return None
+    if is_used_up(folder, complete):
+        say(f"The pool of {folder.root} is used up: nothing is left to annotate.")
+        return None
+    if number is not None and number > upcoming:
+        raise CampaignError(f"-round {number}: round {upcoming} of {folder.root} comes first.")
+    return upcoming
+
+
+def finish_handed_out(folder: CampaignFolder, number: int | None, context_of: Callable[[int], RoundContext]) -> None:
+    """Complete the last round if it only waits for its readers and the one behind it is wanted.
+
+    Raises
+    ------
+    WaitingForReaders
+        if they are not done yet.
+    """
+    last = len(complete_rounds(folder))
+    markers = folder.round(last).stages
+    if number in {None, last + 1} and is_done(markers, HAND_OUT_STAGE):
+        context = context_of(last)
+        run_stages([ANNOTATE], context, markers)
+        finish_round(context)
+
+
+def finish_round(context: RoundContext) -> None:
+    """Remove the checkpoints that nobody wants to keep, and say that the round is done."""
+    decided, number = context.decided, context.number
+    parameters = decided.recipe.parameters
+    fine_tuned = 0 if decided.from_scratch else 1
+    in_ensemble = parameters["members"] - 1 if parameters.get("ensemble_of") == "rounds" else 0
+    kept = max({"all": number, "last": 1, "none": 0}[context.options.keep], fine_tuned, in_ensemble)
+    for round_ in context.folder.rounds():
+        if 0 < round_.number <= number - kept:
+            _remove_checkpoints(context, round_)
+    say(f"Round {number} is done.")
+
+
+def _run_part(context: RoundContext) -> None:
+    """Do this shard's share of each phase, and whatever becomes possible when all shards are there."""
+    parts, part = context.options.parts, context.options.part
+    markers = context.round.stages
+    for stage in selection_stages(context.decided, parts, part):
+        if is_done(markers, stage.name):
+            continue
+        phase = stage.name.partition("_part_")[0]
+        if stage.name != phase:
+            with shared_lock(context.folder.lock, f"{part}_of_{parts}"):
+                run_stages([stage], context, markers)
+            continue
+        names = {other: part_stage(phase, other, parts) for other in range(parts)}
+        missing = [other for other, name in names.items() if phase in SHARDED and not is_done(markers, name)]
+        if missing:
+            say(f"Part {part} of {parts} is done; the others ({', '.join(map(str, missing))}) must {phase} first.")
+            return
+        try:
+            with campaign_lock(context.folder.lock):
+                run_stages([stage], context, markers)
+        except CampaignLockedError:
+            say(f"Part {part} of {parts} is done; the call for another part goes on.")
+            return
+
+
+def _reading(
+    roots: Roots, requested: Decisions, decided: Decisions | None, options: Options
+) -> AbstractContextManager[Data]:
+    cases = None if decided is None else decided.cases
+    return reading_alone(roots, requested.dataset, (decided or requested).test, options.workers, cases)
+
+
+def _forget_unborn(folder: CampaignFolder) -> None:
+    """Remove the folders of a campaign that could not be started, so that nothing of the attempt is left."""
+    if folder.decisions.is_file() or not folder.root.is_dir():
+        return
+    with suppress(TimeoutError, StorageError), file_lock(folder.lock):  # or another process starts it
+        if {path.name for path in folder.root.iterdir()} <= {"lock", "lock.json"}:
+            folder.lock.unlink()
+    remove_empty([folder.root, *list(folder.root.parents)[:3]])
+
+
+def _remove_checkpoints(context: RoundContext, round_: RoundFolder) -> None:
+    for fold in (context.decided.fold, *context.member_folds):
+        for checkpoint in context.checkpoint(round_, fold).parent.glob("checkpoint_*.pth"):
+            checkpoint.unlink(missing_ok=True)

@@ -1,0 +1,41 @@
+"""Stage `plan`: the round's plans, which keep what the campaign stands on."""
+
+from __future__ import annotations
+
+from nnunet_al.files import read_json, write_json
+from nnunet_al.nnunet.fingerprint import PLACEHOLDER, intensity_drift
+from nnunet_al.nnunet.planning import DIFFERENCE_FILE, PlannerSettings, plan
+from nnunet_al.progress import say
+from nnunet_al.rounds.context import RoundContext
+
+_INTENSITIES = "foreground_intensity_properties_per_channel"
+
+
+def plan_round(context: RoundContext) -> None:
+    """Plan anew, keep what the campaign stands on, and write down what a fresh plan would have changed."""
+    decided, view = context.decided, context.round.view
+    pinned = _pinned_intensities(context)
+    settings = PlannerSettings(len(decided.pool_cases), context.first_plans, pinned, decided.update_intensities)
+    plan(view, decided.dataset, decided.planner, settings, plans_name=decided.plans, log=context.log("plan"))
+    folder = view.preprocessed / decided.dataset
+    differences = read_json(folder / DIFFERENCE_FILE)
+    write_json(context.round.root / DIFFERENCE_FILE, differences)
+    structural = sorted({d["path"] for d in differences if not d["path"].startswith(_INTENSITIES)})
+    if structural:
+        say(f"    a fresh plan would change {', '.join(structural)}; the campaign keeps what it began with")
+    if pinned is not None and not decided.update_intensities:
+        fresh = read_json(folder / "dataset_fingerprint.json")[_INTENSITIES]
+        for sentence in intensity_drift(pinned, fresh):
+            say(f"    {sentence} --update_intensities lets them follow the annotations.")
+
+
+def _pinned_intensities(context: RoundContext) -> dict | None:
+    """Return the statistics of the first annotations with foreground, or None while there were none before."""
+    for earlier in context.folder.rounds():
+        file = earlier.view.preprocessed / context.decided.dataset / "dataset_fingerprint.json"
+        if 0 < earlier.number < context.number and file.is_file():
+            content = read_json(file)
+            if not content.get(PLACEHOLDER):
+                intensities: dict = content[_INTENSITIES]
+                return intensities
+    return None

@@ -1,0 +1,65 @@
+"""Stage `train`: the round's model, and the other members of an ensemble of folds."""
+
+from __future__ import annotations
+
+from nnunet_al.errors import SetupError
+from nnunet_al.nnunet.trainer_settings import TrainerSettings
+from nnunet_al.nnunet.training import torch_device
+from nnunet_al.nnunet.training import train as train_model
+from nnunet_al.progress import say
+from nnunet_al.rounds.context import RoundContext
+from nnunet_al.rounds.sharing import first_model
+
+
+def train(context: RoundContext) -> None:
+    """Train on the annotated cases, from the weights of the round before unless asked otherwise.
+
+    The members of an ensemble of folds are trained before, so that the settings that stay beside the plans are those
+    of the round's own model.
+    """
+    for member, fold in enumerate(context.member_folds, start=1):
+        say(f"    member {member} of {len(context.member_folds)}")
+        _train_fold(context, fold, f"train_member_{member}")
+    _train_fold(context, context.decided.fold, "train")
+
+
+def _train_fold(context: RoundContext, fold: int, log: str) -> None:
+    decided = context.decided
+    settings = TrainerSettings(
+        epochs=decided.epochs,
+        iterations=decided.iterations,
+        batch_size=decided.batch_size,
+        optimizer=decided.optimizer,
+        seed=decided.seed,
+        round=context.number,
+        initial_weights=_initial_weights(context, fold),
+        dropout=decided.dropout,
+    )
+    settings.write(context.round.view.preprocessed / decided.dataset)
+    if first_model(context, settings):
+        return
+    train_model(
+        context.round.view,
+        decided.dataset,
+        decided.configuration,
+        fold,
+        decided.trainer,
+        decided.plans,
+        torch_device(context.options.device),
+        context.checkpoint(context.round, fold),
+        None if context.options.verbose else context.log(log),
+        context.options.gpus,
+    )
+
+
+def _initial_weights(context: RoundContext, fold: int) -> str | None:
+    if context.number > 1 and not context.decided.from_scratch:
+        assert context.previous is not None
+        before = context.checkpoint(context.previous, fold)
+        if not before.is_file():
+            raise SetupError(
+                f"The checkpoint {before} to fine-tune from is missing: restore the file, or delete train.json and "
+                f"annotate.json in {context.previous.stages} and run the command with -round {context.previous.number}."
+            )
+        return str(before)
+    return context.decided.pretrained_weights

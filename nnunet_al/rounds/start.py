@@ -1,0 +1,266 @@
+"""Start a campaign: check the data, choose pool and test cases, make the first plan and cut the regions."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nnunet_al.annotation.grids import read_grid
+from nnunet_al.annotation.segments import segments_of
+from nnunet_al.campaign.data import Data
+from nnunet_al.campaign.decisions import DEFAULT_TRAINER, Decisions
+from nnunet_al.campaign.folders import CampaignFolder
+from nnunet_al.errors import CampaignError, DatasetError, SetupError
+from nnunet_al.files import hash_json, read_json
+from nnunet_al.nnunet.environment import Roots
+from nnunet_al.nnunet.fingerprint import extract_fingerprint
+from nnunet_al.nnunet.geometry import case_geometry
+from nnunet_al.nnunet.model import Plan, load_network
+from nnunet_al.nnunet.nonzero import with_image
+from nnunet_al.nnunet.planning import PlannerSettings, plan
+from nnunet_al.nnunet.round_view import write_round_view
+from nnunet_al.nnunet.splits import pool_and_test
+from nnunet_al.nnunet.training import require_trainer
+from nnunet_al.nnunet.workers import run_jobs
+from nnunet_al.pool.boxes import Region
+from nnunet_al.pool.geometry import CaseGeometry
+from nnunet_al.pool.table import save_regions
+from nnunet_al.pool.tiling import tile_case
+from nnunet_al.pool.windows import windows_of
+from nnunet_al.progress import count, say
+from nnunet_al.selection.flqmi_submodlib import submodlib_available
+
+_VOLUMES = (".nii.gz", ".nii", ".nrrd", ".mha")
+
+
+def start(
+    folder: CampaignFolder,
+    decided: Decisions,
+    roots: Roots,
+    data: Data,
+    workers: int,
+    read_groups: Callable[[Sequence[str]], dict[str, str]] = lambda _: {},
+) -> Decisions:
+    """Prepare a campaign; it exists once its decisions are written, which is the last thing done.
+
+    ``read_groups`` returns the groups of the given cases, or nothing where no groups are wanted.
+
+    Raises
+    ------
+    DatasetError, CampaignError, GroupsError, ModelError
+        if the campaign cannot be started; nothing of it is left behind.
+    """
+    decided = choose_cases(decided, roots, data)
+    decided = replace(decided, groups=read_groups(sorted({*decided.pool_cases, *decided.test_cases})))
+    _check_hand_out(decided, data)
+    say(f"Starting a campaign on {len(decided.pool_cases)} cases, {len(decided.test_cases)} are kept for the test.")
+    check_groups(decided, data.dataset.classes)
+    try:
+        return _prepare(folder, decided, data, workers)
+    except BaseException:
+        for path in (folder.prepared.root, folder.root / "regions.npz"):
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        raise
+
+
+def choose_cases(decided: Decisions, roots: Roots, data: Data) -> Decisions:
+    """Decide pool and test cases, and whether the campaign starts from annotations that the dataset has.
+
+    Raises
+    ------
+    DatasetError
+        if there is nothing to test on, unless people annotate a dataset without any label.
+    """
+    labelled = {case for case, facts in data.facts.items() if facts.label_state in {"complete", "partial"}}
+    if decided.test == "none" or (decided.test == "fold" and decided.annotate and not labelled):
+        decided = replace(decided, test="none")
+        pool, test = sorted(data.facts), []
+    elif decided.test == "ts":
+        pool, test = (
+            sorted(data.facts),
+            sorted(c for c, facts in data.test_facts.items() if facts.label_hash is not None),
+        )
+        if not test:
+            raise DatasetError(
+                f"-test ts: {data.dataset.folder} has no imagesTs with labelsTs; add them or leave it out."
+            )
+    else:
+        split_files = [root / decided.dataset / "splits_final.json" for root in (roots.preprocessed, roots.raw)]
+        pool, test = pool_and_test(sorted(data.facts), labelled, decided.fold, split_files)
+    complete = all(data.facts[case].label_state == "complete" for case in pool)
+    if decided.annotate and not labelled.intersection(pool):
+        complete = True  # there is nothing to start from
+    elif not complete and not labelled.intersection(pool):
+        raise DatasetError(
+            f"No case of the pool in {data.dataset.folder} has an annotation: label some cases in labelsTr, or let "
+            "people annotate it with --annotate."
+        )
+    everything = {**data.facts, **data.test_facts} if decided.test == "ts" else {**data.test_facts, **data.facts}
+    return replace(
+        decided,
+        pool_cases=tuple(pool),
+        test_cases=tuple(test),
+        starts_from="nothing" if complete else "dataset",
+        left_out_cases=tuple(sorted({*data.facts}.difference(pool, test))),
+        hashes={case: hash_json(everything[case].image_hashes) for case in (*pool, *test)},
+    )
+
+
+def _check_hand_out(decided: Decisions, data: Data) -> None:
+    ending = data.dataset.file_ending
+    if decided.annotate and ending not in _VOLUMES:
+        raise CampaignError(
+            f"--annotate hands out volumes that 3D Slicer and ITK-SNAP read ({', '.join(_VOLUMES)}), and "
+            f"{decided.dataset} has {ending}: convert it, or label it in labelsTr and leave --annotate out."
+        )
+    if decided.annotate:
+        segments_of(data.dataset.labels)  # refuses names that readers' programs would mix up
+        files = data.dataset.cases[decided.pool_cases[0]]
+        if len(read_grid(files.images[0]).size_ijk) != 3:
+            raise CampaignError(f"--annotate hands out volumes, and {files.images[0]} is a picture: convert it.")
+    if not decided.test_cases:
+        say("No case is kept for the test, so no round will say how good its model is; -test ts with labelled cases in")
+        say("imagesTs and labelsTs would, and so would five labelled cases or more in labelsTr.")
+
+
+def check_groups(decided: Decisions, classes: Iterable[str]) -> None:
+    """Refuse what does not fit the groups and the classes that there are; say which group cannot be tested.
+
+    Raises
+    ------
+    CampaignError
+        naming the option.
+    """
+    groups = decided.groups
+    pool, test = ({groups[c] for c in cases if groups} for cases in (decided.pool_cases, decided.test_cases))
+    if decided.recipe.weighting is not None and not pool:
+        raise CampaignError(
+            f"-s {decided.recipe.name} weights groups of cases: say which they are with -groups FILE -group_by COLUMN."
+        )
+    if decided.initial_groups and decided.starts_from == "dataset":
+        raise CampaignError(
+            f"-initial_groups: {decided.dataset} comes with annotations to start from, so that round 0 asks for "
+            "nothing; leave it out."
+        )
+    for group, wanted in decided.initial_groups.items():
+        if group not in pool:
+            raise CampaignError(
+                f"-initial_groups {group}={wanted}: the groups of the pool are "
+                f"{', '.join(sorted(pool)) or 'not given; name them with -groups FILE -group_by COLUMN'}."
+            )
+    known = list(classes)
+    for name in decided.roi_classes:
+        if name not in known:
+            raise CampaignError(f"-roi_classes {name}: {decided.dataset} has the classes {', '.join(known)}.")
+    if decided.recipe.weighting is not None and len(pool) == 1:
+        say(f"All cases of the pool are in the group {next(iter(pool))}: there is nothing to weight.")
+    for group in sorted(pool ^ test) if decided.test_cases else ():
+        where = "the pool, so nothing of it can be asked for" if group in test else "the test set"
+        say(f"No case of the group {group} is in {where}.")
+
+
+def _check_initial(decided: Decisions, regions: Sequence[Region]) -> None:
+    for group, wanted in decided.initial_groups.items():
+        there = sum(decided.groups[region.case] == group for region in regions)
+        if there < wanted:
+            raise CampaignError(f"-initial_groups {group}={wanted}: the pool holds {count(there, 'region')} of it.")
+
+
+def _prepare(folder: CampaignFolder, decided: Decisions, data: Data, workers: int) -> Decisions:
+    if decided.trainer != DEFAULT_TRAINER or decided.recipe.trainer is not None:
+        require_trainer(decided.trainer, decided.recipe.trainer)
+    pool_facts = {case: data.facts[case] for case in decided.pool_cases}
+    dataset = data.dataset
+    view = folder.prepared.view
+    fingerprint = extract_fingerprint({}, pool_facts, len(dataset.channels), len(pool_facts), dataset.effective_ignore)
+    write_round_view(view, dataset, dict.fromkeys(pool_facts), fingerprint)
+    log = folder.prepared.logs / "plan.txt"
+    plans = plan(
+        view,
+        decided.dataset,
+        decided.planner,
+        PlannerSettings(len(pool_facts)),
+        plans_name=decided.plans or None,
+        log=log,
+    )
+    decided = replace(decided, plans=plans["plans_name"])
+    if decided.configuration not in plans["configurations"]:
+        raise CampaignError(f"-c {decided.configuration}: {decided.dataset} has {', '.join(plans['configurations'])}.")
+    if "previous_stage" in plans["configurations"][decided.configuration]:
+        raise CampaignError(f"-c {decided.configuration}: cascades are not supported; use 2d, 3d_lowres or 3d_fullres.")
+    if decided.pretrained_weights is not None:
+        _check_weights(decided, plans, view)
+    regions = cut_regions(decided, plans, data, decided.pool_cases, workers)
+    _check_initial(decided, regions)
+    save_regions(folder.root / "regions.npz", regions)
+    decided = with_engine(decided)
+    say(f"The pool holds {len(regions)} regions ({decided.unit}).")
+    decided.save(folder.decisions)
+    return decided
+
+
+def cut_regions(
+    decided: Decisions, plans: Mapping[str, Any], data: Data, cases: Iterable[str], workers: int
+) -> list[Region]:
+    """Cut cases into the regions that may be asked for, with the patch of the campaign's first plan.
+
+    Raises
+    ------
+    CampaignError
+        if a region is too large for what the strategy compares it by.
+    """
+    facts = {case: data.facts[case] for case in cases}
+    patch_size = tuple(plans["configurations"][decided.configuration]["patch_size"])
+    geometries = {case: case_geometry(known, plans, decided.configuration) for case, known in facts.items()}
+    jobs = []
+    for case, known in facts.items():
+        tiles = tile_case(geometries[case], decided.unit, patch_size, decided.overlap)
+        jobs.append((tiles, data.dataset.cases[case], known.reader))
+    sizes = [math.prod(known.raw_shape) for known in facts.values()]
+    imaged = run_jobs(with_image, jobs, workers, "cutting regions", voxels=sizes)
+    regions = [region for some in imaged for region in some]
+    if decided.recipe.parameters.get("pooling") == "flatten":
+        _check_single_windows(regions, geometries, patch_size)
+    return regions
+
+
+def with_engine(decided: Decisions) -> Decisions:
+    """Decide who maximises FLQMI: the streaming engine, unless submodlib was asked for.
+
+    Both take the same regions where they look at all candidates. The streaming engine is seeded, is faster, and is
+    there on every system: a batch does not depend on whether a package is installed.
+
+    Raises
+    ------
+    SetupError
+        if submodlib was asked for and cannot be imported.
+    """
+    if decided.recipe.selector != "flqmi":
+        return decided
+    if decided.engine == "submodlib" and not submodlib_available():
+        raise SetupError("-engine submodlib: it cannot be imported here; install submodlib-py, or leave -engine out.")
+    return replace(decided, engine=decided.engine or "streaming")
+
+
+def _check_weights(decided: Decisions, plans: dict, view: Roots) -> None:
+    dataset_json = read_json(view.preprocessed / decided.dataset / "dataset.json")
+    checkpoint = Path(str(decided.pretrained_weights))
+    load_network(Plan.of(plans, dataset_json, decided.configuration), checkpoint, torch.device("cpu"))
+
+
+def _check_single_windows(
+    regions: Sequence[Region], geometries: Mapping[str, CaseGeometry], patch_size: Sequence[int]
+) -> None:
+    for region in regions:
+        geometry = geometries[region.case]
+        if len(windows_of(geometry.to_network(region.box), patch_size, geometry.network_shape)) > 1:
+            raise CampaignError(
+                f"pooling=flatten compares regions voxel by voxel, and {region.name} is larger than the network's "
+                "patch: leave it out, or choose -unit patch."
+            )
