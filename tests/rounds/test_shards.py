@@ -603,6 +603,7 @@ def test_a_metric_of_another_package_that_was_corrected_counts_anew(new_lab, tmp
         spec.loader.exec_module(module)
         monkeypatch.setattr(shards, "voxel_map", lambda metric: module.theirs)
 
+    monkeypatch.setattr(shards, "is_built_in", lambda metric: False)
     lab = new_lab()
     load("probs[0, :, 0]")
     before = shards.made_by(lab.context(), lab.checkpoint)
