@@ -17,7 +17,7 @@ from nnunet_al.rounds.context import RoundContext
 from nnunet_al.rounds.round import do_round
 from nnunet_al.rounds.round_model import load_round_model, window_pool
 from nnunet_al.scoring.dropout import insert_dropout
-from nnunet_al.scoring.maps import MAPS
+from nnunet_al.scoring.maps import class_variance
 from nnunet_al.scoring.reductions import make_reduction
 from nnunet_al.scoring.samplers import DropoutSampler
 
@@ -34,7 +34,7 @@ def uncertainty_of_batch(context: RoundContext) -> float:
     insert_dropout(network, where=context.decided.dropout)
     sampler = DropoutSampler(network, plan.exclusive, PASSES, context.rng("dropout"))
     reduction = make_reduction("class_means", {}, context.configuration["spacing"])
-    measures = {"variance": Measure(MAPS["class_variance"].function, reduction)}
+    measures = {"variance": Measure(class_variance, reduction)}
     options = context.options
     scorer = Scorer(sampler, plan.exclusive, measures, device, options.scoring_batch_size, options.workers)
     found = scorer.run(window_pool(context), by_case(context.regions, numbers))

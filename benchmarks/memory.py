@@ -169,17 +169,17 @@ def peak_of_scoring(case: Case) -> int:
     from nnunet_al.campaign.decisions import Options
     from nnunet_al.nnunet.pool_scoring import Measure, Scorer
     from nnunet_al.scoring.dropout import insert_dropout
-    from nnunet_al.scoring.maps import MAPS
     from nnunet_al.scoring.reductions import make_reduction
     from nnunet_al.scoring.samplers import DropoutSampler
     from nnunet_al.strategies import catalog
+    from nnunet_al.strategies.registry import voxel_map
 
     pool, numbers = synthetic_pool(case)
     network = small_network(case.classes).to(case.device)
     insert_dropout(network)
     recipe, options = catalog.get("usimf"), Options()
     measures = {
-        name: Measure(MAPS[metric].function, make_reduction(reduction, recipe.parameters, (1.0, 1.0)))
+        name: Measure(voxel_map(metric), make_reduction(reduction, recipe.parameters, (1.0, 1.0)))
         for name, (metric, reduction) in recipe.measures().items()
     }
     sampler = DropoutSampler(network, True, case.passes, np.random.default_rng(0))

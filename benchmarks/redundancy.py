@@ -128,9 +128,9 @@ def main() -> None:
     measured, rows = [], []
     for name in arguments.s:
         spelling, *settings = name.split(",")
-        recipe = catalog.get(spelling).with_parameters(**recipe_parameters(settings))
+        recipe = catalog.with_parameters(catalog.get(spelling), **recipe_parameters(settings))
         if "query_size" in recipe.parameters:
-            recipe = recipe.with_parameters(query_size=arguments.query_size)
+            recipe = catalog.with_parameters(recipe, query_size=arguments.query_size)
         found = [measure(setting, base, recipe, case, arguments.copies, arguments.seeds) for case in cases]
         measured.append({"strategy": name, "cases": found})
         cells = [

@@ -30,11 +30,12 @@ from nnunet_al.rounds.round_model import load_round_model, window_pool
 from nnunet_al.scoring import posterior
 from nnunet_al.scoring.dropout import evaluating, insert_dropout, sub_network
 from nnunet_al.scoring.fast_network import PRECISIONS, as_weights, fast_network
-from nnunet_al.scoring.maps import MAPS
+from nnunet_al.scoring.maps import bald
 from nnunet_al.scoring.posterior import head_probabilities
 from nnunet_al.scoring.reductions import make_reduction
 from nnunet_al.scoring.samplers import DropoutSampler
 from nnunet_al.scoring.tensors import full_resolution
+from nnunet_al.strategies.registry import voxel_map
 
 METRICS = ("bald", "entropy", "mean_std", "margin")
 BATCH_SIZES = {"cpu": (8, 16, 32, 64), "cuda": (32, 64, 128, 256, 512), "mps": (32, 64, 128, 256)}
@@ -61,7 +62,7 @@ class Scoring:
     def ours(self, network: torch.nn.Module, numbers: list[int], metrics: tuple[str, ...] = ("bald",)) -> Any:
         """Score regions as a round does."""
         reduction = make_reduction("mean", {}, self.context.configuration["spacing"])
-        measures = {name: Measure(MAPS[name].function, reduction, name) for name in metrics}
+        measures = {name: Measure(voxel_map(name), reduction, name) for name in metrics}
         sampler = DropoutSampler(network, True, self.passes, np.random.default_rng(0))
         scorer = Scorer(sampler, True, measures, self.device, self.context.options.scoring_batch_size, 2)
         found = scorer.run(window_pool(self.context), by_case(self.context.regions, numbers))
@@ -88,7 +89,7 @@ class Scoring:
                     with sub_network(network, masks, t):
                         logits = full_resolution(network(data_C_xyz[None]))
                     samples.append(head_probabilities(logits, True))
-                values_xyz = MAPS["bald"].function(torch.stack(samples), True)[0]
+                values_xyz = bald(torch.stack(samples), True)[0]
                 scores.append(values_xyz[mask_xyz].double().mean().item())
         return np.array(scores)
 

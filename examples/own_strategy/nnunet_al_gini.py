@@ -1,7 +1,8 @@
 """Gini impurity of the mean prediction, as a metric and as a strategy of its own."""
 
-from nnunet_al.strategies.own import register_metric
+from nnunet_al.strategies.kinds import Metric
 from nnunet_al.strategies.recipe import Recipe
+from nnunet_al.strategies.registry import register
 
 
 def gini(probs_T_B_C_xyz, exclusive):
@@ -10,5 +11,6 @@ def gini(probs_T_B_C_xyz, exclusive):
     return 1 - (mean_B_C_xyz**2).sum(1) if exclusive else (2 * mean_B_C_xyz * (1 - mean_B_C_xyz)).sum(1)
 
 
-register_metric("gini", gini, phrase="Gini impurity of the mean prediction")
-RECIPE = Recipe("gini", "largest mean Gini impurity", "Gini 1912", "top_k", "gini", "mean", "deterministic")
+register("gini", Metric(gini, phrase="Gini impurity of the mean prediction", paper="Gini 1912"))
+SUMMARY = "Selects regions with the highest mean Gini impurity."
+RECIPE = Recipe("gini", SUMMARY, "Gini 1912", "top_k", "gini", "mean", "deterministic")

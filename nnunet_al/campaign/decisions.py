@@ -8,6 +8,7 @@ from typing import Any
 
 from nnunet_al.errors import CampaignError
 from nnunet_al.files import read_json, write_json
+from nnunet_al.strategies import compatibility
 from nnunet_al.strategies.recipe import Recipe
 
 SCHEMA = 1
@@ -114,7 +115,7 @@ class Decisions:
             content = read_json(path)
             schema = content.pop("schema")
             if schema == SCHEMA:
-                content["recipe"] = Recipe.from_json(content["recipe"])
+                content["recipe"] = compatibility.read(content["recipe"])
                 for name in _TUPLES:
                     content[name] = tuple(content.get(name, ()))
                 return cls(**content)

@@ -116,7 +116,7 @@ class Request:
             defaults["initial"] = sum(self.initial_groups.values())
         wished: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "groups"}
         recipe = catalog.get(wished.pop("strategy"), wished.pop("posterior"))
-        wished["recipe"] = recipe.with_parameters(**wished.pop("parameters"))
+        wished["recipe"] = catalog.with_parameters(recipe, **wished.pop("parameters"))
         defaults["trainer"] = recipe.trainer or DEFAULT_TRAINER
         if wished["pretrained_weights"] is not None:
             wished["pretrained_weights"] = str(Path(wished["pretrained_weights"]).resolve())

@@ -26,7 +26,7 @@ from nnunet_al.progress import count, say
 from nnunet_al.rounds.context import RoundContext
 from nnunet_al.rounds.network_delay import wait_while
 from nnunet_al.stopping import is_asked_to_stop, stop_if_asked
-from nnunet_al.strategies.own import voxel_map
+from nnunet_al.strategies.registry import is_built_in, voxel_map
 
 SECONDS_BETWEEN_WRITES = 60.0
 """A shard writes down what it has done this often; less often where writing takes more than a second."""
@@ -179,7 +179,7 @@ def do_again(context: RoundContext, phase: str) -> NoReturn:
 def _code_of_others(context: RoundContext) -> Iterator[Any]:
     """Yield a hash of the file of each metric that another package brings, since its author may be correcting it."""
     for metric, _ in context.decided.recipe.measures().values():
-        function = voxel_map(metric)
+        function = None if is_built_in(metric) else voxel_map(metric)
         if function is not None:
             try:
                 yield hash_file(Path(inspect.getsourcefile(inspect.unwrap(function)) or ""))

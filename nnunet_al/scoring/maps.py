@@ -8,9 +8,6 @@ where each head is a Bernoulli variable of its own and there is no background ch
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
 import torch
 
 from nnunet_al.scoring.tensors import at_least_float32
@@ -107,33 +104,3 @@ def _entropy(probs: torch.Tensor, exclusive: bool, dim: int) -> torch.Tensor:
     if not exclusive:
         terms = terms + torch.special.entr(1.0 - probs)
     return terms.sum(dim)
-
-
-@dataclass(frozen=True)
-class VoxelMap:
-    """A voxel map and what it needs.
-
-    `needs_samples` False: one deterministic pass, dropout off. `per_class` True: the map is B_F_xyz instead of B_xyz.
-    """
-
-    name: str
-    function: Callable[[torch.Tensor, bool], torch.Tensor]
-    needs_samples: bool
-    per_class: bool
-    paper: str
-
-
-MAPS: dict[str, VoxelMap] = {
-    voxel_map.name: voxel_map
-    for voxel_map in (
-        VoxelMap("entropy", entropy, False, False, "Shannon 1948"),
-        VoxelMap("least_confidence", least_confidence, False, False, "Lewis and Gale 1994"),
-        VoxelMap("margin", margin, False, False, "Scheffer et al. 2001"),
-        VoxelMap("mc_dropout", mc_dropout, True, False, "Gal and Ghahramani 2016"),
-        VoxelMap("mean_std", mean_std, True, False, "Kendall et al. 2017"),
-        VoxelMap("bald", bald, True, False, "Houlsby et al. 2011; Gal et al. 2017"),
-        VoxelMap("jsd", bald, True, False, "Lin 1991; Melville et al. 2005"),
-        VoxelMap("class_variance", class_variance, True, True, "USIM, appendix A"),
-        VoxelMap("class_entropy", class_entropy, False, True, "nnActive"),
-    )
-}

@@ -16,10 +16,10 @@ def class_balanced(
     names_N: Sequence[str],
     budget: int,
     rng: np.random.Generator,
-    share: float,
+    class_share: float,
     keys: Keys = unchanged,
 ) -> Selection:
-    """Select round(share · B) regions evenly by the scores of each class and the rest by the scores of all.
+    """Select round(class_share · B) regions evenly by the scores of each class and the rest by the scores of all.
 
     The class-stratified part of ClaSP PE (Lüth et al., "Finally Outshining the Random
     Baseline", TMLR 2026). The batch is in the order of choice: class by class in the order of the columns, then the
@@ -39,7 +39,7 @@ def class_balanced(
     rng : numpy generator
         draws the classes, without replacement, that get one region more where the share does not divide evenly; one
         permutation of C, whatever the remainder.
-    share : float
+    class_share : float
         part of the batch, 0 to 1, that is split over the classes; halves are rounded to the even number.
     keys : Keys
         from scores to the keys that are ranked instead, called once for each ranking (a class that gets no region
@@ -50,12 +50,12 @@ def class_balanced(
     Selection
         gains are the scores, without noise, of the ranking that chose the region.
     """
-    assert 0 <= share <= 1
+    assert 0 <= class_share <= 1
     scores_N = finite_scores(scores_N, len(names_N))
     class_scores_N_C = np.asarray(class_scores_N_C, dtype=np.float64)
     assert class_scores_N_C.ndim == 2
     wanted = min(max(budget, 0), len(scores_N))
-    parts_C = _split(round(share * wanted), class_scores_N_C.shape[1], rng)
+    parts_C = _split(round(class_share * wanted), class_scores_N_C.shape[1], rng)
 
     taken_N = np.zeros(len(scores_N), dtype=bool)
     picked, worth = [], []

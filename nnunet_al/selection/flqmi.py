@@ -2,16 +2,72 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from nnunet_al.errors import StrategyError
 from nnunet_al.selection.flqmi_streaming import sample_size, streaming_greedy
-from nnunet_al.selection.flqmi_submodlib import submodlib_greedy
+from nnunet_al.selection.flqmi_submodlib import submodlib_greedy, submodlib_sentence
+from nnunet_al.selection.kernel import SimilarityKernel
+from nnunet_al.selection.kernel_blocks import KernelBlocks
+from nnunet_al.selection.kernel_plan import plan_kernel
 from nnunet_al.selection.kernel_rows import KernelRows
-from nnunet_al.selection.selection import Selection
+from nnunet_al.selection.query import QuerySet
+from nnunet_al.selection.resources import Resources
+from nnunet_al.selection.selection import Selection, order_by_name
 
 ENGINES = ("streaming", "submodlib")
 GREEDY = ("stochastic", "naive")
+
+
+def flqmi(
+    embeddings_N_d: np.ndarray,
+    query: QuerySet,
+    names_N: Sequence[str],
+    budget: int,
+    rng: np.random.Generator,
+    cosine: bool,
+    eta: float,
+    epsilon: float,
+    greedy: str,
+    engine: str = "streaming",
+    resources: Resources = Resources(),  # noqa: B008 -- frozen
+) -> Selection:
+    """Select a batch that covers the query set: FLQMI on the similarity of embeddings, in the order of names.
+
+    Parameters
+    ----------
+    embeddings_N_d : float array (N, d)
+        gradients; for the Fisher kernel already scaled by (F + λ)^-1/2. May be mapped from disk.
+    query : QuerySet
+        regions of the same pool, with their multiplicities.
+    names_N : sequence of str
+        unique names. Rows of the kernel go by them, because ties go to a row and candidates are drawn among rows, and
+        so do columns, because sums round.
+    budget, rng, eta, epsilon, greedy, engine
+        as in ``flqmi_gain_order``.
+    cosine : bool
+        compare embeddings by their direction alone.
+    resources : Resources
+        device and memory for the kernel; what it will take is announced.
+
+    Raises
+    ------
+    NotEnoughMemoryError
+        if the kernel does not fit into memory.
+    """
+    order_N = order_by_name(names_N)
+    columns_Q = np.argsort(np.argsort(order_N)[query.indices_Q])
+    plan = plan_kernel(len(order_N), len(query), embeddings_N_d.shape[1], resources.memory)
+    resources.announce(submodlib_sentence(len(order_N), query.draws) if engine == "submodlib" else plan.sentence)
+    blocks = KernelBlocks(embeddings_N_d, order_N, query.indices_Q[columns_Q], cosine, resources.device)
+    kernel = SimilarityKernel(blocks, plan.kept_rows)
+    multiplicities_Q = query.multiplicities_Q[columns_Q]
+    chosen = flqmi_gain_order(
+        kernel, multiplicities_Q, budget, rng, eta, epsilon, greedy, engine, memory=resources.memory
+    )
+    return Selection(order_N[chosen.indices_B], chosen.gains_B)
 
 
 def flqmi_gain_order(

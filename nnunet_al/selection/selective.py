@@ -11,8 +11,8 @@ from nnunet_al.selection.selection import Selection, finite_scores
 
 
 def selective_union(
-    target_N: np.ndarray,
-    boundary_N: np.ndarray,
+    target_scores_N: np.ndarray,
+    boundary_scores_N: np.ndarray,
     names_N: Sequence[str],
     budget: int,
     keys: Keys = unchanged,
@@ -28,7 +28,7 @@ def selective_union(
 
     Parameters
     ----------
-    target_N, boundary_N : float array (N,)
+    target_scores_N, boundary_scores_N : float array (N,)
         finite scores (equations 3 and 4), larger is more informative.
     names_N : sequence of str
         unique names; they alone decide ties, so that the order of the pool changes nothing.
@@ -44,7 +44,7 @@ def selective_union(
     """
     lists = [
         (scores_N, iter(ranking(scores_N, names_N, keys)))
-        for scores_N in (finite_scores(target_N, len(names_N)), finite_scores(boundary_N, len(names_N)))
+        for scores_N in (finite_scores(scores_N, len(names_N)) for scores_N in (target_scores_N, boundary_scores_N))
     ]
     taken: dict[int, float] = {}
     for turn in range(min(max(budget, 0), len(names_N))):

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
-from itertools import product
 from types import MappingProxyType
 from typing import Any
 
 from nnunet_al.errors import StrategyError
-from nnunet_al.strategies import own
-from nnunet_al.strategies.fitting import alike
+from nnunet_al.strategies import registry
+from nnunet_al.strategies.compatibility import alike, checked
 from nnunet_al.strategies.grammar import (
-    ADDONS,
-    KINDS,
+    alone,
     compose,
     described,
-    metric_recipe,
     presets,
     same,
     spell,
     spell_from,
 )
-from nnunet_al.strategies.ingredients import METRIC_ALIASES, METRICS, SELECTORS
+from nnunet_al.strategies.metrics import METRIC_ALIASES
 from nnunet_al.strategies.recipe import Recipe
 
 _USIM = "Föllmer et al. 2024, MIDL"
@@ -31,157 +28,173 @@ _NNACTIVE = "Lüth et al. 2025, nnActive"
 _CLASP = "Lüth, Traub et al. 2026, TMLR"
 
 
-def _spelled(name: str, spelling: str, summary: str, paper: str, **parameters: Any) -> Recipe:
-    recipe, _ = compose(spelling, metric_recipe)
-    return replace(recipe, name=name, summary=summary, paper=paper, parameters={**recipe.parameters, **parameters})
+def _ingredient(name: str) -> Recipe:
+    recipe = alone(name)
+    assert recipe is not None, name
+    return recipe
+
+
+def _entry(name: str, summary: str, paper: str, spelling: str = "", **parameters: Any) -> Recipe:
+    recipe, _ = compose(spelling or name, _ingredient)
+    recipe = replace(recipe, name=name, summary=summary, paper=paper)
+    return checked(replace(recipe, parameters={**recipe.parameters, **parameters}))
 
 
 _RECIPES = (
-    Recipe("random", "uniform draw, the baseline; asks no model", "-", selector="random"),
-    Recipe(
+    _entry("random", "Selects regions uniformly at random, without a model.", "-"),
+    _entry(
         "random_foreground",
-        "a share of the batch from regions with predicted foreground, the rest uniform",
+        "Selects a share of the batch from regions with predicted foreground, the rest uniformly at random.",
         _NNACTIVE,
-        selector="random_foreground",
-        posterior="deterministic",
     ),
-    _spelled("entropy", "entropy", "largest mean entropy of one prediction", "Shannon 1948"),
-    _spelled(
+    _entry("entropy", "Selects regions with the highest mean predictive entropy of one forward pass.", "Shannon 1948"),
+    _entry(
         "least_confidence",
-        "least_confidence",
-        "largest mean lack of confidence in the best class",
+        "Selects regions with the lowest mean probability of the most likely class.",
         "Lewis and Gale 1994, SIGIR",
     ),
-    _spelled(
+    _entry(
         "margin",
-        "margin",
-        "smallest mean margin between the two best classes",
+        "Selects regions with the smallest mean margin between the two most likely classes.",
         "Scheffer, Decomain and Wrobel 2001, IDA",
     ),
-    _spelled(
+    _entry(
         "localized_entropy",
-        "entropy+localized",
-        "largest entropy, averaged over the predicted foreground and its rim",
+        "Selects regions with the highest predictive entropy, averaged over the predicted foreground and its rim.",
         "Danaee et al. 2026, MIDL",
+        "entropy+localized",
     ),
-    _spelled(
+    _entry(
         "weighted_localized_entropy",
-        "entropy+localized+fair",
-        "largest localized entropy, groups of cases that the model segments worse weighted up",
+        "Selects regions with the highest localized entropy, weighted up for groups that the model segments less well.",
         "Danaee et al. 2026, MIDL, eq. 2",
+        "entropy+localized+fair",
     ),
-    _spelled(
+    _entry(
         "mc_dropout",
-        "mc_dropout",
-        "largest mean entropy of the averaged dropout predictions",
+        "Selects regions with the highest mean predictive entropy of Monte Carlo dropout samples.",
         "Gal and Ghahramani 2016, ICML",
     ),
-    _spelled(
+    _entry(
         "mean_std",
-        "mean_std",
-        "largest mean standard deviation of dropout predictions, averaged over classes",
+        "Selects regions with the highest mean standard deviation of Monte Carlo dropout samples.",
         "Kendall et al. 2017, BMVC",
     ),
-    _spelled(
+    _entry(
         "bald",
-        "bald",
-        "largest mean mutual information of prediction and model (Jensen-Shannon divergence of the samples)",
+        "Selects regions with the highest mean mutual information (BALD) of Monte Carlo dropout samples.",
         "Houlsby et al. 2011; Gal et al. 2017, ICML",
     ),
-    _spelled(
-        "class_variance", "class_variance", "largest variance of dropout predictions, rare classes weighted up", _USIM
+    _entry(
+        "class_variance",
+        "Selects regions with the highest variance of Monte Carlo dropout samples, rare classes weighted up.",
+        _USIM,
     ),
-    _spelled("tta", "bald+tta", "largest mean divergence of predictions of noised and rotated images", _STOCHASTIC),
-    _spelled(
-        "ensemble",
-        "bald+ensemble",
-        "largest mean disagreement of several models",
-        "Lakshminarayanan et al. 2017, NeurIPS; Beluch et al. 2018, CVPR",
-    ),
-    _spelled(
-        "learning_loss", "learning_loss", "largest loss that the model predicts of itself", "Yoo and Kweon 2019, CVPR"
-    ),
-    _spelled(
-        "stochastic_batches",
-        "entropy+stochastic_batches",
-        "of many random batches the one with the largest mean entropy",
+    _entry(
+        "tta",
+        "Selects regions with the highest mean mutual information (BALD) of test-time augmentation samples.",
         _STOCHASTIC,
+        "bald+tta",
     ),
-    _spelled(
+    _entry(
+        "ensemble",
+        "Selects regions with the highest mean mutual information (BALD) of an ensemble of models.",
+        "Lakshminarayanan et al. 2017, NeurIPS; Beluch et al. 2018, CVPR",
+        "bald+ensemble",
+    ),
+    _entry(
+        "learning_loss",
+        "Selects regions with the highest loss, as predicted by a module that is trained with the network.",
+        "Yoo and Kweon 2019, CVPR",
+    ),
+    _entry(
+        "stochastic_batches",
+        "Selects, out of many random batches, the one with the highest mean predictive entropy.",
+        _STOCHASTIC,
+        "entropy+stochastic_batches",
+    ),
+    _entry(
         "selective",
-        "entropy+selective",
-        "half by the entropy of likely foreground, half by that of predicted boundaries",
+        "Selects half of the batch by the entropy of likely foreground, half by the entropy of the predicted boundary.",
         "Ma et al. 2024, ICASSP",
+        "entropy+selective",
     ),
-    Recipe(
+    _entry(
         "core_set",
-        "a batch that leaves no region far from an annotated one, by bottleneck features",
+        "Selects regions so that the bottleneck features of every region are close to those of an annotated one.",
         "Sener and Savarese 2018, ICLR",
-        selector="core_set",
-        posterior="deterministic",
-        embedding="features",
     ),
-    Recipe(
+    _entry(
         "badge",
-        "large gradients of the decoder's last convolution that differ from each other",
+        "Selects regions with large and diverse gradients of the decoder's last convolution.",
         "Ash et al. 2020, ICLR; Aklilu and Yeung 2022, MLHC",
-        selector="badge",
-        posterior="deterministic",
-        embedding="decoder_gradient",
     ),
-    _spelled(
+    _entry(
         "usimc",
+        "Selects regions that represent those of high class-weighted variance, by the cosine of bottleneck gradients.",
+        _USIM,
         "class_variance+usimc",
-        "covers regions drawn by class-weighted variance, by the cosine of bottleneck gradients",
-        _USIM,
     ),
-    _spelled(
+    _entry(
         "usimf",
-        "class_variance+usimf",
-        "covers regions drawn by class-weighted variance, by the Fisher kernel of all gradients",
+        "Selects regions that represent those of high class-weighted variance, by the Fisher kernel of gradients.",
         _USIM,
+        "class_variance+usimf",
     ),
-    _spelled(
+    _entry(
         "query_sampling",
-        "class_variance+query_sampling",
-        "a uniform draw from the query set of USIM",
+        "Selects regions uniformly at random from the query set of USIM.",
         f"{_USIM}, appendix E",
+        "class_variance+query_sampling",
     ),
-    _spelled(
+    _entry(
         "power_bald",
+        "Draws regions in proportion to a power of their mean mutual information (BALD).",
+        "Kirsch et al. 2023, TMLR",
         "bald+power",
-        "drawn in proportion to a power of the mutual information",
-        "Kirsch et al. 2023, TMLR",
     ),
-    _spelled(
+    _entry(
         "softrank_bald",
-        "bald+softrank",
-        "drawn in proportion to 1 / rank of the mutual information",
+        "Draws regions in inverse proportion to their rank by mean mutual information (BALD).",
         "Kirsch et al. 2023, TMLR",
+        "bald+softrank",
     ),
-    _spelled(
+    _entry(
         "kmeans_bald",
-        "bald+kmeans",
-        "of the largest mutual informations in each case those whose features differ",
+        "Selects regions of diverse bottleneck features among those of high mutual information (BALD) in each case.",
         _NNACTIVE,
+        "bald+kmeans",
     ),
-    _spelled(
+    _entry(
         "class_balanced_entropy",
+        "Selects a share of the batch evenly by the entropy of each class, the rest by the predictive entropy.",
+        _CLASP,
         "mc_dropout+class_balanced",
-        "a share of the batch split evenly over the classes by their entropies, the rest by entropy",
-        _CLASP,
     ),
-    _spelled(
+    _entry(
         "clasp_pe",
-        "mc_dropout+class_balanced+power",
-        "class-balanced entropy with power noise that fades over the planned rounds",
+        "Selects by class-balanced predictive entropy with power noise that fades over the planned rounds.",
         _CLASP,
+        "mc_dropout+class_balanced+power",
         beta_end=100.0,
     ),
 )
 
 CATALOG: Mapping[str, Recipe] = MappingProxyType({recipe.name: recipe for recipe in _RECIPES})
 ALIASES: Mapping[str, str] = MappingProxyType({"mean_entropy": "entropy", **METRIC_ALIASES})
+registry.set_built_in((*CATALOG, *ALIASES))
+_OF_PACKAGES: dict[str, Recipe] = {}
+
+
+def add(recipe: Recipe) -> None:
+    """Make a strategy of another package known."""
+    _OF_PACKAGES[recipe.name] = recipe
+
+
+def of_packages() -> dict[str, Recipe]:
+    """Return the strategies of all installed packages that load, by name; sorted."""
+    registry.load_packages()
+    return dict(sorted(_OF_PACKAGES.items()))
 
 
 def get(spelling: str, posterior: str | None = None) -> Recipe:
@@ -205,7 +218,7 @@ def get(spelling: str, posterior: str | None = None) -> Recipe:
 
 
 def find_base(name: str) -> Recipe:
-    """Return the recipe of a name without add-ons: of the catalog, of an installed package, or of a metric.
+    """Return the recipe of a name without add-ons: of the catalog, of an installed package, or of an ingredient.
 
     Raises
     ------
@@ -215,13 +228,14 @@ def find_base(name: str) -> Recipe:
     name = ALIASES.get(name, name)
     if name in CATALOG:
         return CATALOG[name]
-    if name in own.recipes():
-        return own.recipes()[name]
-    if own.metric(name) is not None:
-        return metric_recipe(name)
-    if name in own.problems():
-        raise StrategyError(own.problems()[name])
-    known = [*CATALOG, *ALIASES, *own.recipes(), *own.metrics()]
+    if name in of_packages():
+        return of_packages()[name]
+    recipe = alone(name)
+    if recipe is not None:
+        return recipe
+    if name in registry.problems():
+        raise StrategyError(registry.problems()[name])
+    known = [*CATALOG, *ALIASES, *of_packages(), *registry.metrics_of_packages()]
     raise StrategyError(
         f"There is no strategy '{name}': {alike(name, known)} nnUNetv2_al_strategies explains all of them."
     )
@@ -245,18 +259,25 @@ def named(recipe: Recipe, base: Recipe | None = None) -> Recipe:
     return described(recipe, spell_from(base, recipe)) if base is not None else recipe
 
 
-def settled(recipe: Recipe) -> Recipe:
-    """Return the strategy that a recipe became by its parameters: ClaSP PE is class balance and noise with a schedule.
+def with_parameters(recipe: Recipe, **overrides: Any) -> Recipe:
+    """Return the recipe with other parameters; it keeps its name, unless it became a strategy that has one.
 
-    Only names that stand for parameters are looked for, so that a strategy whose parameters were changed stays itself.
+    ClaSP PE is class balance and noise with a schedule. Only names that stand for parameters are looked for, so that a
+    strategy whose parameters were changed stays itself.
+
+    Raises
+    ------
+    StrategyError
+        if the strategy has no such parameter, or the value does not do.
     """
-    return next((entry for entry in _entries(recipe) if presets(entry) and same(entry, recipe)), recipe)
+    changed = checked(replace(recipe, parameters={**recipe.parameters, **overrides}))
+    return next((entry for entry in _entries(changed) if presets(entry) and same(entry, changed)), changed)
 
 
 def _entries(recipe: Recipe) -> tuple[Recipe, ...]:
     """Return what may give a recipe its name: packages only where an ingredient is from one."""
-    is_own = recipe.metric not in {None, *METRICS} or recipe.selector not in SELECTORS
-    return (*CATALOG.values(), *(own.recipes().values() if is_own else ()))
+    built_in = all(name is None or registry.is_built_in(name) for name in (recipe.metric, recipe.selector))
+    return (*CATALOG.values(), *(() if built_in else of_packages().values()))
 
 
 def other_names(recipe: Recipe) -> list[str]:
@@ -264,25 +285,5 @@ def other_names(recipe: Recipe) -> list[str]:
     spelling = spell(recipe)
     fits = spelling not in (None, recipe.name) and same(compose(str(spelling), find_base)[0], recipe)
     aliases = [alias for alias, name in ALIASES.items() if name == recipe.name]
-    aliases += [name for name, entry in own.recipes().items() if name != recipe.name and same(entry, recipe)]
+    aliases += [name for name, entry in of_packages().items() if name != recipe.name and same(entry, recipe)]
     return [*aliases, str(spelling)] if fits else aliases
-
-
-def spellings() -> Iterator[str]:
-    """Yield every way to put a metric together with at most one add-on of each kind, sensible or not."""
-    by_kind = [["", *(f"+{name}" for name, addon in ADDONS.items() if addon.kind == kind)] for kind in KINDS]
-    for metric, *addons in product(METRICS, *by_kind):
-        yield metric + "".join(addons)
-
-
-def combinations() -> Iterator[Recipe]:
-    """Yield every sensible combination of built-in ingredients once, those of the catalog among them."""
-    seen: set[str] = set()
-    for spelling in spellings():
-        try:
-            recipe = get(spelling)
-        except StrategyError:
-            continue
-        if recipe.name not in seen:
-            seen.add(recipe.name)
-            yield recipe

@@ -8,20 +8,13 @@ from types import MappingProxyType
 from typing import Any
 
 from nnunet_al.errors import StrategyError
-from nnunet_al.strategies import own
-from nnunet_al.strategies.fitting import alike
-from nnunet_al.strategies.ingredients import (
-    EMBEDDINGS,
-    METRIC_ALIASES,
-    METRICS,
-    NOISES,
-    POSTERIORS,
-    REDUCTIONS,
-    SELECTORS,
-    WEIGHTINGS,
-)
-from nnunet_al.strategies.parameters import PARAMETERS_OF, defaults
+from nnunet_al.strategies import registry
+from nnunet_al.strategies.compatibility import alike, checked, known_parameters
+from nnunet_al.strategies.ingredients import EMBEDDINGS, NOISES, POSTERIORS, REDUCTIONS, WEIGHTINGS, parameters_of
+from nnunet_al.strategies.kinds import SCORE
+from nnunet_al.strategies.metrics import CLASS_SCORES, METRIC_ALIASES, METRICS
 from nnunet_al.strategies.recipe import Recipe
+from nnunet_al.strategies.selectors import SELECTORS
 
 # in the order in which a canonical spelling has them
 KINDS = ("reduction", "weighting", "posterior", "noise", "selector")
@@ -50,13 +43,25 @@ def _addons() -> dict[str, Addon]:
 
 
 ADDONS: Mapping[str, Addon] = MappingProxyType(_addons())
+assert not set(ADDONS) & set(EMBEDDINGS)
+registry.set_built_in((*ADDONS, *METRICS, *METRIC_ALIASES, *CLASS_SCORES, *SELECTORS, *POSTERIORS, *EMBEDDINGS))
 
 
-def metric_recipe(name: str) -> Recipe:
-    """Return the recipe of a metric alone: its own posterior and reduction, and the largest scores."""
-    metric = own.metric(name)
-    assert metric is not None, name
-    return Recipe(name, f"the largest {metric.phrase}", metric.paper, "top_k", name, metric.reduction, metric.posterior)
+def alone(name: str) -> Recipe | None:
+    """Return the recipe of a metric alone, which selects the highest scores, or of a selector that needs no scores.
+
+    It has the ingredient's own posterior, and reduction or embedding. None where there is no such ingredient.
+    """
+    metric, selector = registry.metric(name), registry.selector(name)
+    if metric is not None:
+        recipe = Recipe(name, "", metric.paper, "top_k", name, metric.reduction, metric.posterior)
+    elif selector is not None and not selector.needs.metric:
+        posterior = "deterministic" if selector.needs.model else "none"
+        embedding = next(iter(selector.embeddings or EMBEDDINGS)) if selector.needs.embedding else None
+        recipe = Recipe(name, "", selector.paper, name, posterior=posterior, embedding=embedding)
+    else:
+        return None
+    return described(checked(recipe), name)
 
 
 def compose(spelling: str, find_base: Callable[[str], Recipe], posterior: str | None = None) -> tuple[Recipe, Recipe]:
@@ -122,8 +127,8 @@ def spell_from(base: Recipe, recipe: Recipe) -> str:
 
 def presets(recipe: Recipe) -> dict[str, Any]:
     """Return the parameters that are not at the defaults of the recipe's ingredients."""
-    usual = defaults(recipe.ingredients)
-    return {name: value for name, value in recipe.parameters.items() if value != usual[name]}
+    known = known_parameters(recipe.ingredients)
+    return {name: value for name, value in recipe.parameters.items() if value != known[name].default}
 
 
 def same(one: Recipe, other: Recipe) -> bool:
@@ -132,22 +137,32 @@ def same(one: Recipe, other: Recipe) -> bool:
 
 
 def described(recipe: Recipe, name: str) -> Recipe:
-    """Return the recipe under a name, with the summary and the papers of its ingredients."""
-    metric, selector = own.metric(str(recipe.metric)), own.selector(recipe.selector)
-    assert metric is not None
+    """Return the recipe under a name, with a summary and the papers of its ingredients.
+
+    The summary is one sentence: the selected regions, how their score is computed, and by which noise and embedding.
+    """
+    metric = None if recipe.metric is None else registry.metric(recipe.metric)
+    selector, posterior = registry.selector(recipe.selector), POSTERIORS[recipe.posterior]
     assert selector is not None
     reduction = REDUCTIONS[recipe.reduction] if recipe.reduction else None
     weighting = WEIGHTINGS[recipe.weighting] if recipe.weighting else None
     noise = NOISES[recipe.noise] if recipe.noise else None
-    parts = [f"{selector.phrase}, scored by the {metric.phrase}"]
-    parts += [reduction.phrase] if reduction else []
-    parts += [weighting.phrase] if weighting else []
-    parts += [POSTERIORS[recipe.posterior].partition(" (")[0]] if recipe.posterior != metric.posterior else []
-    parts += [noise.phrase] if noise else []
-    papers = [metric.paper, *(part.paper for part in (reduction, weighting, noise) if part), selector.paper]
-    papers.insert(1, POSTERIORS[recipe.posterior].partition(" (")[2].rstrip(")") or "-")
-    known = list(dict.fromkeys(paper for paper in papers if paper != "-"))
-    return replace(recipe, name=name, summary=", ".join(parts), paper="; ".join(known) or "-")
+    embedding = EMBEDDINGS[recipe.embedding] if recipe.embedding else None
+    summary = f"Selects {selector.phrase}"
+    if metric is not None:
+        summary += "" if SCORE in selector.phrase else f" by the {SCORE}"
+        steps = [f"estimated from {posterior.phrase}", *(part.phrase for part in (reduction, weighting) if part)]
+        summary = f"{summary.replace(SCORE, metric.phrase)}, {_listed(steps)}"
+    summary += f", after {noise.phrase}" if noise else ""
+    summary += f"; regions are compared by {embedding.phrase}." if embedding else "."
+    parts = (metric, posterior, reduction, weighting, noise, selector)
+    papers = dict.fromkeys(part.paper for part in parts if part is not None and part.paper != "-")
+    return replace(recipe, name=name, summary=summary, paper="; ".join(papers) or "-")
+
+
+def _listed(parts: list[str]) -> str:
+    """Return "a", "a and b" or "a, b, and c"."""
+    return " and ".join(parts) if len(parts) < 3 else f"{', '.join(parts[:-1])}, and {parts[-1]}"
 
 
 def _is_base(name: str, find_base: Callable[[str], Recipe]) -> bool:
@@ -169,11 +184,11 @@ def _addon(spelling: str, name: str) -> Addon:
         raise StrategyError(
             f"The spelling '{spelling}' adds '{name}', which takes no scores: use it alone, or another add-on."
         )
-    if own.selector(name) is not None:
+    if registry.selector(name) is not None:
         return Addon("selector", name)
     raise StrategyError(
         f"The spelling '{spelling}' has the add-on '{name}', which is not there: "
-        f"{alike(name, [*ADDONS, *own.selectors()])}"
+        f"{alike(name, [*ADDONS, *registry.selectors_of_packages()])}"
     )
 
 
@@ -199,15 +214,15 @@ def _combine(base: Recipe, spelling: str, chosen: Mapping[str, tuple[str, Addon]
         if kind == "selector":
             content["embedding"] = addon.embedding
     # a selector with reductions of its own takes away what nobody asked for
-    selector = own.selector(content["selector"])
+    selector = registry.selector(content["selector"])
     assert selector is not None
     if "reduction" not in chosen and selector.needs.reduces and content["reduction"] == _default(base, "reduction"):
         content["reduction"] = None
-    made = replace(base, name=spelling, parameters={}, **content)
+    made = checked(replace(base, name=spelling, parameters={}, **content))
     # a number of samples, say, means something else for another posterior
-    gone = {name for part in set(base.ingredients) - set(made.ingredients) for name in PARAMETERS_OF.get(part, {})}
+    gone = {name for part in set(base.ingredients) - set(made.ingredients) for name in parameters_of(part)}
     kept = {name: value for name, value in presets(base).items() if name in made.parameters and name not in gone}
-    return replace(made, parameters=kept)
+    return checked(replace(made, parameters=kept))
 
 
 def _value(recipe: Recipe, kind: str) -> str | None:
@@ -218,7 +233,7 @@ def _value(recipe: Recipe, kind: str) -> str | None:
 
 
 def _default(recipe: Recipe, kind: str) -> str | None:
-    metric = own.metric(str(recipe.metric))
+    metric = registry.metric(str(recipe.metric))
     assert metric is not None
     if kind == "reduction":
         return None if recipe.needs.reduces else metric.reduction
@@ -232,6 +247,3 @@ def _addon_name(recipe: Recipe, kind: str) -> str | None:
         if addon == wanted:
             return name
     return recipe.selector if kind == "selector" and embedding is None and recipe.selector not in SELECTORS else None
-
-
-assert not set(ADDONS) & set(EMBEDDINGS)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from nnunet_al.strategies import catalog, own
+from nnunet_al.strategies import catalog, registry
+from nnunet_al.strategies.compatibility import known_parameters
 from nnunet_al.strategies.grammar import ADDONS, KINDS, presets, spell
 from nnunet_al.strategies.ingredients import EMBEDDINGS
-from nnunet_al.strategies.parameters import PARAMETERS
 from nnunet_al.strategies.recipe import Recipe
 
-_COLUMNS = ("name", "recipe", "asks for", "needs", "passes a region", "stored a region", "paper")
+_COLUMNS = ("name", "recipe", "summary", "needs", "passes per region", "stored per region", "paper")
 
 
 def table() -> str:
@@ -19,7 +19,7 @@ def table() -> str:
     widths = [max(len(row[column]) for row in rows) for column in range(len(_COLUMNS))]
     rows.insert(1, tuple("-" * width for width in widths))
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return "\n".join([*lines, *own.problems().values(), "", grammar()])
+    return "\n".join([*lines, *registry.problems().values(), "", grammar()])
 
 
 def markdown() -> str:
@@ -37,7 +37,7 @@ def grammar() -> str:
     for kind in KINDS:
         names = [name for name, addon in ADDONS.items() if addon.kind == kind]
         if kind == "selector":
-            names += [name for name in own.selectors() if name not in names]
+            names += [name for name in registry.selectors_of_packages() if name not in names]
         lines.append(f"  {kind:<11}{', '.join(names)}")
     return "\n".join(lines)
 
@@ -70,13 +70,13 @@ def explain(spelling: str) -> str:
     lines += [f"  {key:<11}{value}" for key, value in entries.items() if value]
     if recipe.parameters:
         lines.append("  parameters (-set NAME=VALUE)")
-    for key, value in recipe.parameters.items():
-        lines.append(f"    {key:<18}{_shown(value):<13}{PARAMETERS[key].meaning}; {PARAMETERS[key].must_be}")
+    for key, known in known_parameters(recipe.ingredients).items():
+        lines.append(f"    {key:<18}{_shown(recipe.parameters[key]):<13}{known.meaning}; {known.must_be}")
     return "\n".join(lines)
 
 
 def _rows() -> Iterable[Mapping[str, str]]:
-    return (_row(recipe) for recipe in (*catalog.CATALOG.values(), *own.recipes().values()))
+    return (_row(recipe) for recipe in (*catalog.CATALOG.values(), *catalog.of_packages().values()))
 
 
 def _row(recipe: Recipe) -> dict[str, str]:

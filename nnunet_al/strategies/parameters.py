@@ -1,4 +1,4 @@
-"""The parameters of recipes: their defaults, what they must be, and which ingredients they belong to."""
+"""The parameters of ingredients: their defaults, what they must be, and what they mean."""
 
 from __future__ import annotations
 
@@ -8,166 +8,102 @@ from types import MappingProxyType
 from typing import Any
 
 from nnunet_al.errors import StrategyError
-from nnunet_al.selection.flqmi import GREEDY
-from nnunet_al.selection.query import QUERY_MODES
 
 # far beyond all that makes sense, so that no arithmetic overflows and no array outgrows the memory
 _SMALLEST, _LARGEST, _LARGEST_COUNT = 1e-6, 1_000_000, 10_000_000
-# what takes the parameters of a query set: no ingredient, since selectors and the Fisher information share one
-QUERY = "query set"
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """The test that a parameter's value must pass, that test in words, and what it means, with its unit."""
+    """A parameter of an ingredient.
 
-    accepts: Callable[[Any], bool]
-    must_be: str
+    Attributes
+    ----------
+    default : Any
+        its value where none is given.
+    meaning : str
+        what it means, with its unit.
+    must_be : str
+        the values that it may have, in words.
+    accepts : callable
+        whether it may have a value.
+    """
+
+    default: Any
     meaning: str
+    must_be: str
+    accepts: Callable[[Any], bool]
 
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def _count(meaning: str, least: int = 1) -> Parameter:
+def number(default: float, meaning: str, must_be: str, within: Callable[[float], bool]) -> Parameter:
+    """Return a parameter that is a number within the limits that ``must_be`` puts into words."""
+    return Parameter(default, meaning, f"a number {must_be}", lambda value: _is_number(value) and within(value))
+
+
+def from_zero(default: float, meaning: str) -> Parameter:
+    """Return a parameter that is not negative."""
+    return number(default, meaning, f"from 0 to {_LARGEST}", lambda value: 0 <= value <= _LARGEST)
+
+
+def positive(default: float, meaning: str) -> Parameter:
+    """Return a parameter that is more than 0."""
+    return number(default, meaning, f"from {_SMALLEST:f} to {_LARGEST}", lambda value: _SMALLEST <= value <= _LARGEST)
+
+
+def share(default: float, meaning: str) -> Parameter:
+    """Return a parameter that is a part of a whole."""
+    return number(default, meaning, "from 0 to 1", lambda value: 0 <= value <= 1)
+
+
+def count(default: int | None, meaning: str, least: int = 1) -> Parameter:
+    """Return a parameter that is a whole number."""
     return Parameter(
-        lambda value: isinstance(value, int) and not isinstance(value, bool) and least <= value <= _LARGEST_COUNT,
+        default,
+        meaning,
         f"a whole number from {least} to {_LARGEST_COUNT}",
-        meaning,
+        lambda value: isinstance(value, int) and not isinstance(value, bool) and least <= value <= _LARGEST_COUNT,
     )
 
 
-def _choice(options: tuple[str, ...], meaning: str) -> Parameter:
-    return Parameter(lambda value: value in options, f"one of {', '.join(options)}", meaning)
+def choice(options: tuple[str, ...], meaning: str) -> Parameter:
+    """Return a parameter that is one of some words; the first is the default."""
+    return Parameter(options[0], meaning, f"one of {', '.join(options)}", lambda value: value in options)
 
 
-def _from_zero(meaning: str) -> Parameter:
+def or_none(parameter: Parameter, none_means: str) -> Parameter:
+    """Return the same parameter with None as its default."""
     return Parameter(
-        lambda value: _is_number(value) and 0 <= value <= _LARGEST, f"a number from 0 to {_LARGEST}", meaning
-    )
-
-
-def _positive(meaning: str) -> Parameter:
-    return Parameter(
-        lambda value: _is_number(value) and _SMALLEST <= value <= _LARGEST,
-        f"a number from {_SMALLEST:f} to {_LARGEST}",
-        meaning,
-    )
-
-
-def _share(meaning: str) -> Parameter:
-    return Parameter(lambda value: _is_number(value) and 0 <= value <= 1, "a number from 0 to 1", meaning)
-
-
-def _or_none(parameter: Parameter, none_means: str) -> Parameter:
-    return Parameter(
-        lambda value: value is None or parameter.accepts(value),
-        f"{parameter.must_be}, or none for {none_means}",
+        None,
         parameter.meaning,
+        f"{parameter.must_be}, or none for {none_means}",
+        lambda value: value is None or parameter.accepts(value),
     )
 
 
-PARAMETERS: Mapping[str, Parameter] = MappingProxyType(
-    {
-        "passes": _count("samples T that predict each region"),
-        "noise_variance": _from_zero("variance of the noise on the normalised image"),
-        "max_angle": Parameter(
-            lambda value: _is_number(value) and 0 <= value <= 180,
-            "a number from 0 to 180",
-            "largest rotation in degrees",
-        ),
-        "ensemble_of": _choice(("rounds", "folds"), "whether members are models of earlier rounds or of folds"),
-        "members": _count("models of the ensemble", least=2),
-        "dilation_mm": _from_zero("rim around the predicted foreground in mm"),
-        "target_threshold": Parameter(
-            lambda value: _is_number(value) and 0 <= value < 1,
-            "a number from 0 to below 1",
-            "foreground probability above which a voxel belongs to the target",
-        ),
-        "boundary_width": Parameter(
-            lambda value: _is_number(value) and 0 < value <= 0.5,
-            "a number above 0, up to 0.5",
-            "distance of the foreground probability from 0.5 below which a voxel belongs to the boundary",
-        ),
-        "beta": _positive("power of the score; larger is less noise"),
-        "beta_end": _or_none(
-            _positive("beta in the last planned round, reached geometrically"), "the same beta in all"
-        ),
-        "num_batches": _or_none(_count("random batches that are compared"), "as many as the pool can be cut into"),
-        "share": _share("part of the batch that is drawn from regions with predicted foreground"),
-        "class_share": _share("part of the batch that is split evenly over the foreground classes"),
-        "per_case": _positive("most uncertain regions kept of each case, as a multiple of the budget"),
-        "pooling": _choice(
-            ("mean", "flatten"), "features averaged over the region, or all of them (equal regions only)"
-        ),
-        "embedding_size": _count("entries of a gradient embedding"),
-        "compression": _choice(("truncate", "count_sketch"), "first entries of the gradient, or a sketch of all of it"),
-        "fisher_samples": _count("regions of the query set that the Fisher information is averaged over"),
-        "damping": _positive("lambda of the Fisher kernel, as a multiple of the mean of F over the sampled parameters"),
-        "query_mode": _choice(QUERY_MODES, "how the query set is drawn (paper: appendix D)"),
-        "query_size": _or_none(_count("draws that make up the query set"), "the elbow of the scores"),
-        "eta": _from_zero("weight of relevance to the query set against its coverage"),
-        "epsilon": Parameter(
-            lambda value: _is_number(value) and _SMALLEST <= value < 1,
-            f"a number from {_SMALLEST:f} to below 1",
-            "stochastic greedy looks at floor(N/B ln(1/epsilon)) regions a step",
-        ),
-        "greedy": _choice(GREEDY, "whether a step looks at a sample or at all regions"),
-    }
-)
-
-# what an ingredient takes, with its defaults; no two kinds of ingredients that take parameters share a name
-PARAMETERS_OF: Mapping[str | None, Mapping[str, Any]] = MappingProxyType(
-    {
-        "mc_dropout": {"passes": 10},
-        "tta": {"passes": 8, "noise_variance": 0.01, "max_angle": 10.0},
-        "ensemble": {"ensemble_of": "rounds", "members": 5},
-        "localized": {"dilation_mm": 3.0},
-        "target": {"target_threshold": 0.2},
-        "boundary": {"boundary_width": 0.1},
-        "bottleneck_gradient": {"embedding_size": 10_000, "compression": "truncate"},
-        "decoder_gradient": {"embedding_size": 10_000, "compression": "truncate"},
-        "fisher": {"embedding_size": 10_000, "fisher_samples": 200, "damping": 1e-3},
-        "features": {"pooling": "mean"},
-        "power": {"beta": 1.0, "beta_end": None},
-        "stochastic_batches": {"num_batches": None},
-        "selective": {"target_threshold": 0.2, "boundary_width": 0.1},
-        "class_balanced": {"class_share": 0.66},
-        "kmeans": {"per_case": 2.0},
-        "random_foreground": {"share": 1 / 3},
-        QUERY: {"query_mode": "uncertainty", "query_size": None},
-        "flqmi": {"eta": 1.0, "epsilon": 0.01, "greedy": "stochastic"},
-    }
-)
-
-
-def defaults(ingredients: tuple[str | None, ...]) -> dict[str, Any]:
-    """Return every parameter that the ingredients take, with its default."""
-    return {name: value for ingredient in ingredients for name, value in PARAMETERS_OF.get(ingredient, {}).items()}
-
-
-def complete(strategy: str, ingredients: tuple[str | None, ...], given: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return every parameter that the ingredients take: those given, and the defaults of the others; read-only.
+def completed(strategy: str, known: Mapping[str, Parameter], given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the value of every known parameter: the one given, else the default; read-only.
 
     The word ``"none"`` stands for None where None will do, since a command line has words only.
 
     Raises
     ------
     StrategyError
-        if a parameter is given that the strategy does not take, or a value that does not do.
+        if a parameter is given that the strategy does not take, or a value that it must not have.
     """
-    completed = defaults(ingredients)
+    values = {name: parameter.default for name, parameter in known.items()}
     for name, value in given.items():
-        if name not in completed:
-            takes = f"it takes {', '.join(completed)}" if completed else "it takes none"
+        if name not in known:
+            takes = f"it takes {', '.join(known)}" if known else "it takes none"
             raise StrategyError(f"The strategy '{strategy}' has no parameter '{name}': {takes}.")
-        parameter = PARAMETERS[name]
-        if value == "none" and parameter.accepts(None):
+        if value == "none" and known[name].accepts(None):
             value = None
-        if not parameter.accepts(value):
+        if not known[name].accepts(value):
             raise StrategyError(
-                f"The parameter '{name}' of the strategy '{strategy}' is {value!r}: use {parameter.must_be}."
+                f"The parameter '{name}' of the strategy '{strategy}' is {value!r}: use {known[name].must_be}."
             )
-        completed[name] = value
-    return MappingProxyType(completed)
+        values[name] = value
+    return MappingProxyType(values)

@@ -3,31 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields, replace
+from dataclasses import MISSING, dataclass, field, fields
+from types import MappingProxyType
 from typing import Any
 
 from nnunet_al.errors import StrategyError
-from nnunet_al.strategies import own
-from nnunet_al.strategies.fitting import check, check_passes, draws_query
-from nnunet_al.strategies.ingredients import CLASS_SCORES, EMBEDDINGS, METRIC_ALIASES, SAMPLING, Needs
-from nnunet_al.strategies.parameters import QUERY, complete
+from nnunet_al.strategies import registry
+from nnunet_al.strategies.ingredients import EMBEDDINGS, QUERY, SAMPLING
+from nnunet_al.strategies.kinds import Needs
+from nnunet_al.strategies.metrics import CLASS_SCORES
 
 
 @dataclass(frozen=True)
 class Recipe:
     """A strategy in full, as it is written into ``campaign.json``.
 
-    The entropy of averaged samples has one metric name for each posterior: ``mc_dropout`` for dropout samples,
-    ``entropy`` for all others; and ``jsd`` is ``bald``. Whatever is given is brought to that name.
+    These are plain data: ``compatibility.checked`` refuses what does not go together and completes the parameters, and
+    all that the functions of this package return went through it.
 
     Attributes
     ----------
     name, summary, paper : str
         what it is called, what it does in one sentence, where it comes from.
     selector : str
-        from scores or embeddings to a batch (``ingredients.SELECTORS``).
+        from scores or embeddings to a batch (``selectors.SELECTORS``).
     metric : str or None
-        voxel map (``ingredients.METRICS``); None for strategies that need no score.
+        voxel map (``metrics.METRICS``); None for strategies that need no score.
     reduction : str or None
         from voxels to a region's score (``ingredients.REDUCTIONS``); goes with ``metric``, except that the selector
         ``selective`` brings two of its own.
@@ -40,12 +41,7 @@ class Recipe:
     weighting : str or None
         what each group's scores are multiplied by before anything is chosen by them (``ingredients.WEIGHTINGS``).
     parameters : mapping
-        read-only; completed with the defaults of all parameters that these ingredients take.
-
-    Raises
-    ------
-    StrategyError
-        if an ingredient does not exist, does not go with the others, or a parameter does not do.
+        read-only; of all parameters that these ingredients take.
     """
 
     name: str
@@ -61,22 +57,24 @@ class Recipe:
     weighting: str | None = None
 
     def __post_init__(self) -> None:
-        """Bring the metric to its one name, check the ingredients and complete the parameters."""
-        object.__setattr__(self, "metric", _one_name(self.metric, self.posterior))
-        check(self)
-        object.__setattr__(self, "parameters", complete(self.name, self.ingredients, self.parameters))
-        check_passes(self)
+        """Make the parameters read-only."""
+        object.__setattr__(self, "parameters", MappingProxyType(dict(self.parameters)))
 
     @property
     def ingredients(self) -> tuple[str | None, ...]:
         """The ingredients that may take parameters, a query set among them where one is drawn."""
-        query = QUERY if draws_query(self) else None
+        query = QUERY if self.draws_query else None
         return (self.posterior, self.reduction, self.embedding, self.noise, query, self.selector)
+
+    @property
+    def draws_query(self) -> bool:
+        """Whether a query set is drawn: for the selector, or for the Fisher information that is averaged over it."""
+        return self.needs.query or self.embedding == "fisher"
 
     @property
     def needs(self) -> Needs:
         """What the selector works on."""
-        selector = own.selector(self.selector)
+        selector = registry.selector(self.selector)
         assert selector is not None
         return selector.needs
 
@@ -90,7 +88,7 @@ class Recipe:
     @property
     def trainer(self) -> str | None:
         """The trainer that its models need, where any other than the campaign's default is needed."""
-        metric = None if self.metric is None else own.metric(self.metric)
+        metric = None if self.metric is None else registry.metric(self.metric)
         return metric.trainer if metric is not None else None
 
     @property
@@ -125,18 +123,6 @@ class Recipe:
         weigh = ("weigh",) if self.weighting else ()
         return ("score", *weigh, *(EMBEDDINGS[self.embedding].phases if self.embedding else ()))
 
-    def with_parameters(self, **overrides: Any) -> Recipe:
-        """Return the recipe with other parameters; it keeps its name, unless it became a strategy that has one.
-
-        Raises
-        ------
-        StrategyError
-            if the strategy has no such parameter, or the value does not do.
-        """
-        from nnunet_al.strategies.catalog import settled  # the catalog is made of recipes
-
-        return settled(replace(self, parameters={**self.parameters, **overrides}))
-
     def to_json(self) -> dict[str, Any]:
         """Return the recipe as a JSON object."""
         content = {item.name: getattr(self, item.name) for item in fields(self)}
@@ -144,7 +130,7 @@ class Recipe:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Recipe:
-        """Rebuild a recipe from ``to_json``; fields and parameters that are younger than the file get their defaults.
+        """Rebuild a recipe from ``to_json``; fields that are younger than the file get their defaults.
 
         Raises
         ------
@@ -164,14 +150,3 @@ class Recipe:
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle by way of JSON, since a read-only mapping cannot be pickled and workers get recipes."""
         return Recipe.from_json, (self.to_json(),)
-
-
-def _one_name(metric: str | None, posterior: str) -> str | None:
-    if metric is None:
-        return None
-    metric = METRIC_ALIASES.get(metric, metric)
-    if metric == "entropy" and posterior == "mc_dropout":
-        return "mc_dropout"
-    if metric == "mc_dropout" and posterior in SAMPLING and posterior != "mc_dropout":
-        return "entropy"
-    return metric

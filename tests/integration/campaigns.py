@@ -135,7 +135,7 @@ def copy_unselected(
     if recipe.name != catalog.get(strategy).name:
         recipe = catalog.get(strategy)
         small = {"passes": 3, "embedding_size": 40, "fisher_samples": 5}
-        recipe = recipe.with_parameters(**{name: small[name] for name in small if name in recipe.parameters})
+        recipe = catalog.with_parameters(recipe, **{name: small[name] for name in small if name in recipe.parameters})
     if recipe.weighting is not None and "groups" not in decided_otherwise:
         cases = sorted({*decided.pool_cases, *decided.test_cases})
         groups = {case: ("one", "other")[index % 2] for index, case in enumerate(cases)}

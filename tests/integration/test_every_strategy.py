@@ -14,7 +14,7 @@ from nnunet_al.files import read_json, write_json
 from nnunet_al.nnunet.environment import Roots
 from nnunet_al.pool.boxes import Region, as_box
 from nnunet_al.rounds.candidates import candidate_numbers
-from nnunet_al.strategies.catalog import CATALOG
+from nnunet_al.strategies.catalog import CATALOG, with_parameters
 from nnunet_al.synthetic.phantom import make_phantom_dataset
 
 from .campaigns import DATASET, SIZES, USIMF, Lab, copy_unselected, read_volume, rewrite_volume
@@ -78,7 +78,7 @@ def test_variants_of_a_method_choose_otherwise(trained, new_results, configurati
         lab = new_results(base)
         campaign = copy_unselected(source, lab, configuration, strategy)
         decided = Decisions.load(campaign.decisions)
-        replace(decided, recipe=decided.recipe.with_parameters(**parameters)).save(campaign.decisions)
+        replace(decided, recipe=with_parameters(decided.recipe, **parameters)).save(campaign.decisions)
         assert lab.round(configuration, strategy, "-round", "1") == 0
         batches.append(read_json(campaign.round(1).batch)["regions"])
     assert len(batches[0]) == len(batches[1])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from strategy_combinations import combinations
 
 from nnunet_al.errors import StrategyError
 from nnunet_al.nnunet import pool_scoring
@@ -12,11 +13,10 @@ from nnunet_al.nnunet.pool_scoring import Measure, PoolStatistics, Scorer, merge
 from nnunet_al.scoring.augmentation import AugmentationSampler
 from nnunet_al.scoring.dropout import insert_dropout
 from nnunet_al.scoring.learning_loss import LossModule, LossSampler, decoder_channels
-from nnunet_al.scoring.maps import MAPS
 from nnunet_al.scoring.reductions import Localized, make_reduction
 from nnunet_al.scoring.region_scores import evidence_of
 from nnunet_al.scoring.samplers import DeterministicSampler, DropoutSampler, EnsembleSampler, Samples
-from nnunet_al.strategies.catalog import combinations
+from nnunet_al.strategies.registry import voxel_map
 
 from .pools import PATCHES, make_network, make_pool
 
@@ -48,8 +48,7 @@ def make_sampler(posterior: str, metric: str, dims: str, kind: str):
 
 
 def make_scorer(posterior: str, metric: str, reduction: str, dims: str, kind: str, chunk: int = 64) -> Scorer:
-    voxels = None if metric == "learning_loss" else MAPS[metric].function
-    measure = Measure(voxels, make_reduction(reduction, {}, [1.0] * len(PATCHES[dims])))
+    measure = Measure(voxel_map(metric), make_reduction(reduction, {}, [1.0] * len(PATCHES[dims])))
     sampler = make_sampler(posterior, metric, dims, kind)
     return Scorer(sampler, NETWORKS[kind][1], {"scores": measure}, torch.device("cpu"), chunk, 1)
 
@@ -141,7 +140,7 @@ class CornerSampler:
 
 def test_what_is_out_of_view_is_left_out_unless_nothing_would_be_left():
     pool, numbers = make_pool("2d", "slice")
-    measure = Measure(MAPS["entropy"].function, make_reduction("mean", {}, (1.0, 1.0)))
+    measure = Measure(voxel_map("entropy"), make_reduction("mean", {}, (1.0, 1.0)))
     scorer = Scorer(CornerSampler(), True, {"scores": measure}, torch.device("cpu"), 64, 1)
     found = scorer.run(pool, {"c": numbers["c"][:1]})
     assert found.stats["scores"][0, 1] == 16 * 8, "a slice of 16 x 16 in one window: half of it is counted"

@@ -83,7 +83,7 @@ class Lab:
         self.checkpoint = folder / "checkpoint_final.pth"
         self.precision = precision
         small = {"passes": 2, "embedding_size": 20, "fisher_samples": 3}
-        self.recipe = catalog.get("usimf").with_parameters(**small)
+        self.recipe = catalog.with_parameters(catalog.get("usimf"), **small)
         self.pool, _ = make_pool("2d", "slice")
         self.train("1")
         self.probe = probe
@@ -603,6 +603,7 @@ def test_a_metric_of_another_package_that_was_corrected_counts_anew(new_lab, tmp
         spec.loader.exec_module(module)
         monkeypatch.setattr(shards, "voxel_map", lambda metric: module.theirs)
 
+    monkeypatch.setattr(shards, "is_built_in", lambda metric: False)
     lab = new_lab()
     load("probs[0, :, 0]")
     before = shards.made_by(lab.context(), lab.checkpoint)

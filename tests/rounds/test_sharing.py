@@ -191,7 +191,7 @@ def test_a_different_initial_batch_is_trained_on(shared):
 
 def test_members_of_an_ensemble_are_not_shared(shared):
     context = context_of(shared, "entropy")
-    recipe = catalog.get("entropy+ensemble").with_parameters(ensemble_of="folds", members=2)
+    recipe = catalog.with_parameters(catalog.get("entropy+ensemble"), ensemble_of="folds", members=2)
     context.decided = replace(context.decided, recipe=recipe)
     assert not first_model(context, settings_beside(context))
     assert not (context.round.root / FIRST_TRAINING).exists()

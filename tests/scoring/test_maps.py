@@ -9,6 +9,10 @@ from scipy.spatial.distance import jensenshannon
 from scipy.stats import entropy as scipy_entropy
 
 from nnunet_al.scoring import maps
+from nnunet_al.strategies.kinds import loaded
+from nnunet_al.strategies.metrics import METRIC_ALIASES
+
+from .voxel_maps import MAPS
 
 LN2 = math.log(2.0)
 
@@ -24,27 +28,27 @@ def _samples(*rows: tuple[float, ...]) -> torch.Tensor:
 
 
 def _value(name: str, *rows: tuple[float, ...], exclusive: bool = True) -> list[float]:
-    return maps.MAPS[name].function(_samples(*rows), exclusive).flatten().tolist()
+    return loaded(MAPS[name].function)(_samples(*rows), exclusive).flatten().tolist()
 
 
 def test_registry_is_complete_and_honest() -> None:
     needed = {"entropy", "least_confidence", "margin", "mc_dropout", "mean_std", "bald", "jsd"}
     per_class = {"class_variance", "class_entropy"}
-    assert needed | per_class <= set(maps.MAPS)
-    assert {name for name, voxel_map in maps.MAPS.items() if voxel_map.per_class} == per_class
-    assert all(name == voxel_map.name for name, voxel_map in maps.MAPS.items())
-    assert maps.MAPS["bald"].function is maps.MAPS["jsd"].function
-    sampled = {name for name, voxel_map in maps.MAPS.items() if voxel_map.needs_samples}
+    assert needed | per_class <= set(MAPS)
+    assert {name for name, metric in MAPS.items() if metric.per_class} == per_class
+    assert all(METRIC_ALIASES.get(name, name) == loaded(metric.function).__name__ for name, metric in MAPS.items())
+    assert MAPS["bald"].function is MAPS["jsd"].function
+    sampled = {name for name, metric in MAPS.items() if metric.needs_samples}
     assert sampled == {"mc_dropout", "mean_std", "bald", "jsd", "class_variance"}
 
 
 @pytest.mark.parametrize("exclusive", [True, False])
-@pytest.mark.parametrize("name", list(maps.MAPS))
+@pytest.mark.parametrize("name", list(MAPS))
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
 def test_shapes_and_types(name: str, exclusive: bool, dtype: torch.dtype) -> None:
-    voxel_map = maps.MAPS[name]
-    out = voxel_map.function(_softmax_samples(dtype=dtype), exclusive)
-    channels = (3 if exclusive else 4,) if voxel_map.per_class else ()
+    metric = MAPS[name]
+    out = loaded(metric.function)(_softmax_samples(dtype=dtype), exclusive)
+    channels = (3 if exclusive else 4,) if metric.per_class else ()
     assert out.shape == (2, *channels, 3, 5, 6)
     assert out.dtype == torch.float32
     assert torch.isfinite(out).all()
@@ -63,14 +67,14 @@ def test_bald_known_answers() -> None:
 @pytest.mark.parametrize("name", ["bald", "jsd", "mean_std", "class_variance"])
 def test_identical_samples_disagree_by_exactly_nothing(name: str, passes: int, exclusive: bool) -> None:
     same = _softmax_samples(1, dtype=torch.float32).expand(passes, -1, -1, -1, -1, -1)
-    assert torch.count_nonzero(maps.MAPS[name].function(same, exclusive)) == 0
+    assert torch.count_nonzero(loaded(MAPS[name].function)(same, exclusive)) == 0
 
 
 @pytest.mark.parametrize("exclusive", [True, False])
 @pytest.mark.parametrize("name", ["least_confidence", "margin", "entropy", "mc_dropout", "class_entropy"])
 def test_the_mean_of_identical_samples_is_the_sample(name: str, exclusive: bool) -> None:
     once = _softmax_samples(1, dtype=torch.float32)
-    function = maps.MAPS[name].function
+    function = loaded(MAPS[name].function)
     assert torch.equal(function(once.expand(7, -1, -1, -1, -1, -1), exclusive), function(once, exclusive))
 
 
@@ -86,7 +90,7 @@ def test_bald_is_never_negative_nor_lost_at_certainty() -> None:
 
 def test_bald_is_the_jensen_shannon_divergence() -> None:
     probs = _softmax_samples(2)
-    ours = maps.MAPS["jsd"].function(probs, True)
+    ours = loaded(MAPS["jsd"].function)(probs, True)
     theirs = jensenshannon(probs[0].numpy(), probs[1].numpy(), axis=1) ** 2
     np.testing.assert_allclose(ours.numpy(), theirs, rtol=1e-5, atol=1e-7)
 
@@ -94,10 +98,10 @@ def test_bald_is_the_jensen_shannon_divergence() -> None:
 @pytest.mark.parametrize("name", ["entropy", "mc_dropout"])
 def test_entropy_is_scipys(name: str) -> None:
     probs = _softmax_samples()
-    ours = maps.MAPS[name].function(probs, True).numpy()
+    ours = loaded(MAPS[name].function)(probs, True).numpy()
     np.testing.assert_allclose(ours, scipy_entropy(probs.mean(0).numpy(), axis=1), rtol=1e-5)
     binary = sum(scipy_entropy(np.stack([head, 1 - head]), axis=0) for head in np.moveaxis(probs.mean(0).numpy(), 1, 0))
-    np.testing.assert_allclose(maps.MAPS[name].function(probs, False).numpy(), binary, rtol=1e-5)
+    np.testing.assert_allclose(loaded(MAPS[name].function)(probs, False).numpy(), binary, rtol=1e-5)
 
 
 def test_entropy_known_answers() -> None:
@@ -184,10 +188,10 @@ def test_foreground_probability() -> None:
 
 
 @pytest.mark.parametrize("exclusive", [True, False])
-@pytest.mark.parametrize("name", list(maps.MAPS))
+@pytest.mark.parametrize("name", list(MAPS))
 def test_order_of_samples_and_batches_does_not_matter(name: str, exclusive: bool) -> None:
     probs = _softmax_samples()
-    function = maps.MAPS[name].function
+    function = loaded(MAPS[name].function)
     whole = function(probs, exclusive)
     torch.testing.assert_close(function(probs.flip(0), exclusive), whole)
     single = torch.cat([function(probs[:, b : b + 1], exclusive) for b in range(2)])

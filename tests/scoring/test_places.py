@@ -18,15 +18,16 @@ from nnunet_al.scoring.features import bottleneck_features, share_by_area
 from nnunet_al.scoring.gradients import gradient_entries, log_likelihood, sketched_gradients, visit_gradients
 from nnunet_al.scoring.layers import convolutions, decoder_convolution
 from nnunet_al.scoring.learning_loss import LossModule, LossSampler, decoder_channels
-from nnunet_al.scoring.maps import MAPS
 from nnunet_al.scoring.posterior import deterministic_probabilities, head_probabilities
 from nnunet_al.scoring.reductions import ClassMeans, ClassWeighted
 from nnunet_al.scoring.region_fisher import RegionFisher
 from nnunet_al.scoring.region_sums import Evidence
 from nnunet_al.scoring.segmentation_loss import self_loss
 from nnunet_al.scoring.sketch import CountSketch
+from nnunet_al.strategies.kinds import loaded
 
 from .networks import unet
+from .voxel_maps import MAPS
 
 BATCH = 7
 Numbers = Callable[..., torch.Tensor]
@@ -115,7 +116,7 @@ def gradient_of(objective: Callable[..., torch.Tensor], exclusive: bool) -> Case
 def map_of(name: str) -> Case:
     def function(*logits: torch.Tensor) -> torch.Tensor:
         probs_T_B_C_xyz = torch.stack([head_probabilities(some.float(), True) for some in logits])
-        return MAPS[name].function(probs_T_B_C_xyz, True)
+        return loaded(MAPS[name].function)(probs_T_B_C_xyz, True)
 
     return Case(((3, 9, 11),) * 3, function, half=True)
 

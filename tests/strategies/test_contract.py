@@ -7,15 +7,18 @@ from functools import partial
 
 import numpy as np
 import pytest
+from strategy_combinations import combinations, spellings
 
 from nnunet_al.errors import StrategyError
 from nnunet_al.seeding import generator
 from nnunet_al.selection.flqmi_submodlib import submodlib_available
 from nnunet_al.strategies.candidates import FIRST_ROUND, Candidates, Moment
-from nnunet_al.strategies.catalog import CATALOG, combinations, get, spellings
-from nnunet_al.strategies.ingredients import SELECTORS
+from nnunet_al.strategies.catalog import CATALOG, get, with_parameters
+from nnunet_al.strategies.kinds import loaded
+from nnunet_al.strategies.metrics import METRICS
 from nnunet_al.strategies.recipe import Recipe
-from nnunet_al.strategies.select import _SELECTORS, draw_query_for, select_batch
+from nnunet_al.strategies.select import draw_query_for, select_batch
+from nnunet_al.strategies.selectors import SELECTORS
 
 from .pools import ARRAYS, DEGENERATE, degenerate, pool, read_only, shuffled
 
@@ -96,8 +99,8 @@ def test_another_seed_or_round_matters_only_where_there_is_chance(recipe, engine
     candidates = pool(300)
     batches = {tuple(sorted(batch(recipe, candidates, 20, engine, partial(generator, seed, 2)))) for seed in range(4)}
     # class_balanced is not certain: which of three classes gets the odd one of 13 regions is drawn
-    certain = recipe.noise is None and recipe.selector in {"top_k", "selective", "core_set"}
-    assert (len(batches) == 1) == certain
+    draws = recipe.noise is not None or recipe.draws_query or "rng" in SELECTORS[recipe.selector].arguments()
+    assert (len(batches) == 1) != draws
 
 
 @pytest.mark.parametrize("name", COMBINATIONS)
@@ -130,8 +133,8 @@ def test_every_spelling_that_does_not_make_sense_gets_one_sentence():
 
 def test_power_noise_fades_over_the_planned_rounds():
     # beta grows from 1 to 100, so that batches come closer and closer to the ranking without noise
-    clasp, plain = CATALOG["clasp_pe"], CATALOG["class_balanced_entropy"].with_parameters(class_share=0.0)
-    clasp = clasp.with_parameters(class_share=0.0)
+    clasp, plain = CATALOG["clasp_pe"], with_parameters(CATALOG["class_balanced_entropy"], class_share=0.0)
+    clasp = with_parameters(clasp, class_share=0.0)
     candidates = pool(300)
     certain = set(batch(plain, candidates, 30))
     shared = []
@@ -208,8 +211,25 @@ def test_a_predicted_loss_may_be_negative(spelling):
     assert batch(get(spelling), below, 5) == batch(get(spelling), candidates, 5)
 
 
-def test_every_selector_is_there():
-    assert set(_SELECTORS) == set(SELECTORS)
+@pytest.mark.parametrize("name", SELECTORS)
+def test_every_selector_is_there_and_takes_what_it_needs(name):
+    selector = SELECTORS[name]
+    taken = selector.arguments()
+    assert {"names_N", "budget"} <= set(taken)
+    # scores are what a query set is drawn by
+    drawn_by = {"scores_N"} if selector.needs.query else set()
+    assert set(selector.needs.fields) - {"names_N", "cases_N"} - drawn_by <= set(taken)
+    # the parameters of target and boundary belong to the scoring pass
+    assert selector.needs.pair or set(selector.parameters) <= set(taken)
+    assert ("keys" in taken) == selector.noise
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_every_metric_is_there(name):
+    metric = METRICS[name]
+    assert metric.learned or callable(loaded(metric.function))
+    assert metric.phrase
+    assert metric.paper != "-"
 
 
 @pytest.mark.parametrize("name", [name for name, recipe in CATALOG.items() if recipe.selector != "random"])

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from strategy_combinations import combinations
 
 from nnunet_al.errors import StrategyError
-from nnunet_al.strategies.catalog import ALIASES, CATALOG, combinations, get, other_names
-from nnunet_al.strategies.parameters import PARAMETERS_OF
+from nnunet_al.strategies.catalog import ALIASES, CATALOG, get, other_names, with_parameters
+from nnunet_al.strategies.ingredients import parameters_of
 
 COMBINATIONS = {recipe.name: recipe for recipe in (*CATALOG.values(), *combinations())}
 
@@ -90,7 +91,7 @@ def test_another_posterior_keeps_all_other_parameters(posterior):
         except StrategyError:
             continue
         assert other.posterior == posterior
-        gone = PARAMETERS_OF.get(recipe.posterior, {}) if recipe.posterior != posterior else {}
+        gone = parameters_of(recipe.posterior) if recipe.posterior != posterior else {}
         kept = {key: value for key, value in recipe.parameters.items() if key not in gone}
         assert kept.items() <= other.parameters.items()
         agreed += 1
@@ -100,18 +101,18 @@ def test_another_posterior_keeps_all_other_parameters(posterior):
 def test_parameters_lead_to_the_name_that_stands_for_them():
     spelled = get("mc_dropout+power+class_balanced")
     assert spelled.name == "mc_dropout+power+class_balanced"
-    assert spelled.with_parameters(beta_end=100) == CATALOG["clasp_pe"]
-    assert get("clasp_pe", "tta").with_parameters(beta_end=None).name == "clasp_pe+tta"
+    assert with_parameters(spelled, beta_end=100) == CATALOG["clasp_pe"]
+    assert with_parameters(get("clasp_pe", "tta"), beta_end=None).name == "clasp_pe+tta"
 
 
 @pytest.mark.parametrize(
     "name, parameters", [("usimf", {"eta": 0}), ("clasp_pe", {"beta_end": 50}), ("clasp_pe", {"beta_end": None})]
 )
 def test_a_strategy_keeps_its_name_with_other_parameters(name, parameters):
-    changed = get(name).with_parameters(**parameters)
+    changed = with_parameters(get(name), **parameters)
     assert changed.name == name
     assert parameters.items() <= changed.parameters.items()
-    assert changed.with_parameters(**{key: get(name).parameters[key] for key in parameters}) == get(name)
+    assert with_parameters(changed, **{key: get(name).parameters[key] for key in parameters}) == get(name)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from nnunet_al.seeding import generator
 from nnunet_al.selection.kernel_plan import plan_kernel
 from nnunet_al.selection.resources import Resources
 from nnunet_al.strategies.candidates import FIRST_ROUND
-from nnunet_al.strategies.catalog import get
+from nnunet_al.strategies.catalog import get, with_parameters
 from nnunet_al.strategies.select import draw_query_for, select_batch
 
 from .pools import pool, shuffled
@@ -50,6 +50,6 @@ def test_too_little_memory_is_said_before_anything_is_done(engine):
         pytest.importorskip("submodlib")
     # the smallest form of the kernel fits into 100 MB, submodlib's lists do not
     memory = 100_000_000 if engine == "submodlib" else 1_000_000
-    recipe = get("usimc").with_parameters(query_size=5000)
+    recipe = with_parameters(get("usimc"), query_size=5000)
     with pytest.raises(NotEnoughMemoryError, match="-tag"):
         select_batch(recipe, pool(COUNT), 30, RNGS, engine, FIRST_ROUND, Resources(memory=memory))

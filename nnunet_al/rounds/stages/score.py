@@ -17,9 +17,8 @@ from nnunet_al.rounds.groups import roi_channels
 from nnunet_al.rounds.posterior import ensemble_checkpoints, make_sampler
 from nnunet_al.rounds.round_model import load_round_model, window_pool
 from nnunet_al.rounds.shards import NowAndThen
-from nnunet_al.scoring.maps import MAPS
 from nnunet_al.scoring.reductions import Reduction, make_reduction
-from nnunet_al.strategies.own import voxel_map
+from nnunet_al.strategies.registry import is_built_in, voxel_map
 
 _OR_OVERFLOW = {"float32": "", "half": " or half precision overflows (-precision float32 has more room)"}
 
@@ -35,8 +34,7 @@ def score_part(context: RoundContext) -> None:
     sampler = make_sampler(context, plan, network, device)
     measures: dict[str, Measure] = {}
     for name, (metric, reduction) in context.decided.recipe.measures().items():
-        voxels = MAPS[metric].function if metric in MAPS else voxel_map(metric)
-        measures[name] = Measure(voxels, _reduction(context, reduction), metric)
+        measures[name] = Measure(voxel_map(metric), _reduction(context, reduction), metric)
     scorer = Scorer(
         sampler,
         plan.exclusive,
@@ -109,7 +107,7 @@ def score_merge(context: RoundContext) -> None:
             scores = np.zeros((0, 1) if reduction == "class_means" else 0)
         scores_of[f"{name}_N_C" if scores.ndim == 2 else f"{name}_N"] = scores
         if not np.isfinite(scores).all():
-            if voxel_map(metric) is not None:
+            if not is_built_in(metric):
                 raise StrategyError(
                     f"The metric '{metric}' of another package gives values that are not finite: correct it there, "
                     "delete the round's stages/score*.json and parts/scores* and run the same command again."

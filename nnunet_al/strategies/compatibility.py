@@ -3,84 +3,109 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, NoReturn
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any, NoReturn
 
 from nnunet_al.errors import StrategyError
-from nnunet_al.strategies import own
+from nnunet_al.strategies import registry
 from nnunet_al.strategies.ingredients import (
     EMBEDDINGS,
-    ENTROPIES,
-    METRICS,
     NOISES,
     POSTERIORS,
     REDUCTIONS,
     SAMPLING,
-    SELECTORS,
     WEIGHTINGS,
-    Metric,
-    Selector,
+    parameters_of,
 )
+from nnunet_al.strategies.kinds import Metric, Selector
+from nnunet_al.strategies.metrics import ENTROPIES, METRIC_ALIASES, METRICS
+from nnunet_al.strategies.parameters import Parameter, completed
+from nnunet_al.strategies.recipe import Recipe
+from nnunet_al.strategies.selectors import SELECTORS
 
-if TYPE_CHECKING:
-    from nnunet_al.strategies.recipe import Recipe
 
+def checked(recipe: Recipe) -> Recipe:
+    """Return the recipe in full, if its ingredients exist and go together.
 
-def check(recipe: Recipe) -> None:
-    """Refuse ingredients that do not exist or do not go together.
+    The entropy of averaged samples has one metric name for each posterior: ``mc_dropout`` for dropout samples,
+    ``entropy`` for all others; and ``jsd`` is ``bald``. The metric is brought to that name, and parameters that are not
+    given get their defaults.
 
     Raises
     ------
     StrategyError
-        with the first of the reasons.
+        if an ingredient does not exist, does not go with the others, or a parameter does not do.
     """
-    selector = own.selector(recipe.selector)
+    recipe = replace(recipe, metric=_one_name(recipe.metric, recipe.posterior))
+    _check(recipe)
+    known = known_parameters(recipe.ingredients)
+    recipe = replace(recipe, parameters=completed(recipe.name, known, recipe.parameters))
+    _check_passes(recipe)
+    return recipe
+
+
+def read(content: Mapping[str, Any]) -> Recipe:
+    """Return the recipe that was written as ``Recipe.to_json``, with defaults for all that is younger than it.
+
+    Raises
+    ------
+    StrategyError
+        if it was written by another version, or needs a package that is not there.
+    """
+    return checked(Recipe.from_json(content))
+
+
+def known_parameters(ingredients: Iterable[str | None]) -> dict[str, Parameter]:
+    """Return every parameter that the ingredients take."""
+    return {name: known for ingredient in ingredients for name, known in parameters_of(ingredient).items()}
+
+
+def _one_name(metric: str | None, posterior: str) -> str | None:
+    if metric is None:
+        return None
+    metric = METRIC_ALIASES.get(metric, metric)
+    if metric == "entropy" and posterior == "mc_dropout":
+        return "mc_dropout"
+    if metric == "mc_dropout" and posterior in SAMPLING and posterior != "mc_dropout":
+        return "entropy"
+    return metric
+
+
+def _check(recipe: Recipe) -> None:
+    selector = registry.selector(recipe.selector)
     if selector is None:
         _unknown(recipe, "selector", recipe.selector, SELECTORS)
-    if recipe.posterior not in POSTERIORS:
-        _unknown(recipe, "posterior", recipe.posterior, POSTERIORS)
-    if recipe.embedding is not None and recipe.embedding not in EMBEDDINGS:
-        _unknown(recipe, "embedding", recipe.embedding, EMBEDDINGS)
-    if recipe.noise is not None and recipe.noise not in NOISES:
-        _unknown(recipe, "noise", recipe.noise, NOISES)
-    if recipe.reduction is not None and recipe.reduction not in REDUCTIONS:
-        _unknown(recipe, "reduction", recipe.reduction, REDUCTIONS)
-    if recipe.weighting is not None and recipe.weighting not in WEIGHTINGS:
-        _unknown(recipe, "weighting", recipe.weighting, WEIGHTINGS)
-    metric = None
-    if recipe.metric is not None:
-        metric = own.metric(recipe.metric)
-        if metric is None:
-            _unknown(recipe, "metric", recipe.metric, METRICS)
+    known: dict[str, Mapping[str, Any]] = {
+        "posterior": POSTERIORS,
+        "embedding": EMBEDDINGS,
+        "noise": NOISES,
+        "reduction": REDUCTIONS,
+        "weighting": WEIGHTINGS,
+    }
+    for kind, names in known.items():
+        value = getattr(recipe, kind)
+        if (value is not None or kind == "posterior") and value not in names:
+            _unknown(recipe, kind, value, names)
+    metric = None if recipe.metric is None else registry.metric(recipe.metric)
+    if recipe.metric is not None and metric is None:
+        _unknown(recipe, "metric", recipe.metric, METRICS)
     _check_metric(recipe, selector, metric)
     if metric is not None:
         _check_reduction(recipe, selector, metric)
         _check_samples(recipe, selector, metric)
     _check_embedding(recipe, selector)
-    _check_noise(recipe, selector, metric)
+    _check_noise(recipe, selector)
     _check_weighting(recipe, metric)
 
 
-def check_passes(recipe: Recipe) -> None:
-    """Refuse one sample where the metric compares samples with each other, since all its values would be 0.
-
-    Raises
-    ------
-    StrategyError
-        if it does.
-    """
-    metric = None if recipe.metric is None else own.metric(recipe.metric)
+def _check_passes(recipe: Recipe) -> None:
+    """Refuse one sample where the metric compares samples with each other, since all its values would be 0."""
+    metric = None if recipe.metric is None else registry.metric(recipe.metric)
     if metric is not None and metric.needs_samples and recipe.metric not in ENTROPIES and recipe.passes < 2:
         _refuse(
             recipe, f"compares samples by '{recipe.metric}', which says nothing of a single one: use passes from 2 on"
         )
-
-
-def draws_query(recipe: Recipe) -> bool:
-    """Return whether a query set is drawn: for the selector, or for the Fisher information that is averaged over it."""
-    selector = own.selector(recipe.selector)
-    assert selector is not None
-    return selector.needs.query or recipe.embedding == "fisher"
 
 
 def _check_metric(recipe: Recipe, selector: Selector, metric: Metric | None) -> None:
@@ -166,7 +191,7 @@ def _check_samples(recipe: Recipe, selector: Selector, metric: Metric) -> None:
             recipe,
             f"has the metric '{recipe.metric}', which comes from one pass of the model: leave out '{recipe.posterior}'",
         )
-    if draws_query(recipe) or recipe.noise == "power":
+    if recipe.draws_query or recipe.noise == "power":
         what = recipe.noise if recipe.noise == "power" else recipe.selector
         instead = "softrank" if recipe.noise == "power" else "kmeans or stochastic_batches"
         _refuse(
@@ -191,7 +216,7 @@ def _check_embedding(recipe: Recipe, selector: Selector) -> None:
             f"has the selector '{recipe.selector}', which does not take the embedding '{recipe.embedding}': use "
             f"{' or '.join(selector.embeddings)}",
         )
-    if draws_query(recipe) and not selector.needs.scores:
+    if recipe.draws_query and not selector.needs.scores:
         what = "selector" if selector.needs.query else "embedding"
         _refuse(
             recipe,
@@ -200,7 +225,7 @@ def _check_embedding(recipe: Recipe, selector: Selector) -> None:
         )
 
 
-def _check_noise(recipe: Recipe, selector: Selector, metric: Metric | None) -> None:
+def _check_noise(recipe: Recipe, selector: Selector) -> None:
     if recipe.noise is None or selector.noise:
         return
     ranking = ", ".join(name for name, known in SELECTORS.items() if known.noise)
@@ -232,7 +257,7 @@ def alike(name: str, known: Iterable[str]) -> str:
 
 
 def _unknown(recipe: Recipe, kind: str, value: str | None, known: Iterable[str]) -> NoReturn:
-    missing = own.problems_sentence()
+    missing = "; ".join(sentence.rstrip(".") for sentence in registry.problems().values())
     where = f" ({missing})" if missing else ""
     raise StrategyError(
         f"The strategy '{recipe.name}' asks for the {kind} '{value}', which is not there{where}: "

@@ -20,9 +20,13 @@ from nnunet_al.errors import StrategyError
 from nnunet_al.seeding import generator
 from nnunet_al.selection.query import QuerySet
 from nnunet_al.selection.selection import Selection, order_by_name
-from nnunet_al.strategies import catalog, listing, own
-from nnunet_al.strategies.ingredients import Needs
+from nnunet_al.strategies import catalog, listing, plugins, registry
+from nnunet_al.strategies.catalog import with_parameters
+from nnunet_al.strategies.compatibility import checked, read
+from nnunet_al.strategies.kinds import Metric, Needs, Selector
+from nnunet_al.strategies.parameters import count
 from nnunet_al.strategies.recipe import Recipe
+from nnunet_al.strategies.registry import register
 from nnunet_al.strategies.select import draw_query_for, select_batch
 
 from .pools import pool
@@ -49,9 +53,9 @@ def test_the_example_is_explained_by_the_command(installed):
     command = "import sys; from nnunet_al.cli.strategies import main; sys.exit(main(sys.argv[1:]))"
     explained = in_a_process(installed, "-c", command, "gini")
     assert explained.returncode == 0, explained.stderr
-    assert "gini: largest mean Gini impurity" in explained.stdout
+    assert "gini: Selects regions with the highest mean Gini impurity." in explained.stdout
     composed = in_a_process(installed, "-c", command, "gini+tta+power")
-    assert composed.stdout.startswith("gini+tta+power: the largest scores, scored by the Gini impurity")
+    assert composed.stdout.startswith("gini+tta+power: Selects the regions with the highest Gini impurity")
     assert "\ngini " in in_a_process(installed, "-c", command).stdout
     assert "gini" not in in_a_process(installed, "-c", command, "--markdown").stdout
 
@@ -61,13 +65,13 @@ def test_the_example_selects_and_survives_the_way_to_a_worker(installed, tmp_pat
     code = (
         "import pickle, sys; from functools import partial; import numpy as np, torch\n"
         "from nnunet_al.seeding import generator\n"
-        "from nnunet_al.strategies import catalog, own\n"
+        "from nnunet_al.strategies import catalog, registry\n"
         "from nnunet_al.strategies.select import Candidates, select_batch\n"
         "path = sys.argv[1]\n"
         "if sys.argv[2] == 'write': pickle.dump(catalog.get('gini+power'), open(path, 'wb')); sys.exit()\n"
         "recipe = pickle.load(open(path, 'rb'))\n"
         "probs = torch.tensor([[[[1.0, 0.5]], [[0.0, 0.5]]]]).permute(0, 2, 1, 3)\n"
-        "print(recipe.name, recipe.measures(), own.voxel_map('gini')(probs, True).tolist(), own.voxel_map('bald'))\n"
+        "print(recipe.name, recipe.measures(), registry.voxel_map('gini')(probs, True).tolist())\n"
         "rows = Candidates(['a', 'b', 'c'], np.array([0.0, 1.0, 0.0]))\n"
         "print(select_batch(recipe, rows, 1, partial(generator, 0, 1)).indices_B)\n"
     )
@@ -77,7 +81,7 @@ def test_the_example_selects_and_survives_the_way_to_a_worker(installed, tmp_pat
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert lines[0].startswith("gini+power {'scores': ('gini', 'mean')}")
-    assert lines[0].endswith("None")
+    assert lines[0].endswith("[[0.0, 0.5]]")
     assert lines[1] == "[1]"
 
 
@@ -91,7 +95,11 @@ def test_the_documentation_shows_the_example():
 @pytest.fixture
 def packages(tmp_path, monkeypatch):
     """Return a function that puts a package with one module and its entry points where they are found."""
-    monkeypatch.setattr(own, "_REGISTRY", own._Registry())
+    known = registry._REGISTRY
+    fresh = replace(known, metrics=dict(known.metrics), selectors=dict(known.selectors), problems={})
+    monkeypatch.setattr(registry, "_REGISTRY", fresh)
+    monkeypatch.setattr(catalog, "_OF_PACKAGES", {})
+    monkeypatch.setattr(plugins, "_STATE", plugins._State())
     monkeypatch.syspath_prepend(tmp_path)
     before = set(sys.modules)
 
@@ -102,7 +110,7 @@ def packages(tmp_path, monkeypatch):
         info.mkdir()
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1\n")
         points = "".join(f"{name} = {module}:RECIPE\n" for name in names)
-        (info / "entry_points.txt").write_text(f"[{own.GROUP}]\n{points}")
+        (info / "entry_points.txt").write_text(f"[{plugins.GROUP}]\n{points}")
         assert PathDistribution(info).name == package
 
     yield add
@@ -115,6 +123,7 @@ GOOD = (
     "from nnunet_al.strategies.recipe import Recipe\n"
     "RECIPE = Recipe('', 'mine', 'me', 'random_foreground', posterior='deterministic', parameters={'share': 0.5})\n"
 )
+REGISTER = "from nnunet_al.strategies.kinds import Metric\nfrom nnunet_al.strategies.registry import register\n"
 SAME = "from nnunet_al.strategies.catalog import get\nRECIPE = get('bald+localized')\n"
 
 
@@ -139,18 +148,22 @@ def test_a_package_that_does_not_load_harms_nobody_else(packages):
         ("my-own", GOOD, "letters, digits"),
         ("thing", "RECIPE = 3", "no Recipe"),
         ("thing", "import nnunet_al_that_is_not_there", "No module named"),
-        ("thing", "from nnunet_al.strategies.own import register_metric\nregister_metric('bald', print)", "taken"),
+        (
+            "thing",
+            REGISTER + "register('bald', Metric(print))",
+            "taken",
+        ),
         ("thing", GOOD.replace("random_foreground", "best"), "selector 'best'"),
     ],
 )
 def test_what_is_wrong_with_a_package_is_said_in_a_sentence_that_names_it(packages, name, code, words):
     packages("pkg-mine", code, name)
-    sentence = own.problems()[name]
+    sentence = registry.problems()[name]
     assert "'pkg-mine'" in sentence
     assert words in sentence
     assert "\n" not in sentence
     assert sentence in listing.table()
-    assert name not in own.recipes()
+    assert name not in catalog.of_packages()
     if name not in {"bald", "jsd"}:
         with pytest.raises(StrategyError):
             catalog.get(name)
@@ -173,9 +186,8 @@ def test_two_packages_with_one_name_are_both_left_out(packages):
 
 
 def test_what_a_package_registered_before_it_failed_is_forgotten(packages):
-    code = "from nnunet_al.strategies.own import register_metric\nregister_metric('half', print)\nraise ValueError('x')"
-    packages("pkg-half", code, "whole")
-    assert own.metric("half") is None
+    packages("pkg-half", f"{REGISTER}register('half', Metric(print))\nraise ValueError('x')", "whole")
+    assert registry.metric("half") is None
     with pytest.raises(StrategyError, match="no strategy 'half'"):
         catalog.get("half")
 
@@ -193,22 +205,22 @@ def test_a_recipe_of_a_missing_package_is_refused_by_the_name_of_what_is_missing
     packages("pkg-broken", "raise RuntimeError('no luck')", "broken")
     content = {**catalog.get("bald").to_json(), "name": "lost", "metric": "lost"}
     with pytest.raises(StrategyError, match=r"metric 'lost', which is not there .*pkg-broken.*no luck"):
-        Recipe.from_json(content)
+        read(content)
 
 
-def largest_name(recipe, candidates, budget, rngs):
-    order_N = order_by_name(candidates.names_N)[::-1][: max(budget, 0)]
+def largest_name(names_N, budget):
+    order_N = order_by_name(names_N)[::-1][: max(budget, 0)]
     return Selection(order_N, np.zeros(len(order_N)))
 
 
 def test_an_own_selector_is_an_addon_and_selects(packages):
-    own.register_selector("last", largest_name, Needs(scores=True), phrase="the last names")
+    register("last", Selector(largest_name, Needs(scores=True), phrase="the last names"))
     recipe = catalog.get("bald+last+tta")
     assert recipe.name == "bald+tta+last"
     assert catalog.get(recipe.name) == recipe
     assert recipe.phases() == ("score",)
     assert pickle.loads(pickle.dumps(recipe)) == recipe
-    assert Recipe.from_json(json.loads(json.dumps(recipe.to_json()))) == recipe
+    assert read(json.loads(json.dumps(recipe.to_json()))) == recipe
     candidates = pool(20)
     chosen = select_batch(recipe, candidates, 3, RNGS)
     assert [candidates.names_N[i] for i in chosen.indices_B] == sorted(candidates.names_N)[:-4:-1]
@@ -218,24 +230,24 @@ def test_an_own_selector_is_an_addon_and_selects(packages):
 
 
 def test_an_own_selector_that_breaks_its_promise_is_named(packages):
-    own.register_selector("short", lambda *_: Selection(np.zeros(1), np.zeros(1)), Needs(scores=True))
+    register("short", Selector(lambda *_: Selection(np.zeros(1), np.zeros(1)), Needs(scores=True)))
     with pytest.raises(StrategyError, match="'short' of another package did not return a Selection of 3 of the 20"):
         select_batch(catalog.get("bald+short"), pool(20), 3, RNGS)
 
 
-def twice(recipe, candidates, budget, rngs):
+def twice(budget):
     return Selection(np.zeros(budget), np.zeros(budget))
 
 
-def without_gain(recipe, candidates, budget, rngs):
+def without_gain(budget):
     return Selection(np.arange(budget), np.full(budget, np.nan))
 
 
-def uneven(recipe, candidates, budget, rngs):
+def uneven(budget):
     return Selection(np.arange(budget), np.zeros(1))
 
 
-def twice_afterwards(recipe, candidates, budget, rngs):
+def twice_afterwards(budget):
     selection = Selection(np.arange(budget), np.zeros(budget))
     selection.indices_B[:] = 0
     return selection
@@ -246,19 +258,19 @@ def twice_afterwards(recipe, candidates, budget, rngs):
     [(twice, "twice"), (without_gain, "not finite"), (uneven, "one gain"), (twice_afterwards, "twice")],
 )
 def test_an_own_selector_that_returns_no_batch_is_named(packages, function, words):
-    own.register_selector("odd", function, Needs(scores=True))
+    register("odd", Selector(function, Needs(scores=True)))
     with pytest.raises(StrategyError, match=rf"'odd' of another package .* 3 of the 20 regions \(.*{words}") as caught:
         select_batch(catalog.get("bald+odd"), pool(20), 3, RNGS)
     assert "\n" not in str(caught.value)
 
 
-def first_of_query(recipe, candidates, budget, rngs):
-    return Selection(candidates.query.indices_Q[:budget], candidates.query.multiplicities_Q[:budget])
+def first_of_query(query, budget):
+    return Selection(query.indices_Q[:budget], query.multiplicities_Q[:budget])
 
 
 def test_an_own_selector_gets_the_query_set_that_it_needs(packages):
-    own.register_selector("asked", first_of_query, Needs(scores=True, query=True))
-    recipe = catalog.get("bald+asked").with_parameters(query_size=500, query_mode="uniform")
+    register("asked", Selector(first_of_query, Needs(scores=True, query=True)))
+    recipe = with_parameters(catalog.get("bald+asked"), query_size=500, query_mode="uniform")
     candidates = pool(20)
     query = draw_query_for(recipe, candidates, 3, RNGS)
     assert query.draws == 500
@@ -276,16 +288,16 @@ BALD = {"metric": "bald", "reduction": "mean", "posterior": "mc_dropout"}
 
 
 def test_the_fisher_embedding_draws_a_query_set_for_an_own_selector(packages):
-    own.register_selector("spread", largest_name, Needs(scores=True, embedding=True))
-    recipe = Recipe("mine", "", "", "spread", embedding="fisher", **BALD, parameters={"query_size": 9})
+    register("spread", Selector(largest_name, Needs(scores=True, embedding=True)))
+    recipe = checked(Recipe("mine", "", "", "spread", embedding="fisher", **BALD, parameters={"query_size": 9}))
     assert recipe.phases() == ("score", "fisher", "embed")
     assert draw_query_for(recipe, pool(20), 3, RNGS).draws == 9
     assert len(select_batch(recipe, pool(20), 3, RNGS)) == 3
-    features = Recipe("mine", "", "", "spread", embedding="features", **BALD)
+    features = checked(Recipe("mine", "", "", "spread", embedding="features", **BALD))
     assert "query_size" not in features.parameters
     learned = {"metric": "learning_loss", "reduction": "mean", "posterior": "deterministic"}
     with pytest.raises(StrategyError, match="may be negative"):
-        Recipe("mine", "", "", "spread", embedding="fisher", **learned)
+        checked(Recipe("mine", "", "", "spread", embedding="fisher", **learned))
 
 
 @pytest.mark.parametrize(
@@ -296,26 +308,26 @@ def test_the_fisher_embedding_draws_a_query_set_for_an_own_selector(packages):
     ],
 )
 def test_a_query_set_without_scores_is_refused(packages, needs, embedding, words):
-    own.register_selector("blind", largest_name, needs)
+    register("blind", Selector(largest_name, needs))
     with pytest.raises(StrategyError, match=words) as caught:
-        Recipe("mine", "", "", "blind", posterior="deterministic", embedding=embedding)
+        checked(Recipe("mine", "", "", "blind", posterior="deterministic", embedding=embedding))
     assert "\n" not in str(caught.value)
 
 
 def test_a_query_set_of_pairs_of_scores_is_refused(packages):
-    own.register_selector("blind", largest_name, Needs(pair=True, query=True))
+    register("blind", Selector(largest_name, Needs(pair=True, query=True)))
     with pytest.raises(StrategyError, match="drawn by scores"):
         catalog.get("bald+blind")
 
 
 def test_references_are_embeddings(packages):
     with pytest.raises(StrategyError, match=r"'near' cannot be registered.* let it need an embedding"):
-        own.register_selector("near", largest_name, Needs(references=True))
-    own.register_selector("near", largest_name, Needs(embedding=True, references=True))
+        register("near", Selector(largest_name, Needs(references=True)))
+    register("near", Selector(largest_name, Needs(embedding=True, references=True)))
 
 
 def test_scores_beside_a_pair_have_a_reduction_and_one_value_a_voxel(packages):
-    own.register_selector("both", largest_name, Needs(scores=True, pair=True))
+    register("both", Selector(largest_name, Needs(scores=True, pair=True)))
     recipe = catalog.get("bald+both")
     assert list(recipe.measures()) == ["scores", "target_scores", "boundary_scores"]
     assert (recipe.reduction, recipe.name, catalog.get(recipe.name)) == ("mean", "bald+both", recipe)
@@ -325,8 +337,11 @@ def test_scores_beside_a_pair_have_a_reduction_and_one_value_a_voxel(packages):
 
 
 def test_parameters_of_a_package_stay_with_their_posterior(packages):
-    given = "with_parameters(passes=20, beta=3.0)"
-    packages("pkg-mine", f"from nnunet_al.strategies.catalog import get\nRECIPE = get('power_bald').{given}\n", "mine")
+    code = (
+        "from nnunet_al.strategies.catalog import get, with_parameters\n"
+        "RECIPE = with_parameters(get('power_bald'), passes=20, beta=3.0)\n"
+    )
+    packages("pkg-mine", code, "mine")
     assert catalog.get("mine").passes == 20
     assert catalog.get("mine+localized").passes == 20
     assert (catalog.get("mine+tta").passes, catalog.get("mine", "tta").parameters["beta"]) == (8, 3.0)
@@ -334,36 +349,63 @@ def test_parameters_of_a_package_stay_with_their_posterior(packages):
 
 def test_an_own_strategy_with_parameters_has_one_name_too(packages):
     code = (
-        "from nnunet_al.strategies.own import register_metric\n"
-        "from nnunet_al.strategies.recipe import Recipe\n"
-        "register_metric('half', print)\n"
+        f"{REGISTER}from nnunet_al.strategies.recipe import Recipe\n"
+        "register('half', Metric(print))\n"
         "ENTRIES = ('x', 'me', 'top_k', 'half', 'localized', 'deterministic')\n"
         "RECIPE = Recipe('', *ENTRIES, parameters={'dilation_mm': 9.0})\n"
     )
     packages("pkg-mine", code, "mine")
-    assert catalog.get("half+localized").with_parameters(dilation_mm=9.0) == catalog.get("mine")
-    assert catalog.get("half+localized").with_parameters(dilation_mm=8.0).name == "half+localized"
+    assert with_parameters(catalog.get("half+localized"), dilation_mm=9.0) == catalog.get("mine")
+    assert with_parameters(catalog.get("half+localized"), dilation_mm=8.0).name == "half+localized"
 
 
 def test_an_own_metric_follows_its_flags(packages):
-    own.register_metric("spread", print, needs_samples=True, per_class=True)
+    register("spread", Metric(print, needs_samples=True, per_class=True))
     recipe = catalog.get("spread")
     assert (recipe.posterior, recipe.reduction, recipe.name) == ("mc_dropout", "class_weighted", "spread")
-    assert own.voxel_map("spread") is print
-    assert own.voxel_map("class_entropy") is None
+    assert registry.voxel_map("spread") is print
     assert catalog.get("spread+usimf").phases() == ("score", "fisher", "embed")
     with pytest.raises(StrategyError, match="per class"):
         catalog.get("spread+selective")
 
 
 def test_names_are_taken_once(packages):
-    own.register_metric("mine", print)
-    own.register_metric("mine", print)
-    for register in (lambda: own.register_metric("mine", repr), lambda: own.register_selector("mine", repr, Needs())):
+    register("mine", Metric(print))
+    register("mine", Metric(print))
+    for other in (Metric(repr), Selector(repr, Needs())):
         with pytest.raises(StrategyError, match="taken"):
-            register()
+            register("mine", other)
     for name in ("bald", "usimf", "mc_dropout", "class_entropy", "random"):
         with pytest.raises(StrategyError, match="taken"):
-            own.register_metric(name, repr)
+            register(name, Metric(repr))
     with pytest.raises(StrategyError, match="letters"):
-        own.register_metric("a+b", repr)
+        register("a+b", Metric(repr))
+
+
+def nth(names_N, budget, start):
+    order_N = order_by_name(names_N)[start:][:budget]
+    return Selection(order_N, np.zeros(len(order_N)))
+
+
+def test_an_own_selector_has_parameters_and_is_a_strategy_where_it_needs_no_scores(packages):
+    register("nth", Selector(nth, Needs(), "the names in order", parameters={"start": count(2, "the first one")}))
+    recipe = catalog.get("nth")
+    assert (recipe.phases(), recipe.summary) == ((), "Selects the names in order.")
+    assert "start" in listing.explain("nth")
+    candidates = pool(20)
+    for start, made in ((2, recipe), (5, with_parameters(recipe, start=5))):
+        chosen = [candidates.names_N[index] for index in select_batch(made, candidates, 3, RNGS).indices_B]
+        assert chosen == sorted(candidates.names_N)[start : start + 3]
+    with pytest.raises(StrategyError, match="whole number"):
+        with_parameters(recipe, start=0)
+
+
+def test_a_selector_that_takes_what_it_does_not_need_is_refused(packages):
+    def odd(names_N, scores_N, budget):
+        raise NotImplementedError
+
+    with pytest.raises(
+        StrategyError, match=r"function odd takes 'scores_N'.* fills names_N, cases_N.* need more"
+    ) as caught:
+        register("odd", Selector(odd, Needs()))
+    assert "\n" not in str(caught.value)

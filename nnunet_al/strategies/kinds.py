@@ -1,0 +1,213 @@
+"""The kinds of ingredients: metrics and selectors with their functions, and what else makes up a recipe."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any
+
+from nnunet_al.errors import StrategyError
+from nnunet_al.strategies.parameters import Parameter
+
+# what any selector may be called with, beside the fields of ``candidates.Candidates`` and its own parameters
+CALL = ("budget", "rng", "keys", "cosine", "engine", "resources")
+
+
+SCORE = "{score}"
+
+
+@dataclass(frozen=True)
+class Ingredient:
+    """What any ingredient is known by: a part of a sentence, its paper and its parameters."""
+
+    phrase: str
+    paper: str = "-"
+    parameters: Mapping[str, Parameter] = field(default_factory=dict, kw_only=True, hash=False)
+
+
+@dataclass(frozen=True)
+class Reduction(Ingredient):
+    """From voxels to a region's score: ``per_class`` tells which maps it takes."""
+
+    per_class: bool = False
+
+
+@dataclass(frozen=True)
+class Embedding(Ingredient):
+    """Vectors that compare regions: the phases that produce them, and whether that takes a backward pass.
+
+    ``cosine`` tells a selector of similar regions to compare them by their direction alone.
+    """
+
+    phases: tuple[str, ...] = ("embed",)
+    backward: bool = True
+    cosine: bool = False
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A voxel map, or the output of a loss module.
+
+    Attributes
+    ----------
+    function : callable, or str as ``"module:name"``, or None where the model itself predicts the score
+        ``function(probs_T_B_C_xyz, exclusive) -> values_B_xyz`` (``B_F_xyz`` where ``per_class``), float tensors;
+        ``exclusive`` is False for region-based training. Values must not be negative where power noise or a query set
+        draws by them.
+    phrase, paper : str
+        what it measures, as a noun, and where it comes from.
+    needs_samples : bool
+        it is not defined for a single forward pass.
+    per_class : bool
+        one value for each foreground class, so that it needs the reduction ``class_weighted``.
+    trainer : str, optional
+        the trainer that the model needs.
+    listed : bool
+        whether recipes and spellings can name it; the others are measured for a selector.
+    """
+
+    function: str | Callable[..., Any] | None
+    phrase: str = ""
+    paper: str = "-"
+    needs_samples: bool = False
+    per_class: bool = False
+    trainer: str | None = None
+    listed: bool = True
+
+    @property
+    def learned(self) -> bool:
+        """The model itself predicts the score, for a whole window, and it may be negative."""
+        return self.function is None
+
+    @property
+    def posterior(self) -> str:
+        """The posterior where none is asked for."""
+        return "mc_dropout" if self.needs_samples else "deterministic"
+
+    @property
+    def reduction(self) -> str:
+        """The reduction where none is asked for."""
+        return "class_weighted" if self.per_class else "mean"
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a selector works on, as fields of ``candidates.Candidates``.
+
+    Attributes
+    ----------
+    scores, class_scores, pair : bool
+        one score per region; one per region and class; the target and the boundary score.
+    foreground : bool
+        predicted foreground voxels.
+    embedding, references : bool
+        embeddings of the candidates; of the annotated regions.
+    query : bool
+        a query set, drawn by the scores.
+    """
+
+    scores: bool = False
+    foreground: bool = False
+    embedding: bool = False
+    query: bool = False
+    references: bool = False
+    class_scores: bool = False
+    pair: bool = False
+
+    @property
+    def metric(self) -> bool:
+        """Whether it works on scores of any kind."""
+        return self.scores or self.pair or self.class_scores
+
+    @property
+    def model(self) -> bool:
+        """Whether any of it comes from a model."""
+        return self.metric or self.foreground or self.embedding or self.references or self.query
+
+    @property
+    def reduces(self) -> bool:
+        """Whether it sums over target and boundary alone, so that a recipe has no reduction of its own."""
+        return self.pair and not self.scores
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The fields of ``candidates.Candidates`` that are filled; names and cases always are."""
+        fields = {
+            "scores_N": self.scores,
+            "target_scores_N": self.pair,
+            "boundary_scores_N": self.pair,
+            "class_scores_N_C": self.class_scores,
+            "foreground_voxels_N": self.foreground,
+            "embeddings_N_d": self.embedding,
+            "references_M_d": self.references,
+            "query": self.query,
+        }
+        return ("names_N", "cases_N", *(name for name, filled in fields.items() if filled))
+
+
+@dataclass(frozen=True)
+class Selector:
+    """From what is known about the pool to a batch.
+
+    Attributes
+    ----------
+    function : callable, or str as ``"module:name"``
+        returns a ``Selection`` of min(budget, N) regions. It is called with the arguments that its signature names:
+
+        * fields of ``candidates.Candidates``: ``names_N``, ``cases_N`` and those that ``needs`` asks for;
+        * ``budget``, the number of regions asked for;
+        * ``rng``, a numpy generator, the only source of chance;
+        * ``keys``, from scores to the keys that are ranked instead, which brings in the noise (``ranking_noise``);
+        * ``cosine``, whether embeddings are compared by their direction alone; ``engine`` (of FLQMI) and
+          ``resources``, the device and the memory that may be used;
+        * its own ``parameters``.
+    needs : Needs
+        what it works on.
+    phrase, paper : str
+        what it selects, as the object of "Selects", with ``SCORE`` in place of the metric, and where it comes from.
+    embeddings : tuple of str
+        the embeddings that it takes; the first one where none is asked for, any where there is none.
+    noise : bool
+        whether it ranks by ``keys``, so that a noise makes sense.
+    parameters : mapping
+        from the name of each parameter to its default and its limits (``parameters.count`` and others).
+    """
+
+    function: str | Callable[..., Any]
+    needs: Needs
+    phrase: str = ""
+    paper: str = "-"
+    embeddings: tuple[str, ...] = ()
+    noise: bool = False
+    parameters: Mapping[str, Parameter] = field(default_factory=dict, hash=False)
+
+    def arguments(self) -> tuple[str, ...]:
+        """Return the names of the arguments that its function is called with.
+
+        Raises
+        ------
+        StrategyError
+            if there is an argument that nothing fills.
+        """
+        known = (*self.needs.fields, *CALL, *self.parameters)
+        function = loaded(self.function)
+        taken = inspect.signature(function).parameters.values()
+        by_name = [one for one in taken if one.kind not in {one.VAR_POSITIONAL, one.VAR_KEYWORD}]
+        for one in by_name:
+            if one.default is one.empty and one.name not in known:
+                raise StrategyError(
+                    f"The selector function {getattr(function, '__name__', function)} takes '{one.name}', and what it "
+                    f"needs fills {', '.join(known)} only: let it need more, or take less."
+                )
+        return tuple(one.name for one in by_name if one.name in known)
+
+
+def loaded(function: str | Callable[..., Any]) -> Callable[..., Any]:
+    """Return the function, imported where it is given as ``"module:name"``."""
+    if not isinstance(function, str):
+        return function
+    module, _, name = function.partition(":")
+    imported: Callable[..., Any] = getattr(import_module(module), name)
+    return imported
