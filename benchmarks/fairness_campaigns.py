@@ -136,7 +136,7 @@ def run_campaigns(
     """Continue all campaigns to their end, and return a sentence for each that failed."""
     left = sum(1 for c in campaigns for number in range(1, c.last + 1) if not c.is_done(roots, number))
     everything = sum(campaign.last for campaign in campaigns)
-    say(f"{left} of {everything} trainings are left, {processes} side by side.")
+    say(f"{left} of {everything} trainings are left, {processes} at the same time.")
     failures: list[str] = []
     started, done = time.monotonic(), 0
     waiting = iter([c for c in campaigns if not c.is_done(roots, c.last)])

@@ -240,7 +240,7 @@ def main() -> None:
         found = measure(batch, usimf, usimc, repetitions, arguments.device)
 
     def claim(name: str, ours: str, other: str, note: str) -> Claim:
-        return Claim.of_times(name, found[ours], found[other], len(batch) / 1000, "ms a region", note)
+        return Claim.of_times(name, found[ours], found[other], len(batch) / 1000, "ms per region", note)
 
     backward = "one forward and backward pass for the batch"
     claims = [
