@@ -1,7 +1,7 @@
-"""Total uncertainty of the batches that each strategy asks for, round by round (Föllmer et al. 2024, figure 5).
+"""Total uncertainty of the batches of each strategy, round by round (Föllmer et al. 2024, figure 5).
 
 Uncert(X_B) = Σ_{x in X_B} Σ_c mean over the region's voxels of the variance of p(c) over the dropout passes, by the
-model that the batch was chosen with. Each strategy runs a campaign of its own; all start from the same initial batch.
+model that the batch was selected with. Each strategy has a separate campaign; all start from the same initial batch.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ PASSES = 10
 
 
 def uncertainty_of_batch(context: RoundContext) -> float:
-    """Return Uncert(X_B) of the batch that the round asked for."""
+    """Return Uncert(X_B) of the batch that the round selected."""
     number_of = {region: number for number, region in enumerate(context.regions)}
     batch = read_json(context.round.batch)["regions"]
     numbers = [number_of[Region(entry["case"], as_box(entry["box"]))] for entry in batch]
@@ -50,7 +50,7 @@ def main() -> None:
     measured = []
     for name in arguments.s:
         found, dice = [], []
-        with setting.at_work():
+        with setting.environment():
             for number in range(rounds + 1):
                 do_round(setting.roots, setting.request(name, trainer=None), setting.options, number)
                 if number == 0:
@@ -62,7 +62,7 @@ def main() -> None:
         rows = [[f"`{one['strategy']}`", *(f"{value:.3f}" for value in one["uncertainty"])] for one in measured]
         head = ["strategy", *(f"round {number}" for number in range(1, rounds + 1))]
         numbers = {"budget": setting.budget, "passes": PASSES, "strategies": measured}
-        report(arguments, "batch_uncertainty", head, rows, numbers)  # after each strategy, since all take hours
+        report(arguments, "batch_uncertainty", head, rows, numbers)  # after each strategy, because each takes hours
 
 
 if __name__ == "__main__":

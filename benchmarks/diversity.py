@@ -1,9 +1,9 @@
-"""How long core-set and BADGE take at the scale of a pool, next to sending every centre through the whole pool.
+"""Time of core-set and BADGE on large pools, compared with computing the distances of every centre to the whole pool.
 
-Both ways select the same regions with the same gains, to the last bit; the benchmark stops where they do not. The
-embeddings are drawn: features as isotropic noise around a mean of ten times its size, gradients along axes whose weight
-falls as 1/k to the power of 1.2, with a wide spread of norms, which is what embeddings of a trained Hippocampus model
-look like; and gradients that are isotropic noise, the worst case. They lie in files mapped to memory, as in a round.
+Both implementations select the same regions with the same gains, to the last bit; the benchmark stops if they do not.
+The embeddings are synthetic. Features: isotropic noise around a mean of ten times its size. Gradients: weights along
+the axes that fall as 1/k to the power of 1.2, and a wide spread of norms, like the embeddings of a trained Hippocampus
+model; and as the worst case isotropic noise. The embeddings are in files mapped to memory, as in a round.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from nnunet_al.selection.selection import Selection, order_by_name
 
 TILE_ELEMENTS = 1 << 16
 AXES = 256
-DRAWS = 3  # which centres chance takes decides how many rows are read, so seconds are a mean over some draws
+DRAWS = 3  # the random choice of centres determines how many rows are read, so seconds are a mean over several draws
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """Regions, numbers in an embedding, annotated regions, and budgets."""
+    """Regions, length of an embedding, annotated regions, and budgets."""
 
     core_set: int = 20_000
     core_set_large: int = 100_000
@@ -46,7 +46,7 @@ QUICK = Sizes(4_000, 8_000, 128, 100, 20, 1_200, 2_400, 2_000, 20, 20)
 
 
 class Plain:
-    """The straightforward tile: differences in float64 of all rows to each centre."""
+    """The straightforward implementation of a tile: float64 differences of all rows to each centre."""
 
     @staticmethod
     def nearest_squared(embeddings_N_d: np.ndarray, centres_M_d: np.ndarray) -> np.ndarray:
@@ -98,7 +98,7 @@ class Plain:
 
 
 class Drawn:
-    """Embeddings that are drawn tile by tile into files of a folder."""
+    """Synthetic embeddings, drawn tile by tile into files of a folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -151,7 +151,7 @@ def compare(
     timings = alternate({"ours": keep("ours", ours), "plain": keep("plain", plain)}, repetitions)
     for field in ("indices_B", "gains_B"):
         if not np.array_equal(getattr(found["ours"], field), getattr(found["plain"], field)):
-            raise SystemExit(f"{name}: the two ways select differently.")
+            raise SystemExit(f"{name}: the two implementations select different regions.")
     return Claim.of_times(name, timings["ours"], timings["plain"], note=f"{note}; the same batch to the last bit")
 
 
@@ -161,7 +161,7 @@ def core_set_claims(sizes: Sizes, drawn: Drawn, repetitions: int) -> list[Claim]
     given, pool = whole[: sizes.references], whole[sizes.references :]
     every = names(count)
 
-    def what(count: int) -> str:
+    def described(count: int) -> str:
         return f"{count} regions, d = {dimensions}, {sizes.references} references, B = {budget}"
 
     with anonymous_peak() as memory:
@@ -176,7 +176,7 @@ def core_set_claims(sizes: Sizes, drawn: Drawn, repetitions: int) -> list[Claim]
             lambda: k_center(pool[:few], labels[few], budget, given),
             lambda: Plain.core_set(pool[:few], labels[few], budget, given),
             repetitions,
-            what(few),
+            described(few),
         ),
         Claim(
             "core_set_memory",
@@ -184,14 +184,14 @@ def core_set_claims(sizes: Sizes, drawn: Drawn, repetitions: int) -> list[Claim]
             used,
             matrix,
             "MB",
-            note=f"{what(count)}; beyond the embeddings; other: the matrix of all distances in float64",
+            note=f"{described(count)}; beyond the embeddings; other: the matrix of all distances in float64",
         ),
     ]
     times = alternate(
         {str(size): lambda size=size: k_center(pool[:size], labels[size], budget, given) for size in ladder},
         repetitions,
     )
-    claims.append(Claim("core_set_seconds_100k", None, times[str(count)].median, None, "s", note=what(count)))
+    claims.append(Claim("core_set_seconds_100k", None, times[str(count)].median, None, "s", note=described(count)))
     exponent = fitted_exponent(ladder, [times[str(size)].median for size in ladder])
     note = f"of seconds over regions, {ladder[0]} to {count}"
     claims.append(Claim("growth_selection_exponent_core_set", None, exponent, None, "", note=note))

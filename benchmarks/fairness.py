@@ -1,27 +1,26 @@
-"""Whether a strategy serves two groups of brains equally well: an experiment after the design of Danaee et al. 2026.
+"""Fairness of a strategy towards two groups of brains: an experiment after the design of Danaee et al. 2026.
 
 It gives the rows of their table 3 and the curves of their figures 1 to 4, but does not repeat their experiment: cohort
 (ours, not SimBA's), loss (Dice + cross-entropy), optimiser (AdamW with decay), augmentation (nnU-Net's) and details of
-the network are others; benchmarks/README.md compares them.
+the network differ; benchmarks/README.md compares them.
 
 Makes cohorts of synthetic T1-like images in which the left caudate of group 1 is enlarged (strong or weak bias), trains
 nnU-Net's 3d_fullres with two stages on whole cases, without mirroring, and measures the Dice of the left caudate on
-test cases of which half belong to each group: once for models trained on both groups or on one of them (table 3), and
-along campaigns that start from 10 cases of a given composition and ask for 4 more a step, with four strategies and
+test cases of which half belong to each group: for models trained once on both groups or on one of them (table 3), and
+in campaigns that start from 10 cases of a given composition and ask for 4 more per step, with four strategies and
 several seeds.
 
-Δ = Σ_g |DSC - DSC_g| and ESSP = DSC / (1 + Δ). Everything lies in the output folder: an experiment that was interrupted
-goes on, also with more seeds, strategies or steps. Reading it:
+Δ = Σ_g |DSC - DSC_g| and ESSP = DSC / (1 + Δ). All files are in the output folder: an interrupted experiment is
+continued, also with more seeds, strategies or steps. To read the results:
 
-* all strategies of a seed start from the same cases, so that their first points agree; lines are means over the seeds,
-  bands and brackets their range, and a single seed has none;
+* all strategies of a seed start from the same cases, so their first points agree; lines are means over the seeds,
+  bands and brackets their range; a single seed has no range;
 * the comparison of the weighted strategy with the others is paired, seed by seed and step by step. Steps of one
-  campaign depend on each other, so that the interval over pairs is too narrow: look at the mean of each seed too;
-* a larger structure has a higher Dice at the same error of its surface: the larger caudate of group 1 need not be the
+  campaign depend on each other, so the interval over pairs is too narrow: also compare the mean of each seed;
+* a larger structure has a higher Dice at the same surface error: the larger caudate of group 1 is not necessarily the
   harder one.
 
-The numbers of another template, spacing, crop, length of training or planner are other numbers: the settings stand
-beside the results.
+Results depend on template, spacing, crop, length of training and planner: the settings are saved with the results.
 """
 
 from __future__ import annotations
@@ -50,9 +49,9 @@ def main() -> None:
     settings = Settings.of(arguments)
     preset = "quick" if arguments.quick else "reduced" if arguments.reduced else "paper"
     output = Path(arguments.o or Path("benchmark_results") / f"fairness_{preset}").absolute()
-    torch.set_num_threads(1)  # as in the processes that train
+    torch.set_num_threads(1)  # as in the training processes
     roots = Roots.below(output).create()
-    settings.hold_to(output)
+    settings.check_same_settings(output)
     started = time.monotonic()
     for strength in settings.strengths:
         make_cohort(strength, settings, roots, arguments.np)
@@ -79,7 +78,7 @@ def main() -> None:
 def write_results(
     arguments: Namespace, settings: Settings, numbers: dict[str, Any], roots: Roots, folder: Path
 ) -> None:
-    """Print the tables, and write them, the pictures and the numbers."""
+    """Print the tables, and write tables, pictures and numbers."""
     rows, summary = numbers["rounds"], numbers["summaries"]
     parts = [
         ("Trained once", composition_table(rows)),

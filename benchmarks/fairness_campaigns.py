@@ -1,4 +1,4 @@
-"""Cohorts and campaigns of the experiment on fairness: made once, run side by side, continued where they stopped."""
+"""Cohorts and campaigns of the experiment on fairness: made once, run in parallel, continued after interruptions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from fairness_settings import CONFIGURATION, GROUPS, OF_TRAINING, PLANNER, TRAIN
 from nnunet_al.campaign.folders import CampaignFolder
 from nnunet_al.campaign.stages import FINAL_STAGE, is_done
 from nnunet_al.files import read_json
-from nnunet_al.nnunet.environment import Roots, using
+from nnunet_al.nnunet.environment import Roots, nnunet_folders
 from nnunet_al.progress import say
 from nnunet_al.strategies import catalog
 from nnunet_al.synthetic.design import CohortDesign, design_json
@@ -34,7 +34,7 @@ class Campaign:
 
     Attributes
     ----------
-    training : "active", or for table 3 what the model is trained on: "pooled", "group1" or "group2"
+    training : "active", or for table 3 the training set: "pooled", "group1" or "group2"
     initial : percent of the groups in the initial batch, "" for table 3
     counts : cases of each group in the initial batch
     last : number of the last round
@@ -50,8 +50,8 @@ class Campaign:
 
     @property
     def name(self) -> str:
-        what = f"{self.initial} {self.strategy}" if self.training == "active" else f"table 3, {self.training}"
-        return f"{self.strength} {what}, seed {self.seed}"
+        kind = f"{self.initial} {self.strategy}" if self.training == "active" else f"table 3, {self.training}"
+        return f"{self.strength} {kind}, seed {self.seed}"
 
     @property
     def tag(self) -> str:
@@ -66,7 +66,7 @@ class Campaign:
         return is_done(self.folder(roots).round(number).stages, FINAL_STAGE)
 
     def arguments(self, roots: Roots, settings: Settings, device: str, number: int) -> list[str]:
-        """Return what follows ``nnUNetv2_al_round``."""
+        """Return the arguments of ``nnUNetv2_al_round``."""
         dataset = dataset_of(self.strength)
         words: list[Any] = ["-d", dataset, "-s", self.strategy, "-c", CONFIGURATION, "-f", 0, "-seed", self.seed]
         words += ["-tag", self.tag, "-round", number, "-unit", "case", "-test", "ts", "-b", settings.step]
@@ -80,7 +80,7 @@ class Campaign:
 
 
 def campaigns_of(settings: Settings, table: bool) -> list[Campaign]:
-    """Return all campaigns; whole seeds come first, so that an interrupted experiment has some of them complete."""
+    """Return all campaigns, seed by seed, so that an interrupted experiment has some seeds complete."""
     found = [
         Campaign(
             strength, "active", initial, strategy, seed, _counts(**settings.initial_groups(initial)), settings.rounds
@@ -104,7 +104,7 @@ def dataset_of(strength: str) -> str:
 
 
 def make_cohort(strength: str, settings: Settings, roots: Roots, workers: int) -> None:
-    """Make the images of one strength, unless they are there: then they must be what is asked for."""
+    """Make the images of one strength; existing images must have the requested settings."""
     from nnunet_al.cli.synth import main
 
     folder = roots.raw / dataset_of(strength)
@@ -125,7 +125,7 @@ def make_cohort(strength: str, settings: Settings, roots: Roots, workers: int) -
     words += ["-cases", settings.cases, "-test_cases", settings.test_cases, "-spacing", *settings.spacing]
     words += ["-shape", *settings.shape] if settings.shape else []
     words += ["-template", settings.template] if settings.template else []
-    with using(roots):
+    with nnunet_folders(roots):
         if code := main([*map(str, words), "-np", str(workers)]):
             raise SystemExit(code)
 
@@ -133,17 +133,17 @@ def make_cohort(strength: str, settings: Settings, roots: Roots, workers: int) -
 def run_campaigns(
     campaigns: Sequence[Campaign], settings: Settings, roots: Roots, logs: Path, device: str, processes: int
 ) -> list[str]:
-    """Do what is left of all campaigns, and return a sentence for each that could not go on."""
+    """Continue all campaigns to their end, and return a sentence for each that failed."""
     left = sum(1 for c in campaigns for number in range(1, c.last + 1) if not c.is_done(roots, number))
     everything = sum(campaign.last for campaign in campaigns)
-    say(f"{left} of {everything} trainings are left, {processes} side by side.")
+    say(f"{left} of {everything} trainings are left, {processes} at the same time.")
     failures: list[str] = []
     started, done = time.monotonic(), 0
     waiting = iter([c for c in campaigns if not c.is_done(roots, c.last)])
     logs.mkdir(parents=True, exist_ok=True)
     variables = {"nnUNet_n_proc_DA": "0", "OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
     with (
-        using(roots, **variables),
+        nnunet_folders(roots, **variables),
         ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), initializer=_begin_worker) as executor,
     ):
 
@@ -174,7 +174,7 @@ def run_campaigns(
 
 
 def do_round(words: Sequence[str], log: Path) -> str | None:
-    """Do one round in this process, and return what went wrong, if anything did."""
+    """Do one round in this process, and return the error message if it failed."""
     from nnunet_al.cli.round import main
 
     with log.open("a", encoding="utf-8") as file, redirect_stdout(file), redirect_stderr(file):
@@ -231,7 +231,7 @@ def _begin_worker() -> None:
 
 
 def _end_with_parent() -> None:
-    """A worker that outlived a killed parent would keep its campaign locked, and wait forever afterwards."""
+    """Exit with the parent, because a worker of a killed parent would keep its campaign locked and wait forever."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()

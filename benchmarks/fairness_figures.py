@@ -1,4 +1,4 @@
-"""Figures 1 to 4 of Danaee et al. 2026: a row for each initial composition, lines with their range over the seeds."""
+"""Figures 1 to 4 of Danaee et al. 2026: one row per initial composition, lines with their range over the seeds."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LABELS = {
 
 
 def draw_all(rows: Rows, folder: Path) -> list[Path]:
-    """Draw what there are numbers for, and return the files."""
+    """Draw all figures for which there are results, and return the files."""
     settings = of_setting(rows)
     strengths = list(dict.fromkeys(strength for strength, _ in settings))
     if not strengths:
@@ -40,7 +40,7 @@ def draw_all(rows: Rows, folder: Path) -> list[Path]:
 
 @own_style()
 def _draw(rows: Rows, columns: Sequence[tuple[str, str]], file: Path) -> Path:
-    """Draw a grid: initial compositions down, (strength, measure) across; a column has one scale."""
+    """Draw a grid: one row per initial composition, one column with a common scale per (strength, measure)."""
     settings = of_setting(rows)
     initials = list(dict.fromkeys(initial for _, initial in settings))
     strategies = [*STRATEGIES, *sorted({row["strategy"] for row in rows} - set(STRATEGIES))]
@@ -48,8 +48,8 @@ def _draw(rows: Rows, columns: Sequence[tuple[str, str]], file: Path) -> Path:
     grid = figure.subplots(len(initials), len(columns), squeeze=False, sharex=True, sharey="col")
     for axes_of_row, initial in zip(grid, initials, strict=True):
         for axes, (strength, measure) in zip(axes_of_row, columns, strict=True):
-            own = settings.get((strength, initial), [])
-            _lines(axes, own, strategies, measure)
+            chosen_rows = settings.get((strength, initial), [])
+            _lines(axes, chosen_rows, strategies, measure)
             axes.set_title(f"{strength} bias, initially {initial}", fontsize="medium")
             axes.set_ylabel(LABELS[measure])
     for axes in grid[-1]:
@@ -67,11 +67,11 @@ def _draw(rows: Rows, columns: Sequence[tuple[str, str]], file: Path) -> Path:
 
 def _lines(axes: Axes, rows: Rows, strategies: Sequence[str], measure: str) -> None:
     for index, strategy in enumerate(strategies):
-        own = [row for row in rows if row["strategy"] == strategy]
-        if not own:
+        chosen_rows = [row for row in rows if row["strategy"] == strategy]
+        if not chosen_rows:
             continue
-        steps = sorted({row["labelled"] for row in own})
-        values = [[row[measure] for row in own if row["labelled"] == step] for step in steps]
+        steps = sorted({row["labelled"] for row in chosen_rows})
+        values = [[row[measure] for row in chosen_rows if row["labelled"] == step] for step in steps]
         colour = LINE_COLOURS[index % len(LINE_COLOURS)]
         low, high = [min(some) for some in values], [max(some) for some in values]
         axes.fill_between(steps, low, high, color=colour, alpha=0.13, lw=0)

@@ -1,4 +1,4 @@
-"""What an experiment on fairness is made of: its presets, and the options that override them."""
+"""Settings of an experiment on fairness: the presets, and the options that override them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from nnunet_al.strategies import catalog
 WEIGHTED = "weighted_localized_entropy"
 STRATEGIES = ("random", "mean_entropy", "localized_entropy", WEIGHTED)
 PLANNER = "nnUNetPlannerALTwoStages"
-TRAINER = "nnUNetTrainerALNoMirroring"  # in a mirrored image the left caudate is the right one
+TRAINER = "nnUNetTrainerALNoMirroring"  # in a mirrored image the left caudate looks like the right one
 CONFIGURATION = "3d_fullres"
 GROUPS = ("group1", "group2")  # group 1 has the larger caudate
 
@@ -25,7 +25,7 @@ PAPER: dict[str, Any] = {
     "initial": ("50/50", "80/20", "20/80"),
     "strategies": STRATEGIES,
     "seeds": 5,
-    "cases": 252,  # with the test cases the 312 of the paper: 126 a group to train on, 30 to test on
+    "cases": 252,  # with the test cases the 312 of the paper: per group 126 to train on, 30 to test on
     "test_cases": 60,
     "spacing": (1.0, 1.0, 1.0),
     "shape": None,
@@ -33,7 +33,7 @@ PAPER: dict[str, Any] = {
     "step": 4,
     "to": 86,
     "epochs": 200,
-    "iterations": 20,  # about once through 86 cases
+    "iterations": 20,  # about one pass through 86 cases
     "batch_size": 4,
     "optimizer": "adamw",
 }
@@ -93,7 +93,7 @@ class Settings:
 
     @classmethod
     def of(cls, arguments: Namespace) -> Settings:
-        """Let the options override the preset."""
+        """Return the preset with the given options."""
         preset = QUICK if arguments.quick else REDUCED if arguments.reduced else PAPER
         given = {name: value for name, value in vars(arguments).items() if name in preset and value is not None}
         merged = {name: tuple(v) if isinstance(v, list) else v for name, v in {**preset, **given}.items()}
@@ -112,16 +112,16 @@ class Settings:
 
     @property
     def rounds(self) -> int:
-        """The last round, whose model is trained on the last number of cases."""
+        """Number of the last round, whose model is trained on the largest number of cases."""
         return (self.to - self.start) // self.step + 1
 
     @property
     def table_cases(self) -> int:
-        """Cases that each model of table 3 is trained on: as many as one group has."""
+        """Training cases of each model of table 3: the number of training cases of one group."""
         return self.cases // 2
 
     def initial_groups(self, shares: str) -> dict[str, int]:
-        """Return how many of the first cases each group gets: 20/80 of ten are two and eight."""
+        """Return the number of initial cases per group: 20/80 of ten gives two and eight."""
         percent = [int(share) for share in shares.split("/")]
         counts = [self.start * share / 100 for share in percent]
         if any(count != int(count) for count in counts):
@@ -129,15 +129,15 @@ class Settings:
         return {group: int(count) for group, count in zip(GROUPS, counts, strict=True)}
 
     def to_json(self) -> dict[str, Any]:
-        """Return the settings without the place of the template."""
+        """Return the settings without the folder of the template."""
         content = asdict(self)
         if self.template is not None:
             content["template"] = Path(self.template).name
         fixed = {"configuration": CONFIGURATION, "planner": PLANNER, "trainer": TRAINER, "unit": "case"}
         return {**content, **fixed, "table_cases": self.table_cases, "rounds": self.rounds}
 
-    def hold_to(self, folder: Path) -> None:
-        """Refuse to go on with other data or other trainings than those in the folder; more of them is fine."""
+    def check_same_settings(self, folder: Path) -> None:
+        """Refuse settings that need other data or trainings than those in the folder; additional ones are allowed."""
         binding = (*OF_COHORT, *OF_TRAINING, "start", "step", "template", "cohort_seed")
         wanted = {name: value for name, value in self.to_json().items() if name in binding}
         file = folder / "settings.json"
@@ -154,39 +154,39 @@ def make_parser(description: str | None) -> ArgumentParser:
     parser = ArgumentParser(description=description, formatter_class=RawDescriptionHelpFormatter)
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--reduced", action="store_true", help="hours on two cores: strong bias, 20/80, 2 mm, cropped")
-    size.add_argument("--quick", action="store_true", help="minutes: tiny volumes, one step, to see that it runs")
-    parser.add_argument("-o", metavar="FOLDER", help="where all goes (default: benchmark_results/fairness_PRESET)")
-    parser.add_argument("-results", metavar="FOLDER", help="copy tables, pictures and numbers there too")
-    parser.add_argument("--json", metavar="FILE", help="write every number here too")
+    size.add_argument("--quick", action="store_true", help="minutes: tiny volumes, one step, as a check that it runs")
+    parser.add_argument("-o", metavar="FOLDER", help="output folder (default: benchmark_results/fairness_PRESET)")
+    parser.add_argument("-results", metavar="FOLDER", help="folder for a copy of tables, pictures and numbers")
+    parser.add_argument("--json", metavar="FILE", help="file for a copy of all numbers")
     parser.add_argument("-device", default="cpu", choices=["cpu", "cuda", "mps"])
-    parser.add_argument("-np", type=int, default=2, help="campaigns side by side, one thread each (default: 2)")
-    parser.add_argument("--no_table", action="store_true", help="leave table 3 out")
+    parser.add_argument("-np", type=int, default=2, help="campaigns at the same time, one thread each (default: 2)")
+    parser.add_argument("--no_table", action="store_true", help="omit table 3")
 
     design = parser.add_argument_group("these override the preset")
     design.add_argument("-strengths", nargs="+", choices=["strong", "weak", "none"])
-    design.add_argument("-initial", nargs="+", type=_shares, metavar="A/B", help="percent of groups 1 and 2, as 20/80")
+    design.add_argument(
+        "-initial", nargs="+", type=_shares, metavar="A/B", help="percent of groups 1 and 2, like 20/80"
+    )
     design.add_argument("-s", dest="strategies", nargs="+", type=_strategy, metavar="STRATEGY")
-    design.add_argument("-seeds", type=int, help="campaigns of each kind: seeds 0, 1, ...")
-    design.add_argument("-cases", type=int, help="training cases, half of them of each group")
-    design.add_argument("-test_cases", type=int, help="test cases, half of them of each group")
+    design.add_argument("-seeds", type=int, help="campaigns per setting: seeds 0, 1, ...")
+    design.add_argument("-cases", type=int, help="training cases, half of them in each group")
+    design.add_argument("-test_cases", type=int, help="test cases, half of them in each group")
     design.add_argument("-spacing", type=float, nargs=3, metavar=("Z", "Y", "X"), help="mm")
     design.add_argument("-shape", type=int, nargs=3, metavar=("Z", "Y", "X"), help="voxels around the caudates")
     design.add_argument("-start", type=int, help="cases annotated at first")
     design.add_argument("-step", type=int, help="cases annotated in a round")
-    design.add_argument("-to", type=int, help="cases that the last model is trained on")
+    design.add_argument("-to", type=int, help="training cases of the last model")
     design.add_argument("-epochs", type=int)
-    design.add_argument("-iterations", type=int, help="of an epoch")
+    design.add_argument("-iterations", type=int, help="training steps per epoch")
     design.add_argument("-batch_size", type=int)
     design.add_argument("-optimizer", choices=["sgd", "adamw"])
     design.add_argument("-template", metavar="FILE", help="label map of a brain (default: the built-in phantom)")
-    design.add_argument(
-        "-cohort_seed", type=int, default=0, help="of the images; campaigns have their own (default: 0)"
-    )
+    design.add_argument("-cohort_seed", type=int, default=0, help="seed of the images (default: 0)")
     return parser
 
 
 def command() -> str:
-    """Return the command as it was typed, with no more than the last part of a path."""
+    """Return the command as it was typed, with paths shortened to their last part."""
     words = [Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:]]
     return shlex.join(["python", "benchmarks/fairness.py", *words])
 

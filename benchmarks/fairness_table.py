@@ -32,7 +32,7 @@ def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def of_setting(rows: Rows) -> dict[tuple[str, str], list[dict[str, Any]]]:
-    """Return the rounds of the campaigns by (strength, initial composition), in the order in which they come."""
+    """Return the rounds of the campaigns by (strength, initial composition), in order of appearance."""
     found: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in rows:
         if row["training"] == "active":
@@ -55,17 +55,17 @@ def composition_table(rows: Rows) -> str:
 
 
 def summaries(rows: Rows) -> list[dict[str, Any]]:
-    """Return each measure of each strategy at the last step and averaged over all steps, one value for each seed.
+    """Return each measure of each strategy at the last step and averaged over all steps, one value per seed.
 
-    A step counts where every campaign of the setting has been evaluated, so that an experiment that is not finished
-    compares equals.
+    Only steps at which every campaign of the setting has been evaluated are used, so that strategies of an unfinished
+    experiment are compared at the same steps.
     """
     found = []
-    for (strength, initial), own in of_setting(rows).items():
-        steps = common_steps(own)
-        for strategy, when in itertools.product(dict.fromkeys(row["strategy"] for row in own), ("last", "mean")):
+    for (strength, initial), selected in of_setting(rows).items():
+        steps = common_steps(selected)
+        for strategy, when in itertools.product(dict.fromkeys(row["strategy"] for row in selected), ("last", "mean")):
             chosen = steps[-1:] if when == "last" else steps
-            seeds = _by_seed(own, strategy, chosen)
+            seeds = _by_seed(selected, strategy, chosen)
             values = {name: [float(np.mean([row[name] for row in rows])) for rows in seeds] for name in MEASURES}
             entry = {"strength": strength, "initial": initial, "strategy": strategy, "when": when, "labelled": chosen}
             found.append({**entry, "seeds": len(seeds), "values": values})
@@ -86,18 +86,18 @@ def summary_table(summary: Rows, when: str) -> str:
 def differences(rows: Rows, rng: np.random.Generator) -> list[dict[str, Any]]:
     """Compare the weighted strategy with the others, seed by seed and step by step.
 
-    The first step is left out: all strategies have the same training set there. ``interval`` is a bootstrap over seeds
-    and steps, ``interval_seeds`` one over the seeds' means.
+    The first step, where all strategies have the same training set, is left out. ``interval`` is a bootstrap interval
+    over seeds and steps, ``interval_seeds`` one over the means of the seeds.
     """
     found = []
-    for (strength, initial), own in of_setting(rows).items():
-        steps = common_steps(own)[1:]
-        strategies = {row["strategy"] for row in own}
+    for (strength, initial), selected in of_setting(rows).items():
+        steps = common_steps(selected)[1:]
+        strategies = {row["strategy"] for row in selected}
         for other, name in itertools.product(AGAINST, COMPARED):
             if not steps or not {WEIGHTED, other} <= strategies:
                 continue
             ours, theirs = (
-                np.array([[row[name] for row in rows] for rows in _by_seed(own, strategy, steps)])
+                np.array([[row[name] for row in rows] for rows in _by_seed(selected, strategy, steps)])
                 for strategy in (WEIGHTED, other)
             )
             mean, interval = paired_difference(ours.ravel(), theirs.ravel(), rng)
@@ -143,12 +143,12 @@ def common_steps(rows: Rows) -> list[int]:
 
 
 def spread(values: Sequence[float]) -> str:
-    """Write a mean and, of several values, their range."""
+    """Format a mean and, for several values, their range."""
     mean = f"{np.mean(values):.3f}"
     return mean if len(values) == 1 else f"{mean} ({min(values):.3f} to {max(values):.3f})"
 
 
 def _by_seed(rows: Rows, strategy: str, steps: Sequence[int]) -> list[list[dict[str, Any]]]:
-    """Return the rounds of a strategy at some steps, for each seed."""
-    own = {(row["seed"], row["labelled"]): row for row in rows if row["strategy"] == strategy}
-    return [[own[seed, step] for step in steps] for seed in sorted({seed for seed, _ in own})]
+    """Return the rounds of a strategy at the given steps, per seed."""
+    selected = {(row["seed"], row["labelled"]): row for row in rows if row["strategy"] == strategy}
+    return [[selected[seed, step] for step in steps] for seed in sorted({seed for seed, _ in selected})]

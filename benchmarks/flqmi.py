@@ -1,7 +1,7 @@
-"""FLQMI at the sizes of the paper's pools (Föllmer et al. 2024): against submodlib, against one matrix product, alone.
+"""FLQMI on pools as large as the paper's (Föllmer et al. 2024): time and memory, also of submodlib and matrix products.
 
-Embeddings are synthetic: cases and kinds of tissue as clusters, norms with heavy tails. They lie in one file in the
-output folder, as a round leaves them, which is removed at the end.
+Embeddings are synthetic: clusters of cases and tissue types, norms with heavy tails. As in a round, they are in a file
+in the output folder, which is removed at the end.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _WRITTEN_ROWS = 1000
 
 @dataclass(frozen=True)
 class Size:
-    """Regions, query set, entries of an embedding, budget, cases."""
+    """Regions, size of the query set, length of an embedding, budget, cases."""
 
     pool: int
     queries: int
@@ -63,7 +63,7 @@ def main() -> None:
     parser = make_parser(__doc__)
     parser.add_argument("-scale", default="all", choices=[*SIZES, "all"])
     parser.add_argument("-seed", type=int, default=0)
-    parser.add_argument("--keep", action="store_true", help="leave the embeddings where they are")
+    parser.add_argument("--keep", action="store_true", help="do not remove the embeddings")
     arguments = parser.parse_args()
     sizes = QUICK if arguments.quick else SIZES
     scales = list(sizes) if arguments.scale == "all" else [arguments.scale]
@@ -83,7 +83,7 @@ def main() -> None:
 def against_submodlib(
     name: str, size: Size, arguments: Namespace, numbers: dict[str, Any], memory: bool
 ) -> Iterator[Claim]:
-    """Compare batches from a kernel that both are given; submodlib with what it needs to take it over."""
+    """Compare selections from a given kernel; submodlib's time includes taking over the kernel."""
     kernel_N_Q = make_kernel(size, arguments.seed)
     shape = f"{size.pool} x {size.queries}, {size.budget} regions, kernel given"
     times = alternate(
@@ -104,7 +104,7 @@ def against_submodlib(
 
 
 def against_one_product(size: Size, arguments: Namespace, numbers: dict[str, Any]) -> Iterator[Claim]:
-    """Compare a selection from embeddings with the matrix product that no selection by similarity can do without."""
+    """Compare a selection from embeddings with the matrix product that any selection by similarity needs."""
     with embeddings_file(size, arguments) as path:
         candidates = make_candidates(path, size, arguments.seed)
         assert candidates.query is not None
@@ -134,7 +134,7 @@ def against_one_product(size: Size, arguments: Namespace, numbers: dict[str, Any
 
 
 def growth(size: Size, arguments: Namespace, numbers: dict[str, Any]) -> Iterator[Claim]:
-    """Select from pools of 1, 2, 4 and 8 times as many regions by the same number of queries."""
+    """Select from pools of 1, 2, 4 and 8 times as many regions with the same number of queries."""
     pools = [
         replace(size, pool=size.pool * factor // 2, queries=size.queries // 4, dimensions=size.dimensions // 10)
         for factor in (1, 2, 4, 8)
@@ -157,13 +157,13 @@ def growth(size: Size, arguments: Namespace, numbers: dict[str, Any]) -> Iterato
     exponent = fitted_exponent([one.pool for one in pools], medians)
     note = (
         f"{pools[0].pool} to {pools[-1].pool} regions, {pools[0].queries} queries, embeddings of "
-        f"{pools[0].dimensions} (usimc), {medians[0]:.2g} to {medians[-1]:.2g} s; 1 is in proportion"
+        f"{pools[0].dimensions} (usimc), {medians[0]:.2g} to {medians[-1]:.2g} s; 1 is proportional"
     )
     yield Claim("growth_selection_exponent_flqmi", None, exponent, 1.0, "exponent", note=note)
 
 
 def at_liver_scale(size: Size, arguments: Namespace, numbers: dict[str, Any]) -> Iterator[Claim]:
-    """Select from embeddings that no cache holds yet."""
+    """Select from embeddings that are not in the system's cache."""
     with embeddings_file(size, arguments) as path:
         runs = []
         for _ in range(arguments.repetitions or 1):
@@ -178,7 +178,7 @@ def at_liver_scale(size: Size, arguments: Namespace, numbers: dict[str, Any]) ->
     if element:
         needed, free = element * size.pool * size.queries, available_bytes()
         able = "would be able" if free is None or needed < free else "is not able"
-        unable = f"; submodlib {able}: it would need {needed / 1e9:.3g} GB beside the kernel"
+        unable = f"; submodlib {able}: it would need {needed / 1e9:.3g} GB besides the kernel"
     peak = max(run["peak"] for run in runs) / 1e9
     yield Claim("flqmi_liver_scale_memory", None, peak, None, "GB", note=f"{shape}; peak of the process{unable}")
 
@@ -221,7 +221,7 @@ WAYS: dict[str, Callable[[np.ndarray, int], Sequence[int]]] = {"ours": by_stream
 
 
 def from_embeddings(candidates: Candidates, budget: int, device: str, seed: int) -> np.ndarray:
-    """Select as a round does."""
+    """Select as in a round."""
     resources = Resources(device, available_bytes())
     rngs = partial(generator, seed, 1)
     return select_batch(get("usimc"), candidates, budget, rngs, "streaming", FIRST_ROUND, resources).indices_B
@@ -238,22 +238,22 @@ def run_from_embeddings(path: Path, size: Size, device: str, seed: int) -> dict[
 
 
 def peak_of_way(way: str, size: Size, seed: int) -> float:
-    """Return the most bytes that a way takes beside the kernel."""
+    """Return the peak bytes of an implementation besides the kernel."""
     kernel_N_Q = make_kernel(size, seed)
-    WAYS[way](np.ascontiguousarray(kernel_N_Q[:50, :20]), 5)  # imports what it needs
+    WAYS[way](np.ascontiguousarray(kernel_N_Q[:50, :20]), 5)  # so that its modules are imported
     with anonymous_peak() as memory:
         WAYS[way](kernel_N_Q, size.budget)
     return max(memory["peak"] - memory["before"], 1)
 
 
 def in_a_process(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Call in a fresh process, so that nothing that others left in memory counts."""
+    """Call a function in a new process, so that memory of earlier calls does not count."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         return pool.submit(function, *arguments).result()
 
 
 def make_kernel(size: Size, seed: int) -> np.ndarray:
-    """Return cosines (pool, queries) of synthetic embeddings of few entries."""
+    """Return cosines (pool, queries) of short synthetic embeddings."""
     rng = np.random.default_rng([seed, 1])
     few = Size(size.pool, size.queries, 64, size.budget, size.cases)
     rows_N_d = np.concatenate(list(embedding_rows(few, rng)))
@@ -264,7 +264,7 @@ def make_kernel(size: Size, seed: int) -> np.ndarray:
 
 
 def embedding_rows(size: Size, rng: np.random.Generator) -> Iterator[np.ndarray]:
-    """Yield embeddings, some rows at a time: a case's part, a kind's part and the region's own, times a length."""
+    """Yield blocks of embeddings: the sum of a case's, a tissue type's and a region's vector, times a norm."""
     cases_C_d = rng.standard_normal((size.cases, size.dimensions), dtype=np.float32)
     kinds_K_d = rng.standard_normal((_KINDS, size.dimensions), dtype=np.float32)
     for start in range(0, size.pool, _WRITTEN_ROWS):
@@ -277,7 +277,7 @@ def embedding_rows(size: Size, rng: np.random.Generator) -> Iterator[np.ndarray]
 
 
 def make_candidates(path: Path, size: Size, seed: int) -> Candidates:
-    """Return the regions of cases in the order of a pool, whose names sort otherwise, with embeddings on disk."""
+    """Return the regions of cases in pool order, which differs from the order of names, with embeddings on disk."""
     rows = np.arange(size.pool)
     cases = rows * size.cases // size.pool
     places = rows - np.searchsorted(cases, cases)
@@ -291,7 +291,7 @@ def make_candidates(path: Path, size: Size, seed: int) -> Candidates:
 
 @contextmanager
 def embeddings_file(size: Size, arguments: Namespace) -> Iterator[Path]:
-    """Write embeddings, without ever holding all of them; remove them in the end."""
+    """Write embeddings block by block; remove the file at the end."""
     path = Path(arguments.o) / f"embeddings_{size.pool}_{size.dimensions}_{arguments.seed}.npy"
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(".part")
@@ -312,7 +312,7 @@ def embeddings_file(size: Size, arguments: Namespace) -> Iterator[Path]:
 
 
 def out_of_cache(path: Path) -> None:
-    """Let the system forget the file's pages, where it can be told to, so that they are read from disk."""
+    """Drop the file from the system's cache, if the system allows it, so that it is read from disk."""
     if hasattr(os, "posix_fadvise"):
         with path.open("rb") as file:
             os.fsync(file.fileno())

@@ -1,15 +1,15 @@
-"""Gradients of each region against one ordinary backward pass, and against the usual ways to get them.
+"""Gradients per region, compared with one ordinary backward pass and with the usual methods.
 
 Ours are the embeddings of USIMF (d entries of all layers' weights, drawn by the Fisher information) and of USIMC (the
-first d entries of the bottleneck), and the Fisher information itself, for one batch of windows. One backward pass is
-what training does: the gradient of the batch's mean by all weights, which tells nothing about a single region. The
-usual ways are a loop over the regions with ``torch.autograd.grad`` at batch size 1, and ``torch.func.vmap(grad)`` over
-as many regions at a time as fit; both differentiate only by the weights that are wanted. The network is of nnU-Net's
-plans for the dataset, trained for one short round; with --quick it is a small one, untrained, on noise.
+first d entries of the bottleneck), and the Fisher information itself, for one batch of windows. One backward pass, as
+in training, gives the gradient of the batch's mean by all weights, but no gradient per region. The usual methods are a
+loop over the regions with ``torch.autograd.grad`` at batch size 1, and ``torch.func.vmap(grad)`` over as many regions
+at a time as fit into memory; both differentiate only by the required weights. The network is that of nnU-Net's plans
+for the dataset, trained for one short round; with --quick it is small, untrained, and its input is noise.
 
-Ours are checked against them in float64, and in float32 against autograd behind the very same forward pass. Float32
-passes at other batch sizes differ in the last digits, and where that carries an activation across the kink of its
-LeakyReLU the gradient itself makes a jump, of any method: ``float32_other_forward`` says how large they are.
+Ours are checked against these methods in float64, and in float32 against autograd after the same forward pass. Float32
+passes at other batch sizes differ in the last digits; where this changes the sign of an activation before its
+LeakyReLU, the gradient of any method jumps. ``float32_other_forward`` gives the size of these deviations.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ from nnunet_al.scoring.region_fisher import RegionFisher
 from nnunet_al.scoring.tensors import full_resolution
 
 DEVIATION = 1e-5
-CHECKED = 4  # regions of the batch, where each costs a backward pass of all of it
-FITTING_BYTES = 2**28  # of gradients that vmap holds at a time
+CHECKED = 4  # regions, because each costs a backward pass of the whole batch
+FITTING_BYTES = 2**28  # of the gradients that vmap holds at a time
 
 Entries = dict[str, np.ndarray]
 
@@ -59,11 +59,11 @@ class Batch:
         return Batch(network, self.data_B_C_xyz.to(kind), self.weight_B_xyz.to(kind))
 
     def arranged(self) -> Batch:
-        """Return a copy whose network is arranged as a round arranges it."""
+        """Return a copy whose network has the memory layout of a round."""
         return Batch(fast_network(copy.deepcopy(self.network)), self.data_B_C_xyz, self.weight_B_xyz)
 
     def fisher(self) -> dict[str, torch.Tensor]:
-        """Ours, F over the regions as a round finds it."""
+        """Return the Fisher information of the regions, computed as in a round."""
         layers = convolutions(self.network)
         diagonal = RegionFisher(layers, dict.fromkeys(range(len(self)), 1))
         visit_gradients(
@@ -72,11 +72,11 @@ class Batch:
         return diagonal.mean()
 
     def entries(self, entries: Entries) -> torch.Tensor:
-        """Ours, (B, d), as a round finds them."""
+        """Return the embeddings (B, d), computed as in a round."""
         return gradient_entries(self.network, self.data_B_C_xyz, self.weight_B_xyz, entries)
 
     def one_backward(self) -> None:
-        """One forward and one backward pass for the whole batch."""
+        """Do one forward and one backward pass of the whole batch."""
         with evaluating(self.network):
             logits = full_resolution(self.network(self.data_B_C_xyz))
             mean = log_likelihood(logits, self.weight_B_xyz).mean()
@@ -96,7 +96,7 @@ class Batch:
         return torch.cat([select_entries(gradients, entries) for gradients in self.per_sample(layers)])
 
     def same_forward_entries(self, entries: Entries, count: int) -> torch.Tensor:
-        """Return the first regions' entries, differentiated one after the other behind one pass of the whole batch."""
+        """Return the entries of the first regions, by one backward pass per region after one pass of the batch."""
         layers = {name: layer for name, layer in convolutions(self.network).items() if name in entries}
         weights = [layer.weight for layer in layers.values()]
         with evaluating(self.network):
@@ -118,7 +118,7 @@ class Batch:
         others = {name: value.detach() for name, value in self.network.named_parameters() if name not in wanted}
 
         def single(values: dict[str, torch.Tensor], data: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-            # tied weights are one module under two names here; torch would leave the values behind in it
+            # tied weights are one module under two names; without this torch leaves the substituted values in it
             output = functional_call(self.network, {**others, **values}, (data[None],), tie_weights=False)
             logits = full_resolution(output)
             return log_likelihood(logits, weight[None])[0]
@@ -133,7 +133,7 @@ class Batch:
 
 
 def planned_batch(arguments: Namespace) -> Batch:
-    """Return the network of a trained round and the windows of regions that it could be asked for."""
+    """Return the network of a trained round and windows of candidate regions."""
     from setting import Setting
 
     from nnunet_al.pool.table import by_case
@@ -143,7 +143,7 @@ def planned_batch(arguments: Namespace) -> Batch:
 
     setting = Setting.of(arguments)
     context = setting.trained_round()
-    with setting.at_work():
+    with setting.environment():
         network = load_round_model(context, context.checkpoint(context.round))[1]
         pool = window_pool(context)
         size = micro_batch_size(pool.patch_size)
@@ -154,7 +154,7 @@ def planned_batch(arguments: Namespace) -> Batch:
 
 
 def small_batch() -> Batch:
-    """Return a small network that has learned nothing, and noise."""
+    """Return a small untrained network, and noise as windows."""
     from dynamic_network_architectures.architectures.unet import PlainConvUNet
 
     torch.manual_seed(0)
@@ -188,7 +188,7 @@ def flat(fisher: Mapping[str, torch.Tensor]) -> torch.Tensor:
 
 
 def check(batch: Batch, drawn: Mapping[str, Entries]) -> dict[str, float]:
-    """Return how far ours are at most from each of the usual ways."""
+    """Return our largest deviation from each of the usual methods."""
     ours, exact = batch.arranged(), batch.to("cpu").to(torch.float64)
     our_exact = exact.arranged()
     found = {"fisher_float64": deviations(flat(our_exact.fisher()), flat(exact.per_sample_fisher()))}
@@ -202,7 +202,7 @@ def check(batch: Batch, drawn: Mapping[str, Entries]) -> dict[str, float]:
 
 
 def measure(batch: Batch, usimf: Entries, usimc: Entries, repetitions: int, device: str) -> dict[str, Timing]:
-    """Time all ways in turn."""
+    """Time all methods in turn."""
     ours = batch.arranged()
     ways: dict[str, Callable[[], Any]] = {
         "usimf": lambda: ours.entries(usimf),
@@ -218,8 +218,8 @@ def measure(batch: Batch, usimf: Entries, usimc: Entries, repetitions: int, devi
 
 def main() -> None:
     parser = make_parser(__doc__)
-    parser.add_argument("-cases", type=int, help="use only the first so many cases")
-    parser.add_argument("-d", type=int, help="entries of an embedding (default: 10000, quick: 1000)")
+    parser.add_argument("-cases", type=int, help="use only the first CASES cases")
+    parser.add_argument("-d", type=int, help="length of an embedding (default: 10000, quick: 1000)")
     parser.add_argument("-np", type=int, default=2, help="processes for preprocessing")
     parser.set_defaults(b=None, seed=0)
     arguments = parser.parse_args()
@@ -240,7 +240,7 @@ def main() -> None:
         found = measure(batch, usimf, usimc, repetitions, arguments.device)
 
     def claim(name: str, ours: str, other: str, note: str) -> Claim:
-        return Claim.of_times(name, found[ours], found[other], len(batch) / 1000, "ms a region", note)
+        return Claim.of_times(name, found[ours], found[other], len(batch) / 1000, "ms per region", note)
 
     backward = "one forward and backward pass for the batch"
     claims = [
@@ -263,7 +263,7 @@ def main() -> None:
         weights=sum(layer.weight.numel() for layer in convolutions(batch.network).values()),
         seconds={name: timing.seconds for name, timing in found.items()},
     )
-    print(f"largest deviation from torch's own gradients: {worst:.2g} of a vector's size")
+    print(f"largest deviation from torch's gradients: {worst:.2g} of a vector's size")
 
 
 if __name__ == "__main__":

@@ -1,16 +1,16 @@
-"""How the cost of each part of a round grows with the pool: seconds ~ pool ^ exponent; 1 is in proportion.
+"""Growth of the cost of each part of a round with the pool: seconds ~ pool ^ exponent; 1 is proportional.
 
-Pools of n, 2n, 4n and 8n cases of one dataset, each within the next, all under the same plans, annotations and model
-(the smallest pool's, hardly trained, since what it predicts changes no time). The stages are those of a round of USIMF
-(2d). They run in one process, so that no start of processes is in the times, on the smallest pool once to warm up, then
-from the smallest to the largest and again.
+Nested pools of n, 2n, 4n and 8n cases of one dataset have the same plans, annotations and model (those of the smallest
+pool; the model is trained briefly, because its predictions do not change the times). The stages are those of a round
+of USIMF (2d). They run in one process, so that the times include no start of processes: once on the smallest pool to
+warm up, then repeatedly from the smallest to the largest.
 
-What would hide the growth or add to it is held fixed: the model sees 2 passes, the query set has 100 draws (the kernel
-is pool x query set, and by default the query set grows with the pool), and the Fisher information of 10 of its regions
-is not counted, since it does not depend on the pool.
+Other influences on the growth are held fixed: the model makes 2 passes, the query set has 100 draws (the kernel is
+pool x query set, and by default the query set grows with the pool), and the Fisher information of 10 of its regions is
+not counted, because it does not depend on the pool.
 
-The pool's size is counted in what the part works through: regions where they are scored, embedded or chosen from,
-voxels where images and labels are preprocessed, cases else.
+The unit of the pool's size depends on the part: regions for scoring, embedding and selection, voxels for preprocessing
+images and labels, otherwise cases.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from nnunet_al.rounds.run_stages import run_stages
 from nnunet_al.rounds.stages.order import MODEL_STAGES, first_round, selection_stages
 
 FACTORS = (1, 2, 4, 8)
-TEST_CASES = 2  # a campaign needs some; nothing is evaluated
+TEST_CASES = 2  # a campaign needs test cases, though nothing is evaluated
 PARAMETERS = {"passes": 2, "query_size": 100, "fisher_samples": 10}
 REQUEST = {"trainer": None, "engine": "streaming", "parameters": PARAMETERS}
 SCORING = ("score_part_0_of_1",)
@@ -57,8 +57,8 @@ class Pools:
 
     Attributes
     ----------
-    trained : the campaign whose annotations and model all use
-    campaigns : one on each pool, by the number of its cases
+    trained : the campaign whose annotations and model all others use
+    campaigns : one per pool, by the number of its cases
     """
 
     setting: Setting
@@ -67,7 +67,7 @@ class Pools:
 
     @classmethod
     def of(cls, setting: Setting, smallest: int) -> Pools:
-        """Make the pools and train on the smallest; what an earlier call has trained stays."""
+        """Make the pools and train on the smallest, unless an earlier call has trained it."""
         do_round(setting.roots, setting.request("usimf", **REQUEST), setting.options, 0)
         everything = setting.context(setting.campaign("usimf"), 0)
         pools = {factor * smallest: nested(everything.decided.pool_cases, factor * smallest) for factor in FACTORS}
@@ -75,14 +75,14 @@ class Pools:
         first, second = setting.context(trained, 0), setting.context(trained, 1)
         run_stages(first_round(first.decided), first, first.round.stages)
         run_stages([stage for stage in MODEL_STAGES if stage.name != "evaluate"], second, second.round.stages)
-        # a dataset's images are preprocessed once for all campaigns: measured on its own
+        # a dataset's images are preprocessed once for all campaigns: measured separately
         whole = replace(second.decided, pool_cases=everything.decided.pool_cases)
         RoundContext(trained, 1, whole, setting.roots, second.data, setting.options).pool_images()
         campaigns = {count: campaign_on(setting, everything, cases, f"{count}") for count, cases in pools.items()}
         return cls(setting, trained, campaigns)
 
     def round_seconds(self, cases: int) -> dict[str, float]:
-        """Do a round on a pool from the start, with the model that is there, and return the seconds of each stage."""
+        """Do a round on a pool from the start with the trained model, and return the seconds of each stage."""
         folder = self.campaigns[cases]
         round_folder = folder.round(1)
         shutil.rmtree(round_folder.root, ignore_errors=True)
@@ -101,7 +101,7 @@ class Pools:
         return seconds
 
     def preprocessing_seconds(self, cases: int) -> float:
-        """Preprocess all images and all complete labels of a pool from nothing; return the seconds."""
+        """Preprocess all images and all complete labels of a pool from scratch; return the seconds."""
         context = self.setting.context(self.trained, 1)
         data, log = context.data, context.log("preprocess")
         labels = {case: data.dataset.cases[case].label for case in self.decided(cases).pool_cases}
@@ -118,7 +118,7 @@ class Pools:
         return Decisions.load(self.campaigns[cases].decisions)
 
     def sizes(self, cases: int) -> dict[str, int]:
-        """Return how large a pool is; its candidates are known after a round."""
+        """Return the size of a pool; its candidates are known after a round."""
         facts = self.setting.context(self.trained, 1).data.facts
         return {
             "cases": cases,
@@ -128,7 +128,7 @@ class Pools:
 
 
 def campaign_on(setting: Setting, everything: RoundContext, cases: Sequence[str], name: str) -> CampaignFolder:
-    """Return a campaign on some cases of another one's pool, under its plans."""
+    """Return a campaign on some cases of another campaign's pool, with its plans."""
     folder = CampaignFolder(setting.roots.results / setting.dataset / "growth" / name / "fold_0")
     folder.root.mkdir(parents=True, exist_ok=True)
     if not folder.prepared.root.is_symlink():
@@ -140,12 +140,12 @@ def campaign_on(setting: Setting, everything: RoundContext, cases: Sequence[str]
 
 
 def nested(cases: Sequence[str], count: int) -> Sequence[str]:
-    """Return so many cases, evenly spaced: half as many are among them."""
+    """Return ``count`` evenly spaced cases; the selection for half the count is a subset."""
     return cases[:: len(cases) // count][:count]
 
 
 def make_setting(arguments: Namespace, smallest: int) -> Setting:
-    """Lay out a dataset of the largest pool and a few test cases."""
+    """Write a dataset with the cases of the largest pool and a few test cases."""
     wanted = smallest * FACTORS[-1] + TEST_CASES
     roots = Roots.below(Path(arguments.o).absolute() / f"growth_{'quick_' if arguments.quick else ''}{wanted}").create()
     dataset = phantoms(roots, wanted) if arguments.quick else subset(roots, arguments.data, wanted)
@@ -160,7 +160,7 @@ def make_setting(arguments: Namespace, smallest: int) -> Setting:
 
 @dataclass(frozen=True)
 class Part:
-    """One part of the cost: what it is for people, the measure of the pool, and its seconds.
+    """One part of the cost: its description, the unit of the pool's size, and its seconds.
 
     Attributes
     ----------
@@ -177,16 +177,16 @@ class Part:
         return {cases: statistics.median(one[cases] for one in self.seconds) for cases in self.seconds[0]}
 
     def claim(self, sizes: Mapping[int, Mapping[str, int]]) -> Claim:
-        """Claim the exponent of the medians; its spread is that of the repetitions' own exponents."""
+        """Claim the exponent of the medians; the spread is that of the exponents of the repetitions."""
         counts = [sizes[cases][self.measure] for cases in sizes]
         each = [fitted_exponent(counts, [one[cases] for cases in sizes]) for one in self.seconds]
         exponent = fitted_exponent(counts, list(self.medians().values()))
-        note = f"{self.note}; {counts[0]} to {counts[-1]} {self.measure}; 1 is in proportion"
+        note = f"{self.note}; {counts[0]} to {counts[-1]} {self.measure}; 1 is proportional"
         return Claim(f"growth_{self.name}_exponent", None, exponent, 1.0, "exponent", (min(each), max(each)), note)
 
 
 def parts_of(rounds: list[dict[int, dict[str, float]]], preprocessing: list[dict[int, float]]) -> list[Part]:
-    """Bring the seconds of the stages together."""
+    """Group the seconds of the stages into parts."""
 
     def total(of_stage: Callable[[str], bool]) -> list[dict[int, float]]:
         return [
@@ -197,7 +197,7 @@ def parts_of(rounds: list[dict[int, dict[str, float]]], preprocessing: list[dict
     apart = {*SCORING, *EMBEDDING, *LEFT_OUT}
     return [
         Part("scoring", "sampling and scoring the candidates", "candidates", total(lambda stage: stage in SCORING)),
-        Part("preprocessing", "all images and labels from nothing", "voxels", preprocessing),
+        Part("preprocessing", "all images and labels from scratch", "voxels", preprocessing),
         Part("embedding", "gradients of the candidates", "candidates", total(lambda stage: stage in EMBEDDING)),
         Part("selection", "FLQMI, query set held fixed", "candidates", total(lambda stage: stage in SELECTION)),
         Part(
@@ -228,7 +228,7 @@ def main() -> None:
     setting = make_setting(arguments, smallest)
     rounds: list[dict[int, dict[str, float]]] = []
     preprocessing: list[dict[int, float]] = []
-    with setting.at_work(), quiet():
+    with setting.environment(), quiet():
         pools = Pools.of(setting, smallest)
         pools.round_seconds(smallest)
         pools.preprocessing_seconds(smallest)

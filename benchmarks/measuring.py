@@ -1,4 +1,4 @@
-"""What the benchmarks of speed and memory share: two ways of doing one thing, side by side in one process."""
+"""Shared code of the benchmarks of speed and memory: compare two implementations in one process."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from nnunet_al.files import write_json, write_text
 
 
 def make_parser(description: str | None) -> ArgumentParser:
-    """Return a parser with the options that all benchmarks of speed and memory have."""
+    """Return a parser with the options of all benchmarks of speed and memory."""
     parser = ArgumentParser(description=description, formatter_class=RawDescriptionHelpFormatter)
     parser.add_argument("-data", metavar="FOLDER", help="raw dataset (default: the Hippocampus of NNUNET_AL_TEST_DATA)")
-    parser.add_argument("-o", default="benchmark_results", metavar="FOLDER", help="where data, models and tables go")
+    parser.add_argument("-o", default="benchmark_results", metavar="FOLDER", help="folder for data, models and tables")
     parser.add_argument("-device", default="cpu", choices=["cpu", "cuda", "mps"])
-    parser.add_argument("-repetitions", type=int, help="of each of the ways that are compared")
-    parser.add_argument("--quick", action="store_true", help="under a minute: on small data, with few repetitions")
-    parser.add_argument("--json", metavar="FILE", help="write every number here")
+    parser.add_argument("-repetitions", type=int, help="repetitions of each compared implementation")
+    parser.add_argument("--quick", action="store_true", help="small data, few repetitions: under a minute")
+    parser.add_argument("--json", metavar="FILE", help="file for all numbers")
     return parser
 
 
@@ -54,7 +54,7 @@ class Timing:
 def alternate(
     ways: Mapping[str, Callable[[], Any]], repetitions: int, warm_ups: int = 1, device: str = "cpu"
 ) -> dict[str, Timing]:
-    """Time the ways in turn, A B A B ..., so that a machine that slows down slows all of them down."""
+    """Time the implementations in turn, A B A B ..., so that a change in the machine's speed affects all of them."""
     found: dict[str, list[float]] = {name: [] for name in ways}
     for repetition in range(-warm_ups, repetitions):
         for name, way in ways.items():
@@ -85,15 +85,13 @@ print(max(peak, anonymous()), flush=True)
 
 @contextmanager
 def anonymous_peak() -> Iterator[dict[str, int]]:
-    """Fill in, at the block's end, ``before`` and ``peak``: bytes of anonymous memory of this process (Linux).
+    """Measure ``before`` and ``peak`` of the block: bytes of anonymous memory of this process (Linux).
 
-    Pages of files that are mapped to memory are not anonymous: the system takes them back when it needs them. Another
-    process watches, because a thread of this one would see nothing while a library holds the interpreter.
+    Pages of files that are mapped to memory are not anonymous: the system can free them when needed. Another process
+    measures, because a thread of this one cannot run while a library holds the interpreter lock.
     """
     if not Path("/proc/self/status").is_file():
-        raise SystemExit(
-            "This system does not say how much anonymous memory a process has; memory is measured on Linux."
-        )
+        raise SystemExit("This system does not report the anonymous memory of a process: measure memory on Linux.")
     command = [sys.executable, "-S", "-c", _WATCH, str(os.getpid())]
     watcher = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert watcher.stdin is not None
@@ -109,16 +107,16 @@ def anonymous_peak() -> Iterator[dict[str, int]]:
 
 @dataclass(frozen=True)
 class Claim:
-    """One number that is claimed: how many times better ours is than the other, where there is another.
+    """One claimed number: the ratio of another implementation to ours, or a value of ours alone.
 
     Attributes
     ----------
     name : fixed, for programs
-    ratio : other / ours where less is better; None where there is nothing to compare with
-    ours, other : in ``unit``; medians. ``other`` may be None
+    ratio : other / ours (time or memory); None without a comparison
+    ours, other : medians in ``unit``; ``other`` may be None
     unit : of both
-    spread : smallest and largest ratio of the repetitions, where there are several
-    note : what was compared, for people
+    spread : smallest and largest ratio of the repetitions, if there are several
+    note : description of the comparison
     """
 
     name: str
@@ -131,20 +129,20 @@ class Claim:
 
     @classmethod
     def of_times(cls, name: str, ours: Timing, other: Timing, per: float = 1, unit: str = "s", note: str = "") -> Claim:
-        """Compare two ways that `alternate` timed, pair by pair; ``per`` turns seconds into the unit."""
+        """Compare two implementations timed by `alternate`, pair by pair; ``per`` converts seconds to the unit."""
         ratios = [b / a for a, b in zip(ours.seconds, other.seconds, strict=True)]
         spread = (min(ratios), max(ratios))
         return cls(name, statistics.median(ratios), ours.median / per, other.median / per, unit, spread, note)
 
 
 def fitted_exponent(sizes: Sequence[float], values: Sequence[float]) -> float:
-    """Return the slope of ln value over ln size by least squares: 1 where the cost is proportional to the size."""
+    """Return the slope of ln value over ln size by least squares: 1 if the cost is proportional to the size."""
     return float(np.polyfit(np.log(sizes), np.log(values), 1)[0])
 
 
 def report(arguments: Namespace, name: str, claims: Sequence[Claim], **numbers: Any) -> None:
     """Print the claims as a Markdown table, and write the table and all numbers."""
-    head = ("claim", "what", "ours", "other", "unit", "ratio (smallest to largest)")
+    head = ("claim", "note", "ours", "other", "unit", "ratio (smallest to largest)")
     lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
     for claim in claims:
         ratio = "" if claim.ratio is None else f"{claim.ratio:.3g}"
@@ -160,7 +158,7 @@ def report(arguments: Namespace, name: str, claims: Sequence[Claim], **numbers: 
 
 
 def machine() -> dict[str, Any]:
-    """Return what the figures were measured on."""
+    """Return a description of the machine."""
     return {
         "processor": _processor(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),

@@ -1,10 +1,10 @@
-"""How much memory a round takes, and what it does not depend on (Linux).
+"""Memory of a round, and how little it grows with the size of a case and the number of regions (Linux).
 
-Anonymous memory: what a process has allocated. Pages of files that are mapped to memory, as the embeddings are, do not
-count: the system takes them back when it needs them.
+Anonymous memory is the memory that a process has allocated. Pages of files that are mapped to memory, such as the
+embeddings, do not count: the system can free them when needed.
 
-A whole round of USIMF (2d) runs in a process of its own, which is watched from outside with all processes that it
-starts. Scoring and embedding are then measured alone, each in a fresh process, on one synthetic case of growing size
+A whole round of USIMF (2d) runs in a separate process, which is measured from outside together with its child
+processes. Scoring and embedding are then measured alone, each in a new process, on one synthetic case of growing size
 that is cut into patches, with a small network and the measures and passes of USIMF.
 """
 
@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from measuring import Claim, anonymous_peak, fitted_exponent, make_parser, report
 
-if TYPE_CHECKING:  # this process only watches: what is measured imports what it needs in a process of its own
+if TYPE_CHECKING:  # this process only measures; the measured code runs, and imports its modules, in other processes
     import torch
 
     from nnunet_al.nnunet.window_stream import Pool
@@ -46,7 +46,7 @@ class StageMemory:
     ----------
     before : anonymous, when the stage began
     peak : anonymous, at most
-    peak_resident : with files that are mapped to memory; pages that two processes share count twice
+    peak_resident : including files mapped to memory; pages shared by two processes count twice
     """
 
     stage: str
@@ -56,7 +56,7 @@ class StageMemory:
 
 
 def whole_round(told: Connection, arguments: Namespace) -> None:
-    """Start a campaign and do its first round with a model; tell the name of each stage when it begins."""
+    """Start a campaign and do its first round with a model; report the name of each stage when it begins."""
     from setting import Setting
 
     from nnunet_al.nnunet.environment import quiet
@@ -74,7 +74,7 @@ def whole_round(told: Connection, arguments: Namespace) -> None:
     setting = Setting.of(arguments)
     if not arguments.quick:
         setting = replace(setting, training=TRAINING)
-    with setting.at_work(), quiet():
+    with setting.environment(), quiet():
         told.send("start of the campaign, round 0")
         do_round(setting.roots, setting.request("usimf", trainer=None), setting.options, 0)
         context = setting.context(setting.campaign("usimf"), 1)
@@ -85,7 +85,7 @@ def whole_round(told: Connection, arguments: Namespace) -> None:
 
 
 def watched_round(arguments: Namespace) -> tuple[list[StageMemory], dict[str, int]]:
-    """Let a round run and look at its memory every 10 ms; return what each stage took, and facts about the round."""
+    """Run a round and measure its memory every 10 ms; return the memory of each stage, and facts about the round."""
     hears, tells = WORKERS.Pipe(duplex=False)
     process = WORKERS.Process(target=whole_round, args=(tells, arguments))
     process.start()
@@ -116,12 +116,12 @@ def watched_round(arguments: Namespace) -> tuple[list[StageMemory], dict[str, in
         facts = facts if isinstance(news, str) else news
     process.join()
     if process.exitcode:
-        raise SystemExit("The round failed; what went wrong stands above.")
+        raise SystemExit("The round failed; see the error above.")
     return found, facts
 
 
 def memory_of_tree(pid: int | None) -> tuple[int, int]:
-    """Return the bytes of anonymous and of all resident memory of a process and of those that it started."""
+    """Return the bytes of anonymous and of all resident memory of a process and its child processes."""
     anonymous = resident = 0
     waiting = [str(pid)]
     while waiting:
@@ -140,7 +140,7 @@ def memory_of_tree(pid: int | None) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class Case:
-    """One synthetic case: voxels per axis, classes that the network tells apart, and passes over it."""
+    """One synthetic case: voxels per axis, classes of the network, and passes."""
 
     shape: tuple[int, int, int]
     classes: int
@@ -153,16 +153,16 @@ class Case:
 
     @property
     def samples_bytes(self) -> int:
-        """Of the probabilities of all passes, for the whole case."""
+        """Bytes of the probabilities of all passes for the whole case."""
         return self.passes * self.classes * prod(self.shape) * FLOAT
 
     def times(self, factor: int) -> Case:
-        """Return a case of so many times as many slices."""
+        """Return a case with ``factor`` times as many slices."""
         return replace(self, shape=(factor * self.shape[0], *self.shape[1:]))
 
 
 def peak_of_scoring(case: Case) -> int:
-    """Return the bytes that scoring all regions of a case takes beyond what the process had before."""
+    """Return the peak bytes of scoring all regions of a case, beyond those that the process had before."""
     import numpy as np
     import torch
 
@@ -190,7 +190,7 @@ def peak_of_scoring(case: Case) -> int:
 
 
 def peak_of_embedding(case: Case) -> int:
-    """Return the bytes that embedding all regions of a case takes beyond what the process had before."""
+    """Return the peak bytes of embedding all regions of a case, beyond those that the process had before."""
     import numpy as np
     import torch
 
@@ -225,7 +225,7 @@ def peak_of_embedding(case: Case) -> int:
 
 
 def synthetic_pool(case: Case) -> tuple[Pool, dict[str, list[int]]]:
-    """Return a pool of one case of noise, which is drawn when it is read, and its regions: patches side by side."""
+    """Return a pool of one case of noise, which is drawn when it is read, and its regions: adjacent patches."""
     import numpy as np
 
     from nnunet_al.nnunet.window_stream import Pool
@@ -243,7 +243,7 @@ def synthetic_pool(case: Case) -> tuple[Pool, dict[str, list[int]]]:
 
 
 def small_network(classes: int) -> torch.nn.Module:
-    """Return an untrained network of nnU-Net's kind."""
+    """Return a small untrained nnU-Net."""
     import torch
     from dynamic_network_architectures.architectures.unet import PlainConvUNet
 
@@ -257,14 +257,14 @@ def small_network(classes: int) -> torch.nn.Module:
 
 
 def in_fresh_process(function: Callable[[Case], int], case: Case) -> int:
-    """Return what a function found out in a process that has done nothing before."""
+    """Call a function in a new process and return its result."""
     with ProcessPoolExecutor(1, WORKERS) as executor:
         return executor.submit(function, case).result()
 
 
 @dataclass(frozen=True)
 class Peaks:
-    """Bytes that scoring and embedding took beyond their start in each repetition.
+    """Peak bytes of scoring and embedding beyond their start, in each repetition.
 
     Attributes
     ----------
@@ -278,7 +278,7 @@ class Peaks:
 
 
 def peaks_alone(case: Case, sizes: Sequence[int], repetitions: int) -> Peaks:
-    """Measure scoring and embedding, each time in a fresh process."""
+    """Measure scoring and embedding, each time in a new process."""
     peaks = Peaks([], [], [])
     for _ in range(repetitions):
         peaks.scoring.append({size: in_fresh_process(peak_of_scoring, case.times(size)) for size in sizes})
@@ -289,14 +289,14 @@ def peaks_alone(case: Case, sizes: Sequence[int], repetitions: int) -> Peaks:
 
 
 def bounded_claims(peaks: Peaks, case: Case) -> list[Claim]:
-    """Claim that a batch bounds the memory, not the case and not the number of regions."""
+    """Claim that memory depends on the batch, not on the size of the case or the number of regions."""
     sizes = list(peaks.scoring[0])
     largest = case.times(sizes[-1])
     voxels = " x ".join(map(str, largest.shape))
     of_largest = [one[sizes[-1]] for one in peaks.scoring]
     ratios = [largest.samples_bytes / one for one in of_largest]
     patches = [prod(case.times(size).shape) // prod(PATCH) for size in (sizes[0], sizes[-1])]
-    grown = f"{patches[0]} to {patches[1]} regions; 1 is in proportion"
+    grown = f"{patches[0]} to {patches[1]} regions; 1 is proportional"
     return [
         Claim(
             "memory_scoring_vs_whole_case",
@@ -323,7 +323,7 @@ def _exponent_claim(name: str, found: list[dict[int, int]], case: Case, note: st
 
 
 def passes_claim(peaks: Peaks, case: Case) -> Claim:
-    """Claim how the peak of scoring grows with the passes."""
+    """Claim the growth of the peak of scoring with the number of passes."""
     few, many = [min(one.items())[1] for one in peaks.scoring], peaks.more_passes
     growth = [b / a for a, b in zip(few, many, strict=True)]
     ratios = [MORE_PASSES / one for one in growth]
@@ -341,7 +341,7 @@ def passes_claim(peaks: Peaks, case: Case) -> Claim:
 
 
 def round_claim(stages: list[StageMemory], facts: dict[str, int]) -> Claim:
-    """Claim what the whole round takes at most, beside its training."""
+    """Claim the peak of the whole round, compared with that of its training."""
     training = next(stage.peak for stage in stages if stage.stage == "train")
     largest = max(stages, key=lambda stage: stage.peak)
     return Claim(
@@ -356,7 +356,7 @@ def round_claim(stages: list[StageMemory], facts: dict[str, int]) -> Claim:
 
 
 def print_stages(stages: list[StageMemory]) -> None:
-    """Print what each stage of the round took."""
+    """Print the memory of each stage of the round."""
     print("| stage | peak anonymous (MB) | of which beyond its start | peak resident, mapped files included |")
     print("|" + " --- |" * 4)
     for one in stages:
@@ -367,7 +367,7 @@ def print_stages(stages: list[StageMemory]) -> None:
 
 def main() -> None:
     parser = make_parser(__doc__)
-    parser.add_argument("-cases", type=int, default=60, help="cases of the dataset that the round takes place on")
+    parser.add_argument("-cases", type=int, default=60, help="number of cases of the round's dataset")
     parser.add_argument("-np", type=int, help="processes for preprocessing in the round (default: 2, with --quick 1)")
     arguments = parser.parse_args()
     arguments.np = arguments.np or (1 if arguments.quick else 2)
@@ -379,8 +379,9 @@ def main() -> None:
         else Case((20, 256, 256), 8, 10, arguments.device)
     )
     Path(arguments.o).mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=arguments.o) as folder, ThreadPoolExecutor(1) as beside:  # bytes, so side by side
-        alone = beside.submit(peaks_alone, case, sizes, repetitions)
+    with TemporaryDirectory(dir=arguments.o) as folder, ThreadPoolExecutor(1) as executor:
+        # at the same time as the round, because bytes are measured and not times
+        alone = executor.submit(peaks_alone, case, sizes, repetitions)
         asked = Namespace(**{**vars(arguments), "o": folder, "seed": 0, "b": None})
         stages, facts = watched_round(asked)
         peaks = alone.result()

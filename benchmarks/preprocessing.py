@@ -1,11 +1,11 @@
-"""A round's planning and preprocessing, where few cases have new annotations, against nnU-Net's full run.
+"""Planning and preprocessing of a round with few new annotations, compared with nnU-Net's full run.
 
     python benchmarks/preprocessing.py [-np 2] [-c 2d] [-changed 10] [--quick] [--json FILE]
 
-A campaign on all cases, each annotated in part. In every repetition, other cases get another slab annotated; then the
-round's own stages (compose labels, fingerprint, plan, preprocess) are timed from where the round before has left them,
-and nnU-Net's own functions on the same composed labels: fingerprint, plan and preprocessing of all cases. Every array
-that the two have written is compared. Growth: the same round in campaigns on a quarter, a half and all of the cases.
+The campaign has all cases, each partly annotated. In every repetition, another slab of other cases is annotated; then
+the stages of the round (compose labels, fingerprint, plan, preprocess) are timed, which continue from the previous
+round, and nnU-Net's functions on the same composed labels: fingerprint, plan and preprocessing of all cases. All
+written arrays are compared. Growth: the same round in campaigns on a quarter, a half and all of the cases.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from nnunet_al.campaign.ledger import CaseAnnotation
 from nnunet_al.campaign.request import Request
 from nnunet_al.files import read_json, write_json
 from nnunet_al.nnunet.blosc_files import open_array, read_pickle
-from nnunet_al.nnunet.environment import Roots, quiet, using
+from nnunet_al.nnunet.environment import Roots, nnunet_folders, quiet
 from nnunet_al.nnunet.fingerprint import MAX_VOXELS, extract_fingerprint
 from nnunet_al.nnunet.raw_dataset import RawDataset
 from nnunet_al.pool.boxes import Region, to_slices
@@ -41,7 +41,7 @@ from nnunet_al.rounds.stages.order import MODEL_STAGES
 from nnunet_al.rounds.start import start
 
 STAGES = MODEL_STAGES[:4]  # labels, fingerprint, plan, preprocess
-TEST_CASE = "copy_for_the_test"  # a campaign wants one; nothing here looks at it
+TEST_CASE = "copy_for_the_test"  # a campaign needs one; it is not used here
 SLABS = 8  # a case is annotated slab by slab
 
 
@@ -49,7 +49,7 @@ SLABS = 8  # a case is annotated slab by slab
 class Campaign:
     """A campaign on the first ``n_cases`` cases whose rounds prepare training and stop there.
 
-    ``ours`` does the next round; ``theirs`` does what nnU-Net would for the same round. Both note what each step took.
+    ``ours`` does the next round, ``theirs`` does the same round with nnU-Net's functions. Both time each step.
     """
 
     roots: Roots
@@ -68,7 +68,7 @@ class Campaign:
         return CampaignFolder.of(self.roots, self.dataset, self.configuration, "random", 0, f"cases{self.n_cases}", 0)
 
     def begin(self, n_rounds: int) -> Campaign:
-        """Annotate a slab of each case and do the first round; the next ``n_rounds`` find new slabs in some cases."""
+        """Annotate a slab of each case and do the first round; the next ``n_rounds`` get new slabs in some cases."""
         tag = f"cases{self.n_cases}"
         requested = Request(self.dataset, self.configuration, 0, 0, tag, "random").decide()
         data = read_data(self.roots, self.dataset, requested.test, workers=1)
@@ -106,7 +106,7 @@ class Campaign:
         view = self.folder.round(self.number).view
         stock = self._stock.create()
         plans = Decisions.load(self.folder.decisions).plans
-        with using(stock, nnUNet_n_proc_DA="1"):
+        with nnunet_folders(stock, nnUNet_n_proc_DA="1"):
             started = time.perf_counter()
             extractor = DatasetFingerprintExtractor(self.dataset, self.workers)
             extractor.show_progress_bar = False
@@ -114,7 +114,7 @@ class Campaign:
             extractor.run()
             self._note("their fingerprint", time.perf_counter() - started)
             ExperimentPlanner(self.dataset, plans_name="stock").plan_experiment()
-            # the same work as with the plans just made, and files that can be compared
+            # the same work as with nnU-Net's new plans, and the files are comparable
             shutil.copy(view.preprocessed / self.dataset / f"{plans}.json", stock.preprocessed / self.dataset)
             started = time.perf_counter()
             preprocessor = DefaultPreprocessor(verbose=False)
@@ -133,18 +133,18 @@ class Campaign:
         for name in names:
             for a, b in zip(_arrays(ours / name), _arrays(theirs / name), strict=True):
                 if a.dtype != b.dtype or not np.array_equal(a, b):
-                    raise SystemExit(f"{ours / name} differs from what nnU-Net wrote, {theirs / name}.")
+                    raise SystemExit(f"{ours / name} differs from the file of nnU-Net, {theirs / name}.")
                 self.compared += 1
         shutil.rmtree(self._stock.preprocessed.parent)
 
     def seconds(self, *steps: str, repetitions: int) -> Timing:
-        """Return what some steps took together in each of the last repetitions."""
+        """Return the total seconds of some steps in each of the last repetitions."""
         columns = [self.steps[step][-repetitions:] for step in steps]
         return Timing(tuple(sum(row) for row in zip(*columns, strict=True)))
 
     @property
     def _stock(self) -> Roots:
-        """nnU-Net's own folders, with the round's raw data."""
+        """Return separate folders for nnU-Net, with the round's raw data."""
         stock = Roots.below(self.folder.root / "stock")
         return Roots(self.folder.round(self.number).view.raw, stock.preprocessed, stock.results)
 
@@ -169,7 +169,7 @@ class Campaign:
 
 
 def lay_out(arguments: Namespace, roots: Roots) -> str:
-    """Make a raw dataset that lists the cases of another one, and one of them once more as the test case."""
+    """Make a raw dataset that lists the cases of another one, and one of them also as the test case."""
     if arguments.quick:
         from nnunet_al.synthetic.phantom import make_phantom_dataset
 
@@ -192,7 +192,7 @@ def lay_out(arguments: Namespace, roots: Roots) -> str:
 
 
 def _arrays(file: Path) -> list[np.ndarray]:
-    """Return what a preprocessed file holds: an image, a label map, or where nnU-Net samples each class."""
+    """Return the arrays of a preprocessed file: an image, a label map, or nnU-Net's sampled voxels of each class."""
     if file.suffix == ".b2nd":
         return [open_array(file)[:]]
     locations = read_pickle(file)["class_locations"]
@@ -201,7 +201,7 @@ def _arrays(file: Path) -> list[np.ndarray]:
 
 @contextmanager
 def fewer_voxels(max_voxels: float) -> Iterator[None]:
-    """Let rounds sample ``max_voxels`` for the fingerprint, as nnU-Net is told to by an attribute."""
+    """Let rounds sample ``max_voxels`` for the fingerprint; nnU-Net has an attribute for this."""
     real = fingerprint.extract_fingerprint
     if max_voxels != MAX_VOXELS:
         fingerprint.extract_fingerprint = partial(extract_fingerprint, max_voxels=max_voxels)
@@ -221,7 +221,7 @@ def silently(work: Callable[[], None]) -> Callable[[], None]:
 
 def main() -> None:
     parser = make_parser(__doc__)
-    parser.add_argument("-np", type=int, default=2, help="processes, of both")
+    parser.add_argument("-np", type=int, default=2, help="number of processes of both")
     parser.add_argument("-c", default="2d", help="configuration")
     parser.add_argument("-changed", type=int, help="cases with new annotations (default: 10, with --quick 2)")
     arguments = parser.parse_args()
@@ -231,7 +231,7 @@ def main() -> None:
     work = Path(arguments.o).absolute() / f"preprocessing{'_quick' if arguments.quick else ''}"
     shutil.rmtree(work, ignore_errors=True)
     roots = Roots.below(work).create()
-    with fewer_voxels(max_voxels), using(roots), quiet():
+    with fewer_voxels(max_voxels), nnunet_folders(roots), quiet():
         dataset = lay_out(arguments, roots)
         n_cases = len(read_json(roots.raw / dataset / "dataset.json")["dataset"]) - 1
         if n_cases < 4 * changed:

@@ -1,7 +1,7 @@
-"""How much of a batch goes to one case whose regions exist a hundred times (Föllmer et al. 2024, appendix E).
+"""Share of a batch taken by one case whose regions exist a hundred times (Föllmer et al. 2024, appendix E).
 
-After the initial round every region of one case is duplicated: the copies have its scores and its embeddings. A
-strategy that looks at nothing but uncertainty spends its budget on copies; one that covers the pool does not.
+After the initial round every region of one case is duplicated; the copies have its scores and its embeddings. A
+strategy that uses uncertainty alone spends its budget on copies; a strategy that covers the pool does not.
 """
 
 from __future__ import annotations
@@ -39,20 +39,20 @@ STRATEGIES = (
 
 @dataclass(frozen=True)
 class Redundant:
-    """Rows of the original candidates of which the redundant pool is made, and which of them are the case's."""
+    """Rows of the original candidates that form the redundant pool, and which of them belong to the case."""
 
     rows_M: np.ndarray
     duplicated_M: np.ndarray
 
     @classmethod
     def of(cls, cases_N: np.ndarray, case: str, copies: int) -> Redundant:
-        """Let the rows of one case stand ``copies`` times."""
+        """Repeat the rows of one case ``copies`` times."""
         of_case_N = cases_N == case
         rows_M = np.repeat(np.arange(len(cases_N)), np.where(of_case_N, copies, 1))
         return cls(rows_M, of_case_N[rows_M])
 
     def apply(self, candidates: Candidates) -> Candidates:
-        """Return the redundant pool; a copy has a name of its own."""
+        """Return the redundant pool; each copy has a different name."""
         seen: dict[int, int] = {}
         names_M = []
         for row in self.rows_M.tolist():
@@ -67,12 +67,12 @@ class Redundant:
 def usimf_batches(
     setting: Setting, context: RoundContext, recipe: Recipe, redundant: Redundant, seeds: int
 ) -> list[np.ndarray]:
-    """USIMF sees the redundant pool from its query set on: the Fisher information is averaged over the copies too."""
+    """Select by USIMF with the redundant pool in all steps: the Fisher information also averages over the copies."""
     candidates, numbers_N = read_scores(context)
     pool = redundant.apply(candidates)
     query = draw_query_for(recipe, pool, setting.budget, context.rng)
     draws = np.repeat(query.indices_Q, query.multiplicities_Q)
-    with setting.at_work():
+    with setting.environment():
         fisher_of_draws(context, numbers_N[redundant.rows_M[draws]])
         embed_part(context)
         embed_merge(context)
@@ -81,12 +81,12 @@ def usimf_batches(
 
 
 def batch_of(recipe: Recipe, pool: Candidates, budget: int, seed: int) -> np.ndarray:
-    """Return the rows of the redundant pool that a strategy chooses in round 1."""
+    """Return the rows of the redundant pool that a strategy selects in round 1."""
     return select_batch(recipe, pool, budget, partial(generator, seed, 1)).indices_B
 
 
 def chosen_cases(setting: Setting, base: RoundContext) -> list[str]:
-    """Return the case with the largest mean entropy and the one in the middle."""
+    """Return the case with the largest mean entropy and the one with the median."""
     candidates, _ = candidates_of(setting.select(base, catalog.get("entropy"))[0])
     cases_N = np.asarray(candidates.cases_N)
     means = {case: float(np.mean(candidates.scores_N[cases_N == case])) for case in sorted(set(candidates.cases_N))}
@@ -95,7 +95,7 @@ def chosen_cases(setting: Setting, base: RoundContext) -> list[str]:
 
 
 def measure(setting: Setting, base: RoundContext, recipe: Recipe, case: str, copies: int, seeds: int) -> dict[str, Any]:
-    """Return the share of a duplicated case in a strategy's batches, one for each seed."""
+    """Return the share of a duplicated case in a strategy's batches, one per seed."""
     context, _ = setting.select(base, recipe)
     candidates, _ = candidates_of(context)
     redundant = Redundant.of(np.asarray(candidates.cases_N), case, copies)
@@ -119,7 +119,7 @@ def main() -> None:
     )
     parser.add_argument("-copies", type=int, default=100)
     parser.add_argument("-query_size", type=int, default=1000, help="draws of the query set")
-    parser.add_argument("-seeds", type=int, default=5, help="selections of each strategy")
+    parser.add_argument("-seeds", type=int, default=5, help="selections per strategy")
     arguments = parser.parse_args()
     setting = Setting.of(arguments)
     base = setting.trained_round()

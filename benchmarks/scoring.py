@@ -1,9 +1,9 @@
-"""Monte Carlo dropout scoring against the naive way and against the limit, on Hippocampus patches.
+"""Monte Carlo dropout scoring compared with the naive implementation and with the limit, on Hippocampus patches.
 
-The naive way is one region and one pass at a time, with the same sub-networks and the same map (BALD); the graph that
-the authors' code builds beside it is left out, which is kind to it. The limit is T bare forward passes over the same
-patches by the same arranged network, at the batch size that is best for them: no dropout, no map, nothing read. The
-network is of nnU-Net's plans.
+The naive implementation scores one region and one pass at a time, with the same sub-networks and the same map (BALD);
+the autograd graph of the authors' code is omitted, which makes it faster. The limit is T bare forward passes over the
+same patches by the same network in our memory layout, at their fastest batch size: no dropout, no map, no reading. The
+network is that of nnU-Net's plans.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ DEVIATION = 1e-5
 
 @dataclass(frozen=True)
 class Scoring:
-    """A trained round, and the regions that are scored in it."""
+    """A trained round and the regions to score."""
 
     context: RoundContext
     passes: int
 
     def network(self, precision: str | None) -> torch.nn.Module:
-        """Return the round's network with dropout inside; None: as nnU-Net builds it."""
+        """Return the round's network with dropout; None: as nnU-Net builds it."""
         network = load_round_model(self.context, self.context.checkpoint(self.context.round))[1]
         insert_dropout(network)
         return network if precision is None else fast_network(network, precision)
@@ -69,12 +69,10 @@ class Scoring:
         return {name: reduction.finish(found.stats[name]) for name in metrics}
 
     def windows(self, numbers: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return data_N_C_xyz and mask_N_xyz, one window for each region."""
+        """Return data_N_C_xyz and mask_N_xyz, one window per region."""
         chunks = list(window_pool(self.context).chunks(by_case(self.context.regions, numbers), 64, 2))
         if [number for chunk in chunks for number in chunk.numbers] != numbers:
-            raise SystemExit(
-                "Some regions are seen through several windows: this benchmark needs regions of one patch."
-            )
+            raise SystemExit("Some regions have several windows: this benchmark needs regions of one patch.")
         data_N_C_xyz = torch.cat([chunk.data_B_C_xyz for chunk in chunks]).to(self.device)
         return data_N_C_xyz, torch.cat([chunk.mask_B_xyz for chunk in chunks]).to(self.device)
 
@@ -113,7 +111,7 @@ def best_size(network: torch.nn.Module, data_N_C_xyz: torch.Tensor, device: str)
 
 
 def unshared(way: Callable[[], Any]) -> Callable[[], Any]:
-    """Return the way without sharing what precedes the first dropout."""
+    """Return our implementation without sharing the layers before the first dropout."""
 
     def call() -> Any:
         nothing = {"return_value": nullcontext()}
@@ -124,7 +122,7 @@ def unshared(way: Callable[[], Any]) -> Callable[[], Any]:
 
 
 def times(scoring: Scoring, numbers: list[int], repetitions: int) -> tuple[dict[str, Timing], float]:
-    """Time all ways in turn; return them with the largest relative deviation of our float32 scores from the naive."""
+    """Time all implementations in turn; return them with our largest relative deviation from the naive scores."""
     data_N_C_xyz, mask_N_xyz = scoring.windows(numbers)
     stock = scoring.network(None)
     ways: dict[str, Callable[[], Any]] = {"naive": _call(scoring.naive, stock, data_N_C_xyz, mask_N_xyz)}
@@ -163,11 +161,11 @@ def _call(function: Callable[..., Any], *arguments: Any) -> Callable[[], Any]:
 
 def main() -> None:
     parser = make_parser(__doc__)
-    parser.add_argument("-cases", type=int, help="use only the first so many cases")
+    parser.add_argument("-cases", type=int, help="use only the first CASES cases")
     parser.add_argument(
-        "-regions", type=int, help="that are scored in each repetition: whole batches of 64 (default: 128, quick: 64)"
+        "-regions", type=int, help="regions scored in each repetition: whole batches of 64 (default: 128, quick: 64)"
     )
-    parser.add_argument("-passes", type=int, help="T (default: 10, quick: 4)")
+    parser.add_argument("-passes", type=int, help="number of passes T (default: 10, quick: 4)")
     parser.add_argument("-np", type=int, default=2, help="processes for preprocessing")
     parser.set_defaults(b=None, seed=0)
     arguments = parser.parse_args()
@@ -177,7 +175,7 @@ def main() -> None:
     wanted = arguments.regions or (64 if arguments.quick else 128)
     some = sorted(np.random.default_rng(0).permutation(candidates)[:wanted].tolist())
     scoring = Scoring(context, arguments.passes or (4 if arguments.quick else 10))
-    with setting.at_work():
+    with setting.environment():
         found, deviation = times(scoring, some, arguments.repetitions or (2 if arguments.quick else 5))
         agreed = agreement(scoring, candidates, setting.budget)
     if not deviation < DEVIATION:
@@ -185,7 +183,7 @@ def main() -> None:
     per = len(some) * scoring.passes / 1000
 
     def claim(name: str, ours: str, other: str, note: str) -> Claim:
-        return Claim.of_times(name, found[ours], found[other], per, "ms a pass and patch", note)
+        return Claim.of_times(name, found[ours], found[other], per, "ms per pass and patch", note)
 
     claims = [
         claim("scoring_vs_naive", "float32_unshared", "naive", "float32, nothing shared / naive"),
@@ -203,7 +201,7 @@ def main() -> None:
         claim("arrangement_half", "half_bare", "half_bare_stock", "bare half passes: arranged / stock"),
     ]
     for name, key in (("scoring_half_spearman", "spearman"), ("scoring_half_same_batch", "same_in_batch")):
-        note = f"half precision against float32, {len(candidates)} regions, the least of {', '.join(METRICS)}"
+        note = f"half precision against float32, {len(candidates)} regions, the lowest of {', '.join(METRICS)}"
         claims.append(Claim(name, None, min(one[key] for one in agreed.values()), None, "", note=note))
     report(
         arguments,

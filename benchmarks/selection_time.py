@@ -1,6 +1,6 @@
-"""How long each strategy takes from a trained model to a batch (Gaillochet et al. 2023, Table 2).
+"""Time of each strategy from a trained model to a batch (Gaillochet et al. 2023, Table 2).
 
-The methods of Föllmer et al. 2024 stand beside theirs.
+The methods of Föllmer et al. 2024 are included.
 """
 
 from __future__ import annotations

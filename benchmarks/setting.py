@@ -1,6 +1,6 @@
-"""What the benchmarks of strategies share: data, a round that is trained once, and any strategy's selection from it.
+"""Shared code of the benchmarks of strategies: data, a round that is trained once, and selections from it.
 
-Everything lies in the output folder, so a benchmark that was interrupted goes on.
+All files are in the output folder, so an interrupted benchmark can be continued.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from nnunet_al.campaign.decisions import Decisions, Options
 from nnunet_al.campaign.folders import CampaignFolder
 from nnunet_al.campaign.request import Request
 from nnunet_al.files import read_json, write_json, write_text
-from nnunet_al.nnunet.environment import Roots, using
+from nnunet_al.nnunet.environment import Roots, nnunet_folders
 from nnunet_al.rounds.candidates import read_scores, with_embeddings
 from nnunet_al.rounds.context import RoundContext
 from nnunet_al.rounds.round import do_round
@@ -36,24 +36,24 @@ QUICK_TRAINING = {"epochs": 2, "iterations": 4, "batch_size": 4, "optimizer": "a
 
 
 def make_parser(description: str, strategies: Sequence[str]) -> ArgumentParser:
-    """Return a parser with the options that all these benchmarks have, with the strategies that they compare."""
+    """Return a parser with the options of all benchmarks of strategies."""
     parser = ArgumentParser(description=description, formatter_class=RawDescriptionHelpFormatter)
     parser.add_argument("-s", nargs="+", default=strategies, metavar="STRATEGY", help="strategies to compare")
     parser.add_argument("-data", metavar="FOLDER", help="raw dataset (default: the Hippocampus of NNUNET_AL_TEST_DATA)")
-    parser.add_argument("-cases", type=int, help="use only the first so many cases")
-    parser.add_argument("-o", default="benchmark_results", metavar="FOLDER", help="where campaigns and tables go")
+    parser.add_argument("-cases", type=int, help="use only the first CASES cases")
+    parser.add_argument("-o", default="benchmark_results", metavar="FOLDER", help="folder for campaigns and tables")
     parser.add_argument("-b", type=int, help="budget (default: 100, with --quick 10)")
     parser.add_argument("-seed", type=int, default=0)
     parser.add_argument("-device", default="cpu", choices=["cpu", "cuda", "mps"])
     parser.add_argument("-np", type=int, default=2)
-    parser.add_argument("--quick", action="store_true", help="on a few phantoms, to see that it runs")
-    parser.add_argument("--json", metavar="FILE", help="write every number here")
+    parser.add_argument("--quick", action="store_true", help="on a few phantoms, as a check that it runs")
+    parser.add_argument("--json", metavar="FILE", help="file for all numbers")
     return parser
 
 
 @dataclass(frozen=True)
 class Setting:
-    """nnU-Net's folders of one benchmark, its dataset, and how its campaigns are trained."""
+    """nnU-Net's folders of one benchmark, its dataset, and the training settings of its campaigns."""
 
     roots: Roots
     dataset: str
@@ -64,7 +64,7 @@ class Setting:
 
     @classmethod
     def of(cls, arguments: Namespace) -> Setting:
-        """Name the dataset, or make it."""
+        """Use the named dataset, or make one."""
         kind = "quick" if arguments.quick else f"cases_{arguments.cases or 'all'}"
         roots = Roots.below(Path(arguments.o).absolute() / kind).create()
         dataset = phantoms(roots) if arguments.quick else subset(roots, arguments.data, arguments.cases)
@@ -78,7 +78,7 @@ class Setting:
         )
 
     def request(self, strategy: str, **others: Any) -> Request:
-        """Return what the command line would ask for."""
+        """Return the request of the equivalent command line."""
         asked = {"trainer": TRAINER, "budget": self.budget, "initial": self.budget, **self.training, **others}
         return Request(self.dataset, "2d", 0, self.seed, None, strategy, **asked)
 
@@ -87,14 +87,14 @@ class Setting:
         return CampaignFolder.of(self.roots, self.dataset, "2d", strategy, self.seed, None, 0)
 
     def context(self, folder: CampaignFolder, number: int) -> RoundContext:
-        """Return what the stages of a round read."""
+        """Return the context for the stages of a round."""
         decided = Decisions.load(folder.decisions)
         data = read_data(self.roots, self.dataset, decided.test, self.options.workers)
         return RoundContext(folder, number, decided, self.roots, data, self.options)
 
     def trained_round(self) -> RoundContext:
-        """Return round 1 of a campaign: trained and evaluated, with nothing selected yet."""
-        with self.at_work():
+        """Return round 1 of a campaign: trained and evaluated, before the selection."""
+        with self.environment():
             do_round(self.roots, self.request("random"), self.options, 0)
             context = self.context(self.campaign("random"), 1)
             run_stages(MODEL_STAGES, context, context.round.stages)
@@ -102,14 +102,14 @@ class Setting:
 
     def select(self, base: RoundContext, recipe: Recipe) -> tuple[RoundContext, dict[str, float]]:
         """Let a strategy select from the trained round; return its context and the seconds of each stage."""
-        context = self._branch(base, recipe)
+        context = self._under_strategy(base, recipe)
         stages = [stage for stage in selection_stages(context.decided) if stage.name != "annotate"]
-        with self.at_work():
+        with self.environment():
             run_stages(stages, context, context.round.stages)
         return context, {s.name: read_json(context.round.stages / f"{s.name}.json")["seconds"] for s in stages}
 
-    def _branch(self, base: RoundContext, recipe: Recipe) -> RoundContext:
-        """Return the same trained round as one of another strategy's campaign; nothing is copied."""
+    def _under_strategy(self, base: RoundContext, recipe: Recipe) -> RoundContext:
+        """Return the same trained round in the campaign of another strategy; nothing is copied."""
         folder = CampaignFolder(self.roots.results / self.dataset / "branches" / recipe.name / "fold_0")
         ours, theirs = folder.round(1).root, base.round.root
         ours.mkdir(parents=True, exist_ok=True)
@@ -122,14 +122,14 @@ class Setting:
         return self.context(folder, 1)
 
     @contextmanager
-    def at_work(self) -> Iterator[None]:
-        """Set nnU-Net's variables for a block."""
-        with using(self.roots, nnUNet_n_proc_DA=os.environ.get("nnUNet_n_proc_DA", "0")):
+    def environment(self) -> Iterator[None]:
+        """Set nnU-Net's environment variables within the block."""
+        with nnunet_folders(self.roots, nnUNet_n_proc_DA=os.environ.get("nnUNet_n_proc_DA", "0")):
             yield
 
 
 def candidates_of(context: RoundContext) -> tuple[Candidates, np.ndarray]:
-    """Return what a strategy's phases found out about the candidates, and the candidates' region numbers."""
+    """Return the candidates of a strategy with their scores and embeddings, and their region numbers."""
     candidates, numbers_N = read_scores(context)
     if context.decided.recipe.embedding is not None:
         candidates = with_embeddings(context, candidates)
@@ -137,7 +137,7 @@ def candidates_of(context: RoundContext) -> tuple[Candidates, np.ndarray]:
 
 
 def report(arguments: Namespace, name: str, head: Sequence[str], rows: Sequence[Sequence[str]], numbers: Any) -> None:
-    """Print a Markdown table, and write it and the numbers."""
+    """Print a Markdown table, and write the table and the numbers."""
     lines = ["| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rows)]
     print("\n".join(lines))
     write_text(Path(arguments.o) / f"{name}{'_quick' if arguments.quick else ''}.md", "\n".join(lines) + "\n")
@@ -156,7 +156,7 @@ def phantoms(roots: Roots, cases: int = 10) -> str:
 
 
 def subset(roots: Roots, data: str | None, cases: int | None) -> str:
-    """Lay out the first cases of a raw dataset, whose files stay where they are, and return its name."""
+    """Make a dataset of the first cases of a raw dataset without copying files, and return its name."""
     if data is None and "NNUNET_AL_TEST_DATA" not in os.environ:
         raise SystemExit("Name a raw dataset with -data, or the folder of the Hippocampus in NNUNET_AL_TEST_DATA.")
     source = Path(data or Path(os.environ["NNUNET_AL_TEST_DATA"]) / "Dataset004_Hippocampus").absolute()

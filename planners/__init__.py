@@ -1,1 +1,1 @@
-"""Planners for `nnUNetv2_plan_experiment -pl`, once `nnUNetv2_al_install` has put them where nnU-Net looks."""
+"""Planners for `nnUNetv2_plan_experiment -pl`, which `nnUNetv2_al_install` puts into the nnU-Net install."""

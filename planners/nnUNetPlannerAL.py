@@ -1,6 +1,6 @@
 """Lets nnU-Net find our planners by their names: `nnUNetv2_plan_experiment -d DATASET -pl nnUNetPlannerAL`.
 
-Drop-in of nnunet-al; `nnUNetv2_al_install --remove` takes it out of an nnU-Net install again.
+Drop-in of nnunet-al; `nnUNetv2_al_install --remove` removes it from an nnU-Net install.
 """
 
 try:
@@ -12,7 +12,7 @@ try:
         nnUNetPlannerALTwoStages,
     )
 except ModuleNotFoundError as error:
-    # A copy inside nnU-Net that outlived nnunet-al must not stop nnU-Net from finding its own planners.
+    # A copy left inside nnU-Net after nnunet-al was removed must not keep nnU-Net from finding its own planners.
     ours = (error.name or "").partition(".")[0] == "nnunet_al"
     if not (ours and __name__.startswith("nnunetv2.")):
         raise

@@ -1,12 +1,12 @@
 """Lets nnU-Net find nnUNetTrainerAL by its name: `nnUNetv2_train DATASET CONFIGURATION FOLD -tr nnUNetTrainerAL`.
 
-Drop-in of nnunet-al; `nnUNetv2_al_install --remove` takes it out of an nnU-Net install again.
+Drop-in of nnunet-al; `nnUNetv2_al_install --remove` removes it from an nnU-Net install.
 """
 
 try:
     from nnunet_al.nnunet.trainer import nnUNetTrainerAL  # noqa: F401 -- nnU-Net looks the name up in this module
 except ModuleNotFoundError as error:
-    # A copy inside nnU-Net that outlived nnunet-al must not stop nnU-Net from finding its own trainers.
+    # A copy left inside nnU-Net after nnunet-al was removed must not keep nnU-Net from finding its own trainers.
     ours = (error.name or "").partition(".")[0] == "nnunet_al"
     if not (ours and __name__.startswith("nnunetv2.")):
         raise

@@ -1,4 +1,4 @@
-"""Gini impurity of the mean prediction, as a metric and as a strategy of its own."""
+"""Gini impurity of the mean prediction, as a metric and as a strategy."""
 
 from nnunet_al.strategies.kinds import Metric
 from nnunet_al.strategies.recipe import Recipe
@@ -6,7 +6,7 @@ from nnunet_al.strategies.registry import register
 
 
 def gini(probs_T_B_C_xyz, exclusive):
-    """1 - Σ p̄²; heads: the sum of 2 p̄ (1 - p̄). Returns B_xyz."""
+    """Return 1 - Σ p̄² or, for sigmoid heads, Σ 2 p̄ (1 - p̄), as B_xyz."""
     mean_B_C_xyz = probs_T_B_C_xyz.float().mean(0)
     return 1 - (mean_B_C_xyz**2).sum(1) if exclusive else (2 * mean_B_C_xyz * (1 - mean_B_C_xyz)).sum(1)
 

@@ -123,12 +123,12 @@ def read_data(
             raise DatasetError(f"-test ts: the case {both[0]} is in imagesTr and imagesTs of {raw.folder}: rename it.")
         raw, others = _only(raw, cases)
         facts = verify_dataset(
-            raw, workers, cache, {**raw.test_cases, **raw.cases}, postpone=writes.append, alone=alone
+            raw, workers, cache, {**raw.test_cases, **raw.cases}, defer_write=writes.append, before_reading=alone
         )
         pool_facts, test_facts = ({c: facts[c] for c in cases} for cases in (raw.cases, raw.test_cases))
         return Data(raw, pool_facts, raw.test_cases, test_facts, remember, others)
     raw, others = _only(raw, cases)
-    facts = verify_dataset(raw, workers, cache, postpone=writes.append, alone=alone)
+    facts = verify_dataset(raw, workers, cache, defer_write=writes.append, before_reading=alone)
     return Data(raw, facts, raw.cases, facts, remember, others)
 
 

@@ -44,7 +44,7 @@ def work(arguments: Namespace) -> None:
     from nnunet_al.campaign.folders import CampaignFolder
     from nnunet_al.campaign.request import Request
     from nnunet_al.campaign.status import campaign_status, status_table
-    from nnunet_al.nnunet.environment import Roots, using
+    from nnunet_al.nnunet.environment import Roots, nnunet_folders
     from nnunet_al.report.page.report import write_report
     from nnunet_al.rounds.round import do_round
 
@@ -52,7 +52,7 @@ def work(arguments: Namespace) -> None:
     roots = Roots.below(output).create()
     options = Options(device="cpu", workers=1)
     # as many processes for augmentation as nnU-Net takes by itself only slow a short training down
-    with using(roots, nnUNet_n_proc_DA=os.environ.get("nnUNet_n_proc_DA", "0")):
+    with nnunet_folders(roots, nnUNet_n_proc_DA=os.environ.get("nnUNet_n_proc_DA", "0")):
         make_dataset(roots.raw / NAME)
         for strategy in STRATEGIES:
             request = Request(

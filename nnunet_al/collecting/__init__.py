@@ -1,1 +1,1 @@
-"""Taking back what readers returned: which files, what is in them, and what becomes of it in the ledger."""
+"""Collect the files that readers return: find them, check them and enter their labels in the ledger."""

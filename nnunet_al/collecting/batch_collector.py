@@ -1,4 +1,4 @@
-"""Take returned files of a batch into the ledger: what the gate accepts is committed, the rest gets its reason."""
+"""Check the returned files of a batch: accepted regions enter the ledger, refused files get a reason."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nnunet_al.annotation.gate import Reading, examine
 from nnunet_al.annotation.segments import segments_of
 from nnunet_al.campaign.commits import READER, READING, Commit
 from nnunet_al.campaign.ledger import CaseAnnotation
-from nnunet_al.collecting.handed_batch import HandedBatch, HandedCase
+from nnunet_al.collecting.handed_out_batch import HandedOutBatch, HandedOutCase
 from nnunet_al.collecting.open_ledger import OpenLedger
 from nnunet_al.collecting.returned_files import ReturnedFile
 from nnunet_al.errors import ReturnError
@@ -22,15 +22,19 @@ from nnunet_al.pool.boxes import Region, to_slices
 from nnunet_al.rounds.context import RoundContext
 
 ACCEPTED, IN_PART, KEPT, KNOWN, REFUSED = "accepted", "in part", "kept", "known", "refused"
-"""What becomes of a file: taken; taken but for something; kept beside the annotation that stands; taken before; not."""
+"""Outcome of a file: taken; taken in part; kept beside the annotation, which does not change; taken before; refused."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one returned file.
+    """The outcome of one returned file.
 
-    ``regions`` of it are in the ledger by now; ``edits_outside`` and ``disagreements`` are the gate's (see `Reading`);
-    ``sentences`` say why, or what to know.
+    Attributes
+    ----------
+    state : one of the five outcomes above
+    regions : number of its regions that are in the ledger
+    edits_outside, disagreements : as in `Reading`
+    sentences : reasons and remarks
     """
 
     path: Path
@@ -48,9 +52,9 @@ class BatchCollector:
     """Takes the files of one batch, one after the other."""
 
     def __init__(
-        self, context: RoundContext, batch: HandedBatch, regions: Sequence[Region], ledger: OpenLedger
+        self, context: RoundContext, batch: HandedOutBatch, regions: Sequence[Region], ledger: OpenLedger
     ) -> None:
-        """Take files of ``batch``, which asks for ``regions`` by rank, into ``ledger``."""
+        """Take files of ``batch``, whose ``regions`` are in order of rank, into ``ledger``."""
         self._context = context
         self._batch = batch
         self._regions = regions
@@ -63,15 +67,15 @@ class BatchCollector:
         Raises
         ------
         CampaignError, StorageError
-            if the ledger is not in order or cannot be written.
+            if the ledger is broken or cannot be written.
         """
         try:
             if file.problem is not None:
                 raise ReturnError(file.problem)
             if file.case is None:
-                raise ReturnError(f"{file.path.name} bears the name of no case of this batch: name it as the image.")
+                raise ReturnError(f"{file.path.name} is not named after a case of this batch: name it as the image.")
             if file.case not in self._context.decided.pool_cases:
-                raise ReturnError(f"The case {file.case} was withdrawn from the campaign: nothing of it is taken.")
+                raise ReturnError(f"The case {file.case} was withdrawn from the campaign, so its files are not taken.")
             return self._take(file, file.case)
         except ReturnError as error:
             return Outcome(
@@ -80,45 +84,47 @@ class BatchCollector:
 
     def _take(self, file: ReturnedFile, case: str) -> Outcome:
         digest = hash_file(file.path)
-        before = self._taken(file.reader, case, digest)
+        before = self._regions_taken_before(file.reader, case, digest)
         marked = file.reviewed or list(file.reviews)
         if before.issuperset(self._regions[rank - 1] for rank in marked):
-            return self._known(file, case, len(before))
+            return self._already_taken(file, case, len(before))
         handed = self._batch.case(case)
-        # reading the file takes its time, in which others may use the ledger
-        reading = examine(file.path, handed.asked, self._segments, file.reviewed, self._batch.others(case), file.names)
+        # the slow reading is done without the lock, so that other processes can use the ledger
+        reading = examine(
+            file.path, handed.asked, self._segments, file.reviewed, self._batch.other_cases(case), file.names
+        )
         annotation = CaseAnnotation(handed.axes.from_file(reading.labels_kji), handed.properties, digest)
-        with self._ledger.held():
-            self._check_bytes(file, handed, annotation, reading.ranks)
+        with self._ledger.locked():
+            self._refuse_duplicate(file, handed, annotation, reading.ranks)
             return self._commit(file, case, reading, annotation)
 
     def _commit(self, file: ReturnedFile, case: str, reading: Reading, annotation: CaseAnnotation) -> Outcome:
-        """Append what is new of a file."""
+        """Append the regions of a file that its reader has not answered before."""
         regions = {rank: self._regions[rank - 1] for rank in reading.ranks}
-        own = [c for c in self._ledger.commits if c.reader == file.reader and case in c.labels]
-        answered_by_self = {region for commit in own for region in commit.regions}
-        new = [rank for rank, region in regions.items() if region not in answered_by_self]
+        earlier = [c for c in self._ledger.commits if c.reader == file.reader and case in c.labels]
+        answered_by_reader = {region for commit in earlier for region in commit.regions}
+        new = [rank for rank, region in regions.items() if region not in answered_by_reader]
         known = [rank for rank in regions if rank not in new]
-        conflicts = [rank for rank in known if self._differs(own, regions[rank], annotation.labels_xyz)]
+        conflicts = [rank for rank in known if self._contradicts(earlier, regions[rank], annotation.labels_xyz)]
         several = self._context.decided.readings > 1
         answered = {region for commit in self._ledger.commits if commit.counts for region in commit.regions}
-        stands = [rank for rank in new if several or regions[rank] in answered]
+        as_reading = [rank for rank in new if several or regions[rank] in answered]
         sentences = list(reading.remarks)
-        for source, ranks in ((READER, [rank for rank in new if rank not in stands]), (READING, stands)):
+        for source, ranks in ((READER, [rank for rank in new if rank not in as_reading]), (READING, as_reading)):
             if ranks:
                 some = tuple(regions[rank] for rank in ranks)
                 sentences += self._append(source, file, case, some, annotation, file.minutes(ranks))
         if conflicts:
             sentences.append(
                 f"Rank {', '.join(map(str, conflicts))} was taken from {file.reader} before with other labels, which "
-                "stand: give a correction with --correct -i FOLDER."
+                "are kept: give a correction with --correct -i FOLDER."
             )
         if not new and not conflicts:
-            return self._known(file, case, len(known))
+            return self._already_taken(file, case, len(known))
         if conflicts:
             state = IN_PART if len(conflicts) < len(regions) else REFUSED
         else:
-            state = KEPT if len(stands) == len(new) and not several else ACCEPTED
+            state = KEPT if len(as_reading) == len(new) and not several else ACCEPTED
         return Outcome(
             file.path,
             case,
@@ -140,23 +146,25 @@ class BatchCollector:
         annotation: CaseAnnotation,
         minutes: float | None,
     ) -> list[str]:
-        """Append a commit of these regions; return a sentence on what stands against it, if anything does."""
+        """Append a commit of these regions; return a sentence on voxels that differ from the annotation, if any do."""
         ignore = self._context.ignore
-        labels_xyz = inside_of(regions, annotation.labels_xyz, ignore)
+        labels_xyz = labels_in_regions(regions, annotation.labels_xyz, ignore)
         earlier_xyz = self._ledger.labels(case, labels_xyz.shape)
         both_xyz = (labels_xyz != ignore) & (earlier_xyz != ignore)
         differing = int((both_xyz & (labels_xyz != earlier_xyz)).sum())
         sentences = []
         if differing:
-            sentences.append(f"{case}: {differing} voxels differ from what was annotated before, which stands.")
-        if source == READER:  # what was annotated before is no part of it; a reading is kept whole, to be compared
+            sentences.append(f"{case}: {differing} voxels differ from the earlier annotation, which is kept.")
+        if source == READER:  # annotated voxels are left out; a reading is kept whole, for comparison
             labels_xyz = np.where(both_xyz, ignore, labels_xyz)
         taken = {case: CaseAnnotation(labels_xyz, annotation.properties, annotation.returned)}
-        self._ledger.append(self._context.number, source, file.reader, regions, taken, tuple(sentences), minutes, now())
+        self._ledger.append(
+            self._context.number, source, file.reader, regions, taken, tuple(sentences), minutes, timestamp()
+        )
         return sentences
 
-    def _taken(self, reader: str, case: str, digest: str) -> set[Region]:
-        """Return the regions that this very file of this reader has answered before."""
+    def _regions_taken_before(self, reader: str, case: str, digest: str) -> set[Region]:
+        """Return the regions that this reader has answered before with an identical file."""
         return {
             region
             for commit in self._ledger.commits
@@ -165,20 +173,20 @@ class BatchCollector:
             if region.case == case
         }
 
-    def _known(self, file: ReturnedFile, case: str, regions: int) -> Outcome:
+    def _already_taken(self, file: ReturnedFile, case: str, regions: int) -> Outcome:
         late = ""
         if file.minutes(file.reviews) is not None:
-            own = [c for c in self._ledger.commits if c.reader == file.reader and case in c.labels]
-            late = "" if any(c.minutes is not None for c in own) else " Minutes that came later are not recorded."
+            earlier = [c for c in self._ledger.commits if c.reader == file.reader and case in c.labels]
+            late = "" if any(c.minutes is not None for c in earlier) else " Minutes added later are not recorded."
         sentences = (f"It was taken before.{late}",)
         return Outcome(file.path, case, file.reader, self._context.number, KNOWN, regions, sentences=sentences)
 
-    def _check_bytes(
-        self, file: ReturnedFile, handed: HandedCase, annotation: CaseAnnotation, ranks: Sequence[int]
+    def _refuse_duplicate(
+        self, file: ReturnedFile, handed: HandedOutCase, annotation: CaseAnnotation, ranks: Sequence[int]
     ) -> None:
         """Refuse a file that was returned before under another case's name, or as another reader's reading.
 
-        Two files in which nothing is drawn, or nothing was changed, may well be the same.
+        Files without foreground, and unchanged pre-segmentations, may be identical.
         """
         asked, ignore = handed.asked, self._context.ignore
         labels_kji = handed.axes.to_file(annotation.labels_xyz)
@@ -192,24 +200,24 @@ class BatchCollector:
                     continue
                 if other != asked.case:
                     raise ReturnError(
-                        f"{file.path.name} is the very file that was taken for {other}: return {asked.case}'s own."
+                        f"{file.path.name} is identical to the file of {other}: return the file of {asked.case}."
                     )
                 once_more = commit.reader != file.reader and not regions.isdisjoint(commit.regions)
                 if once_more and changed and self._context.decided.readings > 1:
                     raise ReturnError(
-                        f"{file.path.name} is the very file of {commit.reader}: independent readings are drawn apart."
+                        f"{file.path.name} is identical to the file of {commit.reader}: return an independent reading."
                     )
 
-    def _differs(self, own: Sequence[Commit], region: Region, labels_xyz: np.ndarray) -> bool:
-        """Tell whether a file says of a region neither what its reader said before nor what is annotated by now."""
+    def _contradicts(self, earlier: Sequence[Commit], region: Region, labels_xyz: np.ndarray) -> bool:
+        """Whether a file differs in a region from its reader's ``earlier`` labels and from the present annotation."""
         ignore, inside = self._context.ignore, to_slices(region.box)
         file = labels_xyz[inside]
-        said = [self._ledger.volume(commit, region.case)[inside] for commit in own if region in commit.regions]
-        stands = self._ledger.labels(region.case, labels_xyz.shape)[inside]
-        return all(bool(((known != file) & (known != ignore) & (file != ignore)).any()) for known in [*said, stands])
+        known = [self._ledger.volume(commit, region.case)[inside] for commit in earlier if region in commit.regions]
+        known.append(self._ledger.labels(region.case, labels_xyz.shape)[inside])
+        return all(bool(((labels != file) & (labels != ignore) & (file != ignore)).any()) for labels in known)
 
 
-def inside_of(regions: Sequence[Region], labels_xyz: np.ndarray, ignore: int) -> np.ndarray:
+def labels_in_regions(regions: Sequence[Region], labels_xyz: np.ndarray, ignore: int) -> np.ndarray:
     """Return the labels inside the regions, ``ignore`` elsewhere."""
     result_xyz = np.full(labels_xyz.shape, ignore, np.int32)
     for region in regions:
@@ -218,6 +226,6 @@ def inside_of(regions: Sequence[Region], labels_xyz: np.ndarray, ignore: int) ->
     return result_xyz
 
 
-def now() -> str:
-    """Return the time at which something was collected, in ISO 8601."""
+def timestamp() -> str:
+    """Return the present time in ISO 8601, for the ledger."""
     return datetime.now().astimezone().isoformat(timespec="seconds")

@@ -1,4 +1,4 @@
-"""One call of ``nnUNetv2_al_collect``: all batches of a campaign, its corrections, and the end of a batch."""
+"""One call of ``nnUNetv2_al_collect``: collect all batches of a campaign, take corrections, or close a batch."""
 
 from __future__ import annotations
 
@@ -12,13 +12,19 @@ from nnunet_al.campaign.data import read_data
 from nnunet_al.campaign.decisions import Decisions, Options
 from nnunet_al.campaign.folders import CampaignFolder
 from nnunet_al.campaign.stages import HAND_OUT_STAGE, is_done
-from nnunet_al.collecting.batch_collector import REFUSED, BatchCollector, Outcome, now
+from nnunet_al.collecting.batch_collector import REFUSED, BatchCollector, Outcome, timestamp
 from nnunet_al.collecting.collected_table import write_collected
 from nnunet_al.collecting.corrections import take_correction
-from nnunet_al.collecting.handed_batch import HandedBatch
+from nnunet_al.collecting.handed_out_batch import HandedOutBatch
 from nnunet_al.collecting.open_ledger import OpenLedger, open_ledger
-from nnunet_al.collecting.readings import settle
-from nnunet_al.collecting.returned_files import NOBODY, ReturnedFile, find_corrections, find_returned, find_submitted
+from nnunet_al.collecting.readings import append_consensus
+from nnunet_al.collecting.returned_files import (
+    UNNAMED_READER,
+    ReturnedFile,
+    find_corrections,
+    find_returned,
+    find_submitted,
+)
 from nnunet_al.errors import CampaignError, StorageError
 from nnunet_al.nnunet.environment import Roots
 from nnunet_al.pool.boxes import Region
@@ -28,17 +34,17 @@ from nnunet_al.rounds.context import RoundContext
 
 @dataclass(frozen=True)
 class CollectRequest:
-    """What a call of the command asks for.
+    """The options of one call of the command.
 
     Attributes
     ----------
-    reader : who annotated; None: the names of the folders
-    source : look for files here, not in ``returned/``
-    all_reviewed : every returned region was reviewed, whatever the tables of marks say
-    round : only this round's batch; None: all that were handed out
-    correct : the files in ``source`` take the place of what was annotated before
-    close : the regions of the last batch that nobody answered go back to the pool
-    dry_run : say what would happen and change nothing
+    reader : the reader's name; None: the names of the folders
+    source : folder to search for files instead of ``returned/``
+    all_reviewed : treat every returned region as reviewed, regardless of the tables of marks
+    round : collect only this round's batch; None: all batches that were handed out
+    correct : the files in ``source`` replace the earlier annotation
+    close : return the unanswered regions of the last batch to the pool
+    dry_run : report the outcomes without changing anything
     """
 
     reader: str | None = None
@@ -52,10 +58,15 @@ class CollectRequest:
 
 @dataclass(frozen=True)
 class Collection:
-    """What came of a call: of each file, of several readings, and of the last batch that was handed out.
+    """The result of a call.
 
-    ``round`` is that batch's, None where corrections were taken; ``asked`` are its regions by rank, ``missing`` those
-    that nobody has annotated yet.
+    Attributes
+    ----------
+    outcomes : one per file
+    sentences : on each consensus of several readings, and on tables that could not be written
+    round : round of the last batch that was handed out; None if corrections were taken
+    asked : regions of that batch by rank
+    missing : those of its regions that are not annotated yet
     """
 
     outcomes: tuple[Outcome, ...]
@@ -66,14 +77,14 @@ class Collection:
 
 
 def collect(roots: Roots, folder: CampaignFolder, request: CollectRequest, workers: int = 1) -> Collection:
-    """Take back what readers of a campaign returned.
+    """Collect the files that readers of a campaign returned.
 
-    The same call again changes nothing. A round that is running meanwhile is trained on what there was when it began.
+    Repeating the call changes nothing. A round that is running meanwhile is trained on the annotations at its start.
 
     Raises
     ------
     CampaignError
-        if nothing was handed out, or the request makes no sense.
+        if nothing was handed out, or nothing is annotated yet that could be corrected or trained on.
     CampaignLockedError
         if another process has been appending to the ledger for minutes.
     """
@@ -94,20 +105,20 @@ def _collect(contexts: Sequence[RoundContext], request: CollectRequest, folder: 
     if not handed_out:
         which = "" if request.round is None else f" in round {request.round}"
         raise CampaignError(
-            f"Nothing was handed out{which} of {folder.root}: nnUNetv2_al_round --annotate does that, and "
-            "nnUNetv2_al_status says where the campaign stands."
+            f"No batch was handed out{which} of {folder.root}: run nnUNetv2_al_round --annotate, and see the progress "
+            "of the campaign with nnUNetv2_al_status."
         )
     outcomes: list[Outcome] = []
     sentences: list[str] = []
     with open_ledger(handed_out[0][0], request.dry_run) as ledger:
         for context, regions in handed_out:
-            own = _take_batch(context, regions, request, ledger)
-            sentences += settle(context, regions, ledger)
-            outcomes += own
+            of_batch = _take_batch(context, regions, request, ledger)
+            sentences += append_consensus(context, regions, ledger)
+            outcomes += of_batch
             if not request.dry_run:
                 try:
-                    write_collected(context.round.hand_out, own)
-                except StorageError as error:  # the ledger has it all, and so has what is printed
+                    write_collected(context.round.hand_out, of_batch)
+                except StorageError as error:  # not fatal: the ledger and the printed output are complete
                     sentences.append(str(error))
         last, asked = handed_out[-1]
         if request.close:
@@ -120,13 +131,13 @@ def _collect(contexts: Sequence[RoundContext], request: CollectRequest, folder: 
 def _take_batch(
     context: RoundContext, regions: Sequence[Region], request: CollectRequest, ledger: OpenLedger
 ) -> list[Outcome]:
-    """Take what was returned of one batch."""
+    """Take the returned files of one batch."""
     folder, source, decided = context.round.hand_out, request.source, context.decided
     if source is not None and (source / MANIFEST).is_file():
         folder = source  # the whole batch folder was moved
     elif not folder.is_dir():
-        raise CampaignError(f"The batch folder {folder} is missing: bring it back, or give its place with -i.")
-    batch = HandedBatch(context, folder, regions)
+        raise CampaignError(f"The batch folder {folder} is missing: restore it, or give its path with -i.")
+    batch = HandedOutBatch(context, folder, regions)
     submitted = decided.hand_out == "monailabel" and (source is None or source == folder)
     if submitted:
         files = find_submitted(folder, regions, request.reader)
@@ -135,24 +146,24 @@ def _take_batch(
         files = find_returned(folder, regions, source, request.reader, request.all_reviewed, own_marks)
     collector = BatchCollector(context, batch, regions, ledger)
     outcomes = [collector.take(file) for file in progress(files, "returned files")]
-    if not submitted:  # MONAI Label may write into its own copies as it likes
-        outcomes += [_in_place(context, path) for path in batch.changed_in_place()]
+    if not submitted:  # MONAI Label may edit its copies
+        outcomes += [_changed_in_place(context, path) for path in batch.changed_in_place()]
     return outcomes
 
 
-def _in_place(context: RoundContext, path: Path) -> Outcome:
-    sentence = f"{path.name} was changed where it lies: save it as a file of its own in returned."
-    return Outcome(path, "", NOBODY, context.number, REFUSED, sentences=(sentence,))
+def _changed_in_place(context: RoundContext, path: Path) -> Outcome:
+    sentence = f"{path.name} was edited in place: save the edited segmentation as a new file in the folder returned."
+    return Outcome(path, "", UNNAMED_READER, context.number, REFUSED, sentences=(sentence,))
 
 
 def _close(context: RoundContext, request: CollectRequest, ledger: OpenLedger) -> None:
-    with ledger.held():
+    with ledger.locked():
         if not any(commit.counts for commit in ledger.commits):
             raise CampaignError(
-                "--close: nothing is annotated yet, and a model needs something to train on; collect a return first."
+                "--close: nothing is annotated yet, so no model can be trained; collect returned files first."
             )
         if unanswered_regions(context.round, ledger.commits):
-            ledger.append(context.number, CLOSED, request.reader or NOBODY, (), {}, collected=now())
+            ledger.append(context.number, CLOSED, request.reader or UNNAMED_READER, (), {}, collected=timestamp())
 
 
 def _correct(contexts: Sequence[RoundContext], request: CollectRequest) -> Collection:

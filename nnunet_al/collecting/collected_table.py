@@ -1,4 +1,4 @@
-"""``collected.csv``: what became of each file that was ever returned for a batch."""
+"""``collected.csv``: the outcome of each file that was returned for a batch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _COLUMNS = ("file", "case", "reader", "state", "regions", "edits_outside", "disa
 
 
 def write_collected(batch_folder: Path, outcomes: Sequence[Outcome]) -> None:
-    """Bring the table up to date: rows of files that were looked at now are new, those of others stay.
+    """Update the table: rows of the files in ``outcomes`` are replaced or added, the others stay.
 
     Raises
     ------
@@ -44,7 +44,7 @@ def _read(path: Path) -> list[dict[str, str]]:
     try:
         with path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error):  # absent, or somebody saved it otherwise: it is made anew
+    except (OSError, UnicodeDecodeError, csv.Error):  # absent, or saved in another format: start a new table
         return []
     return rows if all(tuple(row) == _COLUMNS for row in rows) else []
 

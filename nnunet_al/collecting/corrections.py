@@ -1,4 +1,4 @@
-"""Labels that are corrected after the fact: a new entry of the ledger takes the place of the old one, which stays."""
+"""Corrections of collected labels: a new commit overrides the earlier ones, which stay in the ledger."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from nnunet_al.annotation.grids import read_grid
 from nnunet_al.annotation.segments import segments_of
 from nnunet_al.campaign.commits import CORRECTION
 from nnunet_al.campaign.ledger import CaseAnnotation
-from nnunet_al.collecting.batch_collector import ACCEPTED, KNOWN, REFUSED, Outcome, now
+from nnunet_al.collecting.batch_collector import ACCEPTED, KNOWN, REFUSED, Outcome, timestamp
 from nnunet_al.collecting.open_ledger import OpenLedger
 from nnunet_al.collecting.returned_files import ReturnedFile
 from nnunet_al.errors import ReturnError
@@ -25,17 +25,16 @@ from nnunet_al.rounds.context import RoundContext
 def take_correction(
     context: RoundContext, ledger: OpenLedger, file: ReturnedFile, only: Collection[Region] | None = None
 ) -> Outcome:
-    """Take a label file of a whole case in place of what is annotated of it.
+    """Replace the annotated labels of a case by those of a corrected label file of the whole case.
 
-    It counts where something is annotated, and in the regions that were answered, of which readers may have left voxels
-    undecided; with ``only`` in those regions alone. What it labels otherwise than the ledger enters the new commit. The
-    gate is the one for batches, less the mark of review: giving the file as a correction is one. Without ``only``, a
-    file that has nothing in a region where something is annotated is refused: what readers return holds the regions of
-    one batch, and must not wipe out those of others.
+    The file counts at annotated voxels and in all answered regions, where readers may have left voxels undecided; with
+    ``only`` in those answered regions alone. Voxels whose label differs from the ledger enter the new commit. The
+    checks are those for batches, except that no review mark is needed. Without ``only``, a file without foreground in
+    a region with annotated foreground is refused: it may hold the regions of one batch only, and would erase others.
     """
     try:
         if file.problem is not None or file.case is None:
-            raise ReturnError(file.problem or f"{file.path.name} bears the name of no annotated case.")
+            raise ReturnError(file.problem or f"{file.path.name} is not named after an annotated case.")
         return _take(context, ledger, file, file.case, only)
     except ReturnError as error:
         return Outcome(file.path, file.case or "", file.reader, context.number, REFUSED, sentences=(str(error),))
@@ -51,38 +50,38 @@ def _take(
     asked = Asked(
         case=case,
         grid=read_grid(dataset.cases[case].images[0]),
-        handed_out_kji=np.zeros_like(nothing_kji),  # of what a file may be wrong in, the ledger is no judge
+        handed_out_kji=np.zeros_like(nothing_kji),  # a correction may differ from the ledger anywhere
         earlier_kji=nothing_kji,
         ignore=ignore,
         boxes={1: whole(nothing_kji.shape)},
     )
     reading = examine(file.path, asked, segments_of(dataset.labels), [1], {}, file.names)
     labels_xyz = axes.from_file(reading.labels_kji)
-    with ledger.held():
+    with ledger.locked():
         stands_xyz = ledger.labels(case, shape)
         answered = {region for c in ledger.commits if c.counts for region in c.regions if region.case == case}
         chosen = sorted(answered if only is None else answered.intersection(only))
         if only is not None and not chosen:
-            raise ReturnError(f"{file.path.name}: nothing of {case} was asked for in that round.")
+            raise ReturnError(f"{file.path.name}: no answered region of {case} belongs to that round.")
         if only is None:
-            _check_nothing_is_wiped_out(file, chosen, stands_xyz, labels_xyz, ignore)
+            _refuse_emptied_regions(file, chosen, stands_xyz, labels_xyz, ignore)
         counts_xyz = stands_xyz != ignore if only is None else np.zeros(shape, bool)
         for region in chosen:
             counts_xyz[to_slices(region.box)] = True
         changed_xyz = counts_xyz & (labels_xyz != stands_xyz)
         changed = int(changed_xyz.sum())
         if not changed:
-            said = ("It says what is annotated already.",)
-            return Outcome(file.path, case, file.reader, context.number, KNOWN, sentences=said)
+            unchanged = ("It agrees with the present annotation.",)
+            return Outcome(file.path, case, file.reader, context.number, KNOWN, sentences=unchanged)
         regions = tuple(region for region in chosen if changed_xyz[to_slices(region.box)].any())
         correction = CaseAnnotation(np.where(changed_xyz, labels_xyz, ignore), properties, hash_file(file.path))
-        sentence = f"{case}: {count(changed, 'voxel')} of what was annotated before got another label."
+        sentence = f"{case}: {count(changed, 'voxel')} got another label than before."
         taken = {case: correction}
-        ledger.append(context.number, CORRECTION, file.reader, regions, taken, (sentence,), collected=now())
+        ledger.append(context.number, CORRECTION, file.reader, regions, taken, (sentence,), collected=timestamp())
     return Outcome(file.path, case, file.reader, context.number, ACCEPTED, len(regions), sentences=(sentence,))
 
 
-def _check_nothing_is_wiped_out(
+def _refuse_emptied_regions(
     file: ReturnedFile, regions: Collection[Region], stands_xyz: np.ndarray, labels_xyz: np.ndarray, ignore: int
 ) -> None:
     for region in regions:
@@ -90,6 +89,6 @@ def _check_nothing_is_wiped_out(
         drawn = (stands_xyz[inside] != 0) & (stands_xyz[inside] != ignore)
         if drawn.any() and not labels_xyz[inside].any():
             raise ReturnError(
-                f"{file.path.name} has nothing in the region {region.name}, where something is annotated: a correction "
-                "holds all regions of the case; with -round K those of that batch alone are corrected."
+                f"{file.path.name} has no foreground in the region {region.name}, where foreground is annotated: give "
+                "all regions of the case in a correction, or correct those of one batch with -round K."
             )

@@ -1,4 +1,4 @@
-"""The ledger while files are taken into it: held by one call at a time, and known without reading it again."""
+"""The ledger while files are collected: one process appends at a time, and known commits are not read again."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from nnunet_al.rounds.context import RoundContext
 
 
 class OpenLedger:
-    """A ledger and its commits as they were when it was held last."""
+    """A ledger and its commits at the time of the last lock."""
 
     def __init__(self, ledger: Ledger, lock: Path) -> None:
-        """Open ``ledger``; whoever appends to it holds ``lock``."""
+        """Open ``ledger``, to which a process may append only while it holds ``lock``."""
         self._ledger = ledger
         self._lock = lock
         self.commits: list[Commit] = ledger.commits()
 
     @contextmanager
-    def held(self) -> Iterator[None]:
-        """Keep others from appending, and see what they have appended.
+    def locked(self) -> Iterator[None]:
+        """Lock the ledger for the block, and read commits that other processes have appended.
 
         Raises
         ------
         CampaignLockedError
-            if another process has held it for minutes.
+            if another process has held the lock for minutes.
         """
         with campaign_lock(self._lock, PATIENCE_SECONDS):
             if self._ledger.length() != len(self.commits):
@@ -52,7 +52,7 @@ class OpenLedger:
         minutes: float | None = None,
         collected: str | None = None,
     ) -> None:
-        """Append a commit while the ledger is held; see `Ledger.append`."""
+        """Append a commit while the ledger is locked; see `Ledger.append`."""
         commit = self._ledger.append(
             round_number, source, reader, regions, annotations, disagreements, minutes, collected
         )
@@ -63,13 +63,13 @@ class OpenLedger:
         return self._ledger.labels(case, shape, self.commits)
 
     def volume(self, commit: Commit, case: str) -> np.ndarray:
-        """Return the labels (z, y, x) that one commit holds of a case."""
+        """Return the labels (z, y, x) of a case in one commit."""
         return self._ledger.volume(commit, case)
 
 
 @contextmanager
 def open_ledger(context: RoundContext, dry_run: bool) -> Iterator[OpenLedger]:
-    """Open a campaign's ledger, or for a dry run one that looks like it and may be written without a trace."""
+    """Open a campaign's ledger, or for a dry run a temporary copy of it."""
     folder: CampaignFolder = context.folder
     if not dry_run:
         yield OpenLedger(context.ledger, folder.ledger_lock)

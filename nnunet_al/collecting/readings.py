@@ -1,4 +1,4 @@
-"""Several readings of a region become one annotation, as soon as there are as many as the campaign asks for."""
+"""Fuse several readings of a region into one annotation, once the campaign's number of readings is complete."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from nnunet_al.annotation.fusion import fuse
 from nnunet_al.annotation.segments import segments_of
 from nnunet_al.campaign.commits import CONSENSUS, READING
 from nnunet_al.campaign.ledger import CaseAnnotation
-from nnunet_al.collecting.batch_collector import inside_of, now
+from nnunet_al.collecting.batch_collector import labels_in_regions, timestamp
 from nnunet_al.collecting.open_ledger import OpenLedger
 from nnunet_al.pool.boxes import Region
 from nnunet_al.progress import count
 from nnunet_al.rounds.context import RoundContext
 
 
-def settle(context: RoundContext, regions: Sequence[Region], ledger: OpenLedger) -> list[str]:
-    """Append a consensus of the regions that have their readings and no annotation yet; return a sentence on each.
+def append_consensus(context: RoundContext, regions: Sequence[Region], ledger: OpenLedger) -> list[str]:
+    """Append the consensus of regions that have all their readings and no annotation yet; return a sentence per case.
 
-    Whether a reading has just come does not matter: what a killed call left unsettled is settled by the next.
+    This includes regions whose readings came in an earlier call that was killed before their consensus.
     """
     wanted = context.decided.readings
     if wanted < 2:
         return []
     sentences = []
-    with ledger.held():
+    with ledger.locked():
         answered = {region for commit in ledger.commits if commit.counts for region in commit.regions}
         ready: dict[tuple[str, tuple[str, ...]], list[Region]] = {}
         for region in regions:
@@ -44,7 +44,7 @@ def _consensus(
     context: RoundContext, ledger: OpenLedger, case: str, readers: Sequence[str], regions: tuple[Region, ...]
 ) -> str:
     shape, ignore = context.data.facts[case].raw_shape, context.ignore
-    readings = [_reading(ledger, case, reader, regions, shape, ignore) for reader in readers]
+    readings = [_labels_of_reader(ledger, case, reader, regions, shape, ignore) for reader in readers]
     consensus = fuse(readings, context.decided.consensus, ignore)
     earlier_xyz = ledger.labels(case, shape)
     labels_xyz = np.where(earlier_xyz != ignore, ignore, consensus.labels_kji)
@@ -58,18 +58,18 @@ def _consensus(
     )
     properties = context.label_format.image_properties(context.data.dataset.cases[case].images)
     taken = {case: CaseAnnotation(labels_xyz, properties)}
-    ledger.append(context.number, CONSENSUS, " + ".join(readers), regions, taken, (sentence,), collected=now())
+    ledger.append(context.number, CONSENSUS, " + ".join(readers), regions, taken, (sentence,), collected=timestamp())
     return sentence
 
 
-def _reading(
+def _labels_of_reader(
     ledger: OpenLedger, case: str, reader: str, regions: Sequence[Region], shape: tuple[int, ...], ignore: int
 ) -> np.ndarray:
-    """Return what one reader says of the regions (z, y, x); where regions overlap, what was returned first."""
+    """Return one reader's labels of the regions (z, y, x); where regions overlap, those returned first."""
     labels_xyz = np.full(shape, ignore, np.int32)
     for commit in ledger.commits:
-        own = [region for region in regions if region in commit.regions]
-        if commit.source == READING and commit.reader == reader and own:
-            taken_xyz = inside_of(own, ledger.volume(commit, case), ignore)
+        inside = [region for region in regions if region in commit.regions]
+        if commit.source == READING and commit.reader == reader and inside:
+            taken_xyz = labels_in_regions(inside, ledger.volume(commit, case), ignore)
             np.copyto(labels_xyz, taken_xyz, where=labels_xyz == ignore)
     return labels_xyz

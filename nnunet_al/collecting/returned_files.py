@@ -1,4 +1,4 @@
-"""The files that readers returned: whose they are, which case they are named by, and what is marked as reviewed."""
+"""Find the files that readers returned, with their reader, their case and their review marks."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from nnunet_al.annotation.manifest import MANIFEST
 from nnunet_al.annotation.monailabel_labels import returned_labels
 from nnunet_al.annotation.review_sheet import Review
 from nnunet_al.annotation.volumes import stem_of
-from nnunet_al.collecting.marks import Marks, read_marks, same_name
+from nnunet_al.collecting.review_marks import ReviewMarks, normalized_name, read_marks
 from nnunet_al.errors import ReturnError
 from nnunet_al.pool.boxes import Region
 
-NOBODY = "reader"
-"""Who annotated where nobody says who."""
+UNNAMED_READER = "reader"
+"""Reader's name in the ledger if none is given."""
 
-_TABLES = (".csv", ".txt", ".ctbl", ".label", ".raw", ".zraw", ".md", ".json", ".mrml")
-_LEFT_BY_SYSTEMS = {"thumbs.db", "desktop.ini", "__macosx"}
+_OTHER_ENDINGS = (".csv", ".txt", ".ctbl", ".label", ".raw", ".zraw", ".md", ".json", ".mrml")
+_SYSTEM_FILES = {"thumbs.db", "desktop.ini", "__macosx"}
 _READER = re.compile(r"[^/\\\x00-\x1f]{1,64}")
 
 
@@ -31,11 +31,11 @@ class ReturnedFile:
     Attributes
     ----------
     path : the file
-    case : the case that it is named by; None where that is none that is asked for
-    reader : who annotated
-    reviews : rank of a region of the case -> what the reader says of it
-    names : voxel value -> segment name, where not the file but MONAI Label knows it
-    problem : a sentence that keeps the file from being taken; None where it can be looked at
+    case : the case in the file's name; None if no such case is asked for
+    reader : the reader's name
+    reviews : rank of a region of the case -> the reader's entries for it
+    names : voxel value -> segment name, if given by MONAI Label and not by the file
+    problem : a sentence on why the file cannot be collected; None if it can be read
     """
 
     path: Path
@@ -51,18 +51,18 @@ class ReturnedFile:
         return sorted(rank for rank, review in self.reviews.items() if review.reviewed)
 
     def minutes(self, ranks: Iterable[int]) -> float | None:
-        """Return the reader's time for some regions; None where nothing of it is known."""
+        """Return the reader's minutes for some regions; None if none are known."""
         known = [minutes for rank in ranks if (minutes := self.reviews[rank].minutes) is not None]
         return sum(known) if known else None
 
 
 def check_reader(reader: str) -> str:
-    """Return a reader's name as the ledger keeps it.
+    """Check a reader's name and return it without surrounding blanks.
 
     Raises
     ------
     ReturnError
-        if it cannot stand in a file's name.
+        if it is too long, or has characters that file names must not have.
     """
     name = reader.strip()
     if not _READER.fullmatch(name):
@@ -78,62 +78,62 @@ def find_returned(
     all_reviewed: bool = False,
     own_marks: bool = False,
 ) -> list[ReturnedFile]:
-    """List the files that readers returned, sorted by reader and name; nothing is read but the tables of marks.
+    """List the files that readers returned, sorted by reader and name; only the tables of marks are read.
 
     Parameters
     ----------
     batch_folder
-        the hand-out; files lie in its ``returned/``, a reader's own in ``returned/<reader>/``
+        the hand-out; files are in its ``returned/``, those of a reader in ``returned/<reader>/``
     regions
-        the regions of the batch by rank, the first of which is rank 1
+        the regions of the batch by rank, starting with rank 1
     source
-        look into this folder instead, or into its ``returned/`` where it is a batch folder itself
+        search this folder instead, or its ``returned/`` if it is a batch folder
     reader
-        who annotated all of it; else the name of the reader's folder
+        the reader of all files; default: the name of the reader's folder
     all_reviewed
-        every region of each file was reviewed, whatever the tables say
+        treat every region of each file as reviewed, regardless of the tables
     own_marks
-        a reader's folder needs its own table of marks, since one table cannot speak for several readings
+        require a table of marks per reader's folder, because one table cannot hold the marks of several readings
     """
     base = batch_folder / RETURNED if source is None else _returned_in(source)
     found: list[ReturnedFile] = []
-    told: set[Path] = set()
+    reported: set[Path] = set()
     for folder in [base, *_folders(base)] if base.is_dir() else []:
-        who = reader or (NOBODY if folder == base else folder.name)
+        who = reader or (UNNAMED_READER if folder == base else folder.name)
         inner = _returned_in(folder)
         shared = [] if own_marks and folder != base else [base, batch_folder]
         marks = read_marks([inner, folder, *shared], regions)
-        if marks.path is not None and marks.problem is not None and marks.path not in told:
-            told.add(marks.path)
+        if marks.path is not None and marks.problem is not None and marks.path not in reported:
+            reported.add(marks.path)
             found.append(ReturnedFile(marks.path, None, who, problem=marks.problem))
         for path in sorted(inner.iterdir()):
-            if path.is_file() and not _is_aside(path):
+            if path.is_file() and not _is_no_label(path):
                 found.append(_returned(path, who, marks, regions, all_reviewed))
         if folder != base:
-            found += [_too_deep(path, who) for path in _below(inner)]
+            found += [_nested_too_deep(path, who) for path in _nested_files(inner)]
     return found
 
 
 def find_submitted(batch_folder: Path, regions: Sequence[Region], reader: str | None = None) -> list[ReturnedFile]:
     """List the labels that readers submitted to the MONAI Label server of a batch folder.
 
-    Submitting answers for all regions of the case; ``batch.csv`` is looked at for the reader's time only.
+    A submitted label answers all regions of the case; ``batch.csv`` is used for the reader's time only.
     """
     try:
         labels = returned_labels(batch_folder)
     except ReturnError as error:
-        return [ReturnedFile(batch_folder, None, NOBODY, problem=str(error))]
+        return [ReturnedFile(batch_folder, None, UNNAMED_READER, problem=str(error))]
     noted = {key: review.minutes for key, review in read_marks([batch_folder], regions).reviews.items()}
     found = []
     for label in labels:
         ranks = [rank for rank, region in enumerate(regions, start=1) if region.case == label.case]
         share = None if label.minutes is None or not ranks else label.minutes / len(ranks)
-        minutes = {rank: share if (own := noted.get((label.case, rank))) is None else own for rank in ranks}
+        minutes = {rank: share if (entered := noted.get((label.case, rank))) is None else entered for rank in ranks}
         found.append(
             ReturnedFile(
                 label.path,
                 label.case if ranks else None,
-                reader or label.reader or NOBODY,
+                reader or label.reader or UNNAMED_READER,
                 {rank: Review(label.reviewed, minutes[rank]) for rank in ranks},
                 label.names,
                 None if label.reviewed else " ".join(label.remarks) or None,
@@ -143,65 +143,67 @@ def find_submitted(batch_folder: Path, regions: Sequence[Region], reader: str | 
 
 
 def find_corrections(source: Path, cases: Iterable[str], reader: str | None = None) -> list[ReturnedFile]:
-    """List the corrected label files in a folder, named by the annotated cases."""
+    """List the corrected label files in a folder, which are named after annotated cases."""
     cases = list(cases)
     found = []
     for path in sorted(source.iterdir()):
-        if not path.is_file() or _is_aside(path):
+        if not path.is_file() or _is_no_label(path):
             continue
         case = _case_of(path, cases)
-        problem = None if case else f"{path.name} bears the name of no annotated case: name it as the case."
-        found.append(ReturnedFile(path, case, reader or NOBODY, problem=problem))
+        problem = None if case else f"{path.name} is not named after an annotated case: name it as the case."
+        found.append(ReturnedFile(path, case, reader or UNNAMED_READER, problem=problem))
     return found
 
 
 def _returned_in(folder: Path) -> Path:
-    """Return where the files lie in a folder that may be a whole batch folder, copied or moved."""
+    """Return the folder of the returned files in ``folder``, which may be a whole batch folder, copied or moved."""
     return folder / RETURNED if (folder / MANIFEST).is_file() else folder
 
 
 def _folders(base: Path) -> Iterator[Path]:
     for path in sorted(base.iterdir()):
-        if path.is_dir() and not path.name.startswith(".") and path.name.lower() not in _LEFT_BY_SYSTEMS:
+        if path.is_dir() and not path.name.startswith(".") and path.name.lower() not in _SYSTEM_FILES:
             yield path
 
 
-def _below(folder: Path) -> Iterator[Path]:
+def _nested_files(folder: Path) -> Iterator[Path]:
     for deeper in _folders(folder):
         yield from (path for path in sorted(deeper.rglob("*")) if path.is_file() and stem_of(path) is not None)
 
 
-def _too_deep(path: Path, reader: str) -> ReturnedFile:
-    sentence = f"{path.name} lies in a folder of the folder {reader}: put it into that folder itself."
+def _nested_too_deep(path: Path, reader: str) -> ReturnedFile:
+    sentence = f"{path.name} is in a subfolder of the folder {reader}: move it into that folder itself."
     return ReturnedFile(path, None, reader, problem=sentence)
 
 
-def _is_aside(path: Path) -> bool:
+def _is_no_label(path: Path) -> bool:
     name = path.name.lower()
-    if name.startswith((".", "~")) or name in _LEFT_BY_SYSTEMS:
+    if name.startswith((".", "~")) or name in _SYSTEM_FILES:
         return True
-    return stem_of(path) is None and name.endswith(_TABLES)
+    return stem_of(path) is None and name.endswith(_OTHER_ENDINGS)
 
 
 def _case_of(path: Path, cases: Sequence[str]) -> str | None:
-    stem = same_name(stem_of(path) or "")
-    alike = [case for case in cases if same_name(case) == stem]
-    alike = alike or [case for case in cases if same_name(case).lower() == stem.lower()]
+    stem = normalized_name(stem_of(path) or "")
+    alike = [case for case in cases if normalized_name(case) == stem]
+    alike = alike or [case for case in cases if normalized_name(case).lower() == stem.lower()]
     return alike[0] if len(alike) == 1 else None
 
 
-def _returned(path: Path, reader: str, marks: Marks, regions: Sequence[Region], all_reviewed: bool) -> ReturnedFile:
+def _returned(
+    path: Path, reader: str, marks: ReviewMarks, regions: Sequence[Region], all_reviewed: bool
+) -> ReturnedFile:
     if stem_of(path) is None:
         return ReturnedFile(
-            path, None, reader, problem=f"{path.name} is no segmentation: save it as .seg.nrrd or .nii.gz."
+            path, None, reader, problem=f"{path.name} is not a segmentation: save it as .seg.nrrd or .nii.gz."
         )
     cases = sorted({region.case for region in regions})
     case = _case_of(path, cases)
     if case is None:
-        sentence = f"{path.name} bears the name of no case of this batch: name it as the image, such as "
+        sentence = f"{path.name} is not named after a case of this batch: name it as the image, such as "
         return ReturnedFile(path, None, reader, problem=f"{sentence}{cases[0]}.seg.nrrd.")
     if marks.is_broken and not all_reviewed:
-        return ReturnedFile(path, case, reader, problem="The table of marks beside it cannot be read; see its own row.")
+        return ReturnedFile(path, case, reader, problem="Its table of marks cannot be read; see the row of that table.")
     ranks = [rank for rank, region in enumerate(regions, start=1) if region.case == case]
     reviews = {rank: marks.reviews.get((case, rank), Review(False, None)) for rank in ranks}
     if all_reviewed:

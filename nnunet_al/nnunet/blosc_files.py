@@ -1,4 +1,4 @@
-"""Arrays in nnU-Net's blosc2 format and pickles beside them, complete or absent."""
+"""Arrays in nnU-Net's blosc2 format and their pickles, written completely or not at all."""
 
 from __future__ import annotations
 
@@ -24,13 +24,16 @@ def open_array(path: Path) -> Any:
 
 
 def read_pickle(path: Path) -> dict[str, Any]:
-    """Read the properties of a case that this package or nnU-Net has written."""
+    """Read the properties of a case, written by this package or by nnU-Net."""
     with path.open("rb") as file:
         return pickle.load(file)
 
 
-def temporary_in(folder: Path, name: str) -> Path:
-    """Name a temporary file in ``folder``, for a file whose own folder must never hold a stranger; a left-over goes."""
+def temporary_file_in(folder: Path, name: str) -> Path:
+    """Return the path of a temporary file in ``folder``, for targets whose folder must hold no other file.
+
+    A file left there by an earlier call is removed.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     temporary = temporary_sibling(folder / name)
     temporary.unlink(missing_ok=True)
@@ -38,13 +41,15 @@ def temporary_in(folder: Path, name: str) -> Path:
 
 
 @contextmanager
-def written_intact(temporary: Path, array: np.ndarray, path: Path) -> Iterator[None]:
-    """Let blosc2 write ``array`` to ``temporary`` within the block, then read it back, for blosc2 overlooks full disks.
+def verified_write(temporary: Path, array: np.ndarray, path: Path) -> Iterator[None]:
+    """Check after the block, in which blosc2 writes ``array`` to ``temporary``, that the file holds the array.
+
+    blosc2 does not report a full disk.
 
     Raises
     ------
     StorageError
-        if what can be read back is not ``array``; the sentence names ``path``, which the file is meant for.
+        if the file does not hold ``array``; the message names ``path``, the final place of the file.
     """
     sentence = f"{path} could not be written intact: free some disk space and run the same command again."
     try:
@@ -60,8 +65,8 @@ def written_intact(temporary: Path, array: np.ndarray, path: Path) -> Iterator[N
 
 
 def write_pickle(path: Path, content: dict[str, Any], temporary_folder: Path) -> None:
-    """Write ``content`` to ``path`` in one step, by way of a temporary file in ``temporary_folder``."""
-    temporary = temporary_in(temporary_folder, path.name)
+    """Write ``content`` to ``path`` atomically, through a temporary file in ``temporary_folder``."""
+    temporary = temporary_file_in(temporary_folder, path.name)
     with storage_errors(path):
         try:
             with temporary.open("wb") as file:
@@ -72,7 +77,7 @@ def write_pickle(path: Path, content: dict[str, Any], temporary_folder: Path) ->
 
 
 def move_into_place(temporary: Path, path: Path) -> None:
-    """Flush ``temporary`` to the disk and let it take the place of ``path`` on the same file system."""
+    """Flush ``temporary`` to the disk and move it to ``path`` on the same file system."""
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("rb") as file:
@@ -81,14 +86,14 @@ def move_into_place(temporary: Path, path: Path) -> None:
 
 
 def link_or_copy(source: Path, path: Path, temporary_folder: Path, symbolic: bool = False) -> None:
-    """Put ``source`` at ``path``: as a symbolic link if asked, else as a hard link, else as a copy, in one step.
+    """Put ``source`` at ``path`` atomically: as a symbolic link if asked for, else as a hard link, else as a copy.
 
-    A path that is this file already stays untouched.
+    Nothing is done if ``path`` is this file already.
     """
     if path.exists() and path.samefile(source):
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = temporary_in(temporary_folder, path.name)
+    temporary = temporary_file_in(temporary_folder, path.name)
     ways: list[Callable[..., None]] = [os.symlink, os.link] if symbolic else [os.link]
     with storage_errors(path):
         try:
@@ -96,7 +101,7 @@ def link_or_copy(source: Path, path: Path, temporary_folder: Path, symbolic: boo
                 try:
                     way(source.resolve(), temporary)
                     break
-                except OSError:  # a file system without such links, or the border of one
+                except OSError:  # no such links on this file system, or between these two
                     continue
             else:
                 shutil.copyfile(source, temporary)

@@ -1,4 +1,4 @@
-"""What is known of a case's files once they have been read, without any plan."""
+"""Geometry, file hashes and label state of a case, which do not depend on a plan."""
 
 from __future__ import annotations
 
@@ -13,12 +13,18 @@ from nnunet_al.pool.boxes import Box, as_box, box_shape
 
 @dataclass(frozen=True)
 class CaseFacts:
-    """What is known of a case's files without any plan.
+    """Geometry, file hashes and label state of a case.
 
-    ``raw_shape`` (voxels), ``spacing_mm`` and ``crop_box`` (nnU-Net's bounding box of the nonzero voxels) are in the
-    axis order of ``reader``, the name of nnU-Net's reader. ``image_hashes`` are SHA-256 of the files, ``label_hash``
-    is one of the label's values. ``label_state`` is ``none`` (no file), ``unannotated`` (all ignore inside the crop
-    box), ``partial`` (some ignore) or ``complete``.
+    Attributes
+    ----------
+    reader : name of nnU-Net's reader, whose axis order the shapes, spacings and boxes have
+    image_hashes : SHA-256 of each image file
+    label_hash : SHA-256 of the label's values; None without a label file
+    label_state : ``none`` (no file), ``unannotated`` (all ignore in the nonzero mask), ``partial`` (some ignore) or
+        ``complete``
+    raw_shape : voxels per axis
+    spacing_mm : voxel spacing in mm
+    crop_box : nnU-Net's bounding box of the nonzero voxels
     """
 
     case: str
@@ -46,6 +52,6 @@ class CaseFacts:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> CaseFacts:
-        """Build the facts from what `to_json` returned."""
+        """Build the facts from the JSON value that `to_json` returned."""
         lists = {key: tuple(content[key]) for key in ("image_hashes", "raw_shape", "spacing_mm")}
         return cls(**{**content, **lists, "crop_box": as_box(content["crop_box"])})

@@ -1,4 +1,4 @@
-"""Checkpoints: written completely or not at all; as a start for fine-tuning, every weight or none."""
+"""Checkpoints: written completely or not at all, and loaded for fine-tuning with all weights or none."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nnunet_al.files import write_atomically
 from nnunet_al.scoring.learning_loss import LossModule, decoder_channels
 
 LEARNING_LOSS_KEY = "nnunet_al_learning_loss"
-"""Where a checkpoint keeps the loss module and its optimiser; stock nnU-Net reads other keys only."""
+"""Key of a checkpoint for the loss module and its optimiser, which stock nnU-Net does not read."""
 
 _WRAPPERS = ("module.", "_orig_mod.")
 _NAMED = 3
@@ -35,16 +35,16 @@ def write_checkpoint(checkpoint: dict[str, Any], path: Path) -> None:
 def load_network_weights(network: nn.Module, checkpoint: Path, plans: str) -> None:
     """Copy all weights of a checkpoint into a network of the same architecture.
 
-    nnU-Net's ``-pretrained_weights`` always leaves the output heads out; between rounds they are worth keeping.
+    nnU-Net's ``-pretrained_weights`` leaves out the output heads; from round to round they are kept.
 
     Parameters
     ----------
     network
         the plain network, not wrapped for distributed training or compiled.
     checkpoint
-        a ``checkpoint_*.pth`` of nnU-Net, whatever the device it was trained on.
+        a ``checkpoint_*.pth`` of nnU-Net, trained on any device.
     plans
-        what the network was built from, for the message.
+        name of the network's plans, for the message.
 
     Raises
     ------
@@ -52,11 +52,11 @@ def load_network_weights(network: nn.Module, checkpoint: Path, plans: str) -> No
         if the checkpoint cannot be read, or names or shapes of layers differ; the network is unchanged then.
     """
     weights = read_network_weights(checkpoint)
-    own = network.state_dict()
+    current = network.state_dict()
     differences = [
-        f"{name} ({_shape(weights.get(name))} in the checkpoint, {_shape(own.get(name))} in the plans)"
-        for name in dict.fromkeys([*own, *weights])
-        if _shape(weights.get(name)) != _shape(own.get(name))
+        f"{name} ({_shape(weights.get(name))} in the checkpoint, {_shape(current.get(name))} in the plans)"
+        for name in dict.fromkeys([*current, *weights])
+        if _shape(weights.get(name)) != _shape(current.get(name))
     ]
     if differences:
         more = f" and {len(differences) - _NAMED} more" if len(differences) > _NAMED else ""
@@ -68,7 +68,7 @@ def load_network_weights(network: nn.Module, checkpoint: Path, plans: str) -> No
 
 
 def read_network_weights(checkpoint: Path) -> dict[str, torch.Tensor]:
-    """Read a checkpoint's network weights, on the CPU, under the names that the plain network gives them.
+    """Read a checkpoint's network weights to the CPU, under the names of the plain network.
 
     Raises
     ------
@@ -82,7 +82,7 @@ def read_network_weights(checkpoint: Path) -> dict[str, torch.Tensor]:
 
 
 def read_learning_loss(checkpoint: Path) -> dict[str, Any] | None:
-    """Read what ``nnUNetTrainerALLearningLoss`` keeps beside nnU-Net's own keys; ``None`` if another trainer wrote it.
+    """Read the entry of ``nnUNetTrainerALLearningLoss``; ``None`` if another trainer wrote the checkpoint.
 
     Raises
     ------
@@ -94,12 +94,12 @@ def read_learning_loss(checkpoint: Path) -> dict[str, Any] | None:
 
 
 def load_loss_module(checkpoint: Path, network: nn.Module) -> LossModule:
-    """Build the loss module of a checkpoint for the network that was trained with it; on its device, evaluation mode.
+    """Build the loss module of a checkpoint, on the device of its network and in evaluation mode.
 
     Raises
     ------
     ModelError
-        if the file is missing or broken, holds no loss module, or one for another decoder.
+        if the file is missing or broken, holds no loss module, or the module of another decoder.
     """
     content = read_learning_loss(checkpoint)
     if content is None:
@@ -130,7 +130,7 @@ def copy_loss_module(module: LossModule, weights: dict[str, torch.Tensor], check
 
 def _read(checkpoint: Path) -> dict[str, Any]:
     try:
-        # nnU-Net's checkpoints hold more than tensors (plans, numpy scalars), which only a full unpickling reads
+        # nnU-Net's checkpoints also hold plans and numpy scalars, which need full unpickling
         content = torch.load(checkpoint, map_location="cpu", weights_only=False)
     except FileNotFoundError as error:
         raise ModelError(f"The checkpoint {checkpoint} does not exist: give the path of a file that does.") from error
@@ -144,7 +144,7 @@ def _save(checkpoint: dict[str, Any], path: Path) -> None:
         with path.open("wb") as file:
             torch.save(checkpoint, file)
     except RuntimeError as error:
-        if isinstance(error.__context__, OSError):  # torch hides a full disk behind an error of its own
+        if isinstance(error.__context__, OSError):  # torch replaces the error of a full disk by a RuntimeError
             raise error.__context__ from None
         raise
 

@@ -1,7 +1,7 @@
-"""The same work in several processes of this machine, one for each GPU, joined as torch's distributed training needs.
+"""Run the same work in several processes of this machine, one per GPU, as torch's distributed training needs it.
 
-The calling process only watches: it passes on that the work shall stop, raises what went wrong in any of the others,
-and none of them outlives it.
+The calling process only watches: it forwards a request to stop, raises the error of any process, and all of them end
+with it.
 """
 
 from __future__ import annotations
@@ -27,29 +27,29 @@ from nnunet_al.nnunet.environment import quiet
 from nnunet_al.stopping import SIGNAL, heeding_signals, is_asked_to_stop
 
 _HOST = "127.0.0.1"
-_SECONDS_BETWEEN_LOOKS = 0.5
-_LONGEST_REPORT = 20_000  # characters; a pipe that nobody reads yet holds 65 536 bytes
+_POLL_SECONDS = 0.5
+_MAX_REPORT_CHARACTERS = 20_000  # must fit into an unread pipe, which holds 65 536 bytes
 
 
 def check_gpus(device: torch.device, gpus: int, batch_size: int | None = None, batch_dice: bool = False) -> None:
-    """Check that a training can be distributed over so many GPUs.
+    """Check that a training can be distributed over this number of GPUs.
 
     Parameters
     ----------
     device
-        what the training runs on.
+        device of the training.
     gpus
-        how many processes, each with a GPU of its own.
+        number of processes, one per GPU.
     batch_size
-        patches a step, which the GPUs share; ``None`` while it is not known.
+        patches per step, which the GPUs share; ``None`` if not yet known.
     batch_dice
-        whether the Dice loss is that of a whole batch, as in nnU-Net's 2d plans: then nnU-Net puts the shares together
-        patch by patch, and shares of unequal size would be mixed up or waited for without end.
+        whether the Dice loss is computed over the whole batch, as in nnU-Net's 2d plans: then nnU-Net gathers the
+        shares patch by patch, and shares of unequal size would give wrong results or block forever.
 
     Raises
     ------
     SetupError
-        naming ``-num_gpus``, if there are not so many, or nothing to do for each.
+        naming ``-num_gpus``, if fewer GPUs are available, or the batch cannot be shared.
     """
     if gpus < 1:
         raise SetupError(f"-num_gpus {gpus} leaves nothing to train on: choose 1 or more.")
@@ -59,53 +59,53 @@ def check_gpus(device: torch.device, gpus: int, batch_size: int | None = None, b
         raise SetupError(f"-num_gpus {gpus} needs -device cuda, not {device.type}: leave -num_gpus out.")
     visible = torch.cuda.device_count()
     if visible < gpus:
-        raise SetupError(f"-num_gpus {gpus} is more than the {visible} that torch sees here: ask for fewer.")
+        raise SetupError(f"-num_gpus {gpus} is more than the {visible} that torch finds here: ask for fewer.")
     if batch_size is not None and batch_size < gpus:
         raise SetupError(
-            f"-num_gpus {gpus} is more than the batch of {batch_size} can be shared among: ask for fewer GPUs, or for "
-            "a larger -batch_size when a campaign starts."
+            f"-num_gpus {gpus} is more than the {batch_size} patches of a batch: ask for fewer GPUs, or for a larger "
+            "-batch_size when a campaign starts."
         )
     if batch_size is not None and batch_dice and batch_size % gpus:
         raise SetupError(
-            f"-num_gpus {gpus} cannot share the batch of {batch_size} equally, which nnU-Net's Dice loss of whole "
+            f"-num_gpus {gpus} cannot share the batch of {batch_size} equally, which nnU-Net's Dice loss over whole "
             "batches needs: ask for another number of GPUs, or for another -batch_size when a campaign starts."
         )
 
 
 def run_distributed(work: Callable[[], object], processes: int, device: torch.device, log: Path | None) -> bool:
-    """Do ``work`` in several new processes that torch's distributed training has joined; return at the end of the last.
+    """Do ``work`` in several new processes of one torch process group, and return when all have ended.
 
-    Environment variables are those of the moment of the call. The first process prints to the end of ``log``, or where
-    this process does; the others print nothing. If any of them fails, the others are ended.
+    The processes get the environment variables of the moment of the call. Only the first process prints. If one fails,
+    the others are ended.
 
     Parameters
     ----------
     work
-        what each process does; it must be possible to pickle it.
+        the function that each process calls; it must be picklable.
     processes
-        how many; on a GPU, process i uses GPU i.
+        their number; on a GPU, process i uses GPU i.
     device
-        with "cuda" they are joined by NCCL, with "cpu" by gloo.
+        the processes communicate by NCCL with "cuda", by gloo with "cpu".
     log
-        file for what the first process prints; ``None``: nothing is redirected.
+        file to which the first process appends its output; ``None``: it is not redirected.
 
     Returns
     -------
     bool
-        whether all did their work; False if they stopped before its end because this process or one of them was asked
-        to (see `nnunet_al.stopping`).
+        whether all finished their work; False if they stopped earlier because this process or one of them was asked to
+        stop (see `nnunet_al.stopping`).
 
     Raises
     ------
     NnunetALError
-        that one of them raised.
+        the error that one of them raised.
     RuntimeError
         with the traceback of another error of one of them, or the signal that ended it.
     KeyboardInterrupt
         if this process or one of the others was interrupted.
     """
     context = multiprocessing.get_context("spawn")
-    # a store of our own on a port that the system chooses: trainings that start at one moment cannot meet on a port
+    # the system chooses a free port, so trainings that start at the same moment cannot get the same one
     store = dist.TCPStore(_HOST, 0, is_master=True, wait_for_workers=False)
     reports = [context.Pipe(duplex=False) for _ in range(processes)]
     ranks = [
@@ -113,7 +113,7 @@ def run_distributed(work: Callable[[], object], processes: int, device: torch.de
         for rank in range(processes)
     ]
     try:
-        # until a rank heeds it, the signal waits: it would end the rank
+        # block the signal until the rank handles it, because by default it would end the rank
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {SIGNAL})
         try:
             for rank in ranks:
@@ -125,25 +125,25 @@ def run_distributed(work: Callable[[], object], processes: int, device: torch.de
         _watch(ranks, [receiver for receiver, _ in reports])
         return all(receiver.recv()[0] for receiver, _ in reports)
     finally:
-        _end(ranks)
+        _kill_ranks(ranks)
 
 
 def _watch(ranks: Sequence[BaseProcess], receivers: Sequence[Any]) -> None:
-    """Wait until all ranks have ended, or raise what ended one of them."""
-    told = False
+    """Wait until all ranks have ended, or raise the error that ended one of them."""
+    forwarded = False
     while any(rank.exitcode is None for rank in ranks):
-        wait([rank.sentinel for rank in ranks if rank.exitcode is None], timeout=_SECONDS_BETWEEN_LOOKS)
-        if is_asked_to_stop() and not told:
-            told = True
+        wait([rank.sentinel for rank in ranks if rank.exitcode is None], timeout=_POLL_SECONDS)
+        if is_asked_to_stop() and not forwarded:
+            forwarded = True
             for rank in ranks:
                 if rank.is_alive() and rank.pid is not None:
                     os.kill(rank.pid, SIGNAL)
         if any(rank.exitcode for rank in ranks):
-            raise _why(ranks, receivers)
+            raise _first_failure(ranks, receivers)
 
 
-def _why(ranks: Sequence[BaseProcess], receivers: Sequence[Any]) -> BaseException:
-    """Return what was wrong in the first place: when one rank ends, the others fail in its wake."""
+def _first_failure(ranks: Sequence[BaseProcess], receivers: Sequence[Any]) -> BaseException:
+    """Return the first error: when one rank ends, the others fail as a consequence."""
     reports = []
     for receiver in receivers:
         with suppress(EOFError):
@@ -154,7 +154,7 @@ def _why(ranks: Sequence[BaseProcess], receivers: Sequence[Any]) -> BaseExceptio
         if isinstance(error, NnunetALError):
             return error
     codes = {number: rank.exitcode for number, rank in enumerate(ranks) if rank.exitcode}
-    # torch aborts a rank that has missed another one for long
+    # torch aborts a rank that has waited too long for another one
     killed = {number: code for number, code in codes.items() if code < 0 and code != -signal.SIGABRT}
     if errors and not killed:
         return errors[0]
@@ -165,8 +165,8 @@ def _why(ranks: Sequence[BaseProcess], receivers: Sequence[Any]) -> BaseExceptio
     return RuntimeError(f"Process {number} of {len(ranks)} of the training was ended {how}.")
 
 
-def _end(ranks: Sequence[BaseProcess]) -> None:
-    """End what still runs, the ranks' own processes included; they hold nothing that is not on disk."""
+def _kill_ranks(ranks: Sequence[BaseProcess]) -> None:
+    """Kill the ranks that still run and their child processes; all their results are on disk."""
     for rank in ranks:
         if rank.pid is None:
             continue
@@ -180,12 +180,12 @@ def _end(ranks: Sequence[BaseProcess]) -> None:
 def _run_rank(
     rank: int, processes: int, device: str, port: int, work: Callable[[], object], log: Path | None, report: Any
 ) -> None:
-    """Join the others, work, and report whether that was done, or when which error came."""
-    os.setpgrp()  # so that the processes that load data can be ended with the rank
-    threading.Thread(target=_end_with_the_parent, daemon=True).start()
+    """Join the process group, do the work, and report whether it was finished, or the time and the error."""
+    os.setpgrp()  # so that the rank's data loading processes can be killed with it
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
     with ExitStack() as stack:
         stack.enter_context(heeding_signals())
-        # nothing may wait for a rank that waits for a rank that has ended
+        # end at once: a rank may be waiting for another one that has already ended
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {SIGNAL})
         if rank > 0 or log is not None:
@@ -196,20 +196,20 @@ def _run_rank(
             store = dist.TCPStore(_HOST, port, is_master=False)
             backend = "nccl" if device == "cuda" else "gloo"
             dist.init_process_group(backend, store=store, rank=rank, world_size=processes)
-            done = _done(work)
+            done = _ran_to_the_end(work)
             dist.destroy_process_group()
             report.send((done, None))
             return
         except NnunetALError as error:
             report.send((time.monotonic(), error))
         except Exception:
-            text = traceback.format_exc()[-_LONGEST_REPORT:]
+            text = traceback.format_exc()[-_MAX_REPORT_CHARACTERS:]
             failure = RuntimeError(f"Process {rank} of {processes} of the training failed:\n{text}")
             report.send((time.monotonic(), failure))
-    os._exit(1)  # torch's threads wait for the other ranks, and would end this one by an abort
+    os._exit(1)  # a normal exit waits in torch's threads for the other ranks and then aborts
 
 
-def _done(work: Callable[[], object]) -> bool:
+def _ran_to_the_end(work: Callable[[], object]) -> bool:
     try:
         work()
     except KeyboardInterrupt:
@@ -217,7 +217,7 @@ def _done(work: Callable[[], object]) -> bool:
     return True
 
 
-def _end_with_the_parent() -> None:
+def _exit_with_parent() -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None, "a rank is started by run_distributed"
     parent.join()

@@ -1,7 +1,7 @@
-"""Where nnU-Net looks for trainers and planners, and how ours get there.
+"""Make our trainers and planners visible to nnU-Net, which finds them by class name.
 
 nnU-Net finds planners only inside its own package, and trainers there or in the folders of ``nnUNet_extTrainer``. One
-small file each, which imports the class from this package, is all that its search by name needs.
+small file (shim) per class, which imports the class from this package, is enough.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from nnunet_al.errors import SetupError, StorageError
 from nnunet_al.files import storage_errors, temporary_sibling, write_text
 
 MARKER = "Drop-in of nnunet-al"
-"""Stands in the docstring of each shim: by it we know our own file."""
+"""Text in the docstring of each shim, by which `install` and `remove` recognise our files."""
 
 _SHIMS = {
     "trainers": (
@@ -26,7 +26,7 @@ _SHIMS = {
 
 
 def trainer_folder() -> Path:
-    """Return the folder that ``nnUNet_extTrainer`` names to let nnU-Net find our trainers without touching its install.
+    """Return the folder to list in ``nnUNet_extTrainer``, so that nnU-Net finds our trainers without an install.
 
     Raises
     ------
@@ -39,14 +39,14 @@ def trainer_folder() -> Path:
 def install(link: bool = False, nnunet: Path | None = None) -> list[Path]:
     """Put trainers and planners into the nnU-Net install, as copies or as symbolic links, and return their files.
 
-    What is there already and ours is renewed, so the call may be repeated.
+    Files of an earlier call are replaced, so the call may be repeated.
 
     Parameters
     ----------
     link
-        link to this package's files instead of copying them, which keeps up with an update of ours.
+        link to this package's files instead of copying them, so that updates of this package take effect.
     nnunet
-        folder of the package ``nnunetv2``; the one that Python would import if not given.
+        folder of the package ``nnunetv2``; default: the one that Python imports.
 
     Raises
     ------
@@ -56,19 +56,19 @@ def install(link: bool = False, nnunet: Path | None = None) -> list[Path]:
     shims = _targets(nnunet)
     for _, target in shims:
         if _is_there(target) and not _is_ours(target):
-            raise StorageError(f"{target} is not a file of nnunet-al's: move it away and run the command again.")
+            raise StorageError(f"{target} is not a file of nnunet-al: move it away and run the command again.")
     for source, target in shims:
         _link(source, target) if link else _copy(source, target)
     return [target for _, target in shims]
 
 
 def remove(nnunet: Path | None = None) -> tuple[list[Path], list[Path]]:
-    """Take trainers and planners, and what Python compiled from them, out of the nnU-Net install.
+    """Remove trainers and planners, and their compiled files, from the nnU-Net install.
 
     Returns
     -------
     removed, foreign
-        the files taken out, and those of the same name that are not ours and stay where they are.
+        the removed files, and files of the same name that are not ours and stay.
 
     Raises
     ------
@@ -85,12 +85,12 @@ def remove(nnunet: Path | None = None) -> tuple[list[Path], list[Path]]:
 
 
 def nnunet_folder() -> Path:
-    """Return the folder of the package ``nnunetv2`` that Python would import, without importing it.
+    """Return the folder of the package ``nnunetv2`` without importing it.
 
     Raises
     ------
     SetupError
-        if there is none.
+        if it is not installed.
     """
     found = importlib.util.find_spec("nnunetv2")
     if found is None or not found.submodule_search_locations:
@@ -108,7 +108,7 @@ def _shim_folder(kind: str) -> Path:
 
 
 def _targets(nnunet: Path | None) -> list[tuple[Path, Path]]:
-    """Return each shim and where it belongs in nnU-Net's package."""
+    """Return each shim and its target path in nnU-Net's package."""
     package = nnunet_folder() if nnunet is None else nnunet
     targets = []
     for kind, (names, place) in _SHIMS.items():
@@ -125,7 +125,7 @@ def _is_there(path: Path) -> bool:
 def _is_ours(path: Path) -> bool:
     if path.is_symlink():
         target = path.readlink()
-        if not path.exists():  # our package has gone
+        if not path.exists():  # our package was removed
             return target.name in _SHIMS.get(target.parent.name, ((), ""))[0]
     return path.is_file() and MARKER in path.read_text(encoding="utf-8", errors="replace")
 
@@ -145,7 +145,7 @@ def _link(source: Path, target: Path) -> None:
 
 
 def _remove_compiled(source: Path) -> None:
-    """Remove what any Python compiled from ``source``, and the cache folder if that was all it held."""
+    """Remove the compiled files of ``source``, and the cache folder if it is empty then."""
     cache = source.parent / "__pycache__"
     with storage_errors(cache):
         for compiled in cache.glob(f"{source.stem}.*.pyc"):

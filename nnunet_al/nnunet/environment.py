@@ -1,4 +1,4 @@
-"""nnU-Net's three folders: found in the environment, set for a view of a round, and the datasets in them."""
+"""nnU-Net's three folders: read from and set in the environment variables, and the datasets in them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SHOWN_NAMES = 20
 
 @dataclass(frozen=True)
 class Roots:
-    """The folders that nnU-Net calls ``nnUNet_raw``, ``nnUNet_preprocessed`` and ``nnUNet_results``."""
+    """nnU-Net's folders ``nnUNet_raw``, ``nnUNet_preprocessed`` and ``nnUNet_results``."""
 
     raw: Path
     preprocessed: Path
@@ -36,7 +36,7 @@ class Roots:
 
     @classmethod
     def below(cls, folder: Path) -> Roots:
-        """Name the three folders of a view that lies in ``folder``; nothing is created."""
+        """Return the three folders of a view inside ``folder``; nothing is created."""
         return cls(folder / "nnUNet_raw", folder / "nnUNet_preprocessed", folder / "nnUNet_results")
 
     def create(self) -> Roots:
@@ -47,13 +47,13 @@ class Roots:
 
 
 @contextmanager
-def using(roots: Roots, **extra_env: str | None) -> Iterator[None]:
-    """Point nnU-Net at ``roots`` within the block and put every variable back after it.
+def nnunet_folders(roots: Roots, **extra_env: str | None) -> Iterator[None]:
+    """Set nnU-Net's folders to ``roots`` within the block and restore all variables after it.
 
-    nnU-Net 2.8 reads its variables when it needs them, so this works in a process that has imported it before, and
-    processes started within the block inherit it. ``extra_env`` sets further variables; None unsets one.
+    nnU-Net 2.8 reads its variables when it needs them, so this also works after nnU-Net was imported; processes started
+    within the block inherit the variables. ``extra_env`` sets further variables; None unsets one.
     """
-    with variables(
+    with environment_variables(
         nnUNet_raw=os.fspath(roots.raw),
         nnUNet_preprocessed=os.fspath(roots.preprocessed),
         nnUNet_results=os.fspath(roots.results),
@@ -63,8 +63,8 @@ def using(roots: Roots, **extra_env: str | None) -> Iterator[None]:
 
 
 @contextmanager
-def variables(**values: str | None) -> Iterator[None]:
-    """Set environment variables within the block (None unsets one) and put them back after it."""
+def environment_variables(**values: str | None) -> Iterator[None]:
+    """Set environment variables within the block (None unsets one) and restore them after it."""
     before = {variable: os.environ.get(variable) for variable in values}
     try:
         _set(values)
@@ -75,7 +75,7 @@ def variables(**values: str | None) -> Iterator[None]:
 
 @contextmanager
 def quiet(log: Path | None = None) -> Iterator[None]:
-    """Send what nnU-Net prints within the block to the end of the file ``log``, or nowhere."""
+    """Append nnU-Net's output within the block to the file ``log``, or discard it."""
     if log is not None:
         log.parent.mkdir(parents=True, exist_ok=True)
     with Path(log or os.devnull).open("a", encoding="utf-8") as sink, redirect_stdout(sink):
@@ -88,7 +88,7 @@ def dataset_name(id_or_name: int | str, roots: Roots) -> str:
     Raises
     ------
     DatasetError
-        if the text is neither, if no such dataset exists (the sentence lists those that do), or if one number has
+        if the text is neither, if no such dataset exists (the message lists those that do), or if one number has
         more than one name in the three folders, which nnU-Net refuses.
     """
     text = str(id_or_name).strip()

@@ -1,4 +1,4 @@
-"""From the axes of nnU-Net's reader to those of the image file: some readers turn images when they read them."""
+"""Conversion between the axes of nnU-Net's reader and those of the image file; some readers reorient images."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from nnunet_al.pool.boxes import Box
 
 @dataclass(frozen=True)
 class FileAxes:
-    """How an array of nnU-Net's reader lies in the file.
+    """Orientation of an array of nnU-Net's reader in the file.
 
     Attributes
     ----------
     order : axis of the reader's array that becomes axis k, j, i of the file (of an array as SimpleITK gives it)
-    flipped : whether that axis runs the other way in the file
+    flipped : whether the direction of that axis is reversed in the file
     """
 
     order: tuple[int, ...]
     flipped: tuple[bool, ...]
 
     def to_file(self, array_xyz: np.ndarray) -> np.ndarray:
-        """Return an array on the reader's axes on those of the file."""
+        """Convert an array from the reader's axes to those of the file."""
         return array_xyz.transpose(self.order)[self._reversal]
 
     def from_file(self, array_kji: np.ndarray) -> np.ndarray:
-        """Return an array on the file's axes on those of the reader."""
+        """Convert an array from the file's axes to those of the reader."""
         return array_kji[self._reversal].transpose(np.argsort(self.order))
 
     @property
@@ -40,7 +40,7 @@ class FileAxes:
         return tuple(slice(None, None, -1) if flip else slice(None) for flip in self.flipped)
 
     def box_to_file(self, box: Box, shape_xyz: tuple[int, ...]) -> Box:
-        """Return a box on the reader's axes, of an array of ``shape_xyz``, on those of the file."""
+        """Convert a box in an array of ``shape_xyz`` from the reader's axes to those of the file."""
         turned = []
         for axis, flip in zip(self.order, self.flipped, strict=True):
             (low, high), length = box[axis], shape_xyz[axis]
@@ -51,9 +51,9 @@ class FileAxes:
 def file_axes(
     label_format: LabelFormat, shape_xyz: tuple[int, ...], properties: dict[str, Any], ending: str
 ) -> FileAxes:
-    """Find out how nnU-Net's writer lays an array of ``shape_xyz`` into a file with the image's ``properties``.
+    """Determine how nnU-Net's writer orients an array of ``shape_xyz`` in a file with the image's ``properties``.
 
-    One voxel at the end of each axis is written and looked for. An axis of a single voxel has no direction.
+    A voxel at the end of each axis is written and located in the file. An axis of a single voxel has no direction.
     """
     markers_xyz = np.zeros(shape_xyz, np.int32)
     long_axes = [axis for axis, length in enumerate(shape_xyz) if length > 1]

@@ -1,4 +1,4 @@
-"""nnU-Net's dataset fingerprint, in which unannotated voxels are nobody's foreground."""
+"""nnU-Net's dataset fingerprint of partly annotated cases: unannotated voxels do not count as foreground."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nnunet_al.nnunet.intensity_samples import SampleRule, case_samples
 from nnunet_al.nnunet.intensity_statistics import intensity_statistics
 
 PLACEHOLDER = "intensities_are_placeholders"
-"""Key of a fingerprint that is True where no annotated foreground exists yet; nnU-Net does not read it."""
+"""Key of a fingerprint that is True if no foreground is annotated yet; nnU-Net does not read it."""
 
 MAX_VOXELS = 10e7
 """Foreground voxels that nnU-Net samples in the whole dataset, the same number in each case."""
@@ -33,46 +33,46 @@ def extract_fingerprint(
     max_voxels: float = MAX_VOXELS,
     samples: Path | None = None,
 ) -> dict[str, Any]:
-    """Compute what nnU-Net's ``DatasetFingerprintExtractor`` would, from partly annotated cases.
+    """Compute the fingerprint of nnU-Net's ``DatasetFingerprintExtractor`` from partly annotated cases.
 
     Spacings and shapes come from the whole pool, in sorted order of cases: they need no label. Intensity statistics
     come from ``int(max_voxels // pool_size)`` voxels of each annotated case, drawn with replacement by nnU-Net's own
-    function from the voxels whose label is above 0 and not ``ignore``. With every case annotated the result is equal
-    to nnU-Net's, but for the rounding of mean and standard deviation (see ``intensity_statistics``).
+    function from the voxels whose label is above 0 and not ``ignore``. If every case is annotated, the result equals
+    nnU-Net's except for the rounding of mean and standard deviation (see ``intensity_statistics``).
 
     Parameters
     ----------
     annotated
-        per case its image files and its composed label
+        image files and composed label per case
     facts
         of all cases of the pool, annotated or not
     channels
         number of image channels
     pool_size
-        number of cases that the samples are shared between; constant over the rounds
+        number of cases that share the samples; constant over the rounds
     ignore
         the label value of unannotated voxels
     workers
         number of processes
     log
-        file that gets what nnU-Net prints
+        file for nnU-Net's output
     max_voxels
         voxels sampled in the whole pool; nnU-Net's number
     samples
-        folder that keeps what was drawn from each case, so that the next call reads only cases with new annotations;
+        folder that keeps the voxels drawn from each case, so that the next call reads only cases with new annotations;
         see ``case_samples``
 
     Returns
     -------
     dict
-        nnU-Net's keys with plain values; and ``PLACEHOLDER: True`` where no annotated foreground exists, in which case
-        the statistics are finite placeholders (mean 0, standard deviation 1).
+        nnU-Net's keys with plain values; if no foreground is annotated, also ``PLACEHOLDER: True``, and the statistics
+        are finite placeholders (mean 0, standard deviation 1).
     """
     pool = [facts[case] for case in sorted(facts)]
     rule = SampleRule(int(max_voxels // pool_size), ignore)
     drawn = case_samples(annotated, facts, rule, samples, workers, log)
-    # nnU-Net joins empty lists for cases without foreground, which makes the voxels double precision; so do we
-    kind = np.float32 if all(len(part.values_M) for case in drawn for part in case) else np.float64
+    # as in nnU-Net, where the empty list of a case without foreground turns the joined voxels into float64
+    dtype = np.float32 if all(len(part.values_M) for case in drawn for part in case) else np.float64
     fingerprint: dict[str, Any] = {
         "spacings": [list(case.spacing_mm) for case in pool],
         "shapes_after_crop": [list(case.shape_after_crop) for case in pool],
@@ -80,7 +80,7 @@ def extract_fingerprint(
         "median_relative_size_after_cropping": float(np.median([case.relative_size_after_crop for case in pool])),
     }
     for channel in range(channels):
-        statistics = intensity_statistics([case.pop(0) for case in drawn], kind)
+        statistics = intensity_statistics([case.pop(0) for case in drawn], dtype)
         if statistics is None:
             fingerprint[PLACEHOLDER] = True
         fingerprint[_INTENSITIES][str(channel)] = statistics or _placeholder()
@@ -90,11 +90,11 @@ def extract_fingerprint(
 def intensity_drift(
     old: Mapping[Any, Mapping[str, float]], new: Mapping[Any, Mapping[str, float]], tolerance: float = 0.5
 ) -> list[str]:
-    """Describe where new intensity statistics have left the old ones, per channel.
+    """Describe how far new intensity statistics have drifted from the old ones, one sentence per drifted channel.
 
     A channel has drifted if its mean, its 0.5 or its 99.5 percentile moved by more than ``tolerance`` old standard
-    deviations, or if its standard deviation changed by more than a factor of ``1 + tolerance``. The threshold is ours:
-    nnU-Net normalises CT by these numbers, so half a standard deviation shifts the network's input by 0.5.
+    deviations, or if its standard deviation changed by more than a factor of ``1 + tolerance``. The threshold is our
+    choice: nnU-Net normalises CT by these numbers, so half a standard deviation shifts the network's input by 0.5.
 
     Parameters
     ----------

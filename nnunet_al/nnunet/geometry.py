@@ -1,4 +1,4 @@
-"""The geometry of a case under a plan: where nnU-Net's preprocessing takes each raw voxel."""
+"""The geometry of a case under a plan: the mapping from raw voxels to preprocessed voxels."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from nnunet_al.pool.geometry import CaseGeometry
 
 
 def case_geometry(facts: CaseFacts, plans: Mapping[str, Any], configuration: str) -> CaseGeometry:
-    """Compute transpose, crop and resampled shape of a case without touching its images.
+    """Compute transpose, crop and resampled shape of a case without reading its images.
 
-    Per transposed axis nnU-Net makes ``round(raw spacing / planned spacing * cropped voxels)`` voxels; a 2d
-    configuration plans two spacings and leaves the first axis as it is.
+    Along each transposed axis nnU-Net makes ``round(raw spacing / planned spacing * cropped voxels)`` voxels; a 2d
+    configuration plans two spacings and does not resample the first axis.
     """
     from nnunetv2.preprocessing.resampling.default_resampling import compute_new_shape
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager

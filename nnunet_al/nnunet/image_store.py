@@ -1,4 +1,4 @@
-"""Preprocessed images, stored once per dataset under a hash of everything they depend on, shared by all campaigns."""
+"""Preprocessed images, stored once per dataset under a hash of all their inputs, and shared by all campaigns."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from nnunet_al.file_locks import file_lock
 from nnunet_al.files import hash_array, hash_json, read_arrays, write_arrays
-from nnunet_al.nnunet.blosc_files import move_into_place, open_array, read_pickle, temporary_in, written_intact
+from nnunet_al.nnunet.blosc_files import move_into_place, open_array, read_pickle, temporary_file_in, verified_write
 from nnunet_al.nnunet.case_facts import CaseFacts
 from nnunet_al.nnunet.environment import Roots
 from nnunet_al.nnunet.raw_dataset import CaseFiles
@@ -31,7 +31,7 @@ _WITHOUT_STATISTICS = {
 
 @dataclass(frozen=True)
 class StoredImage:
-    """Where one preprocessed image lies; the properties are written last, so they mark it as complete."""
+    """Paths of one preprocessed image; the properties are written last, so they mark it as complete."""
 
     folder: Path
     case: str
@@ -73,15 +73,15 @@ class StoredImage:
 
 
 def store_folder(roots: Roots, dataset_name: str) -> Path:
-    """Return the folder of a dataset's stored images, beside what nnU-Net itself preprocesses."""
+    """Return the folder of a dataset's stored images, in its folder of preprocessed data."""
     return roots.preprocessed / dataset_name / "al_images"
 
 
 def image_dependencies(plans: Mapping[str, Any], configuration: str) -> dict[str, Any]:
-    """Collect everything in the plans, and in nnU-Net, that a preprocessed image depends on.
+    """Collect the settings of the plans and of nnU-Net that a preprocessed image depends on.
 
-    Intensity statistics count for channels whose normalisation uses them: CT, and every scheme that is not known not
-    to. The patch size decides the chunks of the file.
+    Intensity statistics are included for CT channels and for normalisation schemes that may use them, being unknown to
+    us. The patch size determines the chunks of the file.
     """
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
@@ -108,17 +108,17 @@ def image_dependencies(plans: Mapping[str, Any], configuration: str) -> dict[str
 
 
 def image_key(facts: CaseFacts, dependencies: Mapping[str, Any], outside: np.ndarray | None = None) -> str:
-    """Hash, as 16 hexadecimal digits, everything that the image of a case depends on.
+    """Hash all inputs of a preprocessed image into 16 hexadecimal digits.
 
     Parameters
     ----------
     facts
-        of the case, for its files' hashes
+        of the case, for the hashes of its files
     dependencies
         see ``image_dependencies``
     outside
-        bool, of the shape after transpose and crop: labelled voxels outside the nonzero mask. nnU-Net's masked
-        normalisation takes every voxel that is not marked as outside, so these join the mask. None if there are none.
+        bool, of the shape after transpose and crop: labelled voxels outside the nonzero mask, which nnU-Net's masked
+        normalisation counts as part of the mask. None if there are none.
     """
     digest = None if outside is None or not outside.any() else hash_array(np.flatnonzero(outside))
     return hash_json([list(facts.image_hashes), dependencies, digest])[:16]
@@ -135,8 +135,8 @@ def ensure_image(
 ) -> bool:
     """Preprocess the images of a case with nnU-Net's preprocessor, unless ``stored`` exists.
 
-    ``outside`` is what went into the key of ``stored`` (see ``image_key``). An image that another process is at is
-    waited for, or with ``wait`` False left to it.
+    ``outside`` must be the array in the key of ``stored`` (see ``image_key``). If another process is preprocessing the
+    image, this one waits for it, or with ``wait`` False returns at once.
 
     Returns
     -------
@@ -150,7 +150,7 @@ def ensure_image(
     """
     if stored.exists:
         return True
-    # one file carries the locks of all images
+    # one file holds the locks of all images, one byte each
     lock = file_lock(stored.folder / "lock", byte=int(stored.key[:10], 16), patience_seconds=math.inf if wait else 0)
     with ExitStack() as others_wait:
         try:
@@ -186,7 +186,7 @@ def _preprocess(
     )
     data_C_xyz = data_C_xyz.astype(np.float32, copy=False)
     properties.pop("class_locations", None)
-    temporary = temporary_in(stored.folder, stored.array_path.name)
+    temporary = temporary_file_in(stored.folder, stored.array_path.name)
     stem = temporary.with_suffix("")
     by_products = [stem.with_name(stem.name + "_seg.b2nd"), stem.with_name(stem.name + ".pkl")]
     for path in by_products:
@@ -195,7 +195,7 @@ def _preprocess(
     empty_seg = np.zeros((1, 1, 1, 1), dtype=np.int16)
     ones = (1, 1, 1, 1)
     try:
-        with written_intact(temporary, data_C_xyz, stored.array_path):
+        with verified_write(temporary, data_C_xyz, stored.array_path):
             nnUNetDatasetBlosc2.save_case(
                 data_C_xyz, empty_seg, properties, os.fspath(stem), chunks, blocks, chunks_seg=ones, blocks_seg=ones
             )
@@ -217,10 +217,10 @@ def ensure_images(
     workers: int = 1,
     log: Path | None = None,
 ) -> dict[str, StoredImage]:
-    """Preprocess the images of all ``cases`` that ``folder`` does not hold yet and return where each lies.
+    """Preprocess the images of all ``cases`` that are not yet in ``folder`` and return the paths of all.
 
-    Several processes that want the same images at the same time share the work: each does what no other is at, and
-    waits at the end for what others still do.
+    Several processes that need the same images at the same time share the work: each preprocesses the images that no
+    other process has begun, and waits at the end for the others.
     """
     dependencies = image_dependencies(plans, configuration)
     images = {case: StoredImage(folder, case, image_key(facts[case], dependencies)) for case in cases}

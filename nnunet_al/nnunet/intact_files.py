@@ -1,4 +1,4 @@
-"""Broken files that SimpleITK reads without a word: NIfTI files cut short, and NIfTI voxels that are no numbers."""
+"""Detect broken files that SimpleITK reads without an error: truncated NIfTI files, and NIfTI voxels that are NaN."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from nnunet_al.files import nifti_is_finite
 
 
 def read_intact(file: Path, read: Callable[[str], tuple[np.ndarray, dict[str, Any]]]) -> tuple[np.ndarray, dict]:
-    """Read ``file`` with ``read``, one of nnU-Net's readers, and make sure that all of it was there.
+    """Read ``file`` with ``read``, one of nnU-Net's readers, and check that it is complete and finite.
 
-    Why NIfTI files are read twice stands in ``files.nifti_is_finite``.
+    NIfTI files are read twice; the reason is given in ``files.nifti_is_finite``.
 
     Raises
     ------
     DatasetError
-        if the file cannot be read, is cut short, or holds NaN or infinity.
+        if the file cannot be read, is truncated, or holds NaN or infinity.
     """
     try:
         array_C_xyz, properties = read(str(file))
         finite = np.isfinite(array_C_xyz).all() and nifti_is_finite(file)
-    except Exception as error:  # readers raise whatever their library raises
-        raise DatasetError(f"{file} cannot be read ({_reason(error)}): replace it, or take the case out.") from error
+    except Exception as error:  # readers raise the errors of their libraries
+        raise DatasetError(f"{file} cannot be read ({_reason(error)}): replace it, or remove the case.") from error
     if not finite:
         raise DatasetError(f"{file} holds NaN or infinite voxels: replace them by finite numbers.")
     return array_C_xyz, properties

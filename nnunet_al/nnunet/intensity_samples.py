@@ -1,4 +1,4 @@
-"""What a case contributes to the fingerprint: voxels drawn when its label changes, kept as values and counts."""
+"""Samples of foreground intensities per case for the fingerprint, redrawn when the label changes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from nnunet_al.files import hash_file, hash_json, read_arrays, write_arrays
 from nnunet_al.nnunet.case_facts import CaseFacts
-from nnunet_al.nnunet.intensity_statistics import Counted
+from nnunet_al.nnunet.intensity_statistics import ValueCounts
 from nnunet_al.nnunet.workers import run_jobs
 from nnunet_al.pool.boxes import to_slices
 
@@ -20,7 +20,7 @@ _BROKEN = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.err
 
 
 class SampleRule(NamedTuple):
-    """How many voxels are drawn from each case, and the label value that is nobody's foreground."""
+    """Number of voxels to draw from each case, and the ignore label, which does not count as foreground."""
 
     samples: int
     ignore: int | None
@@ -33,28 +33,27 @@ def case_samples(
     folder: Path | None = None,
     workers: int = 1,
     log: Path | None = None,
-) -> list[list[Counted]]:
-    """Return what each annotated case contributes to each channel, in sorted order of the cases.
+) -> list[list[ValueCounts]]:
+    """Return the sampled voxels of each annotated case and channel, in sorted order of the cases.
 
-    With a ``folder``, samples are kept there under a hash of everything that they depend on: image files, label file,
-    ``rule`` and nnU-Net's version. Cases whose sample lies there are not read; samples that no case has a use for any
-    more are removed. The folder may be deleted at any time, and holds at most 8 bytes per drawn voxel, before
-    compression.
+    With a ``folder``, samples are kept there under a hash of all their inputs: image files, label file, ``rule`` and
+    nnU-Net's version. Cases with a kept sample are not read; samples that are no longer needed are removed. The folder
+    may be deleted at any time, and holds at most 8 bytes per drawn voxel, before compression.
 
     Parameters
     ----------
     annotated
-        per case its image files and its composed label
+        image files and composed label per case
     facts
         of these cases, or of more
     rule
-        what to draw
+        number of voxels, and ignore label
     folder
-        where samples are kept, of one campaign; None keeps nothing
+        the campaign's folder of samples; None: samples are not kept
     workers
         number of processes
     log
-        file that gets what nnU-Net prints
+        file for nnU-Net's output
     """
     cases = sorted(annotated)
     files: dict[str, Path] = {}
@@ -68,18 +67,18 @@ def case_samples(
     drawn = run_jobs(draw_sample, jobs, workers, "extracting the fingerprint", log, sizes)
     samples.update(zip(fresh, drawn, strict=True))
     if folder is not None and folder.is_dir():
-        for stranger in set(folder.glob("*.npz")).difference(files.values()):
-            stranger.unlink(missing_ok=True)
+        for outdated in set(folder.glob("*.npz")).difference(files.values()):
+            outdated.unlink(missing_ok=True)
     return [samples[case] for case in cases]
 
 
 def draw_sample(
     images: Sequence[Path], label: Path, facts: CaseFacts, rule: SampleRule, file: Path | None = None
-) -> list[Counted]:
+) -> list[ValueCounts]:
     """Draw the voxels of one case as nnU-Net's ``DatasetFingerprintExtractor`` does, and write them to ``file``.
 
-    nnU-Net's own function draws ``rule.samples`` voxels of each channel with replacement, with its own seed, from where
-    the label is above 0 in the crop that ``facts`` know; ``rule.ignore`` is set to 0 before. A case without foreground
+    nnU-Net's own function draws ``rule.samples`` voxels of each channel with replacement and its own seed, from the
+    voxels with a label above 0 in ``facts.crop_box``; ``rule.ignore`` is set to 0 before. A case without foreground
     gives no voxel.
 
     Raises
@@ -98,7 +97,7 @@ def draw_sample(
     inside = (slice(None), *to_slices(facts.crop_box))
     image_C_xyz, label_1_xyz = image_C_xyz[inside], label_1_xyz[inside]
     draw = DatasetFingerprintExtractor.collect_foreground_intensities
-    sample = [Counted.of(voxels_N) for voxels_N in draw(label_1_xyz, image_C_xyz, num_samples=rule.samples)[0]]
+    sample = [ValueCounts.of(voxels_N) for voxels_N in draw(label_1_xyz, image_C_xyz, num_samples=rule.samples)[0]]
     if file is not None:
         arrays = {f"values_{channel}": part.values_M for channel, part in enumerate(sample)}
         write_arrays(file, **arrays, **{f"counts_{channel}": part.counts_M for channel, part in enumerate(sample)})
@@ -106,14 +105,14 @@ def draw_sample(
 
 
 def _name(facts: CaseFacts, label: Path, rules: list) -> str:
-    stands_on = [*rules, facts.reader, list(facts.image_hashes), hash_file(label)]
-    return f"{facts.case}-{hash_json(stands_on)[:16]}.npz"
+    inputs = [*rules, facts.reader, list(facts.image_hashes), hash_file(label)]
+    return f"{facts.case}-{hash_json(inputs)[:16]}.npz"
 
 
-def _read(file: Path) -> list[Counted] | None:
-    """Read a sample; None where there is none or the file is broken, so that it is drawn again."""
+def _read(file: Path) -> list[ValueCounts] | None:
+    """Read a sample; None if there is no file or it is broken, so that the sample is drawn again."""
     try:
         arrays = read_arrays(file)
-        return [Counted(arrays[f"values_{c}"], arrays[f"counts_{c}"]) for c in range(len(arrays) // 2)]
+        return [ValueCounts(arrays[f"values_{c}"], arrays[f"counts_{c}"]) for c in range(len(arrays) // 2)]
     except _BROKEN:
         return None

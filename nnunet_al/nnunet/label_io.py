@@ -1,4 +1,4 @@
-"""Label volumes in the dataset's own file format, through nnU-Net's readers and writers."""
+"""Label volumes in the file format of the dataset, through nnU-Net's readers and writers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class LabelFormat:
     """Reads and writes label volumes (z, y, x) of one dataset."""
 
     def __init__(self, dataset_json: dict[str, Any], example_image: Path) -> None:
-        """Choose nnU-Net's reader as nnU-Net does: by dataset.json, else by the first image."""
+        """Choose the reader as nnU-Net does: by dataset.json, else by ``example_image``."""
         reader_class = determine_reader_writer_from_dataset_json(dataset_json, str(example_image), verbose=False)
         self._reader: BaseReaderWriter = reader_class()
 
@@ -28,12 +28,12 @@ class LabelFormat:
         Raises
         ------
         DatasetError
-            if the file cannot be read or holds values that are no integers.
+            if the file cannot be read or holds values that are not integers.
         """
         return self.read_with_properties(path)[0]
 
     def read_with_properties(self, path: Path) -> tuple[np.ndarray, dict[str, Any]]:
-        """Return the labels (z, y, x) and the geometry that :meth:`write` needs."""
+        """Return the labels (z, y, x) and the geometry for `write`."""
         labels_1_xyz, properties = read_intact(path, self._reader.read_seg)
         labels_xyz = labels_1_xyz[0]
         integers_xyz = np.rint(labels_xyz).astype(np.int32)
@@ -47,7 +47,7 @@ class LabelFormat:
         return image_C_xyz
 
     def image_properties(self, images: tuple[Path, ...]) -> dict[str, Any]:
-        """Return the geometry of a case's image, with which labels of it are written.
+        """Return the geometry of a case's image, for `write`.
 
         Raises
         ------
@@ -57,18 +57,18 @@ class LabelFormat:
         return read_intact(images[0], lambda path: self._reader.read_images((path,)))[1]
 
     def write(self, path: Path, labels_xyz: np.ndarray, properties: dict[str, Any]) -> None:
-        """Write labels completely or not at all, and read them back before they take the place of ``path``.
+        """Write labels completely or not at all, and read them back before ``path`` is replaced.
 
         Raises
         ------
         StorageError
-            if what can be read back differs, as on a full disk that the image library does not notice.
+            if the labels read back differ, as on a full disk that the image library does not notice.
         """
-        kind = np.uint8 if labels_xyz.max(initial=0) < 256 else np.uint16
+        dtype = np.uint8 if labels_xyz.max(initial=0) < 256 else np.uint16
 
         def write_and_compare(temporary: Path) -> None:
             try:
-                self._reader.write_seg(labels_xyz.astype(kind), str(temporary), properties)
+                self._reader.write_seg(labels_xyz.astype(dtype), str(temporary), properties)
                 intact = np.array_equal(self.read(temporary), labels_xyz)
             except (RuntimeError, DatasetError) as error:
                 raise StorageError(f"The labels could not be written to {path}: is the disk full?") from error

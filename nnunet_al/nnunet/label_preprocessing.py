@@ -1,4 +1,4 @@
-"""The composed label of one case in nnU-Net's preprocessed form, without touching the image."""
+"""Preprocess the composed label of one case as nnU-Net does, without reading the image."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from nnunet_al.nnunet.blosc_files import move_into_place, temporary_in, write_pickle, written_intact
+from nnunet_al.nnunet.blosc_files import move_into_place, temporary_file_in, verified_write, write_pickle
 from nnunet_al.nnunet.case_facts import CaseFacts
 from nnunet_al.nnunet.geometry import case_geometry
 from nnunet_al.nnunet.image_store import StoredImage, ensure_image, image_dependencies, image_key
@@ -22,10 +22,13 @@ from nnunet_al.pool.geometry import CaseGeometry, OutsideCropError
 
 @dataclass(frozen=True)
 class LabelJob:
-    """What it takes to preprocess the label of one case.
+    """The inputs for preprocessing the label of one case.
 
-    ``image`` is the stored image made without any label, ``folder`` gets the files, and ``boxes`` (raw voxels) are the
-    annotated boxes that should survive the resampling.
+    Attributes
+    ----------
+    image : the stored image, preprocessed without a label
+    folder : output folder
+    boxes : annotated boxes (raw voxels), which should not be lost in resampling
     """
 
     files: CaseFiles
@@ -40,7 +43,7 @@ class LabelJob:
 
 
 def label_dependencies(plans: Mapping[str, Any], configuration: str, dataset_json: Mapping[str, Any]) -> dict[str, Any]:
-    """Collect everything besides the files that a preprocessed label depends on."""
+    """Collect the settings that a preprocessed label depends on besides its files."""
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
     manager = PlansManager(dict(plans))
@@ -61,17 +64,17 @@ def label_dependencies(plans: Mapping[str, Any], configuration: str, dataset_jso
 
 
 def preprocess_label(job: LabelJob) -> tuple[str, list[str]]:
-    """Write ``<case>_seg.b2nd`` (int16, (1, *network shape)) and ``<case>.pkl`` as nnU-Net's preprocessor would.
+    """Write ``<case>_seg.b2nd`` (int16, (1, *network shape)) and ``<case>.pkl`` as nnU-Net's preprocessor does.
 
     The steps are nnU-Net's: transpose, crop to the stored box, -1 where the label is 0 outside the nonzero mask,
-    resample, sample the locations of each class with nnU-Net's seed. Where labelled voxels outside the mask change the
-    normalisation, an image of its own is stored for the case.
+    resample, sample the locations of each class with nnU-Net's seed. If labelled voxels outside the mask change the
+    normalisation, a separate image is stored for this label.
 
     Returns
     -------
     tuple[str, list[str]]
-        the key of the stored image that belongs to this label, and a sentence for everything that is annotated and
-        gone after resampling.
+        the key of the stored image that belongs to this label, and one sentence per annotated class or box that is
+        lost in resampling.
 
     Raises
     ------
@@ -108,8 +111,8 @@ def preprocess_label(job: LabelJob) -> tuple[str, list[str]]:
 
     blocks, chunks = comp_blosc2_params(seg_1_xyz.shape, tuple(chosen.patch_size), seg_1_xyz.itemsize)
     path = job.folder / f"{case}_seg.b2nd"
-    temporary = temporary_in(job.folder.parent, path.name)  # nnU-Net takes every file in its folder for a case
-    with written_intact(temporary, seg_1_xyz, path):
+    temporary = temporary_file_in(job.folder.parent, path.name)  # nnU-Net treats every file in its folder as a case
+    with verified_write(temporary, seg_1_xyz, path):
         nnUNetDatasetBlosc2.save_seg(seg_1_xyz, os.fspath(temporary.with_suffix("")), chunks, blocks)
     move_into_place(temporary, path)
     write_pickle(job.folder / f"{case}.pkl", properties, job.folder.parent)
@@ -128,7 +131,7 @@ def _image_for(job: LabelJob, outside_xyz: np.ndarray) -> StoredImage:
 
 
 def _classes_to_locate(labels: Any) -> list[Any]:
-    """Name what nnU-Net samples locations of: classes or regions and, with an ignore label, all that is annotated."""
+    """List the classes or regions whose locations nnU-Net samples; with an ignore label also all annotated voxels."""
     classes = list(labels.foreground_regions if labels.has_regions else labels.foreground_labels)
     return [*classes, [-1, *labels.all_labels]] if labels.has_ignore_label else classes
 
@@ -140,7 +143,7 @@ def _lost_classes(job: LabelJob, raw: np.ndarray, cropped: np.ndarray, seg: np.n
         before = cropped if values == [0] else raw  # outside the nonzero mask 0 is not an annotation
         if name != "ignore" and np.isin(before, values).any() and not np.isin(seg, values).any():
             sentences.append(
-                f"Case {job.facts.case}: what is annotated as {name} is gone after resampling to the planned spacing, "
+                f"Case {job.facts.case}: the annotation of {name} is lost in resampling to the planned spacing, "
                 "so the network never sees it; annotate thicker regions or use the 2d configuration."
             )
     return sentences
@@ -152,13 +155,13 @@ def _lost_boxes(job: LabelJob, geometry: CaseGeometry, raw: np.ndarray, seg: np.
     for box in job.boxes:
         try:
             network_box = geometry.to_network(box)
-        except OutsideCropError:  # nothing but zeros, which no resampling can lose
+        except OutsideCropError:  # the box holds zeros only, so nothing can be lost
             continue
         was_annotated = (raw[0][to_slices(box)] != ignore).any()
         if was_annotated and not (seg[0][to_slices(network_box)] != ignore).any():
             where = ",".join(f"{low}:{high}" for low, high in box)
             sentences.append(
-                f"Case {job.facts.case}: the annotation of [{where}] is gone after resampling to the planned spacing; "
+                f"Case {job.facts.case}: the annotation of [{where}] is lost in resampling to the planned spacing; "
                 "annotate thicker regions or use the 2d configuration."
             )
     return sentences

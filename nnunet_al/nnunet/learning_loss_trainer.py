@@ -1,4 +1,4 @@
-"""The trainer of learning loss: beside the network it trains a module that ranks patches by the loss they will have."""
+"""The trainer of learning loss: besides the network it trains a module that predicts the loss of a patch."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from nnunet_al.scoring.learning_loss import LossModule, decoder_channels, decode
 from nnunet_al.scoring.segmentation_loss import segmentation_loss
 from nnunet_al.scoring.tensors import full_resolution
 
-_LARGEST_GRADIENT_NORM = 12.0  # nnU-Net's
+_MAX_GRADIENT_NORM = 12.0  # nnU-Net's
 
 
 class nnUNetTrainerALLearningLoss(nnUNetTrainerAL):
     """Train network and loss module together (Yoo and Kweon, CVPR 2019): nnU-Net's loss + λ · ranking loss.
 
-    The module reads the decoder's features of a training patch and learns to rank patches by their own Dice +
-    cross-entropy at full resolution, over annotated voxels. Patches where nothing is annotated make no pair, and a step
-    without any pair leaves the module as it is; 3d plans with a batch of 2 have one pair a step at most.
+    From the decoder's features the module learns to rank training patches by their Dice + cross-entropy at full
+    resolution, over annotated voxels. Patches without annotated voxels form no pair, and a step without any pair does
+    not change the module; 3d plans with a batch of 2 have at most one pair per step.
 
-    * The module has an optimiser of its own, of the kind, learning rate and schedule of the network's, and its own
-      clipping of gradients; so everything of nnU-Net's in a checkpoint stays what nnU-Net would have written.
-    * Module and optimiser stand in the checkpoint under a key of their own, which stock nnU-Net ignores.
-    * Fine-tuning goes on from the module of the weights to start from, where they have one.
+    * The module has a separate optimiser, with the type, learning rate and schedule of the network's, and separate
+      gradient clipping, so nnU-Net's entries in a checkpoint are not affected.
+    * Module and optimiser are saved in the checkpoint under an extra key, which stock nnU-Net ignores.
+    * Fine-tuning also starts from the module of the initial checkpoint, if it holds one.
     * The network is not compiled, because hooks in a compiled network are not reliable: on a GPU a step takes longer
-      than `nnUNetTrainerAL`'s.
+      than with `nnUNetTrainerAL`.
     * One GPU only.
     """
 
@@ -41,21 +41,21 @@ class nnUNetTrainerALLearningLoss(nnUNetTrainerAL):
     ranking_margin = 1.0
     """ξ of the paper."""
     joint_share = 0.6
-    """Share of the epochs after which the ranking loss reaches the module only, the paper's epoch 120 of 200."""
+    """Share of the epochs after which the ranking loss trains the module only; the paper's epoch 120 of 200."""
 
     loss_module: LossModule
     module_optimizer: torch.optim.Optimizer
     module_schedule: Any
 
     def initialize(self) -> None:
-        """Build the network and the loss module, and start both from given weights where there are some.
+        """Build the network and the loss module, and load the initial weights of both if there are any.
 
         Raises
         ------
         SetupError
             if the training is distributed over several GPUs.
         ModelError
-            if the weights to start from do not fit the plans, or the network has no decoder that can be read.
+            if the initial weights do not fit the plans, or the network has no decoder that can be read.
         """
         if self.is_ddp:
             raise SetupError("nnUNetTrainerALLearningLoss trains on one GPU: leave out -num_gpus.")
@@ -68,13 +68,13 @@ class nnUNetTrainerALLearningLoss(nnUNetTrainerAL):
             content = read_learning_loss(start)
             if content is not None:
                 copy_loss_module(self.loss_module, content["module"], start)
-            self.print_to_log_file("The loss module starts", "afresh" if content is None else "from there, too")
+            self.print_to_log_file("The loss module starts", "at random" if content is None else "from them, too")
 
     def _do_i_compile(self) -> bool:
         return False
 
     def on_train_epoch_start(self) -> None:
-        """Bring both learning rates to the epoch."""
+        """Set both learning rates for the epoch."""
         super().on_train_epoch_start()
         self.module_schedule.step(self.current_epoch)
 
@@ -85,7 +85,7 @@ class nnUNetTrainerALLearningLoss(nnUNetTrainerAL):
         -------
         dict
             ``loss``: nnU-Net's loss alone, so that the curves can be compared with those of other trainers;
-            ``ranking_loss``: without its weight, NaN where no two patches of the batch are annotated.
+            ``ranking_loss``: without its weight, NaN if fewer than two patches of the batch are annotated.
         """
         data_B_C_xyz = batch["data"].to(self.device, non_blocking=True)
         target: Any = batch["target"]
@@ -101,16 +101,16 @@ class nnUNetTrainerALLearningLoss(nnUNetTrainerAL):
                 loss = self.loss(output, target)
             ranking = self._ranking(features, full_resolution(output), full_resolution(target))
         if ranking is None:
-            self._update(loss, self.optimizer)
+            self._optimizer_step(loss, self.optimizer)
         else:
-            self._update(loss + self.ranking_weight * ranking, self.optimizer, self.module_optimizer)
+            self._optimizer_step(loss + self.ranking_weight * ranking, self.optimizer, self.module_optimizer)
         return {
             "loss": loss.detach().cpu().numpy(),
             "ranking_loss": np.array(np.nan) if ranking is None else ranking.detach().cpu().numpy(),
         }
 
     def on_train_epoch_end(self, train_outputs: list[dict[str, Any]]) -> None:
-        """Log the epoch's losses; nnU-Net's logger has no place for the ranking loss, so it goes into the log file."""
+        """Log the epoch's losses; nnU-Net's logger has no entry for the ranking loss, so it goes into the log file."""
         super().on_train_epoch_end(train_outputs)
         rankings = np.array([output["ranking_loss"] for output in train_outputs], np.float64)
         known = rankings[~np.isnan(rankings)]
@@ -118,9 +118,9 @@ class nnUNetTrainerALLearningLoss(nnUNetTrainerAL):
         self.print_to_log_file("ranking_loss", mean)
 
     def checkpoint(self) -> dict[str, Any]:
-        """Return what nnU-Net's checkpoint holds, and under a key of its own the module and its optimiser."""
-        own = {"module": self.loss_module.state_dict(), "optimizer": self.module_optimizer.state_dict()}
-        return {**super().checkpoint(), LEARNING_LOSS_KEY: own}
+        """Return the content of nnU-Net's checkpoint, and under an extra key the module and its optimiser."""
+        learning_loss = {"module": self.loss_module.state_dict(), "optimizer": self.module_optimizer.state_dict()}
+        return {**super().checkpoint(), LEARNING_LOSS_KEY: learning_loss}
 
     def load_checkpoint(self, filename_or_checkpoint: Any) -> None:
         """Restore a training of this trainer.
@@ -133,7 +133,7 @@ class nnUNetTrainerALLearningLoss(nnUNetTrainerAL):
         path = Path(filename_or_checkpoint)
         content = read_learning_loss(path)
         if content is None:
-            raise ModelError(f"{path} holds no loss module to go on with: start the training again without --c.")
+            raise ModelError(f"{path} holds no loss module to continue with: start the training again without --c.")
         super().load_checkpoint(filename_or_checkpoint)
         copy_loss_module(self.loss_module, content["module"], path)
         self.module_optimizer.load_state_dict(content["optimizer"])
@@ -141,7 +141,7 @@ class nnUNetTrainerALLearningLoss(nnUNetTrainerAL):
     def _ranking(
         self, features: list[torch.Tensor], logits_B_C_xyz: torch.Tensor, target_B_C_xyz: torch.Tensor
     ) -> torch.Tensor | None:
-        """Return the ranking loss over the annotated patches; None where there are fewer than two."""
+        """Return the ranking loss over the annotated patches; None if there are fewer than two."""
         exclusive = not self.label_manager.has_regions
         ignore = self.label_manager.ignore_label
         target, counted_B_xyz = counted_target(target_B_C_xyz, exclusive, ignore)
@@ -155,15 +155,15 @@ class nnUNetTrainerALLearningLoss(nnUNetTrainerAL):
         predicted_B = self.loss_module(features)
         return ranking_loss(predicted_B[annotated_B], loss_B[annotated_B], self.ranking_margin)
 
-    def _update(self, total: torch.Tensor, *optimizers: torch.optim.Optimizer) -> None:
-        """Step as nnU-Net does; the scaler refuses an optimiser without gradients, so only those that have some."""
+    def _optimizer_step(self, total: torch.Tensor, *optimizers: torch.optim.Optimizer) -> None:
+        """Step as nnU-Net does; only with optimisers that have gradients, because the scaler refuses the others."""
         scaler = self.grad_scaler
         (total if scaler is None else scaler.scale(total)).backward()
         for optimizer in optimizers:
             if scaler is not None:
                 scaler.unscale_(optimizer)
             parameters = [one for group in optimizer.param_groups for one in group["params"]]
-            nn.utils.clip_grad_norm_(parameters, _LARGEST_GRADIENT_NORM)
+            nn.utils.clip_grad_norm_(parameters, _MAX_GRADIENT_NORM)
             if scaler is not None:
                 scaler.step(optimizer)
             else:
@@ -175,20 +175,20 @@ class nnUNetTrainerALLearningLoss(nnUNetTrainerAL):
 def counted_target(
     target_B_C_xyz: torch.Tensor, exclusive: bool, ignore_label: int | None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Turn nnU-Net's target of one resolution into what `segmentation_loss` takes.
+    """Convert nnU-Net's target of one resolution for `segmentation_loss`.
 
     Parameters
     ----------
     target_B_C_xyz
-        exclusive classes: one channel of labels; regions: a channel each of 0 and 1, and with an ignore label a last
-        one that is 1 where nothing is annotated.
+        exclusive classes: one channel of labels; regions: one channel of 0 and 1 per region, and with an ignore label
+        a last channel that is 1 at unannotated voxels.
     exclusive, ignore_label
-        as the label manager says; ``None`` means that every voxel is annotated.
+        from the label manager; ``None`` means that every voxel is annotated.
 
     Returns
     -------
     target, counted_B_xyz
-        labels (B, xyz) as int64 or regions (B, C, xyz) as float32, and where they count (bool).
+        labels (B, xyz) as int64 or regions (B, C, xyz) as float32, and the mask of annotated voxels (bool).
     """
     if exclusive:
         labels_B_xyz = target_B_C_xyz[:, 0].long()

@@ -1,14 +1,14 @@
-"""Training data in which the border of an image is not mistaken for background, nor seen more often than it is there.
+"""Training patches at the border of the image: padding is ignored, and patches reach over the border less often.
 
-nnU-Net marks two things with -1 in a segmentation: voxels outside the nonzero mask, which are background, and what lies
-beyond the image where a patch reaches over its border, about which nobody said anything. It then turns both into
-background. Here they stay apart: in-image -1 is read as ``OUTSIDE_MASK``, padding keeps nnU-Net's -1, and after the
+nnU-Net marks two kinds of voxels with -1 in a segmentation: voxels outside the nonzero mask, which are background, and
+padding, where a patch reaches over the border of the image, which is not annotated. It then turns both into background.
+Here they are distinguished: in-image -1 is read as ``OUTSIDE_MASK``, padding keeps nnU-Net's -1, and after the
 augmentation the first becomes background and the second the ignore label.
 
-With an ignore label nnU-Net centres every patch on an annotated voxel and keeps it from reaching over the lower border
-of the image, but not over the upper one. An image that is no larger than the patch is then hardly ever seen as it is
-when it is predicted, but with up to half of it cut off. Here a patch reaches over a border only as far as nnU-Net's own
-random patches do.
+With an ignore label nnU-Net centres every patch on an annotated voxel and keeps it inside the lower border of the
+image, but not inside the upper one. An image that is no larger than the patch is then almost never seen whole, as in
+prediction, but with up to half of it cut off. Here a patch reaches over a border only as far as nnU-Net's random
+patches do.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from batchgeneratorsv2.transforms.utils.remove_label import RemoveLabelTransform
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2, nnUNetDatasetNumpy
 
 PADDING = -1
-"""What nnU-Net's loader and its spatial augmentation put beyond the image."""
+"""Value of voxels beyond the image in nnU-Net's loader and spatial augmentation."""
 
 OUTSIDE_MASK = -2
 """Our value for voxels of the image outside the nonzero mask; negative, as nnU-Net's masked augmentation expects."""
@@ -34,7 +34,7 @@ OUTSIDE_MASK = -2
 class PaddingAwareSegmentation:
     """A stored segmentation, read lazily, whose in-image -1 reads as ``OUTSIDE_MASK``.
 
-    It has what nnU-Net's cropping asks of an array: ``shape``, ``dtype``, ``ndim`` and slicing to a numpy array.
+    It offers the array interface that nnU-Net's cropping uses: ``shape``, ``dtype``, ``ndim`` and slicing.
     """
 
     def __init__(self, stored: Any) -> None:
@@ -63,10 +63,10 @@ class PaddingAwareSegmentation:
         return block
 
 
-def centres_within(
+def clamp_patch_centres(
     locations: Mapping[Any, Sequence], shape: Sequence[int], patch_size: Sequence[int]
 ) -> dict[Any, np.ndarray | Sequence]:
-    """Move voxels on which patches are centred back until a patch around them ends where the image ends.
+    """Move the centre voxels of patches down until the patch ends at the upper border of the image.
 
     Parameters
     ----------
@@ -75,12 +75,12 @@ def centres_within(
     shape
         voxels of the image
     patch_size
-        the network's patch; with one axis less, it is one of slices across the first axis
+        the network's patch; with one axis less it is 2d, in slices across the first axis
 
     Returns
     -------
     dict
-        Same classes, new arrays; a patch around a voxel that was moved still holds the voxel.
+        Same classes, new arrays; a patch around a moved centre still holds the original voxel.
     """
     patch = [1] * (len(shape) - len(patch_size)) + [int(length) for length in patch_size]
     padding = [max(length - size, 0) for length, size in zip(patch, shape, strict=True)]
@@ -92,11 +92,11 @@ def centres_within(
 
 
 class _BorderAware:
-    """Mixed into one of nnU-Net's datasets.
+    """Mixin for nnU-Net's datasets.
 
     Attributes
     ----------
-    patch_size : the network's patch, within which patches are kept to the image; None leaves them to nnU-Net
+    patch_size : the network's patch, for which centres are moved as in `clamp_patch_centres`; None: not moved
     """
 
     patch_size: tuple[int, ...] | None = None
@@ -105,13 +105,13 @@ class _BorderAware:
         """Return image, segmentation, segmentation of the previous stage and properties of a case."""
         data, segmentation, previous, properties = super().load_case(identifier)  # type: ignore[misc]
         if self.patch_size is not None:
-            locations = centres_within(properties["class_locations"], data.shape[1:], self.patch_size)
+            locations = clamp_patch_centres(properties["class_locations"], data.shape[1:], self.patch_size)
             properties = {**properties, "class_locations": locations}
         return data, PaddingAwareSegmentation(segmentation), previous, properties
 
 
 class PaddingAwareDatasetBlosc2(_BorderAware, nnUNetDatasetBlosc2):
-    """nnU-Net's dataset with segmentations that tell padding from the outside of the nonzero mask."""
+    """nnU-Net's dataset whose segmentations distinguish padding from voxels outside the nonzero mask."""
 
 
 class PaddingAwareDatasetNumpy(_BorderAware, nnUNetDatasetNumpy):
@@ -121,16 +121,16 @@ class PaddingAwareDatasetNumpy(_BorderAware, nnUNetDatasetNumpy):
 _PADDING_AWARE = {nnUNetDatasetBlosc2: PaddingAwareDatasetBlosc2, nnUNetDatasetNumpy: PaddingAwareDatasetNumpy}
 
 
-def padding_aware(dataset_class: type) -> type:
-    """Return the class that reads what ``dataset_class`` reads and tells padding from the outside of the mask."""
+def padding_aware_class(dataset_class: type) -> type:
+    """Return the padding-aware counterpart of nnU-Net's ``dataset_class``."""
     return _PADDING_AWARE[dataset_class]
 
 
-def ignore_padding(transforms: ComposeTransforms, ignore_label: int) -> ComposeTransforms:
-    """Let padding become the ignore label, and the outside of the mask background, in a pipeline of nnU-Net's.
+def padding_to_ignore_label(transforms: ComposeTransforms, ignore_label: int) -> ComposeTransforms:
+    """Add two steps to nnU-Net's transforms: padding becomes the ignore label, voxels outside the mask background.
 
-    The two steps go before nnU-Net's own removal of -1, which is left nothing to do in the first segmentation channel
-    and still cleans the previous stage's in a cascade. What follows (regions, deep supervision) sees only final labels.
+    The steps are placed before nnU-Net's own removal of -1, which then affects only the previous stage's segmentation
+    in a cascade. Later transforms (regions, deep supervision) see only final labels.
     """
     steps = list(transforms.transforms)
     positions = [i for i, step in enumerate(steps) if isinstance(step, RemoveLabelTransform)]
@@ -142,10 +142,10 @@ def ignore_padding(transforms: ComposeTransforms, ignore_label: int) -> ComposeT
     return ComposeTransforms(steps)
 
 
-def without_timing(transforms: ComposeTransforms) -> ComposeTransforms:
-    """Stop the Gaussian blur from choosing its implementation by a stopwatch, so that equal seeds give equal images.
+def deterministic_blur(transforms: ComposeTransforms) -> ComposeTransforms:
+    """Turn off the choice of the Gaussian blur's implementation by timing, so that equal seeds give equal images.
 
-    The direct convolution that is left was also the faster one at nnU-Net's kernel sizes, by about 2 to 10 times.
+    The direct convolution, which is always used then, was also 2 to 10 times faster at nnU-Net's kernel sizes.
     """
     for step in transforms.transforms:
         inner: BasicTransform = step.transform if isinstance(step, RandomTransform) else step

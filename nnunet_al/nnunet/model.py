@@ -1,4 +1,4 @@
-"""A trained round as what scoring and prediction need: the network and what its plans say."""
+"""The trained model of a round, for scoring and prediction: the network and its plans."""
 
 from __future__ import annotations
 
@@ -39,17 +39,17 @@ class Plan:
 
     @property
     def exclusive(self) -> bool:
-        """Whether classes exclude each other (softmax), or are nnU-Net's regions (a sigmoid each)."""
+        """Whether classes exclude each other (softmax) or are nnU-Net's regions (one sigmoid per region)."""
         return not self.labels.has_regions
 
     @property
     def heads(self) -> tuple[int | tuple[int, ...], ...]:
-        """The labels behind the network's outputs of the foreground: classes, or regions as tuples of classes."""
+        """The label of each foreground output of the network: a class, or a region as a tuple of classes."""
         return tuple(self.labels.foreground_regions if self.labels.has_regions else self.labels.foreground_labels)
 
 
 def load_network(plan: Plan, checkpoint: Path, device: torch.device) -> torch.nn.Module:
-    """Build the stock network of ``plan`` and load the weights of a checkpoint; evaluation mode, one output.
+    """Build nnU-Net's network of ``plan``, in evaluation mode with one output, and load the weights of a checkpoint.
 
     Raises
     ------

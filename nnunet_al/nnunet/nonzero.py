@@ -1,4 +1,4 @@
-"""nnU-Net's nonzero mask: where a voxel counts as part of the image at all."""
+"""nnU-Net's nonzero mask: the voxels that count as part of the image."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def nonzero_mask(files: CaseFiles, reader: str) -> np.ndarray:
     return mask_xyz
 
 
-def with_image(regions: list[Region], files: CaseFiles, reader: str) -> list[Region]:
-    """Return the regions of one case that hold any voxel of nnU-Net's mask; the others are background by definition."""
+def regions_in_image(regions: list[Region], files: CaseFiles, reader: str) -> list[Region]:
+    """Return the regions of one case with any voxel of nnU-Net's mask; the others are background by definition."""
     outside_xyz = ~nonzero_mask(files, reader)
     empty_N = fully_annotated(regions, {region.case: outside_xyz for region in regions})
     return [region for region, empty in zip(regions, empty_N, strict=True) if not empty]

@@ -1,4 +1,4 @@
-"""nnU-Net's planners, told how large the pool is and what an earlier plan has pinned."""
+"""nnU-Net's planners, with the size of the pool and the pinned plan of the campaign as additional input."""
 
 from __future__ import annotations
 
@@ -19,26 +19,29 @@ from nnunetv2.utilities.json_export import recursive_fix_for_json_export
 
 from nnunet_al.errors import SetupError
 from nnunet_al.files import read_json, write_json
-from nnunet_al.nnunet.environment import Roots, quiet, using, variables
+from nnunet_al.nnunet.environment import Roots, environment_variables, nnunet_folders, quiet
 from nnunet_al.nnunet.round_view import IGNORE_ADDED
 
 SETTINGS_FILE = "nnUNetPlannerAL.json"
-"""Lies beside the fingerprint; without it our planners plan as their parents do."""
+"""File beside the fingerprint; without it our planners plan as nnU-Net's planners do."""
 
 DIFFERENCE_FILE = "plan_diff.json"
-"""Lies beside the plans: what a fresh plan would have changed."""
+"""File beside the plans with the values that a fresh plan would have changed."""
 
 _INTENSITIES = "foreground_intensity_properties_per_channel"
 
 
 @dataclass(frozen=True)
 class PlannerSettings:
-    """What a planner of ours is told through ``SETTINGS_FILE``.
+    """Settings of our planners, in ``SETTINGS_FILE``.
 
-    ``pool_size`` replaces ``numTraining``, which nnU-Net's batch size follows, so that plans do not depend on how much
-    is annotated. ``pinned_plans`` is the first plan of the campaign: all of it is kept but the intensity statistics,
-    which are ``pinned_intensities`` (those of the first annotations) if given and ``update_intensities`` is False, and
-    the fresh ones otherwise.
+    Attributes
+    ----------
+    pool_size : replaces ``numTraining``, on which nnU-Net's batch size depends, so that plans do not depend on the
+        number of annotated cases
+    pinned_plans : the first plan of the campaign, which is kept except for the intensity statistics
+    pinned_intensities : the intensity statistics of the first annotations; None: fresh statistics are used
+    update_intensities : use fresh statistics even if ``pinned_intensities`` is given
     """
 
     pool_size: int
@@ -48,7 +51,7 @@ class PlannerSettings:
 
 
 def pin(fresh: Mapping[str, Any], settings: PlannerSettings) -> dict[str, Any]:
-    """Return the plan to use: the pinned one where there is one, with the intensities that ``settings`` ask for."""
+    """Return the plan to use: the pinned one if there is one, with the intensity statistics of ``settings``."""
     plans = deepcopy(dict(settings.pinned_plans or fresh))
     keep = settings.pinned_intensities is not None and not settings.update_intensities
     plans[_INTENSITIES] = deepcopy(settings.pinned_intensities if keep else fresh[_INTENSITIES])
@@ -56,7 +59,7 @@ def pin(fresh: Mapping[str, Any], settings: PlannerSettings) -> dict[str, Any]:
 
 
 def plan_differences(pinned: Any, fresh: Any, path: str = "") -> list[dict[str, Any]]:
-    """List every value of two plans that differs, as ``{"path", "pinned", "fresh"}``; None where one has no value."""
+    """List every value that differs between two plans, as ``{"path", "pinned", "fresh"}``; None: no value."""
     if isinstance(pinned, Mapping) and isinstance(fresh, Mapping):
         found = []
         for key in [*pinned, *(key for key in fresh if key not in pinned)]:
@@ -66,7 +69,7 @@ def plan_differences(pinned: Any, fresh: Any, path: str = "") -> list[dict[str, 
 
 
 def two_stages(arch_kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """Cut the arguments of a U-Net to its first two stages, with 8 and 16 features; one stage stays one stage."""
+    """Reduce the arguments of a U-Net to its first two stages, with 8 and 16 features; one stage stays one stage."""
     stages = min(2, arch_kwargs["n_stages"])
     lists = ("kernel_sizes", "strides", "n_conv_per_stage")
     return {
@@ -79,7 +82,7 @@ def two_stages(arch_kwargs: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class ActiveLearningPlanning(ExperimentPlanner):
-    """Mixed into one of nnU-Net's planners: pool size in, pinned plan out; the plans name stock classes only."""
+    """Mixin for nnU-Net's planners: uses the pool size and pins the plan; the plans name stock classes only."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """Read the settings beside the fingerprint, if there are any; arguments are the parent's."""
@@ -94,13 +97,13 @@ class ActiveLearningPlanning(ExperimentPlanner):
             self.dataset_json["labels"] = {name: value for name, value in labels.items() if name != "ignore"}
 
     def plan_experiment(self) -> dict[str, Any]:
-        """Plan as the parent does, then pin; returns and writes the plan to use."""
-        # nnU-Net takes this variable for a number of threads while planning, and the 0 of some set-ups crashes
-        with variables(nnUNet_n_proc_DA="1"):
+        """Plan as the parent does, then pin; writes and returns the plan to use."""
+        # nnU-Net uses this variable as a number of threads while planning, and crashes at 0
+        with environment_variables(nnUNet_n_proc_DA="1"):
             return super().plan_experiment()
 
     def save_plans(self, plans: dict[str, Any]) -> None:
-        """Write the plan to use in place of the fresh one, without configurations left over from an earlier file."""
+        """Write the plan to use instead of the fresh one, without configurations left over from an earlier file."""
         if self._settings is None:
             super().save_plans(plans)
             return
@@ -130,21 +133,21 @@ class nnUNetPlannerALResEncXL(ActiveLearningPlanning, resenc.nnUNetPlannerResEnc
 
 
 class nnUNetPlannerALTwoStages(ActiveLearningPlanning, ExperimentPlanner):
-    """nnU-Net's default planner for active learning, its U-Net cut to two stages with 8 and 16 features.
+    """nnU-Net's default planner for active learning, its U-Net reduced to two stages with 8 and 16 features.
 
-    As many stages and features as in Table 1 of Danaee et al. (MIDL 2026), with nnU-Net's norm and activation: small
-    enough to train many times over on a CPU. Patch and batch size, spacing and preprocessing stay nnU-Net's, which
-    plans for its larger network. Our trainers train it; stock ``nnUNetTrainer`` divides by zero in the weights of its
-    deep supervision where there are two stages only, so without our trainers it takes
-    ``nnUNetTrainerNoDeepSupervision``. Anybody's ``nnUNetv2_predict`` can use the model.
+    The stages and features are those of Table 1 of Danaee et al. (MIDL 2026), with nnU-Net's norm and activation: small
+    enough to be trained many times on a CPU. Patch and batch size, spacing and preprocessing stay those that nnU-Net
+    plans for its larger network. Train with our trainers or with ``nnUNetTrainerNoDeepSupervision``: with two stages
+    the deep supervision weights of stock ``nnUNetTrainer`` are a division by zero. Stock ``nnUNetv2_predict`` can use
+    the model.
     """
 
     def __init__(self, *args: Any, plans_name: str = "nnUNetTwoStagesPlans", **kwargs: Any) -> None:
-        """Take the parent's arguments; plans get a name of their own, as those of nnU-Net's presets do."""
+        """Take the parent's arguments; the plans get a separate name, like those of nnU-Net's presets."""
         super().__init__(*args, plans_name=plans_name, **kwargs)
 
     def generate_data_identifier(self, configuration_name: str) -> str:
-        """Name preprocessed data as nnU-Net's presets do: what is the default planner's bears its name."""
+        """Name preprocessed data as nnU-Net's presets do: data equal to the default planner's share its name."""
         same = configuration_name in ("2d", "3d_fullres")
         return f"{'nnUNetPlans' if same else self.plans_identifier}_{configuration_name}"
 
@@ -168,7 +171,7 @@ _OURS = (
 
 
 def planner_class(name: str) -> type[ActiveLearningPlanning]:
-    """Find a planner by name: one of ours, or any planner that nnU-Net finds, made into one of ours.
+    """Find a planner by name: one of ours, or any planner of nnU-Net combined with `ActiveLearningPlanning`.
 
     Raises
     ------
@@ -181,7 +184,7 @@ def planner_class(name: str) -> type[ActiveLearningPlanning]:
     folder = os.path.join(nnunetv2.__path__[0], "experiment_planning")  # noqa: PTH118 -- nnU-Net wants a string
     found = recursive_find_python_class(folder, name, current_module="nnunetv2.experiment_planning")
     if not (isinstance(found, type) and issubclass(found, ExperimentPlanner)):
-        raise SetupError(f"There is no planner {name}: take one of {', '.join(ours)} or one of nnU-Net's.")
+        raise SetupError(f"There is no planner {name}: choose one of {', '.join(ours)} or one of nnU-Net's.")
     if issubclass(found, ActiveLearningPlanning):
         return found
     return type(name, (ActiveLearningPlanning, found), {})
@@ -207,13 +210,13 @@ def plan(
     planner_class_name
         one of our planners, or any of nnU-Net's
     settings
-        pool size and what is pinned; written beside the fingerprint
+        written beside the fingerprint
     gpu_memory_gb
-        nnU-Net's memory target in GB; the planner's own if not given
+        nnU-Net's memory target in GB; default: the planner's
     plans_name
-        name of the plans file without its ending; the planner's own if not given
+        name of the plans file without its ending; default: the planner's
     log
-        file that gets what nnU-Net prints
+        file for nnU-Net's output
 
     Raises
     ------
@@ -224,5 +227,5 @@ def plan(
     write_json(view.preprocessed / dataset_name / SETTINGS_FILE, asdict(settings))
     options: dict[str, Any] = {"gpu_memory_target_in_gb": gpu_memory_gb, "plans_name": plans_name}
     given = {name: value for name, value in options.items() if value is not None}
-    with using(view), quiet(log):
+    with nnunet_folders(view), quiet(log):
         return planner(dataset_name, **given).plan_experiment()

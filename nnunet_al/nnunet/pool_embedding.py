@@ -1,4 +1,4 @@
-"""Vectors that describe regions: one pass over the pool that sums what a network says of each region's windows."""
+"""Embed the regions of the pool in one pass: a region's vector is the sum of the vectors of its windows."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from nnunet_al.allocation import keeping_memory
-from nnunet_al.nnunet.pool_scoring import micro_batches, whole_batches
+from nnunet_al.nnunet.pool_scoring import micro_batches, round_up_to_batches
 from nnunet_al.nnunet.window_stream import Chunk, Pool
 from nnunet_al.scoring.fast_network import exact_convolutions
 from nnunet_al.scoring.gradients import visit_gradients
@@ -21,14 +21,14 @@ from nnunet_al.scoring.region_fisher import RegionFisher
 
 Fisher = dict[str, torch.Tensor]
 WindowVectors = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-"""From data_B_C_xyz and weight_B_xyz, 1 / |V_r| on the voxels that count, to (B, d); windows of a region add up."""
-Keep = Callable[[Callable[[], list[int]]], object]
-"""Called between batches, with what returns the regions that are complete so far."""
+"""From data_B_C_xyz and weight_B_xyz, 1 / |V_r| on the voxels that count, to (B, d); summed over a region's windows."""
+SavePartial = Callable[[Callable[[], list[int]]], object]
+"""Called between batches with a function that returns the regions that are complete so far."""
 
 
 @dataclass(frozen=True)
 class Embedder:
-    """A network that describes regions."""
+    """Computes vectors of regions, or their Fisher information, with a network."""
 
     network: torch.nn.Module
     exclusive: bool
@@ -39,7 +39,7 @@ class Embedder:
     def fisher(self, pool: Pool, numbers_of_case: Mapping[str, Sequence[int]], times: Mapping[int, int]) -> Fisher:
         """Return F, the mean over regions of g² for all convolution weights (methods: USIM, step 6).
 
-        Region ``r`` counts ``times[r]`` times, as often as it was drawn.
+        Region ``r``, which was drawn ``times[r]`` times, counts as often.
         """
         layers = convolutions(self.network)
         diagonal = RegionFisher(layers, times)
@@ -50,7 +50,7 @@ class Embedder:
         return diagonal.mean()
 
     def dimensions(self, vectors: WindowVectors, patch_size: Sequence[int], channels: int) -> int:
-        """Return d, which is asked of one empty window."""
+        """Return d, from the vector of one empty window."""
         data_B_C_xyz = torch.zeros(1, channels, *patch_size, device=self.device)
         return int(vectors(data_B_C_xyz, torch.zeros_like(data_B_C_xyz[:, 0])).shape[1])
 
@@ -62,11 +62,11 @@ class Embedder:
         scale_d: np.ndarray | float,
         out_N_d: np.ndarray,
         row: Mapping[int, int],
-        keep: Keep = lambda _: None,
+        save_partial: SavePartial = lambda _: None,
     ) -> None:
-        """Write the regions' vectors, times ``scale_d``, into their rows of ``out_N_d``; what ``keep`` raises ends it.
+        """Write the regions' vectors, times ``scale_d``, into their rows of ``out_N_d``.
 
-        A row may be written several times before it is right.
+        A row is final once all windows of its region are summed. An exception of ``save_partial`` ends the pass.
         """
         total: np.ndarray | None = None
         current: int | None = None
@@ -74,7 +74,7 @@ class Embedder:
         place = {number: index for index, number in enumerate(order)}
         with closing(self._batches(pool, numbers_of_case)) as batches:
             for owners, data_B_C_xyz, weight_B_xyz in batches:
-                keep(partial(_first, order, place[owners[0]]))
+                save_partial(partial(_first, order, place[owners[0]]))
                 windows_B_d = vectors(data_B_C_xyz, weight_B_xyz).cpu().double().numpy()
                 for owner, vector_d in zip(owners, windows_B_d, strict=False):
                     total = total + vector_d if owner == current and total is not None else vector_d
@@ -85,7 +85,7 @@ class Embedder:
         self, pool: Pool, numbers_of_case: Mapping[str, Sequence[int]]
     ) -> Generator[tuple[list[int], torch.Tensor, torch.Tensor], None, None]:
         size = micro_batch_size(pool.patch_size)
-        chunks = pool.chunks(numbers_of_case, whole_batches(self.chunk_windows, size), self.readers)
+        chunks = pool.chunks(numbers_of_case, round_up_to_batches(self.chunk_windows, size), self.readers)
         with keeping_memory(), exact_convolutions(), closing(chunks):
             for chunk in chunks:
                 yield from self._weighted(chunk, size)

@@ -1,4 +1,4 @@
-"""One pass over the pool: posterior samples, voxel maps and reductions while a case is in memory."""
+"""Score the regions of the pool in one pass: posterior samples, voxel maps and reductions per region."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ VoxelFunction = Callable[[torch.Tensor, bool], torch.Tensor]
 
 @dataclass(frozen=True)
 class Measure:
-    """One number (or one for each class) that a pass finds out about each region.
+    """One number per region, or one per region and class, that a pass computes.
 
     Attributes
     ----------
     voxels : the voxel map, from (probs_T_B_C_xyz, exclusive) to B_xyz or B_C_xyz; None for the loss that the network's
         loss module predicts, which is the same for all voxels of a window
     reduction : from the voxels to the region
-    name : of the metric, for people
+    name : name of the metric in messages
     """
 
     voxels: VoxelFunction | None
@@ -44,7 +44,7 @@ class Measure:
         Raises
         ------
         StrategyError
-            if the function of the map returns something else.
+            if the function of the map returns another type or shape.
         """
         assert self.voxels is not None
         values = self.voxels(probs_T_B_C_xyz, exclusive)
@@ -61,7 +61,7 @@ class Measure:
 
 @dataclass(frozen=True)
 class PoolStatistics:
-    """What one pass, or one shard of it, found out about its regions.
+    """Results of one pass, or of one shard of it, per region.
 
     Attributes
     ----------
@@ -81,7 +81,7 @@ class PoolStatistics:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> PoolStatistics:
-        """Return the statistics that `to_arrays` named."""
+        """Return the statistics from the arrays that `to_arrays` returned."""
         stats = {name.removeprefix(_STATS): array for name, array in arrays.items() if name.startswith(_STATS)}
         return cls(arrays["numbers_N"], arrays["foreground_N"], stats)
 
@@ -93,21 +93,21 @@ class PoolStatistics:
 
 _STATS = "stats/"
 
-Keep = Callable[[Callable[[], PoolStatistics]], object]
-"""Called between batches, with what returns the statistics of all regions that are complete so far."""
+SavePartial = Callable[[Callable[[], PoolStatistics]], object]
+"""Called between batches with a function that returns the statistics of all regions that are complete so far."""
 
 
 @dataclass(frozen=True)
 class Scorer:
-    """What samples the posterior, and what is to be computed from its samples.
+    """The sampler of the posterior and the measures that are computed from its samples.
 
     Attributes
     ----------
-    measures : by name; none of them where only the predicted foreground is wanted
-    chunk_windows : windows held at a time; changes no result
+    measures : by name; empty if only the predicted foreground is wanted
+    chunk_windows : windows in memory at a time; changes no result
     readers : threads that read images
-    roi_channels : the network's output channels of the classes of interest, for reductions that look at these only;
-        where outputs are exclusive, channel 0 is background, else a channel is a head; none: all foreground
+    roi_channels : output channels of the classes of interest, for reductions restricted to these classes; with
+        exclusive outputs channel 0 is background, otherwise each channel is a head; empty: all foreground
     """
 
     sampler: Sampler
@@ -119,13 +119,13 @@ class Scorer:
     roi_channels: tuple[int, ...] = ()
 
     def run(
-        self, pool: Pool, numbers_of_case: Mapping[str, Sequence[int]], keep: Keep = lambda _: None
+        self, pool: Pool, numbers_of_case: Mapping[str, Sequence[int]], save_partial: SavePartial = lambda _: None
     ) -> PoolStatistics:
-        """Score the given regions; what ``keep`` raises ends the pass."""
+        """Score the given regions; an exception of ``save_partial`` ends the pass."""
         sums = _Sums([number for some in numbers_of_case.values() for number in some])
         with keeping_memory(), exact_convolutions(), closing(self._batches(pool, numbers_of_case)) as batches:
             for owners, *tensors in batches:
-                keep(partial(sums.before, owners[0]))
+                save_partial(partial(sums.before, owners[0]))
                 sums.add(owners, *self._partials(*(tensor.to(self.device) for tensor in tensors)))
         return sums.first(None)
 
@@ -133,7 +133,9 @@ class Scorer:
         self, pool: Pool, numbers_of_case: Mapping[str, Sequence[int]]
     ) -> Generator[tuple[list[int], torch.Tensor, torch.Tensor, torch.Tensor], None, None]:
         micro = micro_batch_size(pool.patch_size)
-        with closing(pool.chunks(numbers_of_case, whole_batches(self.chunk_windows, micro), self.readers)) as chunks:
+        with closing(
+            pool.chunks(numbers_of_case, round_up_to_batches(self.chunk_windows, micro), self.readers)
+        ) as chunks:
             for chunk in chunks:
                 yield from micro_batches(chunk, micro)
 
@@ -158,7 +160,7 @@ class Scorer:
 
 
 class _Sums:
-    """The statistics of regions while their windows come in, region after region in the order of ``numbers``."""
+    """Running sums of the regions' statistics; windows arrive region after region in the order of ``numbers``."""
 
     def __init__(self, numbers: list[int]) -> None:
         self._numbers_N = np.array(numbers, np.int64)
@@ -167,12 +169,12 @@ class _Sums:
         self._stats: dict[str, torch.Tensor] = {}
 
     def add(self, owners: list[int], partials: Mapping[str, torch.Tensor], foreground_B: torch.Tensor) -> None:
-        """Add the windows of a batch, of which some at its end may be padding."""
+        """Add the windows of a batch, the last of which may be padding."""
         for name, partial_B_K in partials.items():
             if name not in self._stats:
                 shape = (len(self._numbers_N), partial_B_K.shape[1])
                 self._stats[name] = torch.zeros(shape, dtype=torch.float64)
-            # one window after the other, so that a region's sum does not depend on how its windows were batched
+            # window by window, so that a region's sum does not depend on how its windows were batched
             for index, owner in enumerate(owners):
                 self._stats[name][self._row[owner]] += partial_B_K[index]
         for index, owner in enumerate(owners):
@@ -183,14 +185,14 @@ class _Sums:
         return self.first(self._row[number])
 
     def first(self, count: int | None) -> PoolStatistics:
-        """Return the statistics of the first regions, or of all; they are copied."""
+        """Return a copy of the statistics of the first ``count`` regions, or of all."""
         order_N = np.argsort(self._numbers_N[:count])
         stats = {name: stats_N_K.numpy() for name, stats_N_K in self._stats.items()}
         return PoolStatistics(self._numbers_N, self._foreground_N.numpy(), stats).take(order_N)
 
 
 def _visible(mask_B_xyz: torch.Tensor, visible_B_xyz: torch.Tensor | None) -> torch.Tensor:
-    """Leave out what is not in view; a window of which nothing would be left, as in a corner, counts all its voxels."""
+    """Leave out voxels that are not visible; a window without any visible voxel, as in a corner, counts all voxels."""
     if visible_B_xyz is None:
         return mask_B_xyz
     seen_B_xyz = mask_B_xyz & visible_B_xyz
@@ -198,13 +200,13 @@ def _visible(mask_B_xyz: torch.Tensor, visible_B_xyz: torch.Tensor | None) -> to
     return torch.where(nothing_B.view(-1, *[1] * (mask_B_xyz.ndim - 1)), mask_B_xyz, seen_B_xyz)
 
 
-def whole_batches(wanted: int, micro: int) -> int:
-    """Return the least multiple of ``micro`` from ``wanted`` on: a batch cut short would be filled up with zeros."""
+def round_up_to_batches(wanted: int, micro: int) -> int:
+    """Round ``wanted`` up to a multiple of ``micro``, because incomplete batches are padded with zeros."""
     return max(1, -(-wanted // micro)) * micro
 
 
 def micro_batches(chunk: Chunk, size: int) -> Iterator[tuple[list[int], torch.Tensor, torch.Tensor, torch.Tensor]]:
-    """Cut a chunk into batches of exactly ``size`` windows, the last filled up with zeros that nobody owns.
+    """Cut a chunk into batches of exactly ``size`` windows; the last is padded with zeros that belong to no region.
 
     Yields the owners, data_B_C_xyz, mask_B_xyz and inside_B_xyz.
     """
@@ -216,7 +218,7 @@ def micro_batches(chunk: Chunk, size: int) -> Iterator[tuple[list[int], torch.Te
 
 
 def merge(parts: Sequence[PoolStatistics]) -> PoolStatistics:
-    """Put shards together; what each region got in its shard is what it gets in the whole."""
+    """Join the statistics of shards, ordered by region number; the values do not change."""
     filled = [part for part in parts if len(part.numbers_N)]
     if not filled:
         return parts[0]

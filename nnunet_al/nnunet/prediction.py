@@ -1,4 +1,4 @@
-"""Predict whole cases from preprocessed images: nnU-Net's sliding window, with its windows in batches."""
+"""Predict whole cases from preprocessed images with nnU-Net's sliding window, several windows per batch."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def sliding_window_logits(
     """Return the logits (heads, x, y, z) of a preprocessed case on the CPU, float16, without mirroring.
 
     Windows, Gaussian weights, padding and precision are nnU-Net's (tile step 0.5, sums in float16, in its order).
-    Windows go through the network in batches, which nnU-Net does one by one; convolutions then differ in the last
-    digits, so a voxel between two classes may fall to the other one.
+    nnU-Net predicts the windows one by one, this function in batches; convolutions then differ in the last digits, so
+    a voxel with two almost equal logits may get the other class.
 
     Raises
     ------
@@ -51,8 +51,8 @@ def sliding_window_logits(
     logits /= weights
     if not torch.isfinite(logits).all():
         raise ModelError(
-            "The model's outputs are not finite, or too large for the float16 that nnU-Net adds them up in: its "
-            "training diverged, so train it otherwise."
+            "The model's outputs are not finite, or too large for nnU-Net's sums in float16: its training diverged, so "
+            "train it with other settings."
         )
     return logits[(slice(None), *unpad[1:])]
 
@@ -69,7 +69,7 @@ def predict_segmentation(
 
 
 def _slicers(shape: tuple[int, ...], patch_size: tuple[int, ...]) -> list[tuple]:
-    """Return nnU-Net's windows; in 2d each slice along the first axis has its own, without that axis."""
+    """Return nnU-Net's windows; in 2d one set per slice along the first axis, without that axis."""
     steps = compute_steps_for_sliding_window(shape[-len(patch_size) :], patch_size, 0.5)
     windows = [
         tuple(slice(start, start + length) for start, length in zip(starts, patch_size, strict=True))

@@ -1,4 +1,4 @@
-"""A raw dataset as nnU-Net defines it: its labels, its channels and the files of each case."""
+"""A raw dataset of nnU-Net: its labels, its channels and the files of each case."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _COLOUR_ENDINGS = {".png", ".bmp", ".tif", ".tiff"}
 
 @dataclass(frozen=True)
 class CaseFiles:
-    """The files of one case: one image per channel, and its label, or None where nobody has labelled it."""
+    """The files of one case: one image per channel, and the label, which is None if the case is not labelled."""
 
     images: tuple[Path, ...]
     label: Path | None
@@ -27,10 +27,12 @@ class CaseFiles:
 
 @dataclass(frozen=True)
 class RawDataset:
-    """What ``dataset.json`` and the folders beside it say; nothing but names is read from the images.
+    """The content of ``dataset.json`` and the files in the folders beside it; no image is opened.
 
-    ``labels`` maps each declared name to its value, or to several values where it is a region, background and ignore
-    included; ``cases`` and ``test_cases`` are sorted by case id, the order that nnU-Net uses.
+    Attributes
+    ----------
+    labels : label value of each declared name, background and ignore included; a tuple of values for a region
+    cases, test_cases : files of each case, sorted by case id as in nnU-Net
     """
 
     name: str
@@ -68,7 +70,7 @@ class RawDataset:
 
     @property
     def ignore_label(self) -> int | None:
-        """The value of the dataset's own ignore label, if it has one."""
+        """The value of the ignore label that the dataset declares, if it declares one."""
         value = self.labels.get("ignore")
         return value if isinstance(value, int) else None
 
@@ -79,17 +81,17 @@ class RawDataset:
 
     @property
     def effective_ignore(self) -> int:
-        """The value that unannotated voxels get: the dataset's own, or the largest label plus one."""
+        """The value of unannotated voxels: the declared ignore label, or the largest label plus one."""
         return self.label_values[-1] + 1 if self.ignore_label is None else self.ignore_label
 
     @property
     def classes(self) -> dict[str, LabelValue]:
-        """The foreground classes (or regions) by name: all but background and ignore."""
+        """The foreground classes (or regions) by name: all labels except background and ignore."""
         return {name: value for name, value in self.labels.items() if name != "ignore" and _values([value]) != (0,)}
 
     @property
     def has_regions(self) -> bool:
-        """Whether a class is made of several label values, which nnU-Net then trains as overlapping regions."""
+        """Whether a label name stands for several values, so that nnU-Net trains overlapping regions."""
         return any(isinstance(value, tuple) and len(value) > 1 for value in self.labels.values())
 
 
@@ -107,7 +109,7 @@ def _read_dataset_json(folder: Path) -> dict[str, Any]:
         content = {**content, "channel_names": content["modality"]}
     missing = [key for key in ("channel_names", "labels", "file_ending") if not content.get(key)]
     if missing:
-        raise DatasetError(f"{path} has no {' and no '.join(missing)}: add what nnU-Net's documentation asks for.")
+        raise DatasetError(f"{path} has no {' and no '.join(missing)}: add them as nnU-Net's documentation says.")
     if not isinstance(content["channel_names"], dict) or not isinstance(content["labels"], dict):
         raise DatasetError(f"{path} must hold channel_names and labels as objects, like {{'0': 'CT'}}: correct it.")
     if not isinstance(content["file_ending"], str) or not content["file_ending"].startswith("."):
@@ -163,8 +165,8 @@ def _cases_in(folder: Path, part: str, ending: str, n_channels: int) -> dict[str
         wanted = 1 if _is_one_colour_image(ending, by_channel) else n_channels
         if sorted(by_channel) != list(range(wanted)):
             missing = [images / f"{case}_{c:04d}{ending}" for c in range(wanted) if c not in by_channel]
-            what = f"{missing[0]} is missing" if missing else f"{by_channel[max(by_channel)]} is one channel too many"
-            raise DatasetError(f"{what}: dataset.json declares {n_channels} channel(s); add or remove the file.")
+            fault = f"{missing[0]} is missing" if missing else f"{by_channel[max(by_channel)]} is one channel too many"
+            raise DatasetError(f"{fault}: dataset.json declares {n_channels} channel(s); add or remove the file.")
         label = labels / (case + ending)
         cases[case] = CaseFiles(tuple(by_channel[c] for c in range(wanted)), label if label.is_file() else None)
     return cases
@@ -196,9 +198,9 @@ def _listed_cases(folder: Path, listed: Any, ending: str, n_channels: int) -> di
 
 
 def _is_one_colour_image(ending: str, images: Sized) -> bool:
-    """Whether a case has one image in a format that may hold colour, from which nnU-Net reads all channels."""
+    """Whether a case has one image in a format for colour images, from which nnU-Net reads all channels."""
     return ending in _COLOUR_ENDINGS and len(images) == 1
 
 
 def _expand(folder: Path, text: str) -> Path:
-    return Path(os.path.abspath(folder / os.path.expandvars(text)))  # noqa: PTH100 -- keeps links, as nnU-Net does
+    return Path(os.path.abspath(folder / os.path.expandvars(text)))  # noqa: PTH100 -- keeps links, like nnU-Net

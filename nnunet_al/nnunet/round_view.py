@@ -1,4 +1,4 @@
-"""A round's view of nnU-Net's folders: what stock nnU-Net finds there, made with the least work."""
+"""A round's view: folders with the files that stock nnU-Net needs, where only changed cases are preprocessed."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ Split = tuple[Sequence[str], Sequence[str]]
 """Training and validation cases."""
 
 RECORD_FILE = "al_preprocessed.json"
-"""Lies beside the preprocessed folders: per folder and case, what its files were made from."""
+"""File beside the preprocessed folders, with hashes of the inputs per folder and case."""
 
-_RECORD_SECONDS = 2  # of work that a kill may cost
+_RECORD_SECONDS = 2  # of work that are lost at most if the process is killed
 
 IGNORE_ADDED = "nnunet_al_ignore_added"
-"""Key of a view's ``dataset.json`` that is True where the ignore label is ours and not the dataset's own."""
+"""Key of a view's ``dataset.json`` that is True if the dataset declares no ignore label and we added one."""
 
 
 def view_dataset_json(dataset: RawDataset, labels: Mapping[str, Path | None]) -> dict[str, Any]:
     """Return the ``dataset.json`` of a view: the cases in ``labels``, with absolute paths, and an ignore label.
 
-    A case without a label gets the path where nnU-Net would expect one, which planning does not open.
+    A case without a label gets nnU-Net's default path for one, which planning does not open.
     """
     content = deepcopy(dataset.dataset_json)
     content["numTraining"] = len(labels)
@@ -62,9 +62,9 @@ def write_round_view(
     split: Split | None = None,
     member_splits: Sequence[Split] = (),
 ) -> None:
-    """Write what is given of ``dataset.json``, fingerprint, plans and ``splits_final.json`` into a view.
+    """Write ``dataset.json`` and, if given, fingerprint, plans and ``splits_final.json`` into a view.
 
-    Before planning, ``dataset.json`` and the fingerprint are needed; the planner writes the plans itself.
+    Planning needs ``dataset.json`` and the fingerprint; the planner writes the plans itself.
 
     Parameters
     ----------
@@ -73,17 +73,17 @@ def write_round_view(
     dataset
         the raw dataset
     labels
-        the composed label of each annotated case; None for a case without any
+        the composed label of each annotated case; None for a case without a label
     fingerprint
         as `extract_fingerprint` returns it
     plans
-        written under the name that they carry
+        written under their ``plans_name``
     fold
         the campaign's fold; every fold up to it gets the same lists, so that ``-f fold`` finds them
     split
         training and validation cases
     member_splits
-        those of an ensemble's members, which become the folds behind ``fold``
+        the splits of an ensemble's members, which become the folds after ``fold``
     """
     view.create()
     content = view_dataset_json(dataset, labels)
@@ -112,10 +112,10 @@ def preprocess_round(
     workers: int = 1,
     log: Path | None = None,
 ) -> list[str]:
-    """Make a view's preprocessed folder equal to what nnU-Net's own preprocessing would make of it.
+    """Preprocess a view, with the same result as nnU-Net's own preprocessing.
 
-    Redone are exactly the cases whose label, image or plans changed; others stay, or come from ``previous``. The view
-    must hold ``dataset.json``. Files of cases that are no longer annotated are removed.
+    Only cases whose label, image or plans changed are preprocessed; files of the others stay, or are taken from
+    ``previous``. The view must hold ``dataset.json``. Files of cases that are no longer annotated are removed.
 
     Parameters
     ----------
@@ -130,22 +130,22 @@ def preprocess_round(
     plans
         the round's plans
     configuration
-        which of their configurations
+        the configuration of the plans to use
     store
         folder of the stored images
     previous
-        the folders of the round before
+        the folders of the previous round
     boxes
-        annotated boxes per case (raw voxels), checked for being lost in resampling
+        annotated boxes per case (raw voxels), for the check that resampling does not lose them
     workers
         number of processes
     log
-        file that gets what nnU-Net prints
+        file for nnU-Net's output
 
     Returns
     -------
     list[str]
-        one sentence for each class, region or box that is annotated and gone after resampling.
+        one sentence per annotated class, region or box that is lost in resampling.
     """
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
@@ -153,9 +153,9 @@ def preprocess_round(
     identifier = PlansManager(dict(plans)).get_configuration(configuration).data_identifier
     folder = parent / identifier
     dataset_json = read_json(parent / "dataset.json")
-    del dataset_json["dataset"]  # long, sent with every job, and no preprocessing looks at it
+    del dataset_json["dataset"]  # long, would be sent with every job, and is not used in preprocessing
     cases = sorted(labels)
-    _remove_strangers(folder, set(cases))
+    _remove_other_cases(folder, set(cases))
     images = ensure_images(
         {case: dataset.cases[case] for case in cases}, facts, plans, configuration, dataset_json, store, workers, log
     )
@@ -172,7 +172,7 @@ def preprocess_round(
     known = record.get(identifier, {})
     done = {case: known[case] for case in cases if _is_done(known, case, inputs[case], folder, store)}
     if previous is not None:
-        done |= _take_over(previous.preprocessed / dataset.name, identifier, parent, done, inputs, store)
+        done |= _reuse_previous(previous.preprocessed / dataset.name, identifier, parent, done, inputs, store)
     record[identifier] = done
     write_json(parent / RECORD_FILE, record)
     todo = [case for case in cases if case not in done]
@@ -182,7 +182,7 @@ def preprocess_round(
     try:
         for index, (key, lost) in results:
             done[todo[index]] = {"inputs": inputs[todo[index]], "image": key, "lost": lost}
-            if time.monotonic() - written > _RECORD_SECONDS:  # not for each case: the record holds all of them
+            if time.monotonic() - written > _RECORD_SECONDS:  # not after each case, because the whole record is written
                 write_json(parent / RECORD_FILE, record)
                 written = time.monotonic()
     finally:
@@ -194,10 +194,10 @@ def preprocess_round(
     return [sentence for case in cases for sentence in done[case]["lost"]]
 
 
-def _take_over(
+def _reuse_previous(
     old_parent: Path, identifier: str, parent: Path, done: dict[str, Any], inputs: dict[str, str], store: Path
 ) -> dict[str, Any]:
-    """Link what an earlier round made from the same inputs into this one."""
+    """Link files that the previous round made from the same inputs, and return their records."""
     old = _read_record(old_parent).get(identifier, {})
     taken = {}
     for case, wanted in inputs.items():
@@ -222,12 +222,12 @@ def _is_done(record: dict[str, Any], case: str, inputs: str, folder: Path, store
 def _read_record(parent: Path) -> dict[str, Any]:
     try:
         return read_json(parent / RECORD_FILE)
-    except (OSError, ValueError):  # absent or broken: everything is made again
+    except (OSError, ValueError):  # absent or broken: everything is preprocessed again
         return {}
 
 
-def _remove_strangers(folder: Path, cases: set[str]) -> None:
-    """Remove files of other cases: nnU-Net would train on every image that lies in the folder."""
+def _remove_other_cases(folder: Path, cases: set[str]) -> None:
+    """Remove files of other cases, because nnU-Net trains on every image in the folder."""
     names = {name for case in cases for name in (f"{case}.b2nd", f"{case}_seg.b2nd", f"{case}.pkl")}
     if folder.is_dir():
         for path in folder.iterdir():

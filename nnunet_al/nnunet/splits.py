@@ -1,4 +1,4 @@
-"""nnU-Net's folds: which cases are the pool and which the untouched test set."""
+"""Splits of the cases: pool and test set by nnU-Net's folds, and the training and validation lists of a round."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from nnunet_al.errors import DatasetError
 from nnunet_al.files import read_json
 
 FOLDS = 5
-_SEED = 12345  # nnU-Net's own, so that the folds are the ones its users know
+_SEED = 12345  # nnU-Net's seed, so that the folds equal those of nnU-Net
 
 
 def pool_and_test(
@@ -19,9 +19,8 @@ def pool_and_test(
 ) -> tuple[list[str], list[str]]:
     """Split the training cases into pool and test set of a fold.
 
-    The first existing file of ``split_files`` (nnU-Net's ``splits_final.json``) decides, else nnU-Net's seeded
-    five-fold split over the cases that have labels. Cases without a label belong to the pool: nothing can be measured
-    on them.
+    The split is that of the first existing file of ``split_files`` (nnU-Net's ``splits_final.json``), else nnU-Net's
+    seeded five-fold split of the labelled cases. Cases without a label cannot be tested on, so they belong to the pool.
 
     Raises
     ------
@@ -61,18 +60,18 @@ def pool_and_test(
 def training_split(annotated: Sequence[str]) -> tuple[list[str], list[str]]:
     """Return nnU-Net's training and validation list of a round, both of annotated cases.
 
-    Training uses every annotated case. The validation list, which nnU-Net only watches, is an evenly spaced fifth of
-    the same cases: test cases must not be looked at, and holding annotations back would waste them.
+    Training uses every annotated case. The validation list, which nnU-Net uses only to monitor the training, is an
+    evenly spaced fifth of the same cases: test cases must not be used, and held-out annotations would be wasted.
     """
     training = sorted(annotated)
     return training, training[::FOLDS]
 
 
 def member_splits(annotated: Sequence[str], members: int) -> list[tuple[list[str], list[str]]]:
-    """Return the training and validation lists of an ensemble's members: nnU-Net's cross-validation of a round.
+    """Return the training and validation lists of an ensemble's members, by nnU-Net's cross-validation.
 
-    Each member leaves another ``members``-th of the annotated cases out. With fewer cases than members, members share
-    a split; with a single case, each trains on it.
+    Each member leaves out a different 1 / ``members`` of the annotated cases. With fewer cases than members, members
+    share a split; with a single case, all train on it.
     """
     cases = sorted(annotated)
     if len(cases) < 2:

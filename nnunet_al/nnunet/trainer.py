@@ -1,6 +1,6 @@
-"""nnU-Net's trainer for rounds of active learning: resumable to the bit, warm-started, blind to what nobody annotated.
+"""nnU-Net's trainer for rounds of active learning: resumable exactly, fine-tuning, annotated voxels only.
 
-In memory the network gets dropout; on disk everything is nnU-Net's own, so that stock nnU-Net predicts with it.
+The network has dropout during training; checkpoints are those of nnU-Net, so that stock nnU-Net can predict with them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from torch import nn
 
 from nnunet_al.files import remove_temporary_files
 from nnunet_al.nnunet.checkpoints import load_network_weights, write_checkpoint
-from nnunet_al.nnunet.loading import ignore_padding, padding_aware, without_timing
+from nnunet_al.nnunet.loading import deterministic_blur, padding_aware_class, padding_to_ignore_label
 from nnunet_al.nnunet.trainer_settings import TrainerSettings
 from nnunet_al.scoring.dropout import insert_dropout
 from nnunet_al.seeding import derive_seed
@@ -34,14 +34,14 @@ _SECONDS_BETWEEN_PLOTS = 60.0
 class nnUNetTrainerAL(nnUNetTrainer):
     """Train on annotated voxels only, from given weights, with dropout, saving each epoch.
 
-    Settings come from ``nnUNetTrainerAL.json`` beside the plans (see ``TrainerSettings``). What differs from nnU-Net's:
+    Settings come from ``nnUNetTrainerAL.json`` beside the plans (see ``TrainerSettings``). Differences from nnU-Net:
 
-    * padding beyond the image's border is ignored rather than background, where the dataset has an ignore label;
-    * activations of bottleneck and decoder carry channel dropout while training (never in evaluation);
+    * if the dataset has an ignore label, padding beyond the image's border is ignored instead of background;
+    * activations of bottleneck and decoder have channel dropout in training (never in evaluation);
     * with a seed, torch, numpy and random are seeded at each epoch's start from (seed, round, fold, epoch), so that on
-      a CPU with ``nnUNet_n_proc_DA=0`` a killed and resumed training ends with the very weights of an uninterrupted
+      a CPU with ``nnUNet_n_proc_DA=0`` a killed and resumed training ends with the same weights as an uninterrupted
       one, while the folds of one round differ;
-    * checkpoints are complete or absent, and name ``nnUNetTrainer`` as their trainer: its network is the same.
+    * checkpoints are complete or absent, and name ``nnUNetTrainer`` as their trainer, whose network is the same.
     """
 
     logger: Any
@@ -68,16 +68,16 @@ class nnUNetTrainerAL(nnUNetTrainer):
         self.weight_decay = self.settings.weight_decay
         if self.settings.save_every_epoch:
             self.save_every = 1
-        self.logger = _OccasionalPlots(self.logger)
+        self.logger = _ThrottledPlots(self.logger)
         self._restoring = False
 
     def initialize(self) -> None:
-        """Build the network with dropout and, unless a checkpoint is about to be restored, start from given weights.
+        """Build the network with dropout and load the initial weights, unless a checkpoint is about to be restored.
 
         Raises
         ------
         ModelError
-            if the weights to start from do not fit the plans.
+            if the initial weights do not fit the plans.
         """
         self._seed("network")
         super().initialize()
@@ -89,10 +89,10 @@ class nnUNetTrainerAL(nnUNetTrainer):
             load_network_weights(network, Path(self.settings.initial_weights), plans)
             self.print_to_log_file(f"Starting from the weights of {self.settings.initial_weights}")
         if self.label_manager.has_ignore_label:
-            self.dataset_class = padding_aware(self.dataset_class)
+            self.dataset_class = padding_aware_class(self.dataset_class)
 
     def get_tr_and_val_datasets(self) -> tuple[Any, Any]:
-        """Return nnU-Net's datasets for training and validation, with patches kept to the images."""
+        """Return nnU-Net's datasets for training and validation, with patch centres limited to the image."""
         datasets = super().get_tr_and_val_datasets()
         if self.label_manager.has_ignore_label:
             for dataset in datasets:
@@ -101,7 +101,7 @@ class nnUNetTrainerAL(nnUNetTrainer):
 
     def _set_batch_size_and_oversample(self) -> None:
         if self.settings.batch_size is not None:
-            # a copy, since the plans are saved with the model and must stay what the planner wrote
+            # a copy, because the plans are saved with the model and must stay as the planner wrote them
             changed = {**self.configuration_manager.configuration, "batch_size": self.settings.batch_size}
             self.configuration_manager = ConfigurationManager(changed)
         super()._set_batch_size_and_oversample()
@@ -111,7 +111,7 @@ class nnUNetTrainerAL(nnUNetTrainer):
         return self.optimizer_for(self.network.parameters())
 
     def optimizer_for(self, parameters: Iterable[nn.Parameter]) -> tuple[torch.optim.Optimizer, Any]:
-        """Return a new optimiser of the kind that the settings name, and its schedule."""
+        """Return a new optimiser of the type in the settings, and its schedule."""
         optimizer: torch.optim.Optimizer
         if self.settings.optimizer == "adamw":
             optimizer = torch.optim.AdamW(parameters, lr=self.initial_lr, weight_decay=self.weight_decay)
@@ -125,48 +125,48 @@ class nnUNetTrainerAL(nnUNetTrainer):
         with np.errstate(invalid="ignore"):
             loss = super()._build_loss()
         if self.enable_deep_supervision and len(self._get_deep_supervision_scales()) == 1:
-            # nnU-Net drops the lowest output and divides by what is left, which is nothing for a network of two stages
+            # nnU-Net sets the weight of the lowest output to 0 and normalises, so that two stages give 0 / 0
             loss.weight_factors = (1.0,)
         return loss
 
     @staticmethod
     def get_training_transforms(*args: Any, ignore_label: int | None = None, **kwargs: Any) -> Any:
-        """Return nnU-Net's augmentation, reproducible, with padding turned into the ignore label if there is one."""
+        """Return nnU-Net's augmentation, made reproducible; padding becomes the ignore label if there is one."""
         transforms = nnUNetTrainer.get_training_transforms(*args, ignore_label=ignore_label, **kwargs)
-        transforms = without_timing(transforms)
-        return transforms if ignore_label is None else ignore_padding(transforms, ignore_label)
+        transforms = deterministic_blur(transforms)
+        return transforms if ignore_label is None else padding_to_ignore_label(transforms, ignore_label)
 
     @staticmethod
     def get_validation_transforms(*args: Any, ignore_label: int | None = None, **kwargs: Any) -> Any:
-        """Return nnU-Net's steps for validation patches, with padding ignored if there is an ignore label."""
+        """Return nnU-Net's transforms of validation patches; padding becomes the ignore label if there is one."""
         transforms = nnUNetTrainer.get_validation_transforms(*args, ignore_label=ignore_label, **kwargs)
-        return transforms if ignore_label is None else ignore_padding(transforms, ignore_label)
+        return transforms if ignore_label is None else padding_to_ignore_label(transforms, ignore_label)
 
     def on_train_start(self) -> None:
-        """Prepare the training, after removing what a killed one left half-written."""
+        """Remove incomplete files of a killed training, then prepare the training."""
         if self.local_rank == 0:
             remove_temporary_files(Path(self.output_folder))
         super().on_train_start()
 
     def on_epoch_start(self) -> None:
-        """Seed the epoch, so that it does not depend on whether the epochs before it ran in this process."""
+        """Seed the epoch, so that it does not depend on whether earlier epochs ran in this process."""
         self._seed(self.current_epoch)
         super().on_epoch_start()
 
     def on_epoch_end(self) -> None:
-        """Log and save the epoch, and stop behind it if somebody asked for that.
+        """Log and save the epoch, and stop after it if that was requested.
 
-        ``checkpoint_latest`` is written last, after the best score was brought up to date: nnU-Net's own order saves
-        it with the old one, and a resumed training could then replace ``checkpoint_best`` by something worse.
+        ``checkpoint_latest`` is written last, after the best score was updated: nnU-Net's own order saves it with the
+        old score, and a resumed training could then replace ``checkpoint_best`` by a worse one.
 
         Raises
         ------
         KeyboardInterrupt
-            if the process was asked to stop (see `nnunet_al.stopping`); never behind the last epoch.
+            if the process was asked to stop (see `nnunet_al.stopping`); never after the last epoch.
         """
         epoch = self.current_epoch
         last = epoch == self.num_epochs - 1
-        self.logger.due(last)
+        self.logger.set_last_epoch(last)
         every, self.save_every = self.save_every, sys.maxsize
         super().on_epoch_end()
         self.save_every = every
@@ -192,7 +192,7 @@ class nnUNetTrainerAL(nnUNetTrainer):
         write_checkpoint(self.checkpoint(), Path(filename))
 
     def checkpoint(self) -> dict[str, Any]:
-        """Return what a checkpoint of the current epoch holds: nnU-Net's own keys."""
+        """Return the content of a checkpoint of the current epoch, under nnU-Net's keys."""
         return {
             "network_weights": self._plain_network().state_dict(),
             "optimizer_state": self.optimizer.state_dict(),
@@ -206,7 +206,7 @@ class nnUNetTrainerAL(nnUNetTrainer):
         }
 
     def load_checkpoint(self, filename_or_checkpoint: Any) -> None:
-        """Restore a training; the weights it once started from are not read again."""
+        """Restore a training; its initial weights are not read again."""
         self._restoring = True
         try:
             super().load_checkpoint(str(filename_or_checkpoint))
@@ -217,21 +217,21 @@ class nnUNetTrainerAL(nnUNetTrainer):
         if not self.is_ddp:
             stop_if_asked()
             return
-        # all processes stop behind the same epoch, or those that go on wait for the others in vain
+        # all processes must stop after the same epoch, or those that go on wait for the others forever
         asked = [False] * dist.get_world_size()
         dist.all_gather_object(asked, is_asked_to_stop())
         if any(asked):
             raise KeyboardInterrupt
 
     def _plain_network(self) -> nn.Module:
-        """Return the network itself, out of the wrappers of distributed training and compilation."""
+        """Return the network without the wrappers of distributed training and compilation."""
         network = self.network.module if self.is_ddp else self.network
         return getattr(network, "_orig_mod", network)
 
     def _seed(self, purpose: int | str) -> None:
         if self.settings.seed is None:
             return
-        # the weights of all processes of a distributed training start equal; their augmentation must differ
+        # in distributed training all processes need the same initial weights but different augmentation
         rank = (self.local_rank,) if self.is_ddp and purpose != "network" else ()
         seed = derive_seed(self.settings.seed, self.settings.round, f"fold {self.fold}", purpose, *rank)
         torch.manual_seed(seed)
@@ -239,10 +239,10 @@ class nnUNetTrainerAL(nnUNetTrainer):
         random.seed(seed)
 
 
-class _OccasionalPlots:
-    """nnU-Net's logger, except that it draws progress.png at most once a minute, and after the last epoch.
+class _ThrottledPlots:
+    """nnU-Net's logger, except that it draws progress.png at most once a minute and after the last epoch.
 
-    A drawing takes a second or more: as long as a whole short epoch.
+    Drawing takes a second or more, as long as a short epoch.
     """
 
     def __init__(self, logger: Any) -> None:
@@ -250,12 +250,12 @@ class _OccasionalPlots:
         self._drawn_at = monotonic()
         self._last_epoch = False
 
-    def due(self, last_epoch: bool) -> None:
-        """Say whether the epoch that ends is the last one."""
+    def set_last_epoch(self, last_epoch: bool) -> None:
+        """Set whether the epoch that ends is the last one."""
         self._last_epoch = last_epoch
 
     def plot_progress_png(self, output_folder: str) -> None:
-        """Draw, if it is time to."""
+        """Draw if a minute has passed, or after the last epoch."""
         if self._last_epoch or monotonic() - self._drawn_at >= _SECONDS_BETWEEN_PLOTS:
             self._logger.plot_progress_png(output_folder)
             self._drawn_at = monotonic()

@@ -1,4 +1,4 @@
-"""What a round wants from the trainer, in a file beside the plans: nnU-Net gives trainers no arguments of their own."""
+"""Settings of our trainers, in a file beside the plans, because nnU-Net passes no further arguments to trainers."""
 
 from __future__ import annotations
 
@@ -21,29 +21,22 @@ _COUNTS = ("epochs", "iterations", "batch_size")
 
 @dataclass(frozen=True)
 class TrainerSettings:
-    """Settings of ``nnUNetTrainerAL``; the defaults are nnU-Net's own, plus dropout.
+    """Settings of ``nnUNetTrainerAL``; the defaults are nnU-Net's, plus dropout.
 
     Attributes
     ----------
-    epochs, iterations
-        number of epochs and of training steps an epoch; a fifth as many validation steps follow each epoch.
-    batch_size
-        patches a step; ``None`` takes the plans'.
-    optimizer
-        ``"sgd"`` is nnU-Net's (Nesterov momentum 0.99, weight decay 3e-5); ``"adamw"`` uses weight decay 1e-2, the
-        default of its authors (Loshchilov and Hutter, 2019). The learning rate of both decays polynomially to 0.
-    learning_rate
-        at the first epoch; ``None`` takes 1e-2 for sgd and 1e-3 for adamw.
-    seed, round
-        the campaign's seed and the round, from which each epoch is seeded, together with the fold that is trained;
-        ``None`` leaves the generators alone.
-    initial_weights
-        checkpoint whose network weights, heads included, a new training starts from (with the loss module, where the
-        trainer trains one and the checkpoint holds it).
-    dropout_p, dropout
-        probability that a channel is dropped in training, and where: ``"decoder"`` (with the bottleneck) or ``"all"``.
-    save_every_epoch
-        write ``checkpoint_latest`` after each epoch rather than after every 50th.
+    epochs, iterations : number of epochs, and of training steps per epoch; a fifth as many validation steps follow
+    batch_size : patches per step; None: as in the plans
+    optimizer : ``"sgd"`` is nnU-Net's (Nesterov momentum 0.99, weight decay 3e-5); ``"adamw"`` uses weight decay 1e-2,
+        the default of its authors (Loshchilov and Hutter, 2019). The learning rate of both decays polynomially to 0.
+    learning_rate : at the first epoch; None: 1e-2 for sgd and 1e-3 for adamw
+    seed, round : the campaign's seed and the round, from which each epoch is seeded together with the fold; None: not
+        seeded
+    initial_weights : checkpoint from whose network weights, heads included, a new training starts; also from its loss
+        module, if the trainer trains one and the checkpoint holds one
+    dropout_p, dropout : probability that a channel is dropped in training, and where: ``"decoder"`` (with the
+        bottleneck) or ``"all"``
+    save_every_epoch : write ``checkpoint_latest`` after each epoch instead of every 50th
     """
 
     epochs: int = 1000
@@ -59,12 +52,12 @@ class TrainerSettings:
     save_every_epoch: bool = True
 
     def __post_init__(self) -> None:
-        """Refuse values that no training can be run with.
+        """Check the values.
 
         Raises
         ------
         SetupError
-            naming the setting and what it may be.
+            if a value is not allowed; the message names the setting and its allowed values.
         """
         for name in _COUNTS:
             value = getattr(self, name)
@@ -83,12 +76,12 @@ class TrainerSettings:
 
     @property
     def validation_iterations(self) -> int:
-        """Number of validation steps an epoch: nnU-Net's share of one to five training steps."""
+        """Number of validation steps per epoch: one per five training steps, as in nnU-Net."""
         return max(1, self.iterations // 5)
 
     @property
     def initial_learning_rate(self) -> float:
-        """Learning rate of the first epoch, the optimiser's default where none was asked for."""
+        """Learning rate of the first epoch: ``learning_rate``, or the optimiser's default."""
         return _LEARNING_RATES[self.optimizer] if self.learning_rate is None else self.learning_rate
 
     @property
@@ -102,12 +95,12 @@ class TrainerSettings:
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> TrainerSettings:
-        """Read settings from a JSON object; what it does not name keeps its default.
+        """Read settings from a JSON object; missing settings keep their defaults.
 
         Raises
         ------
         SetupError
-            if it names a setting that does not exist or a value that cannot be used.
+            if it names a setting that does not exist or a value that is not allowed.
         """
         known = {field.name for field in fields(cls)}
         unknown = sorted(set(content) - known)
@@ -123,7 +116,7 @@ class TrainerSettings:
 
     @classmethod
     def read(cls, preprocessed_dataset: Path) -> TrainerSettings:
-        """Read the settings beside the plans; the defaults where there are none (the trainer used on its own).
+        """Read the settings beside the plans; without a file, as in training outside a campaign, the defaults.
 
         Raises
         ------
@@ -136,7 +129,7 @@ class TrainerSettings:
         try:
             return cls.from_json(dict(read_json(path)))
         except (json.JSONDecodeError, UnicodeDecodeError, TypeError, ValueError) as error:
-            raise SetupError(f"{path} is not a JSON object ({error}): mend it or delete it.") from error
+            raise SetupError(f"{path} is not a JSON object ({error}): fix it or delete it.") from error
         except SetupError as error:
             raise SetupError(f"{path}: {error}") from error
 

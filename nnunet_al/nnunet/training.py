@@ -16,7 +16,7 @@ from nnunet_al.errors import SetupError
 from nnunet_al.files import read_json
 from nnunet_al.nnunet.distributed import check_gpus, run_distributed
 from nnunet_al.nnunet.dropin import trainer_folder
-from nnunet_al.nnunet.environment import Roots, quiet, using, variables
+from nnunet_al.nnunet.environment import Roots, environment_variables, nnunet_folders, quiet
 from nnunet_al.nnunet.trainer import nnUNetTrainerAL
 from nnunet_al.nnunet.trainer_settings import TrainerSettings
 
@@ -27,7 +27,7 @@ def torch_device(name: str) -> torch.device:
     Raises
     ------
     SetupError
-        if torch sees no such device.
+        if torch finds no such device.
     """
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if not available.get(name, False):
@@ -36,28 +36,28 @@ def torch_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def with_trainers() -> dict[str, str]:
-    """Return the variables with which nnU-Net finds our trainers beside those that a user has named already."""
+def trainer_variables() -> dict[str, str]:
+    """Return the environment variable with which nnU-Net finds our trainers and those of the user."""
     folders = [str(trainer_folder()), *filter(None, os.environ.get("nnUNet_extTrainer", "").split(os.pathsep))]
     return {"nnUNet_extTrainer": os.pathsep.join(dict.fromkeys(folders))}
 
 
 def require_trainer(name: str, base: str | None = None) -> None:
-    """Check that nnU-Net finds a trainer of this name, that it is one of ours and, if asked, one of a kind.
+    """Check that nnU-Net finds a trainer of this name, and that it is derived from the required classes.
 
     Parameters
     ----------
     name
         the trainer's class.
     base
-        name of the class that it must be or be derived from, where a strategy asks for one.
+        name of the class that it must be or be derived from, if the strategy requires one.
 
     Raises
     ------
     SetupError
-        if it does not, the trainer is not derived from ``nnUNetTrainerAL``, or not of the kind.
+        if there is no such trainer, or if it is not derived from ``nnUNetTrainerAL`` and ``base``.
     """
-    with variables(**with_trainers()), quiet():
+    with environment_variables(**trainer_variables()), quiet():
         try:
             found = recursive_find_trainer_class_by_name(name)
         except RuntimeError:
@@ -66,10 +66,10 @@ def require_trainer(name: str, base: str | None = None) -> None:
             ) from None
     if not issubclass(found, nnUNetTrainerAL):
         raise SetupError(
-            f"-tr {name} would train on what nobody annotated: derive it from nnUNetTrainerAL, or leave -tr out."
+            f"-tr {name} would train on unannotated voxels: derive it from nnUNetTrainerAL, or leave -tr out."
         )
     if base is not None and base not in {ancestor.__name__ for ancestor in found.__mro__}:
-        raise SetupError(f"-tr {name} does not train what the strategy needs: derive it from {base}, or leave -tr out.")
+        raise SetupError(f"-tr {name} does not suit the strategy: derive it from {base}, or leave -tr out.")
 
 
 def train(
@@ -84,16 +84,16 @@ def train(
     log: Path | None,
     gpus: int = 1,
 ) -> None:
-    """Train in the round's view until the checkpoint ``final`` exists; continues where an interrupted call stopped.
+    """Train in the round's view until the checkpoint ``final`` exists; an interrupted training is continued.
 
-    With more than one of ``gpus``, a process each shares the batch, as nnU-Net's ``-num_gpus`` does.
+    With several ``gpus``, one process per GPU shares the batch, as with nnU-Net's ``-num_gpus``.
 
     Raises
     ------
     SetupError
-        if there are not so many GPUs, or they cannot share the batch.
+        if fewer GPUs are available, or they cannot share the batch.
     KeyboardInterrupt
-        if it was asked to stop (see `nnunet_al.stopping`), or interrupted.
+        if the process was asked to stop (see `nnunet_al.stopping`) or interrupted.
     """
     if final.is_file():
         return
@@ -101,7 +101,7 @@ def train(
         check_gpus(device, gpus, *_batch(view, dataset, configuration, plans))
     began = (final.parent / "checkpoint_latest.pth").is_file()
     work = partial(_train_here, dataset, configuration, fold, trainer, plans, device, began)
-    with using(view, **with_trainers()):
+    with nnunet_folders(view, **trainer_variables()):
         if gpus == 1:
             with quiet(log) if log is not None else nullcontext():
                 work()
@@ -118,7 +118,7 @@ def _train_here(
 
 
 def _batch(view: Roots, dataset: str, configuration: str, plans: str) -> tuple[int, bool]:
-    """Return the batch size, and whether the Dice loss is that of a whole batch."""
+    """Return the batch size, and whether the Dice loss is computed over the whole batch."""
     folder = view.preprocessed / dataset
     planned = PlansManager(read_json(folder / f"{plans}.json")).get_configuration(configuration)
     return TrainerSettings.read(folder).batch_size or int(planned.batch_size), bool(planned.batch_dice)

@@ -1,4 +1,4 @@
-"""Each image and label is read once and held against the others before anything is built on it."""
+"""Read each image and label once and check it before a campaign uses it."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ _END_BYTES = 4096
 
 
 @dataclass(frozen=True)
-class Expected:
-    """What every case of a dataset must agree with."""
+class CaseRequirements:
+    """The requirements that every case of a dataset must meet."""
 
     n_channels: int
     label_values: tuple[int, ...]
     ignore: int | None
 
 
-def expected(dataset: RawDataset) -> Expected:
-    """Collect what ``dataset.json`` promises about each case."""
-    return Expected(len(dataset.channels), dataset.label_values, dataset.ignore_label)
+def requirements(dataset: RawDataset) -> CaseRequirements:
+    """Read the requirements from ``dataset.json``."""
+    return CaseRequirements(len(dataset.channels), dataset.label_values, dataset.ignore_label)
 
 
 def find_reader(dataset: RawDataset) -> str:
-    """Name the reader that nnU-Net takes for the dataset: the one declared, or the first that reads the first image.
+    """Name nnU-Net's reader for the dataset: the declared one, or the first one that can read the first image.
 
     Raises
     ------
@@ -62,15 +62,15 @@ def find_reader(dataset: RawDataset) -> str:
         ) from None
 
 
-def verify_case(case: str, files: CaseFiles, promised: Expected, reader: str) -> CaseFacts:
+def verify_case(case: str, files: CaseFiles, required: CaseRequirements, reader: str) -> CaseFacts:
     """Read the files of one case with nnU-Net's ``reader`` and check them against each other.
 
     Raises
     ------
     DatasetError
-        if a file cannot be read, holds NaN or infinity, does not lie on the grid of the others (shape, and spacing,
-        origin and direction up to ``numpy.allclose``, as nnU-Net compares them), if the image is zero everywhere, or
-        if the label has values that ``dataset.json`` does not declare.
+        if a file cannot be read, holds NaN or infinity, has another grid than the others (shape, and spacing, origin
+        and direction up to ``numpy.allclose``, as nnU-Net compares them), if the image is zero everywhere, or if the
+        label has values that ``dataset.json`` does not declare.
     """
     from nnunetv2.imageio.reader_writer_registry import recursive_find_reader_writer_by_name
     from nnunetv2.preprocessing.cropping.cropping import create_nonzero_mask, get_bbox_from_mask
@@ -83,22 +83,24 @@ def verify_case(case: str, files: CaseFiles, promised: Expected, reader: str) ->
         properties.append(found)
         _check_same_grid(file, image_C_xyz, found, files.images[0], channels[0], properties[0])
     image_C_xyz = np.concatenate(channels) if len(channels) > 1 else channels[0]
-    if len(image_C_xyz) != promised.n_channels:
+    if len(image_C_xyz) != required.n_channels:
         raise DatasetError(
-            f"{files.images[0]} gives {len(image_C_xyz)} channel(s), but dataset.json declares {promised.n_channels}: "
+            f"{files.images[0]} gives {len(image_C_xyz)} channel(s), but dataset.json declares {required.n_channels}: "
             "correct channel_names or the file."
         )
     nonzero_xyz = create_nonzero_mask(image_C_xyz)
     if not nonzero_xyz.any():
-        raise DatasetError(f"{files.images[0]} is zero everywhere, so nothing is left to crop: remove case {case}.")
+        raise DatasetError(
+            f"{files.images[0]} is zero everywhere, so no voxel is left after cropping: remove case {case}."
+        )
     crop_box = as_box(get_bbox_from_mask(nonzero_xyz))
     label_hash, label_state = None, "none"
     if files.label is not None:
         label_1_xyz, found = read_intact(files.label, io.read_seg)
         _check_same_grid(files.label, label_1_xyz, found, files.images[0], channels[0], properties[0])
-        _check_values(files.label, label_1_xyz, promised)
+        _check_values(files.label, label_1_xyz, required)
         label_hash = hash_array(label_1_xyz.astype(np.int16))
-        label_state = _label_state(label_1_xyz[0], nonzero_xyz, promised.ignore)
+        label_state = _label_state(label_1_xyz[0], nonzero_xyz, required.ignore)
     return CaseFacts(
         case=case,
         reader=reader,
@@ -117,37 +119,52 @@ def verify_dataset(
     cache_file: Path | None = None,
     cases: Mapping[str, CaseFiles] | None = None,
     log: Path | None = None,
-    postpone: Callable[[Callable[[], None]], object] | None = None,
-    alone: Callable[[], object] = lambda: None,
+    defer_write: Callable[[Callable[[], None]], object] | None = None,
+    before_reading: Callable[[], object] = lambda: None,
 ) -> dict[str, CaseFacts]:
     """Verify all cases (or those given) and return their facts, sorted by case.
 
-    A case whose files have the sizes, times and ends that ``cache_file`` knows is not read again. The cache is written
-    only when every case is in order, so bad input changes no file; ``postpone`` is handed the writing instead, by a
-    caller who may still refuse for other reasons. ``alone`` is called before anything is read, so that others who want
-    the same can be kept waiting; what they have written until it returns is not read again either.
+    A case is not read again if the sizes, times, first and last bytes of its files are those in ``cache_file``. The
+    cache is written only if every case is correct, so bad input changes no file.
+
+    Parameters
+    ----------
+    dataset
+        the raw dataset
+    workers
+        number of processes
+    cache_file
+        file with the facts of earlier calls; None: all files are read
+    cases
+        the cases to verify; default: those of ``dataset.cases``
+    log
+        file for printed output
+    defer_write
+        receives the function that writes the cache, so that the caller can call it after further checks
+    before_reading
+        is called before any image is read, for example to take a lock; the cache is read again when it returns
 
     Raises
     ------
     DatasetError
-        for the first case, in sorted order, that is not in order; the sentence counts the others.
+        for the first incorrect case in sorted order; the message counts the others.
     """
     chosen = dict(sorted((dataset.cases if cases is None else cases).items()))
-    rules = hash_json([_CACHE_VERSION, asdict(expected(dataset)), _reader_choice(dataset)])
+    rules = hash_json([_CACHE_VERSION, asdict(requirements(dataset)), _reader_choice(dataset)])
     stamps = {case: _stamp(files) for case, files in chosen.items()}
     cached = _read_cache(cache_file, rules)
     facts = _known_facts(cached, stamps)
     if len(facts) == len(chosen):
         return facts
-    alone()
+    before_reading()
     cached = _read_cache(cache_file, rules)
     facts = _known_facts(cached, stamps)
     unread = [case for case in chosen if case not in facts]
     if unread:
         reader = find_reader(dataset)
-        jobs = [(case, chosen[case], expected(dataset), reader) for case in unread]
-        sizes = [sum(n_bytes for _, n_bytes, *_ in stamps[case]) for case in unread]  # a byte is about a voxel
-        results = run_jobs(_facts_or_sentence, jobs, workers, "checking images", log, sizes)
+        jobs = [(case, chosen[case], requirements(dataset), reader) for case in unread]
+        sizes = [sum(n_bytes for _, n_bytes, *_ in stamps[case]) for case in unread]  # about one byte per voxel
+        results = run_jobs(_facts_or_error, jobs, workers, "checking images", log, sizes)
         problems = [result for result in results if isinstance(result, str)]
         if problems:
             others = len(problems) - 1
@@ -158,7 +175,7 @@ def verify_dataset(
         kept = {case: entry for case, entry in cached.items() if case not in stamps}
         new = {case: {"files": stamps[case], "facts": facts[case].to_json()} for case in chosen}
         write = partial(write_json, cache_file, {"rules": rules, "cases": {**kept, **new}})
-        (postpone or _at_once)(write)
+        (defer_write or _at_once)(write)
     return {case: facts[case] for case in chosen}
 
 
@@ -171,9 +188,9 @@ def _at_once(write: Callable[[], None]) -> None:
     write()
 
 
-def _facts_or_sentence(case: str, files: CaseFiles, promised: Expected, reader: str) -> CaseFacts | str:
+def _facts_or_error(case: str, files: CaseFiles, required: CaseRequirements, reader: str) -> CaseFacts | str:
     try:
-        return verify_case(case, files, promised, reader)
+        return verify_case(case, files, required, reader)
     except DatasetError as error:
         return str(error)
 
@@ -190,7 +207,7 @@ def _check_same_grid(
         if other is None or np.shape(value) != np.shape(other) or not np.allclose(value, other):
             raise DatasetError(
                 f"The {name} of {file} ({_short(value)}) is not that of {first_file} ({_short(other)}): copy it from "
-                "the image if the voxels do lie on each other, or resample."
+                "the image if the voxels do coincide, or resample."
             )
 
 
@@ -205,8 +222,8 @@ def _short(value: Any) -> str:
     return "none" if value is None else ", ".join(f"{number:.5g}" for number in np.ravel(value))
 
 
-def _check_values(file: Path, label_1_xyz: np.ndarray, promised: Expected) -> None:
-    allowed = set(promised.label_values) | ({promised.ignore} if promised.ignore is not None else set())
+def _check_values(file: Path, label_1_xyz: np.ndarray, required: CaseRequirements) -> None:
+    allowed = set(required.label_values) | ({required.ignore} if required.ignore is not None else set())
     unexpected = [value for value in np.unique(label_1_xyz).tolist() if value not in allowed]
     if unexpected:
         shown = ", ".join(f"{value:g}" for value in unexpected[:5]) + (", ..." if len(unexpected) > 5 else "")
@@ -231,9 +248,9 @@ def _stamp(files: CaseFiles) -> list[list[Any]]:
 
 
 def _hash_of_ends(path: Path) -> str:
-    """Hash the first and the last bytes of a file: header, and checksum of what is compressed.
+    """Hash the first and the last bytes of a file, which hold the header and the checksum of compressed data.
 
-    Times alone do not tell a replaced file where a copy keeps them or a file system counts in seconds.
+    Times alone do not reveal a replaced file if a copy keeps them or the file system counts in seconds.
     """
     with path.open("rb") as file:
         first = file.read(_END_BYTES)

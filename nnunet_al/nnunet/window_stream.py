@@ -1,4 +1,4 @@
-"""All windows of all candidate regions, each case read once, in chunks whose size changes no result."""
+"""Stream the windows of candidate regions in chunks; each case is read once, and the chunk size changes no result."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class Chunk:
     numbers : region number of each window
     data_B_C_xyz : windows, without the singleton axis in 2d
     mask_B_xyz : the voxels of each window that count; never padding
-    inside_B_xyz : all voxels of each window that are no padding
-    voxels_B : voxels of the whole region that each window belongs to
+    inside_B_xyz : the voxels of each window inside the image, thus not padding
+    voxels_B : voxel count of the region that each window belongs to
     """
 
     numbers: list[int]
@@ -41,7 +41,7 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Pool:
-    """What a pass over regions reads: who they are, where they lie, and their images."""
+    """The input of a pass over regions: regions, geometries of their cases, and a function that reads images."""
 
     regions: Sequence[Region]
     geometries: Mapping[str, CaseGeometry]
@@ -53,29 +53,29 @@ class Pool:
     ) -> Generator[Chunk, None, None]:
         """Yield the windows of the given regions, case by case in the given order, ``size`` windows at a time.
 
-        While the network works on a chunk, ``readers`` threads read the next cases and one cuts the next chunk.
-        They end with the generator: close it where the loop may be left early.
+        While the network processes a chunk, ``readers`` threads read the next cases and one thread cuts the next chunk.
+        The threads end with the generator, so close it if the loop may be left early.
         """
-        return _ahead(self._cut(numbers_of_case, size, readers))
+        return _prefetched(self._cut_windows(numbers_of_case, size, readers))
 
-    def _cut(
+    def _cut_windows(
         self, numbers_of_case: Mapping[str, Sequence[int]], size: int, readers: int
     ) -> Generator[Chunk, None, None]:
-        waiting: list[_Waiting] = []
+        queued: list[_QueuedWindow] = []
         for case, image_C_xyz in self._images(list(numbers_of_case), max(1, readers)):
             geometry = self.geometries[case]
             for number in numbers_of_case[case]:
                 box = geometry.to_network(self.regions[number].box)
                 for window in windows_of(box, self.patch_size, geometry.network_shape):
                     inside_xyz = inside_mask(window, geometry.network_shape)
-                    waiting.append(
-                        _Waiting(number, window, read_window(image_C_xyz, window), inside_xyz, n_voxels(box))
+                    queued.append(
+                        _QueuedWindow(number, window, read_window(image_C_xyz, window), inside_xyz, n_voxels(box))
                     )
-                    if len(waiting) == size:
-                        yield self._chunk(waiting)
-                        waiting = []
-        if waiting:
-            yield self._chunk(waiting)
+                    if len(queued) == size:
+                        yield self._chunk(queued)
+                        queued = []
+        if queued:
+            yield self._chunk(queued)
 
     def _images(self, cases: list[str], readers: int) -> Iterator[tuple[str, np.ndarray]]:
         with ThreadPoolExecutor(readers) as executor:
@@ -86,17 +86,17 @@ class Pool:
                         ahead[upcoming] = executor.submit(self.read_image, upcoming)
                 yield case, ahead.pop(case).result()
 
-    def _chunk(self, waiting: list[_Waiting]) -> Chunk:
-        data = torch.from_numpy(np.stack([one.patch_C_xyz for one in waiting]))
-        mask = torch.from_numpy(np.stack([cell_mask(one.window) for one in waiting]))
-        inside = torch.from_numpy(np.stack([one.inside_xyz for one in waiting]))
+    def _chunk(self, queued: list[_QueuedWindow]) -> Chunk:
+        data = torch.from_numpy(np.stack([one.patch_C_xyz for one in queued]))
+        mask = torch.from_numpy(np.stack([cell_mask(one.window) for one in queued]))
+        inside = torch.from_numpy(np.stack([one.inside_xyz for one in queued]))
         if len(self.patch_size) == 2:
             data, mask, inside = data.squeeze(2), mask.squeeze(1), inside.squeeze(1)
-        voxels = torch.tensor([one.region_voxels for one in waiting], dtype=torch.float64)
-        return Chunk([one.number for one in waiting], data, mask, inside, voxels)
+        voxels = torch.tensor([one.region_voxels for one in queued], dtype=torch.float64)
+        return Chunk([one.number for one in queued], data, mask, inside, voxels)
 
 
-def _ahead(chunks: Generator[Chunk, None, None]) -> Generator[Chunk, None, None]:
+def _prefetched(chunks: Generator[Chunk, None, None]) -> Generator[Chunk, None, None]:
     with closing(chunks), ThreadPoolExecutor(1) as executor:
         upcoming = executor.submit(next, chunks, None)
         while (chunk := upcoming.result()) is not None:
@@ -104,8 +104,8 @@ def _ahead(chunks: Generator[Chunk, None, None]) -> Generator[Chunk, None, None]
             yield chunk
 
 
-class _Waiting(NamedTuple):
-    """A window that waits for its chunk to fill up."""
+class _QueuedWindow(NamedTuple):
+    """A window of a chunk that is not yet full."""
 
     number: int
     window: Window

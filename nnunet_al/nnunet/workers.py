@@ -1,4 +1,4 @@
-"""The same function for many cases, in this process or in several, with progress on a terminal."""
+"""Run one function for many cases, in this process or in several, with a progress bar on a terminal."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from nnunet_al.errors import SetupError
 from nnunet_al.nnunet.environment import quiet
 from nnunet_al.stopping import SIGNAL
 
-MAX_VOXELS_HERE = 1 << 24
-"""Jobs that go through fewer voxels together run in this process: starting others costs seconds of imports."""
+MAX_VOXELS_IN_PROCESS = 1 << 24
+"""Jobs with fewer voxels in total run in this process, because starting others costs seconds of imports."""
 
-_LEAST_VOXELS = 1 << 17  # what opening and writing the files of a tiny case costs
+_MIN_VOXELS_PER_JOB = 1 << 17  # the cost of opening and writing the files of a tiny case
 
 
 def iterate_jobs(
@@ -32,35 +32,35 @@ def iterate_jobs(
     log: Path | None = None,
     voxels: Sequence[int] | None = None,
 ) -> Iterator[tuple[int, Any]]:
-    """Call ``function(*job)`` for each job and yield (index of the job, result) as they get ready.
+    """Call ``function(*job)`` for each job and yield (index of the job, result) in order of completion.
 
-    With one worker, one job or little work everything runs here; otherwise in freshly started processes, so
-    ``function`` must be importable by name. Where it runs changes no result. What is printed goes to ``log``.
+    With one worker, one job or little work everything runs in this process; otherwise in newly started processes, so
+    ``function`` must be importable by name. The results are the same in both cases.
 
     Parameters
     ----------
     function
-        to be called
+        the function to call
     jobs
-        its arguments
+        arguments of each call
     workers
         number of processes
     description
-        of the work, for the progress bar and for sentences
+        of the work, for the progress bar and for messages
     log
-        file that gets what is printed
+        file for printed output
     voxels
-        how many voxels each job goes through, roughly; without them the work is taken for much
+        approximate number of voxels per job; if not given, the work is assumed to be large
 
     Raises
     ------
     SetupError
         if a process was killed, which nearly always means that memory ran out.
     KeyboardInterrupt
-        at an interruption; the processes, which do not heed it, are ended first.
+        at an interruption; the processes, which ignore it, are ended first.
     """
     progress = {"total": len(jobs), "desc": description, "disable": not sys.stderr.isatty() or not jobs}
-    little = voxels is not None and sum(max(some, _LEAST_VOXELS) for some in voxels) < MAX_VOXELS_HERE
+    little = voxels is not None and sum(max(some, _MIN_VOXELS_PER_JOB) for some in voxels) < MAX_VOXELS_IN_PROCESS
     if workers <= 1 or len(jobs) <= 1 or little:
         for index, job in enumerate(tqdm(jobs, **progress)):
             with quiet(log):
@@ -80,7 +80,7 @@ def iterate_jobs(
             f"A worker process was killed while {description or 'working'}, most likely because memory ran out: "
             f"run the same command again with fewer processes than {workers} (-np)."
         ) from error
-    except (KeyboardInterrupt, GeneratorExit):  # nobody waits for what is still being done
+    except (KeyboardInterrupt, GeneratorExit):  # the remaining results are not needed
         for process in set(multiprocessing.active_children()) - others:
             process.terminate()
         raise
@@ -104,7 +104,10 @@ def run_jobs(
 
 
 def _silence(log: Path | None) -> None:
-    for number in (signal.SIGINT, SIGNAL):  # a terminal, and some schedulers, mean everybody; the parent ends us
+    for number in (
+        signal.SIGINT,
+        SIGNAL,
+    ):  # terminals and schedulers signal all processes; the parent ends this one
         signal.signal(number, signal.SIG_IGN)
     if log is not None:
         log.parent.mkdir(parents=True, exist_ok=True)  # a failure here would look like a killed process

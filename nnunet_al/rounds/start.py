@@ -22,7 +22,7 @@ from nnunet_al.nnunet.environment import Roots
 from nnunet_al.nnunet.fingerprint import extract_fingerprint
 from nnunet_al.nnunet.geometry import case_geometry
 from nnunet_al.nnunet.model import Plan, load_network
-from nnunet_al.nnunet.nonzero import with_image
+from nnunet_al.nnunet.nonzero import regions_in_image
 from nnunet_al.nnunet.planning import PlannerSettings, plan
 from nnunet_al.nnunet.round_view import write_round_view
 from nnunet_al.nnunet.splits import pool_and_test
@@ -223,7 +223,7 @@ def cut_regions(
         tiles = tile_case(geometries[case], decided.unit, patch_size, decided.overlap)
         jobs.append((tiles, data.dataset.cases[case], known.reader))
     sizes = [math.prod(known.raw_shape) for known in facts.values()]
-    imaged = run_jobs(with_image, jobs, workers, "cutting regions", voxels=sizes)
+    imaged = run_jobs(regions_in_image, jobs, workers, "cutting regions", voxels=sizes)
     regions = [region for some in imaged for region in some]
     if decided.recipe.parameters.get("pooling") == "flatten":
         _check_single_windows(regions, geometries, patch_size)

@@ -82,7 +82,7 @@ def test_a_correction_wipes_out_nothing_that_it_does_not_hold(project, tmp_path,
     before = project.annotated(case)
     assert (before[before != IGNORE] != 0).any()
     assert collect("--correct", "-i", tmp_path / "corrected") == 0
-    assert "has nothing in the region" in capsys.readouterr().out
+    assert "has no foreground in the region" in capsys.readouterr().out
     np.testing.assert_array_equal(project.annotated(case), before)
     assert collect("--correct", "-i", tmp_path / "corrected", "-round", 0) == 0
     np.testing.assert_array_equal(project.annotated(case), np.where(before == IGNORE, IGNORE, 0))
@@ -129,7 +129,7 @@ def test_one_persons_file_is_not_two_readings(project, capsys):
     (project.batch(0) / "returned" / "ben").mkdir()
     shutil.copy(path, project.batch(0) / "returned" / "ben")
     assert collect("--reviewed") == 3
-    assert "very file of anna" in capsys.readouterr().out
+    assert "identical to the file of anna" in capsys.readouterr().out
     assert [commit.reader for commit in read_commits(project.campaign.ledger)] == ["anna"]
 
 
@@ -158,7 +158,7 @@ def test_the_same_file_under_two_names_on_equal_grids(tmp_path, make_roots, caps
     in_itk_snap(project.image(0, first), drawn, project.batch(0) / "returned" / f"{first}.nii.gz")
     shutil.copy(project.batch(0) / f"returned/{first}.nii.gz", project.batch(0) / f"returned/{second}.nii.gz")
     assert collect("--reviewed") == 3
-    assert f"very file that was taken for {first}" in capsys.readouterr().out
+    assert f"identical to the file of {first}" in capsys.readouterr().out
 
 
 def test_closing_needs_something_to_train_on_and_counts_nothing(project, capsys):
@@ -186,7 +186,7 @@ def test_corrections_of_nothing_and_of_nobody(project, tmp_path, capsys):
     (tmp_path / "corrected" / f"{case}.nii.gz").rename(tmp_path / "corrected" / "nobody.nii.gz")
     capsys.readouterr()
     assert collect("--correct", "-i", tmp_path / "corrected") == 0
-    assert "no annotated case" in capsys.readouterr().out
+    assert "not named after an annotated case" in capsys.readouterr().out
 
 
 def test_the_batch_of_another_round_is_refused(project, capsys):
@@ -219,7 +219,7 @@ def test_marks_that_a_spreadsheet_spoilt(project, capsys):
     sheet.write_text(sheet.read_text(encoding="utf-8-sig").replace("phantom_00", ""), encoding="utf-8")
     hand_in(project, min(project.asked(0)), project.batch(0) / "returned")
     assert collect() == 3
-    assert "which is none of this batch" in capsys.readouterr().out
+    assert "which does not belong to this batch" in capsys.readouterr().out
 
 
 def test_names_that_programs_would_mix_up_are_refused_before_anything_begins(project, capsys):

@@ -17,7 +17,7 @@ from tiny_rounds import run_command, run_round, snapshot
 
 from nnunet_al.cli.report import main
 from nnunet_al.files import read_json, write_json
-from nnunet_al.nnunet.environment import Roots, using
+from nnunet_al.nnunet.environment import Roots, nnunet_folders
 from nnunet_al.report.evidence import gather as evidence
 from nnunet_al.synthetic.phantom import make_phantom_dataset
 
@@ -47,7 +47,7 @@ def own(lab, tmp_path) -> Lab:
 
 
 def report(lab, *arguments, dataset="901"):
-    with using(lab.roots):
+    with nnunet_folders(lab.roots):
         return run_command(main, "-d", dataset, "-device", "cpu", "-np", "1", *arguments)
 
 

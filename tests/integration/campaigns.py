@@ -22,7 +22,7 @@ from nnunet_al.campaign.decisions import Decisions, Options
 from nnunet_al.campaign.folders import CampaignFolder
 from nnunet_al.cli.round import main
 from nnunet_al.files import read_arrays, read_json
-from nnunet_al.nnunet.environment import Roots, using
+from nnunet_al.nnunet.environment import Roots, nnunet_folders
 from nnunet_al.nnunet.fingerprint import extract_fingerprint
 from nnunet_al.nnunet.planning import ActiveLearningPlanning
 from nnunet_al.rounds.context import RoundContext
@@ -82,7 +82,7 @@ class Lab:
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
-        with small_models({name: list(patch) for name, patch in self.patches}), using(self.roots):
+        with small_models({name: list(patch) for name, patch in self.patches}), nnunet_folders(self.roots):
             yield
 
     def round(self, configuration: str, strategy: str, *args: str) -> int:

@@ -64,7 +64,7 @@ def test_how_the_work_is_cut_changes_no_batch(
         return iter(entries)
 
     monkeypatch.setattr(Path, "iterdir", shuffled)
-    monkeypatch.setattr(workers, "MAX_VOXELS_HERE", 0)  # so little work would be done in this process
+    monkeypatch.setattr(workers, "MAX_VOXELS_IN_PROCESS", 0)  # so little work would be done in this process
     assert redo(("-np", "2", "-scoring_batch_size", "65"), raw=raw) == expected, "larger chunks, files in another order"
 
 

@@ -40,8 +40,8 @@ TRAINER = "nnUNetTrainerALOnCPU"
     [
         (CUDA, 0, (), "-num_gpus 0 leaves nothing"),
         (CPU, 2, (), "-num_gpus 2 needs -device cuda, not cpu"),
-        (CUDA, 5, (), "-num_gpus 5 is more than the 4 that torch sees"),
-        (CUDA, 4, (3,), "-num_gpus 4 is more than the batch of 3 can be shared among"),
+        (CUDA, 5, (), "-num_gpus 5 is more than the 4 that torch finds"),
+        (CUDA, 4, (3,), "-num_gpus 4 is more than the 3 patches of a batch"),
         (CUDA, 2, (13, True), "-num_gpus 2 cannot share the batch of 13 equally"),
     ],
 )

@@ -6,7 +6,7 @@ import pytest
 
 from nnunet_al.errors import DatasetError, SetupError
 from nnunet_al.nnunet import workers
-from nnunet_al.nnunet.environment import Roots, dataset_name, quiet, using, variables
+from nnunet_al.nnunet.environment import Roots, dataset_name, environment_variables, nnunet_folders, quiet
 from nnunet_al.nnunet.workers import run_jobs
 
 NAMES = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
@@ -38,7 +38,7 @@ def test_nnunet_sees_the_roots_inside_the_block_only(monkeypatch, roots):
     monkeypatch.delenv("nnUNet_results", raising=False)
     monkeypatch.setenv("nnUNet_compile", "t")
     before = dict(os.environ)
-    with using(roots, nnUNet_n_proc_DA="1", nnUNet_compile=None):
+    with nnunet_folders(roots, nnUNet_n_proc_DA="1", nnUNet_compile=None):
         assert os.fspath(paths.nnUNet_raw) == str(roots.raw)
         assert os.fspath(paths.nnUNet_results) == str(roots.results)
         assert dict(os.environ).get("nnUNet_n_proc_DA") == "1"
@@ -50,7 +50,7 @@ def test_variables_are_put_back_after_an_error(roots):
     before = dict(os.environ)
 
     def fail():
-        with using(roots):
+        with nnunet_folders(roots):
             raise KeyError
 
     with pytest.raises(KeyError):
@@ -60,8 +60,8 @@ def test_variables_are_put_back_after_an_error(roots):
 
 def test_variables_nest(monkeypatch):
     monkeypatch.delenv("nnUNet_al_test", raising=False)
-    with variables(nnUNet_al_test="a"):
-        with variables(nnUNet_al_test="b"):
+    with environment_variables(nnUNet_al_test="a"):
+        with environment_variables(nnUNet_al_test="b"):
             assert dict(os.environ)["nnUNet_al_test"] == "b"
         assert dict(os.environ)["nnUNet_al_test"] == "a"
     assert "nnUNet_al_test" not in os.environ
@@ -132,7 +132,7 @@ def test_little_work_is_not_worth_a_process():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("voxels", [None, [1, workers.MAX_VOXELS_HERE]])
+@pytest.mark.parametrize("voxels", [None, [1, workers.MAX_VOXELS_IN_PROCESS]])
 def test_much_work_is(voxels):
     assert os.getpid() not in run_jobs(_process, [(1,), (2,)], workers=2, voxels=voxels)
 

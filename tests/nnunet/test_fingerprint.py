@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from nnunetv2.experiment_planning.dataset_fingerprint.fingerprint_extractor import DatasetFingerprintExtractor
 
-from nnunet_al.nnunet.environment import Roots, quiet, using
+from nnunet_al.nnunet.environment import Roots, nnunet_folders, quiet
 from nnunet_al.nnunet.fingerprint import PLACEHOLDER, extract_fingerprint, intensity_drift
 from nnunet_al.nnunet.raw_dataset import RawDataset
 from nnunet_al.nnunet.verification import verify_dataset
@@ -40,7 +40,7 @@ def test_equal_to_nnunets_when_everything_is_annotated(roots, kind, with_an_empt
     assert corner > (0, 0, 0)
     # labelled where the images are zero: what the crop cuts off does not count, what it leaves does
     compose(label, image, None, IGNORE, label, outside=[(0, 0, 0), corner])
-    with using(roots), quiet():
+    with nnunet_folders(roots), quiet():
         extractor = DatasetFingerprintExtractor("Dataset501_Toy", num_processes=1)
         extractor.show_progress_bar = False
         extractor.num_foreground_voxels_for_intensitystats = 1e4

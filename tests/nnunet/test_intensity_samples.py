@@ -156,7 +156,7 @@ def test_a_fingerprint_from_kept_samples_is_the_same(dataset, annotated, facts, 
 @pytest.mark.slow
 def test_processes_draw_and_keep_the_same(annotated, facts, tmp_path, monkeypatch):
     expected = plain(case_samples(annotated, facts, RULE, tmp_path / "here"))
-    monkeypatch.setattr(workers, "MAX_VOXELS_HERE", 0)
+    monkeypatch.setattr(workers, "MAX_VOXELS_IN_PROCESS", 0)
     assert plain(case_samples(annotated, facts, RULE, tmp_path / "there", workers=2)) == expected
     for path in (tmp_path / "here").iterdir():
         assert (tmp_path / "there" / path.name).read_bytes() == path.read_bytes()

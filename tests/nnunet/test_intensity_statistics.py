@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from nnunet_al.nnunet import intensity_statistics as module
-from nnunet_al.nnunet.intensity_statistics import PERCENTILES, Counted, intensity_statistics
+from nnunet_al.nnunet.intensity_statistics import PERCENTILES, ValueCounts, intensity_statistics
 
 EXACT = ("min", "max", "median", "percentile_00_5", "percentile_99_5")
 
@@ -46,7 +46,7 @@ def test_as_numpy_finds_them_in_the_joined_voxels(what, kind, monkeypatch):
         for _ in range(20):
             parts_N = [voxels(what, rng) for _ in range(int(rng.integers(1, 5)))]
             exact, mean, std = expected(parts_N, kind)
-            found = intensity_statistics([Counted.of(part) for part in parts_N], kind)
+            found = intensity_statistics([ValueCounts.of(part) for part in parts_N], kind)
             assert {name: found[name] for name in EXACT} == exact
             scale = np.abs(np.concatenate(parts_N)).max()
             assert found["mean"] == pytest.approx(mean, rel=1e-12, abs=1e-13 * scale)
@@ -54,21 +54,21 @@ def test_as_numpy_finds_them_in_the_joined_voxels(what, kind, monkeypatch):
 
 
 def test_worked_out_by_hand():
-    found = intensity_statistics([Counted.of(np.array([1, 1, 1])), Counted.of(np.array([5.0]))])
+    found = intensity_statistics([ValueCounts.of(np.array([1, 1, 1])), ValueCounts.of(np.array([5.0]))])
     assert found["mean"] == 2
     assert found["std"] == pytest.approx(np.sqrt(3))  # (1 + 1 + 1 + 9) / 4
     assert (found["min"], found["median"], found["max"]) == (1, 1, 5)
     assert found["percentile_99_5"] == pytest.approx(1 + 4 * 0.985)  # 2.985 of the 3 steps between 4 voxels
     assert intensity_statistics([]) is None
-    assert intensity_statistics([Counted.of(np.array([]))]) is None
+    assert intensity_statistics([ValueCounts.of(np.array([]))]) is None
 
 
 def test_neither_order_nor_cut_of_the_parts_matters():
     rng = np.random.default_rng(0)
     voxels_N = np.concatenate([rng.integers(-50, 50, 500), rng.normal(0, 20, 500)])
-    whole = intensity_statistics([Counted.of(voxels_N)])
+    whole = intensity_statistics([ValueCounts.of(voxels_N)])
     for pieces in (3, 10):
-        parts = [Counted.of(part) for part in np.array_split(rng.permutation(voxels_N), pieces)]
+        parts = [ValueCounts.of(part) for part in np.array_split(rng.permutation(voxels_N), pieces)]
         found = intensity_statistics(list(parts))
         assert found == intensity_statistics(parts[::-1])
         assert {name: found[name] for name in EXACT} == {name: whole[name] for name in EXACT}
@@ -76,7 +76,7 @@ def test_neither_order_nor_cut_of_the_parts_matters():
 
 
 def test_counts_are_exact_beyond_what_float32_can_count():
-    many = Counted(np.array([1, 2], np.float32), np.array([60_000_000, 40_000_001], np.uint32))
+    many = ValueCounts(np.array([1, 2], np.float32), np.array([60_000_000, 40_000_001], np.uint32))
     found = intensity_statistics([many])
     assert found["mean"] == (60_000_000 + 2 * 40_000_001) / 100_000_001
     assert found["median"] == 1
@@ -84,12 +84,12 @@ def test_counts_are_exact_beyond_what_float32_can_count():
 
 
 def test_counted_is_small_and_complete():
-    counted = Counted.of(np.array([3, 1, 3, 3], np.float32))
+    counted = ValueCounts.of(np.array([3, 1, 3, 3], np.float32))
     assert counted.values_M.tolist() == [1, 3]
     assert counted.counts_M.tolist() == [1, 3]
     assert counted.counts_M.dtype == np.uint8
     assert counted.values_M.dtype == np.float32
-    assert Counted.of(np.zeros(300)).counts_M.dtype == np.uint16
+    assert ValueCounts.of(np.zeros(300)).counts_M.dtype == np.uint16
 
 
 @pytest.mark.parametrize("distinct", [True, False])
@@ -99,7 +99,7 @@ def test_memory_follows_distinct_values(distinct, monkeypatch):
     n, block = 200_000, 1 << 16
     monkeypatch.setattr(module, "_BLOCK", block)
     make = (lambda: rng.normal(0, 1, n)) if distinct else (lambda: rng.integers(-1024, 3072, n))
-    parts = [Counted.of(make()) for _ in range(8)]
+    parts = [ValueCounts.of(make()) for _ in range(8)]
     n_values = sum(len(part.values_M) for part in parts)
     tracemalloc.start()
     try:

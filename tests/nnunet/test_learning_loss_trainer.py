@@ -118,7 +118,7 @@ def test_the_ranking_stops_reaching_the_network_after_its_share_of_the_epochs(ti
     trainer.loss = lambda output, target: 0.0 * output[0].sum()
     batch = batch_of(trainer)
     steps = []
-    trainer._update = lambda total, *optimizers: (total.backward(), steps.append(len(optimizers)))
+    trainer._optimizer_step = lambda total, *optimizers: (total.backward(), steps.append(len(optimizers)))
     reached = []
     for epoch in range(5):
         trainer.current_epoch = epoch
@@ -135,7 +135,7 @@ def test_a_step_minimises_nnunets_loss_plus_the_weighted_ranking_loss(tiny_prepr
     trainer.initialize()
     batch = batch_of(trainer)
     totals = []
-    trainer._update = lambda total, *_: totals.append(total.item())
+    trainer._optimizer_step = lambda total, *_: totals.append(total.item())
     out = trainer.train_step(batch)
     assert totals == [pytest.approx(out["loss"] + 0.5 * out["ranking_loss"])]
     with torch.no_grad():
@@ -166,7 +166,7 @@ def test_patches_without_annotation_make_no_pair(tiny_preprocessed, trainer_of, 
     for target in batch["target"]:
         target[[1, 3]] = IGNORE
     pair = {"data": batch["data"][[0, 2]], "target": [target[[0, 2]].clone() for target in batch["target"]]}
-    trainer._update = lambda *_: None
+    trainer._optimizer_step = lambda *_: None
     assert trainer.train_step(batch)["ranking_loss"] == pytest.approx(
         trainer.train_step(pair)["ranking_loss"], abs=1e-5
     )

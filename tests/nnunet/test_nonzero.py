@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import SimpleITK
 
-from nnunet_al.nnunet.nonzero import nonzero_mask, with_image
+from nnunet_al.nnunet.nonzero import nonzero_mask, regions_in_image
 from nnunet_al.nnunet.raw_dataset import CaseFiles
 from nnunet_al.pool.boxes import Region
 
@@ -33,5 +33,5 @@ def test_the_mask_joins_the_channels(two_channels):
 def test_only_regions_that_hold_some_image_stay(two_channels):
     boxes = [((0, 1), (0, 6), (0, 5)), ((1, 2), (0, 6), (0, 5)), ((2, 3), (0, 1), (0, 1)), ((2, 3), (1, 6), (0, 5))]
     regions = [Region("case", box) for box in boxes]
-    assert with_image(regions, two_channels, "SimpleITKIO") == regions[1:3]
-    assert with_image([], two_channels, "SimpleITKIO") == []
+    assert regions_in_image(regions, two_channels, "SimpleITKIO") == regions[1:3]
+    assert regions_in_image([], two_channels, "SimpleITKIO") == []

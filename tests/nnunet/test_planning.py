@@ -13,7 +13,7 @@ from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 
 from nnunet_al.errors import SetupError
 from nnunet_al.nnunet import planning
-from nnunet_al.nnunet.environment import Roots, quiet, using
+from nnunet_al.nnunet.environment import Roots, nnunet_folders, quiet
 from nnunet_al.nnunet.fingerprint import extract_fingerprint
 from nnunet_al.nnunet.planning import (
     DIFFERENCE_FILE,
@@ -66,7 +66,7 @@ def stock_plan(folder, dataset, planner, pool_size):
     }
     (roots.raw / NAME / "dataset.json").write_text(json.dumps(content))
     (roots.preprocessed / NAME / "dataset_fingerprint.json").write_text(json.dumps(fingerprint(dataset)))
-    with using(roots, nnUNet_n_proc_DA="1"), quiet():
+    with nnunet_folders(roots, nnUNet_n_proc_DA="1"), quiet():
         _, name = plan_experiment_dataset(501, planner)
     return json.loads((roots.preprocessed / NAME / f"{name}.json").read_text())
 
@@ -224,7 +224,7 @@ def test_without_settings_ours_is_the_stock_planner(dataset, tmp_path):
     folder = tmp_path / "ours" / "nnUNet_preprocessed" / NAME
     file = folder / "nnUNetPlans.json"
     file.write_text(json.dumps({**ours, "configurations": {**ours["configurations"], "custom": {}}}))
-    with using(Roots.below(tmp_path / "ours")), quiet():
+    with nnunet_folders(Roots.below(tmp_path / "ours")), quiet():
         again, _ = plan_experiment_dataset(501, planning.nnUNetPlannerAL)
     assert "custom" in again["configurations"], "a user's own configurations stay, as nnU-Net keeps them"
     assert not (folder / DIFFERENCE_FILE).exists()
@@ -246,7 +246,7 @@ def test_any_planner_of_nnunets_can_be_pinned(dataset, tmp_path):
 
 @pytest.mark.parametrize("wrong", ["nnUNetPlannerNobody", "get_pool_and_conv_props"])
 def test_an_unknown_planner_is_named(wrong):
-    with pytest.raises(SetupError, match=f"no planner {wrong}: take one of nnUNetPlannerAL, "):
+    with pytest.raises(SetupError, match=f"no planner {wrong}: choose one of nnUNetPlannerAL, "):
         planner_class(wrong)
 
 

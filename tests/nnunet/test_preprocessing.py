@@ -20,7 +20,7 @@ from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
 from nnunet_al.errors import StorageError
 from nnunet_al.nnunet import workers
 from nnunet_al.nnunet.blosc_files import link_or_copy
-from nnunet_al.nnunet.environment import Roots, quiet, using
+from nnunet_al.nnunet.environment import Roots, nnunet_folders, quiet
 from nnunet_al.nnunet.fingerprint import extract_fingerprint
 from nnunet_al.nnunet.geometry import case_geometry
 from nnunet_al.nnunet.image_store import StoredImage, ensure_image, ensure_images, store_folder
@@ -99,7 +99,7 @@ def stock_preprocessing(view: Roots, name: str, plans: dict, configuration: str,
     for file in ("dataset.json", f"{plans['plans_name']}.json"):
         shutil.copy(view.preprocessed / name / file, other.preprocessed / name / file)
     folder = other.preprocessed / name / PlansManager(plans).get_configuration(configuration).data_identifier
-    with using(other), quiet():
+    with nnunet_folders(other), quiet():
         preprocessor = DefaultPreprocessor(verbose=False)
         preprocessor.show_progress_bar = False
         if full_run:
@@ -325,7 +325,7 @@ def test_what_resampling_swallows_is_reported(campaign, tmp_path):
     gone = [name for name, value in here.dataset.classes.items() if not (seg == value).any()]
     assert gone
     for name in gone:
-        assert any(f"annotated as {name} is gone" in sentence and "case_00" in sentence for sentence in lost)
+        assert any(f"annotation of {name} is lost" in sentence and "case_00" in sentence for sentence in lost)
     assert not any("case_01" in sentence for sentence in lost)
     inside = seg[0][
         to_slices(case_geometry(here.facts["case_00"], plans, "3d_fullres").to_network(boxes["case_00"][0]))
@@ -383,7 +383,7 @@ def test_file_systems_without_links_get_copies(tmp_path, monkeypatch, missing):
 
 @pytest.mark.slow
 def test_several_processes_make_the_same(campaign, tmp_path, monkeypatch):
-    monkeypatch.setattr(workers, "MAX_VOXELS_HERE", 0)
+    monkeypatch.setattr(workers, "MAX_VOXELS_IN_PROCESS", 0)
     here = campaign("brain")
     labels = here.labels(tmp_path / "labels")
     view, plans, _ = here.round(tmp_path / "view", labels, "2d", workers=2)

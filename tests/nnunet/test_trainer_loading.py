@@ -15,7 +15,7 @@ from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2, nn
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
-from nnunet_al.nnunet.loading import OUTSIDE_MASK, PaddingAwareSegmentation, centres_within, padding_aware
+from nnunet_al.nnunet.loading import OUTSIDE_MASK, PaddingAwareSegmentation, clamp_patch_centres, padding_aware_class
 from nnunet_al.nnunet.trainer import nnUNetTrainerAL
 
 from .conftest import CASES, IGNORE, PATCH
@@ -72,7 +72,7 @@ def batch(aware, transforms, patch=PATCH, final=PATCH, size=4):
 def test_patches_reach_over_a_border_no_further_than_nnunets_random_ones(shape, patch, loaded):
     labels = [LabelManager({"background": 0, "a": 1, **ignore}, None) for ignore in ({"ignore": 2}, {})]
     places = np.argwhere(np.ones((1, *shape), bool))
-    moved = centres_within({1: places, (-1, 0, 1): places, 2: []}, shape, patch)
+    moved = clamp_patch_centres({1: places, (-1, 0, 1): places, 2: []}, shape, patch)
     assert len(moved[2]) == 0
     ours, stock = (
         nnUNetDataLoader(AlwaysTheSame(True, shape), 1, loaded, patch, own, 0.33, None, None) for own in labels
@@ -89,10 +89,14 @@ def test_patches_reach_over_a_border_no_further_than_nnunets_random_ones(shape, 
 
 def test_a_moved_patch_still_holds_its_voxel_and_others_stay():
     places = np.array([[0, 2, 9, 11], [0, 7, 3, 0], [0, 9, 9, 11]])
-    moved = centres_within({1: places}, (10, 10, 12), (8, 10, 12))[1]
+    moved = clamp_patch_centres({1: places}, (10, 10, 12), (8, 10, 12))[1]
     assert moved.tolist() == [[0, 2, 5, 6], [0, 6, 3, 0], [0, 6, 5, 6]]
     assert places[2].tolist() == [0, 9, 9, 11], "what was read is not changed"
-    assert centres_within({1: places}, (10, 10, 12), (10, 12))[1].tolist() == [[0, 2, 5, 6], [0, 7, 3, 0], [0, 9, 5, 6]]
+    assert clamp_patch_centres({1: places}, (10, 10, 12), (10, 12))[1].tolist() == [
+        [0, 2, 5, 6],
+        [0, 7, 3, 0],
+        [0, 9, 5, 6],
+    ]
 
 
 def test_a_block_reads_as_stored_but_for_the_outside_of_the_mask():
@@ -188,7 +192,7 @@ def test_the_dataset_reads_what_nnunets_reads_and_survives_pickling(stock, tiny_
         data, seg, _, properties = nnUNetDatasetBlosc2(folder).load_case(CASES[0])
         folder = str(tmp_path)
         stock.save_case(data[:], seg[:], properties, str(tmp_path / CASES[0]))
-    reader = pickle.loads(pickle.dumps(padding_aware(stock)(folder, [CASES[0]])))
+    reader = pickle.loads(pickle.dumps(padding_aware_class(stock)(folder, [CASES[0]])))
     image, ours, previous, properties = reader.load_case(CASES[0])
     stock_image, theirs, _, _ = stock(folder, [CASES[0]]).load_case(CASES[0])
     theirs = theirs[:]

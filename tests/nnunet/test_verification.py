@@ -225,7 +225,7 @@ def test_test_cases_can_be_verified_apart(folder):
 
 @pytest.mark.slow
 def test_processes_find_the_same(folder, monkeypatch):
-    monkeypatch.setattr(workers, "MAX_VOXELS_HERE", 0)
+    monkeypatch.setattr(workers, "MAX_VOXELS_IN_PROCESS", 0)
     assert verify(folder, workers=2) == verify(folder)
     corrupt(folder / LABEL)
     with pytest.raises(DatasetError, match="cannot be read"):

@@ -1,4 +1,4 @@
-"""What was handed out of each case of a batch, as the gate wants it."""
+"""The batch as it was handed out, per case, for checking the returned files."""
 
 from __future__ import annotations
 
@@ -23,24 +23,31 @@ from nnunet_al.rounds.context import RoundContext
 
 
 @dataclass(frozen=True)
-class HandedCase:
-    """One case: what was asked of it, on the file's axes, and the way back to the axes of nnU-Net's reader."""
+class HandedOutCase:
+    """One case of the batch.
+
+    Attributes
+    ----------
+    asked : the regions to annotate and the labels that were handed out, on the file's axes
+    axes : conversion to the axes of nnU-Net's reader
+    properties : geometry of the image, for writing labels
+    """
 
     asked: Asked
     axes: FileAxes
     properties: dict[str, Any]
 
 
-class HandedBatch:
-    """The batch of one round, as it lies in its folder."""
+class HandedOutBatch:
+    """The batch of one round in its folder."""
 
     def __init__(self, context: RoundContext, folder: Path, regions: Sequence[Region]) -> None:
-        """Look at the manifest of ``folder``, the hand-out of ``context``'s round.
+        """Read the manifest of ``folder``, the batch folder of ``context``'s round.
 
         Raises
         ------
         CampaignError
-            if it is broken, or another batch's.
+            if it is broken, or belongs to another batch.
         """
         manifest = read_manifest(folder)
         if (manifest["campaign"], manifest["round"]) != (context.folder.name, context.number):
@@ -50,33 +57,35 @@ class HandedBatch:
             )
         entries = {entry["case"]: entry for entry in manifest["cases"]}
         if lacking := sorted({region.case for region in regions} - entries.keys()):
-            raise CampaignError(f"{folder} knows nothing of {lacking[0]}: bring it back as it was handed out.")
+            raise CampaignError(f"{folder} does not list the case {lacking[0]}: restore the original folder.")
         self._context = context
         self._folder = folder
         self._regions = regions
         self._entries = entries
-        self.case = lru_cache(maxsize=1)(self._case)  # files of a case often follow each other
+        self.case = lru_cache(maxsize=1)(self._case)  # files of the same case often follow each other
 
-    def others(self, case: str) -> Mapping[str, Asked]:
-        """Return the other cases whose images have as many voxels along each axis, read when they are looked at.
+    def other_cases(self, case: str) -> Mapping[str, Asked]:
+        """Return the other cases whose images have the same number of voxels along each axis, read when accessed.
 
-        Before there is a model all cases are handed out empty, and none looks like another.
+        In round 0 all cases are handed out without a pre-segmentation, so the mapping is empty.
         """
         size = self._entries[case]["geometry"]["size_ijk"]
         alike = [other for other, entry in self._entries.items() if entry["geometry"]["size_ijk"] == size]
-        return _Others(self._asked_of, [other for other in alike if other != case] if self._context.number else [])
+        return _OtherCases(
+            self._asked_without_regions, [other for other in alike if other != case] if self._context.number else []
+        )
 
     def changed_in_place(self) -> Iterator[Path]:
-        """Yield the pre-segmentations that somebody has drawn into where they lie, instead of returning a file."""
+        """Yield the pre-segmentations that a reader has edited in place instead of returning a file."""
         handed_out = (self._folder / MANIFEST).stat().st_mtime
         for entry in self._entries.values():
             for file in entry["presegmentation"]["files"]:
                 path = self._folder / file
-                # older files cannot have been written to; of the younger ones, what they hold decides
+                # only files newer than the manifest can have been edited; of these the labels are compared
                 if path.is_file() and path.stat().st_mtime > handed_out and _labels(path, entry) is None:
                     yield path
 
-    def _case(self, case: str) -> HandedCase:
+    def _case(self, case: str) -> HandedOutCase:
         context, dataset = self._context, self._context.data.dataset
         files, shape = dataset.cases[case], context.data.facts[case].raw_shape
         grid = read_grid(files.images[0])
@@ -91,25 +100,25 @@ class HandedBatch:
         asked = Asked(
             case,
             grid,
-            handed_labels(self._folder, self._entries[case], grid),
+            handed_out_labels(self._folder, self._entries[case], grid),
             np.ascontiguousarray(axes.to_file(earlier_xyz)),
             context.ignore,
             boxes,
         )
-        return HandedCase(asked, axes, properties)
+        return HandedOutCase(asked, axes, properties)
 
-    def _asked_of(self, case: str) -> Asked:
-        """Return what the gate looks at in a case that a file may really be of."""
+    def _asked_without_regions(self, case: str) -> Asked:
+        """Return a case without its regions, to check whether a file belongs to it instead."""
         grid = grid_in(self._entries[case])
-        labels_kji = handed_labels(self._folder, self._entries[case], grid)
+        labels_kji = handed_out_labels(self._folder, self._entries[case], grid)
         return Asked(case, grid, labels_kji, labels_kji, self._context.ignore, {})
 
 
-def handed_labels(folder: Path, entry: Mapping[str, Any], grid: Grid) -> np.ndarray:
-    """Return the pre-segmentation (k, j, i) of a manifest's case as it was handed out.
+def handed_out_labels(folder: Path, entry: Mapping[str, Any], grid: Grid) -> np.ndarray:
+    """Return the pre-segmentation (k, j, i) of a case in the manifest as it was handed out.
 
-    Each was written more than once; a file that somebody has changed since is passed over. Where all were, nothing is
-    known of it, and it counts as empty.
+    It was written to several files, of which the first unchanged one is read. If all have been changed, the
+    pre-segmentation counts as empty.
     """
     for file in entry["presegmentation"]["files"]:
         if (labels_kji := _labels(folder / file, entry)) is not None:
@@ -118,7 +127,7 @@ def handed_labels(folder: Path, entry: Mapping[str, Any], grid: Grid) -> np.ndar
 
 
 def _labels(path: Path, entry: Mapping[str, Any]) -> np.ndarray | None:
-    """Read a pre-segmentation; None where it is not the one that was handed out."""
+    """Read a pre-segmentation; None if it is not the one that was handed out."""
     try:
         labels_kji = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(path))).astype(np.int32)
     except RuntimeError:
@@ -126,7 +135,7 @@ def _labels(path: Path, entry: Mapping[str, Any]) -> np.ndarray | None:
     return labels_kji if hash_array(labels_kji) == entry["presegmentation"]["sha256"] else None
 
 
-class _Others(Mapping[str, Asked]):
+class _OtherCases(Mapping[str, Asked]):
     def __init__(self, read: Callable[[str], Asked], cases: Sequence[str]) -> None:
         self._read = read
         self._cases = cases
