@@ -38,6 +38,7 @@ FOUNDATION = {
     "file_locks",
     "stopping",
     "lazy",
+    "settings",
     "__version__",
 }
 APART = {"synthetic": {"cli"}}  # package -> who may import it

@@ -2,52 +2,43 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from nnunet_al.errors import CampaignError
 from nnunet_al.files import read_json, write_json
+from nnunet_al.settings import SETTINGS, Settings
 from nnunet_al.strategies import compatibility
 from nnunet_al.strategies.recipe import Recipe
 
 SCHEMA = 1
-DEFAULT_TRAINER = "nnUNetTrainerAL"
-_TUPLES = (
-    *("pool_cases", "test_cases", "withdrawn_cases", "left_out_cases"),
-    *("group_by", "roi_classes", "pool_changes"),
+_IN_EVERY_FILE = (
+    *("dataset", "configuration", "fold", "seed", "tag", "recipe", "unit", "overlap", "budget", "initial", "rounds"),
+    *("engine", "test", "trainer", "planner", "plans", "epochs", "iterations", "batch_size", "optimizer", "dropout"),
+    *("from_scratch", "pretrained_weights", "update_intensities"),
+)
+_ORDER = (  # in which they are written; settings that are not named here come last
+    *_IN_EVERY_FILE,
+    *("precision", "starts_from", "pool_cases", "test_cases", "hashes", "group_by", "groups", "initial_groups"),
+    *("roi_classes", "annotate", "hand_out", "readings", "consensus", "initial_strategy", "withdrawn_cases"),
+    *("left_out_cases", "pool_changes"),
 )
 
 
-@dataclass(frozen=True)
-class Decisions:
-    """Everything that the choice of a batch depends on, beside the data.
+@dataclass(frozen=True, kw_only=True)
+class Decisions(Settings):
+    """Everything that the choice of a batch depends on, beside the data: the settings, and what is listed here.
 
     Attributes
     ----------
-    unit : what one annotation is: "patch", "slice" or "case"
-    overlap : share by which neighbouring patches overlap
-    budget, initial : regions asked for in a round, and in round 0
-    rounds : planned number of rounds, which schedules read
-    engine : who maximises FLQMI, "submodlib" or "streaming"; None where the strategy has no use for it
-    precision : number type of the network that scores, "float32" or "half"; fixed, because it changes last digits
-    test : "fold" (validation cases of the fold), "ts" (imagesTs, labelsTs) or "none"
-    plans : name of the plans; empty until the first plan, for the planner's own
     starts_from : "nothing", or "dataset" where the dataset is annotated in part
     pool_cases, test_cases : case ids
     withdrawn_cases : cases that were taken out of the campaign after it had begun; nothing of them is used any more
-    annotate : whether people answer the batches, not the dataset's own labels
-    hand_out : form of the folder that they get, "folder" or "monailabel"
-    readings : independent annotations that each region gets
-    consensus : how several readings become one, "staple" or "majority"
-    initial_strategy : how round 0 chooses, "random" or "core_set" (spread out by image features)
     left_out_cases : cases that the dataset had when the campaign began and that are in neither part
     pool_changes : what was added and withdrawn since, in order: first round that it holds for, cases, reason,
         and whether a batch was waiting
-    group_by : columns of the participants' table that define the groups of cases; none where there are no groups
     groups : case -> its group, of pool and test cases
-    initial_groups : group -> regions of round 0 from its cases; empty where the whole pool is drawn from
-    roi_classes : foreground classes that groups are compared by and that `localized` looks at; none: all
     """
 
     dataset: str
@@ -56,38 +47,11 @@ class Decisions:
     seed: int
     tag: str | None
     recipe: Recipe
-    unit: str
-    overlap: float
-    budget: int
-    initial: int
-    rounds: int
-    engine: str | None
-    test: str
-    trainer: str
-    planner: str
-    plans: str
-    epochs: int
-    iterations: int
-    batch_size: int | None
-    optimizer: str
-    dropout: str
-    from_scratch: bool
-    pretrained_weights: str | None
-    update_intensities: bool
-    precision: str = "float32"
     starts_from: str = "nothing"
     pool_cases: tuple[str, ...] = ()
     test_cases: tuple[str, ...] = ()
     hashes: dict[str, str] = field(default_factory=dict)
-    group_by: tuple[str, ...] = ()
     groups: dict[str, str] = field(default_factory=dict)
-    initial_groups: dict[str, int] = field(default_factory=dict)
-    roi_classes: tuple[str, ...] = ()
-    annotate: bool = False
-    hand_out: str = "folder"
-    readings: int = 1
-    consensus: str = "staple"
-    initial_strategy: str = "random"
     withdrawn_cases: tuple[str, ...] = ()
     left_out_cases: tuple[str, ...] = ()
     pool_changes: tuple[dict[str, Any], ...] = ()
@@ -99,7 +63,8 @@ class Decisions:
 
     def save(self, path: Path) -> None:
         """Write the decisions; this is the moment in which a campaign begins to exist."""
-        content = {f.name: getattr(self, f.name) for f in fields(self)}
+        names = dict.fromkeys([*_ORDER, *(setting.name for setting in SETTINGS)])
+        content = {name: getattr(self, name) for name in names}
         write_json(path, {"schema": SCHEMA, **content, "recipe": self.recipe.to_json()})
 
     @classmethod
@@ -115,10 +80,10 @@ class Decisions:
             content = read_json(path)
             schema = content.pop("schema")
             if schema == SCHEMA:
-                content["recipe"] = compatibility.read(content["recipe"])
-                for name in _TUPLES:
-                    content[name] = tuple(content.get(name, ()))
-                return cls(**content)
+                if missing := {*_IN_EVERY_FILE} - {*content}:
+                    raise KeyError(*missing)
+                decided: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in content.items()}
+                return cls(**decided | {"recipe": compatibility.read(content["recipe"])})
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise CampaignError(f"{path} cannot be read: restore it from a backup.") from error
         raise CampaignError(f"{path} has schema {schema}, this version reads {SCHEMA}: update nnunet-al.")

@@ -16,6 +16,7 @@ from nnunet_al.cli.round_arguments import add_campaigns, add_decided, add_names,
 from nnunet_al.errors import CampaignError
 from nnunet_al.jobs.targets import ENTRY, MARK, NAMES, render
 from nnunet_al.progress import say
+from nnunet_al.settings import SETTINGS
 
 if TYPE_CHECKING:
     from nnunet_al.jobs.folder import Stored
@@ -157,7 +158,8 @@ def _asked(arguments: Namespace, argv: Sequence[str], stored: Stored | None) -> 
         arguments.to = stored.target
     if not arguments.s:
         raise CampaignError("-s: name at least one strategy; nnUNetv2_al_strategies lists them.")
-    for name in ("groups", "pretrained_weights", "template"):
+    files = [setting.argument for setting in SETTINGS if setting.type is Path]
+    for name in ("groups", "template", *files):
         if getattr(arguments, name) is not None:  # jobs run elsewhere
             setattr(arguments, name, str(directory / getattr(arguments, name)))
     return arguments, tuple(words), directory

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace, _ActionsContainer
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
+from nnunet_al import settings
 from nnunet_al.campaign.decisions import Options
 from nnunet_al.campaign.request import Request
-from nnunet_al.cli.settings import group_counts, recipe_parameters
+from nnunet_al.cli.settings import recipe_parameters
 from nnunet_al.errors import StrategyError
+from nnunet_al.settings import READERS, SETTINGS, Setting, settings_of
 
 
 def add_campaigns(parser: ArgumentParser, required: bool) -> None:
@@ -60,21 +64,7 @@ def add_names(parser: ArgumentParser, several: bool = False) -> None:
 def add_decided(parser: ArgumentParser) -> None:
     """Add the options that are decided when a campaign starts, those of groups of cases included."""
     decided = parser.add_argument_group("decided when the campaign starts")
-    decided.add_argument("-unit", choices=["patch", "slice", "case"], help="unit of annotation (default: patch)")
-    decided.add_argument("-b", type=int, metavar="BUDGET", help="regions per round (default: 100, cases: 4)")
-    decided.add_argument("-initial", type=int, help="regions of round 0 (default: 100, cases: 10)")
-    decided.add_argument(
-        "-initial_strategy",
-        choices=["random", "core_set"],
-        help="how round 0 chooses: at random (default), or spread out by image features",
-    )
-    decided.add_argument("-overlap", type=float, help="share by which neighbouring patches overlap (default: 0.5)")
-    decided.add_argument("-rounds", type=int, help="planned rounds, over which schedules run (default: 10)")
-    decided.add_argument(
-        "-test",
-        choices=["fold", "ts", "none"],
-        help="test on the fold's validation cases (default), on imagesTs and labelsTs, or on nothing",
-    )
+    _add_settings(decided, settings_of(settings.Batches))
     decided.add_argument("-passes", type=int, help="posterior samples (default: the strategy's)")
     decided.add_argument(
         "-set",
@@ -84,41 +74,8 @@ def add_decided(parser: ArgumentParser) -> None:
         metavar="NAME=VALUE",
         help="other parameters of the strategy's recipe",
     )
-    decided.add_argument(
-        "-engine",
-        choices=["submodlib", "streaming"],
-        help="optimiser of FLQMI: our own (default: streaming), or submodlib's, which are slower",
-    )
-    decided.add_argument(
-        "-precision",
-        choices=["float32", "half"],
-        help="number type of scoring: half is float16 on a GPU (the default there) and "
-        "bfloat16 on a CPU, several times faster where it has AMX or AVX512-BF16; float32 is the default elsewhere",
-    )
-    decided.add_argument("-tr", metavar="TRAINER", help="trainer (default: nnUNetTrainerAL)")
-    decided.add_argument("-pl", metavar="PLANNER", help="planner (default: nnUNetPlannerAL)")
-    decided.add_argument("-p", metavar="PLANS", help="name of the plans (default: the planner's)")
-    decided.add_argument("-epochs", type=int, help="epochs of a round's training (default: 1000)")
-    decided.add_argument("-iterations", type=int, help="iterations of an epoch (default: 250)")
-    decided.add_argument("-batch_size", type=int, help="training batch size (default: the plan's)")
-    decided.add_argument(
-        "-optimizer", choices=["sgd", "adamw"], help="sgd is nnU-Net's; adamw learns faster in short trainings"
-    )
-    decided.add_argument(
-        "-dropout",
-        choices=["decoder", "all"],
-        help="where dropout is: bottleneck and decoder (default), or every stage",
-    )
-    decided.add_argument("-pretrained_weights", metavar="FILE", help="checkpoint to start round 1 from")
-    decided.add_argument(
-        "--from_scratch", action="store_true", default=None, help="do not fine-tune the model of the round before"
-    )
-    decided.add_argument(
-        "--update_intensities",
-        action="store_true",
-        default=None,
-        help="let the intensity statistics of CT follow the annotations (default: they stay those of the first ones)",
-    )
+    for part in (settings.Machinery, settings.Training, settings.Succession):
+        _add_settings(decided, settings_of(part))
 
     groups = parser.add_argument_group("groups of cases (decided when the campaign starts)")
     groups.add_argument(
@@ -126,48 +83,27 @@ def add_decided(parser: ArgumentParser) -> None:
         metavar="FILE",
         help="table of participants, as BIDS has it (participants.tsv) or as CSV; only case and group are kept",
     )
-    groups.add_argument(
-        "-group_by",
-        nargs="+",
-        metavar="COLUMN",
-        help="columns that define the groups, several for their intersection; numbers in bins: age:40,60 cuts at these "
-        "values, age:q4 makes four groups of about equal size",
-    )
-    groups.add_argument(
-        "-initial_groups",
-        nargs="+",
-        metavar="GROUP=N",
-        help="regions of round 0 from each group (default: -initial from the whole pool)",
-    )
-    groups.add_argument(
-        "-roi_classes",
-        nargs="+",
-        metavar="CLASS",
-        help="classes that groups are compared by, and whose prediction the add-on localized looks at (default: all)",
-    )
+    _add_settings(groups, settings_of(settings.CaseGroups))
 
 
 def add_readers(parser: ArgumentParser) -> None:
     """Add the options of campaigns that people annotate."""
-    readers = parser.add_argument_group("annotation by people (decided when the campaign starts)")
-    readers.add_argument(
-        "--annotate",
-        action="store_true",
-        default=None,
-        help="people annotate, not the dataset's labels: the round ends with a folder for them, round_00k/batch, and "
-        "exit code 3 until nnUNetv2_al_collect has taken all of it back",
-    )
-    readers.add_argument(
-        "-format",
-        choices=["folder", "monailabel"],
-        help="form of a batch: a folder for 3D Slicer and ITK-SNAP (default), or MONAI Label's datastore",
-    )
-    readers.add_argument(
-        "-readings", type=int, metavar="N", help="independent readings of each region, by N readers (default: 1)"
-    )
-    readers.add_argument(
-        "-consensus", choices=["staple", "majority"], help="how several readings become one (default: staple)"
-    )
+    _add_settings(parser.add_argument_group("annotation by people (decided when the campaign starts)"), READERS)
+
+
+def _add_settings(parser: _ActionsContainer, some: Iterable[Setting]) -> None:
+    for setting in some:
+        if setting.type is bool:
+            parser.add_argument(setting.flag, action="store_true", default=None, help=setting.help)
+            continue
+        parser.add_argument(
+            setting.flag,
+            type=str if setting.type in (tuple, dict, Path) else setting.type,
+            nargs="+" if setting.type in (tuple, dict) else None,
+            choices=setting.choices,
+            metavar=setting.metavar,
+            help=setting.help,
+        )
 
 
 def add_where(parser: ArgumentParser, many: bool = False) -> None:
@@ -224,35 +160,14 @@ def request_of(arguments: Namespace, dataset: str, strategy: str, fold: int, see
         strategy=strategy,
         posterior=arguments.posterior,
         parameters=parameters_of(arguments),
-        unit=arguments.unit,
-        overlap=arguments.overlap,
-        budget=arguments.b,
-        initial=arguments.initial,
-        rounds=arguments.rounds,
-        engine=arguments.engine,
-        test=arguments.test,
-        trainer=arguments.tr,
-        planner=arguments.pl,
-        plans=arguments.p,
-        epochs=arguments.epochs,
-        iterations=arguments.iterations,
-        batch_size=arguments.batch_size,
-        optimizer=arguments.optimizer,
-        dropout=arguments.dropout,
-        from_scratch=arguments.from_scratch,
-        pretrained_weights=arguments.pretrained_weights,
-        update_intensities=arguments.update_intensities,
-        precision=arguments.precision,
         groups=arguments.groups,
-        group_by=tuple(arguments.group_by) if arguments.group_by else None,
-        initial_groups=group_counts(arguments.initial_groups) if arguments.initial_groups else None,
-        roi_classes=tuple(dict.fromkeys(arguments.roi_classes)) if arguments.roi_classes else None,
-        annotate=getattr(arguments, "annotate", None),
-        hand_out=getattr(arguments, "format", None),
-        readings=getattr(arguments, "readings", None),
-        consensus=getattr(arguments, "consensus", None),
-        initial_strategy=arguments.initial_strategy,
+        **{setting.name: _asked(arguments, setting) for setting in SETTINGS},
     )
+
+
+def _asked(arguments: Namespace, setting: Setting) -> Any:
+    value = getattr(arguments, setting.argument, None)
+    return (setting.read(value) if value else None) if setting.type in (tuple, dict) else value
 
 
 def parameters_of(arguments: Namespace) -> dict[str, Any]:

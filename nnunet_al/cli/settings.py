@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from nnunet_al.errors import CampaignError, StrategyError
+from nnunet_al.errors import StrategyError
 
 
 def recipe_parameters(settings: list[str]) -> dict[str, Any]:
@@ -24,25 +24,6 @@ def recipe_parameters(settings: list[str]) -> dict[str, Any]:
             raise StrategyError(f"-set {setting}: '{name}' is set already, to {parameters[name]}; give it once.")
         parameters[name] = _number(text)
     return parameters
-
-
-def group_counts(settings: list[str]) -> dict[str, int]:
-    """Read ``GROUP=N`` pairs; a group's name may hold "=" itself.
-
-    Raises
-    ------
-    CampaignError
-        if a setting is no such pair, or a group stands twice.
-    """
-    counts: dict[str, int] = {}
-    for setting in settings:
-        group, separator, text = setting.rpartition("=")
-        if not separator or not text.isdecimal() or group in counts:
-            raise CampaignError(f"-initial_groups {setting}: write GROUP=N once for each group, for example F=5 M=5.")
-        counts[group] = int(text)
-    if not any(counts.values()):
-        raise CampaignError("-initial_groups: ask for at least one region.")
-    return counts
 
 
 def _number(text: str) -> int | float | str:

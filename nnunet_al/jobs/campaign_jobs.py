@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 from nnunet_al.campaign import stages
 from nnunet_al.campaign.planned import Planned
@@ -139,7 +140,7 @@ class CampaignJobs:
     def _started_for(self) -> Planned:
         """Decide what the device decides, which is another one when the campaign starts than when it scores."""
         request = self._campaign.request
-        precision = request.decide(self._asked.options.device).precision
-        if self._progress.decided is not None or precision == request.decide("cpu").precision:
+        decided: dict[str, Any] = {"precision": request.decide(self._asked.options.device).precision}
+        if self._progress.decided is not None or decided["precision"] == request.decide("cpu").precision:
             return self._campaign
-        return replace(self._campaign, request=replace(request, precision=precision))
+        return replace(self._campaign, request=replace(request, **decided))

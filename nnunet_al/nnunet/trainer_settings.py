@@ -9,18 +9,16 @@ from typing import Any
 
 from nnunet_al.errors import SetupError
 from nnunet_al.files import read_json, write_json
+from nnunet_al.settings import Training, settings_of
 
 SETTINGS_FILE = "nnUNetTrainerAL.json"
-OPTIMIZERS = ("sgd", "adamw")
-DROPOUT_PLACES = ("decoder", "all")
 
 _LEARNING_RATES = {"sgd": 1e-2, "adamw": 1e-3}
 _WEIGHT_DECAYS = {"sgd": 3e-5, "adamw": 1e-2}
-_COUNTS = ("epochs", "iterations", "batch_size")
 
 
 @dataclass(frozen=True)
-class TrainerSettings:
+class TrainerSettings(Training):
     """Settings of ``nnUNetTrainerAL``; the defaults are nnU-Net's, plus dropout.
 
     Attributes
@@ -39,16 +37,10 @@ class TrainerSettings:
     save_every_epoch : write ``checkpoint_latest`` after each epoch instead of every 50th
     """
 
-    epochs: int = 1000
-    iterations: int = 250
-    batch_size: int | None = None
-    optimizer: str = "sgd"
     learning_rate: float | None = None
     seed: int | None = None
     round: int = 0
     initial_weights: str | None = None
-    dropout_p: float = 0.1
-    dropout: str = "decoder"
     save_every_epoch: bool = True
 
     def __post_init__(self) -> None:
@@ -59,18 +51,16 @@ class TrainerSettings:
         SetupError
             if a value is not allowed; the message names the setting and its allowed values.
         """
-        for name in _COUNTS:
-            value = getattr(self, name)
-            if (name, value) != ("batch_size", None) and not (
-                _is_number(value) and isinstance(value, int) and value > 0
-            ):
-                raise SetupError(f"The trainer's {name} is {value!r}: choose a whole number above 0.")
+        for setting in settings_of(Training):
+            value = getattr(self, setting.name)
+            counts = _is_number(value) and isinstance(value, int) and value > 0
+            if setting.type is int and not counts and (value is not None or setting.default is not None):
+                raise SetupError(f"The trainer's {setting.name} is {value!r}: choose a whole number above 0.")
+            if setting.choices is not None and value not in setting.choices:
+                choices = ", ".join(setting.choices)
+                raise SetupError(f"The trainer's {setting.name} is {value!r}: choose one of {choices}.")
         if self.learning_rate is not None and not (_is_number(self.learning_rate) and self.learning_rate > 0):
             raise SetupError(f"The trainer's learning_rate is {self.learning_rate!r}: choose a number above 0.")
-        if self.optimizer not in OPTIMIZERS:
-            raise SetupError(f"The trainer's optimizer is {self.optimizer!r}: choose one of {', '.join(OPTIMIZERS)}.")
-        if self.dropout not in DROPOUT_PLACES:
-            raise SetupError(f"The trainer's dropout is {self.dropout!r}: choose one of {', '.join(DROPOUT_PLACES)}.")
         if not (_is_number(self.dropout_p) and 0 <= self.dropout_p < 1):
             raise SetupError(f"The trainer's dropout_p is {self.dropout_p!r}: choose a probability in [0, 1).")
 

@@ -14,7 +14,7 @@ import torch
 from nnunet_al.annotation.grids import read_grid
 from nnunet_al.annotation.segments import segments_of
 from nnunet_al.campaign.data import Data
-from nnunet_al.campaign.decisions import DEFAULT_TRAINER, Decisions
+from nnunet_al.campaign.decisions import Decisions
 from nnunet_al.campaign.folders import CampaignFolder
 from nnunet_al.errors import CampaignError, DatasetError, SetupError
 from nnunet_al.files import hash_json, read_json
@@ -35,6 +35,7 @@ from nnunet_al.pool.tiling import tile_case
 from nnunet_al.pool.windows import windows_of
 from nnunet_al.progress import count, say
 from nnunet_al.selection.flqmi_submodlib import submodlib_available
+from nnunet_al.settings import DEFAULT_TRAINER
 
 _VOLUMES = (".nii.gz", ".nii", ".nrrd", ".mha")
 

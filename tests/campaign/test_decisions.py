@@ -13,6 +13,7 @@ from nnunet_al.campaign.request import Request
 from nnunet_al.errors import CampaignError, StrategyError
 from nnunet_al.files import read_json, write_json
 from nnunet_al.nnunet.environment import Roots
+from nnunet_al.settings import SETTINGS
 
 MINIMAL = Request("Dataset501_X", "2d", 0, 0, None, "usimf")
 PLACE = Path("/somewhere/fold_0")
@@ -53,6 +54,40 @@ def test_a_campaign_from_before_there_was_a_choice_scores_in_float32(tmp_path):
     del content["precision"]
     write_json(path, content)
     assert Decisions.load(path).precision == "float32"
+
+
+FIRST_SETTINGS = {
+    "unit", "overlap", "budget", "initial", "rounds", "engine", "test", "trainer", "planner", "plans", "epochs",
+    "iterations", "batch_size", "optimizer", "dropout", "from_scratch", "pretrained_weights", "update_intensities",
+}  # fmt: skip
+
+
+def test_a_campaign_from_before_there_was_a_setting_has_its_default(tmp_path):
+    path = tmp_path / "campaign.json"
+    MINIMAL.decide().save(path)
+    content = read_json(path)
+    write_json(path, {key: content[key] for key in content if key not in {s.name for s in SETTINGS} - FIRST_SETTINGS})
+    assert Decisions.load(path) == MINIMAL.decide()
+
+
+@pytest.mark.parametrize("name", sorted(FIRST_SETTINGS))
+def test_a_file_without_what_every_campaign_has_is_refused(tmp_path, name):
+    path = tmp_path / "campaign.json"
+    MINIMAL.decide().save(path)
+    content = read_json(path)
+    del content[name]
+    write_json(path, content)
+    with pytest.raises(CampaignError, match="restore it"):
+        Decisions.load(path)
+
+
+def test_every_setting_is_written_once_and_nothing_else_of_the_training(tmp_path):
+    path = tmp_path / "campaign.json"
+    MINIMAL.decide().save(path)
+    keys = list(read_json(path))
+    assert keys[:8] == ["schema", "dataset", "configuration", "fold", "seed", "tag", "recipe", "unit"]
+    facts = {"starts_from", "pool_cases", "test_cases", "withdrawn_cases", "left_out_cases", "pool_changes"}
+    assert {*keys[7:]} == {s.name for s in SETTINGS} | facts | {"hashes", "groups"}
 
 
 def test_a_newer_schema_is_refused(tmp_path):

@@ -5,28 +5,16 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Sequence
+from pathlib import Path
 from textwrap import wrap
-from typing import Any
 
 from nnunet_al.campaign.decisions import Decisions
 from nnunet_al.errors import StrategyError
 from nnunet_al.progress import count
 from nnunet_al.report.reading.runs import Run
+from nnunet_al.settings import READERS, SETTINGS, words
 from nnunet_al.strategies import catalog
 
-_OPTIONS = {  # decision -> option of nnUNetv2_al_round; None was left open
-    "unit": "-unit", "budget": "-b", "initial": "-initial", "initial_strategy": "-initial_strategy",
-    "overlap": "-overlap", "rounds": "-rounds", "test": "-test", "engine": "-engine", "precision": "-precision",
-    "trainer": "-tr", "planner": "-pl", "plans": "-p", "epochs": "-epochs", "iterations": "-iterations",
-    "batch_size": "-batch_size", "optimizer": "-optimizer", "dropout": "-dropout",
-    "pretrained_weights": "-pretrained_weights",
-}  # fmt: skip
-_FLAGS = {
-    "from_scratch": "--from_scratch",
-    "update_intensities": "--update_intensities",
-    "annotate": "--annotate",
-}
-_READERS = {"hand_out": "-format", "readings": "-readings", "consensus": "-consensus"}
 _WIDTH = 100  # characters per line, without the line continuation
 _HELD = "\x00"  # stands for a blank where a line must not end
 PARTICIPANTS = "participants.tsv"
@@ -80,18 +68,16 @@ def round_arguments(decided: Decisions) -> list[str]:
     """Return the arguments of ``nnUNetv2_al_round`` that start such a campaign, without fold and seed."""
     arguments = ["-d", decided.dataset, "-s", decided.recipe.name, "-c", decided.configuration]
     arguments += ["-tag", decided.tag] if decided.tag else []
-    for name, option in {**_OPTIONS, **(_READERS if decided.annotate else {})}.items():
-        value: Any = getattr(decided, name)
-        if value not in (None, "") and not (name == "initial" and decided.initial_groups):
-            arguments += [option, str(value)]
-    arguments += [option for name, option in _FLAGS.items() if getattr(decided, name)]
+    settings = [
+        setting
+        for setting in SETTINGS
+        if (decided.annotate or setting not in READERS) and not (setting.name == "initial" and decided.initial_groups)
+    ]
+    arguments += [*words(settings, decided, int, float, str, Path), *words(settings, decided, bool)]
     parameters = changed_parameters(decided)
     arguments += ["-set", *parameters] if parameters else []
-    if decided.group_by:
-        arguments += ["-groups", PARTICIPANTS, "-group_by", *decided.group_by]
-    if decided.initial_groups:
-        arguments += ["-initial_groups", *(f"{group}={number}" for group, number in decided.initial_groups.items())]
-    return arguments + (["-roi_classes", *decided.roi_classes] if decided.roi_classes else [])
+    arguments += ["-groups", PARTICIPANTS] if decided.group_by else []
+    return arguments + words(settings, decided, tuple, dict)
 
 
 def changed_parameters(decided: Decisions) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 from nnunet_al.errors import SetupError
 from nnunet_al.nnunet.trainer_settings import TrainerSettings
 from nnunet_al.nnunet.training import torch_device
@@ -9,6 +11,7 @@ from nnunet_al.nnunet.training import train as train_model
 from nnunet_al.progress import say
 from nnunet_al.rounds.context import RoundContext
 from nnunet_al.rounds.sharing import first_model
+from nnunet_al.settings import Training
 
 
 def train(context: RoundContext) -> None:
@@ -26,14 +29,10 @@ def train(context: RoundContext) -> None:
 def _train_fold(context: RoundContext, fold: int, log: str) -> None:
     decided = context.decided
     settings = TrainerSettings(
-        epochs=decided.epochs,
-        iterations=decided.iterations,
-        batch_size=decided.batch_size,
-        optimizer=decided.optimizer,
+        **{f.name: getattr(decided, f.name) for f in fields(Training)},
         seed=decided.seed,
         round=context.number,
         initial_weights=_initial_weights(context, fold),
-        dropout=decided.dropout,
     )
     settings.write(context.round.view.preprocessed / decided.dataset)
     if first_model(context, settings):
