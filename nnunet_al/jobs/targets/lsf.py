@@ -6,8 +6,8 @@ import shlex
 from collections.abc import Mapping
 
 from nnunet_al.jobs.plan import Plan, Script
-from nnunet_al.jobs.targets.run_wrapper import ASKED, GIVES_UP, RESTARTS
-from nnunet_al.jobs.targets.scripts import Dialect, job_script, log_lines, minutes, slug, warning_seconds
+from nnunet_al.jobs.targets.run_wrapper import Restart
+from nnunet_al.jobs.targets.scripts import Dialect, job_scripts, log_lines, minutes, slug, warning_seconds
 from nnunet_al.jobs.targets.submit_script import Submission, call, entry, ranges, submissions
 from nnunet_al.jobs.targets.template import Template
 
@@ -16,12 +16,8 @@ _PART = "$((${LSB_JOBINDEX:?is missing: give the part as the second argument} - 
 
 def render(plan: Plan, queued: Mapping[str, str], template: Template) -> dict[str, str]:
     """Return the files; see `nnunet_al.jobs.targets.render`."""
-    files = {
-        f"{script.name}.sh": job_script(plan, script, template, _dialect(script, template))
-        for script in plan.scripts.values()
-    }
     lines = [line for submission in submissions(plan, queued) for line in _lines(plan, submission)]
-    return {**files, "submit.sh": entry("LSF", _HAND_OVER, "done($id)", lines)}
+    return {**job_scripts(plan, template, _dialect), "submit.sh": entry("LSF", _HAND_OVER, "done($id)", lines)}
 
 
 def _dialect(script: Script, template: Template) -> Dialect:
@@ -31,7 +27,7 @@ def _dialect(script: Script, template: Template) -> Dialect:
         '[ -z "${LSB_JOBID:-}" ] || exec >>"$log" 2>&1',
         "",
     ]
-    return Dialect(header=_header(script, template.header(script)), part=_PART, beginning=beginning, again=_AGAIN)
+    return Dialect(header=_header(script, template.header(script)), part=_PART, beginning=beginning, restart=_RESTART)
 
 
 def _header(script: Script, site: list[str]) -> list[str]:
@@ -81,22 +77,19 @@ _MEMORY = (
     "# of the template with -R takes the place of ours; so does one with any other option.",
 )
 
-_AGAIN = f"""\
-if {ASKED} && [ -n "${{LSB_JOBID:-}}" ]; then
-    asks="asks LSF to run job $LSB_JOBID again"
-    if [ "$(grep -cF "$asks" "$log")" -lt {RESTARTS} ]; then
-        say "$asks"
-        exit 99
-    else
-        {GIVES_UP}
-    fi
-fi""".splitlines()
+_RESTART = Restart(
+    job="LSB_JOBID",
+    before=('asks="asks LSF to run job $LSB_JOBID again"',),
+    count='$(grep -cF "$asks" "$log")',
+    words="$asks",
+    command="exit 99",
+)
 
 _HAND_OVER = """\
-    local words
-    unset BSUB_QUIET # or there would be no words
-    words=$(AL_ROUND=$round bsub "$@" <"$script") || return
-    id=${words#*Job <} # "Job <123> is submitted to queue <normal>."
-    id=${id%%>*}
-    case $id in '' | *[!0-9]*) echo "$words" >&2 && return 1 ;; esac
-"""
+local words
+unset BSUB_QUIET # or there would be no words
+words=$(AL_ROUND=$round bsub "$@" <"$script") || return
+id=${words#*Job <} # "Job <123> is submitted to queue <normal>."
+id=${id%%>*}
+case $id in '' | *[!0-9]*) echo "$words" >&2 && return 1 ;; esac
+""".splitlines()

@@ -6,8 +6,8 @@ import shlex
 from collections.abc import Mapping
 
 from nnunet_al.jobs.plan import Job, Plan, Script
-from nnunet_al.jobs.targets.run_wrapper import ASKED, GIVES_UP, RESTARTS
-from nnunet_al.jobs.targets.scripts import Dialect, job_script, log_lines, minutes, slug, warning_seconds
+from nnunet_al.jobs.targets.run_wrapper import Restart
+from nnunet_al.jobs.targets.scripts import Dialect, job_scripts, log_lines, minutes, slug, warning_seconds
 from nnunet_al.jobs.targets.submit_script import Submission, call, entry, ranges, submissions
 from nnunet_al.jobs.targets.template import Template
 
@@ -17,12 +17,8 @@ _MARKED = "\0"
 
 def render(plan: Plan, queued: Mapping[str, str], template: Template) -> dict[str, str]:
     """Return the files; see `nnunet_al.jobs.targets.render`."""
-    files = {
-        f"{script.name}.sh": job_script(plan, script, template, _dialect(script, template))
-        for script in plan.scripts.values()
-    }
     lines = [line for submission in submissions(plan, queued) for line in _lines(plan, submission)]
-    return {**files, "submit.sh": entry("Slurm", _HAND_OVER, "$id", lines)}
+    return {**job_scripts(plan, template, _dialect), "submit.sh": entry("Slurm", _HAND_OVER, "$id", lines)}
 
 
 def _dialect(script: Script, template: Template) -> Dialect:
@@ -36,7 +32,12 @@ def _dialect(script: Script, template: Template) -> Dialect:
         header=[*_header(script), *(["# from the template", *site] if site else [])],
         part=_PART,
         beginning=beginning,
-        again=_AGAIN.replace("<job>", job).splitlines(),
+        restart=Restart(
+            job="SLURM_JOB_ID",
+            count="${SLURM_RESTART_COUNT:-0}",
+            words="asks Slurm to run the job again",
+            command=f'scontrol requeue "{job}"',
+        ),
     )
 
 
@@ -84,17 +85,7 @@ def _pattern(plan: Plan, job: Job, script: Script) -> str:
     return log.replace("%", "%%").replace(_MARKED, "%a")
 
 
-_AGAIN = f"""\
-if {ASKED} && [ -n "${{SLURM_JOB_ID:-}}" ]; then
-    if [ "${{SLURM_RESTART_COUNT:-0}}" -lt {RESTARTS} ]; then
-        say "asks Slurm to run the job again"
-        scontrol requeue "<job>"
-    else
-        {GIVES_UP}
-    fi
-fi"""
-
 _HAND_OVER = """\
-    id=$(sbatch --parsable --kill-on-invalid-dep=yes "$@" "$script" ${round:+"$round"}) || return
-    id=${id%%;*} # behind it stands the cluster, where there are several
-"""
+id=$(sbatch --parsable --kill-on-invalid-dep=yes "$@" "$script" ${round:+"$round"}) || return
+id=${id%%;*} # behind it stands the cluster, where there are several
+""".splitlines()

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from nnunet_al.jobs.plan import Job, Plan, Script
+from nnunet_al.jobs.targets.bash_template import fill_template
 
 
 @dataclass(frozen=True)
@@ -65,42 +66,12 @@ def call(submission: Submission, options: Sequence[str]) -> list[str]:
     return " \\\n    ".join([f"submit {submission.variable} {shlex.quote(job.key)} {number}", *options]).split("\n")
 
 
-def entry(scheduler: str, hand_over: str, wait: str, lines: Iterable[str]) -> str:
+def entry(scheduler: str, hand_over: Sequence[str], wait: str, lines: Iterable[str]) -> str:
     """Return an entry script as text.
 
     The lines ``hand_over`` call the scheduler for one job: they find ``round``, ``script`` and, as arguments, the
     scheduler's options, set ``id``, and fail if there is none. Others wait for ``wait``, which may hold "$id".
     ``lines`` are the calls of ``submit``.
     """
-    top = _TOP.replace("SCHEDULER", scheduler).replace("    HAND_OVER\n", hand_over).replace("WAIT", wait)
-    return "\n".join([top, *lines]) + "\n"
-
-
-_TOP = """\
-#!/usr/bin/env bash
-# Hands the jobs of this folder over to SCHEDULER, each behind those that it waits for: bash submit.sh
-# nnUNetv2_al_jobs --submit calls it, and leaves out what is done or in the queue. A second call of this script alone
-# hands everything over once more, which costs waiting, but no harm: a job does nothing when its work is done.
-set -euo pipefail
-here=$(cd "$(dirname "$0")" && pwd)
-
-# submit VARIABLE KEY ROUND [option ...]: hands one job over; the variable gets what others wait for
-submit() {
-    local variable=$1 key=$2 round=$3 script id
-    shift 3
-    script="$here/${key% "$round"}.sh"
-    # Control-C ends this script, but not what stands in the brackets: what is handed over is noted
-    id=$(trap '' INT TERM && hand_over "$@" && note) || {
-        echo "SCHEDULER did not take $key. What was taken is noted; nnUNetv2_al_jobs --submit goes on from there." >&2
-        exit 2
-    }
-    printf -v "$variable" %s "WAIT"
-    echo "$id  $key"
-}
-note() {
-    printf '%s\\t%s\\t%s\\n' "$key" "$id" "$(date -u +%Y-%m-%dT%H:%M:%SZ)" >>"$here/submitted.tsv" && echo "$id"
-}
-hand_over() {
-    HAND_OVER
-}
-"""
+    filled = fill_template("submit.sh", SCHEDULER=scheduler, HAND_OVER=hand_over, WAIT=wait, JOBS=list(lines))
+    return "\n".join(filled) + "\n"
