@@ -47,7 +47,7 @@ def wrapper_lines(warning: int, ends_at_readers: bool, restart: Restart | None) 
 
 
 def _ask_again(restart: Restart) -> list[str]:
-    """Return the lines that ask for another run where a warning stopped the command, which is neither done nor failed."""
+    """Return the lines that ask for another run where a warning stopped the command: it is neither done nor failed."""
     return fill_template(
         "again.sh",
         JOB=restart.job,

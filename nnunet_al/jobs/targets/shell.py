@@ -7,11 +7,12 @@ from collections.abc import Iterable, Mapping
 
 from nnunet_al.jobs.plan import Job, Plan
 from nnunet_al.jobs.targets.bash_template import fill_template
+from nnunet_al.jobs.targets.scheduler import Scheduler
 from nnunet_al.jobs.targets.scripts import Dialect, job_scripts
 from nnunet_al.jobs.targets.template import Template
 
 
-def render(plan: Plan, queued: Mapping[str, str], template: Template) -> dict[str, str]:
+def _render(plan: Plan, queued: Mapping[str, str], template: Template) -> dict[str, str]:
     """Return the files; see `nnunet_al.jobs.targets.render`. Nothing is ever queued here."""
     assert not queued, "a machine has no queue"
     return {**job_scripts(plan, template, lambda *_: Dialect()), "run.sh": _run(plan)}
@@ -59,3 +60,6 @@ def _on_gpus(plan: Plan, jobs: list[Job], chains: Mapping[str, int]) -> list[str
         lines += [f"campaign_{number}() {{", *(f"    {call}" for call in _calls(plan, own, chains)), "}"]
     gpus = " ".join(shlex.quote(gpu) for gpu in plan.gpus)
     return [*lines, "", *fill_template("run_on_gpus.sh", CAMPAIGNS=str(len(by_campaign)), GPUS=gpus)]
+
+
+SHELL = Scheduler(entry="run.sh", render=_render)

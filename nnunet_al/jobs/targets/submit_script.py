@@ -19,7 +19,7 @@ class Submission:
     variable : of the entry script; holds what others wait for
     after : variables of the jobs that it waits for
     queued : ids, or "ID_PART", of what of it is in the queue already
-    parts : of an array, those that are to be handed over
+    parts : those that are to be handed over; 0 stands for a job that is no array
     """
 
     job: Job
@@ -32,7 +32,7 @@ class Submission:
     @property
     def is_open(self) -> bool:
         """Whether anything of it is to be handed over."""
-        return not self.queued or (all("_" in one for one in self.queued) and bool(self.parts))
+        return bool(self.parts)
 
 
 def submissions(plan: Plan, queued: Mapping[str, str]) -> list[Submission]:
@@ -41,11 +41,17 @@ def submissions(plan: Plan, queued: Mapping[str, str]) -> list[Submission]:
     found = []
     for job in plan.jobs:
         ids = tuple(queued.get(job.key, "").split())
-        in_queue = {int(one.partition("_")[2]) for one in ids if "_" in one}
         after = tuple(dict.fromkeys(variables[key] for key in job.after if key in variables))
-        parts = tuple(part for part in job.missing if part not in in_queue)
-        found.append(Submission(job, plan.scripts[job.script], variables[job.key], after, ids, parts))
+        found.append(Submission(job, plan.scripts[job.script], variables[job.key], after, ids, open_parts(job, ids)))
     return found
+
+
+def open_parts(job: Job, queued: Sequence[str]) -> tuple[int, ...]:
+    """Return the missing parts of a job that are not in the queue, where its id, or "ID_PART" of each part, is."""
+    if any("_" not in one for one in queued):
+        return ()
+    in_queue = {int(one.rpartition("_")[2]) for one in queued}
+    return tuple(part for part in job.missing if part not in in_queue)
 
 
 def ranges(numbers: Iterable[int]) -> str:
