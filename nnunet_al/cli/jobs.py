@@ -14,7 +14,7 @@ from nnunet_al.cli.arguments import make_parser
 from nnunet_al.cli.command import DONE, WAITING, run
 from nnunet_al.cli.round_arguments import add_campaigns, add_decided, add_names, add_readers, add_running, options_of
 from nnunet_al.errors import CampaignError
-from nnunet_al.jobs.targets import ENTRY, MARK, NAMES, render
+from nnunet_al.jobs.targets import MARKS, TARGETS, render
 from nnunet_al.progress import say
 from nnunet_al.settings import SETTINGS
 
@@ -56,7 +56,7 @@ def build_parser() -> ArgumentParser:
 def _add_jobs(parser: ArgumentParser) -> None:
     jobs = parser.add_argument_group("jobs")
     jobs.add_argument("-o", required=True, metavar="FOLDER", help="folder of the jobs, new or of an earlier call")
-    jobs.add_argument("-to", choices=NAMES, help="scheduler; the folder of an earlier call keeps its own")
+    jobs.add_argument("-to", choices=TARGETS, help="scheduler; the folder of an earlier call keeps its own")
     jobs.add_argument(
         "-template",
         metavar="FILE",
@@ -116,7 +116,7 @@ def work(arguments: Namespace, argv: Sequence[str]) -> int:
             check_same_parts(stored.plan, plan, history, queue)
         found = hand_over(plan, history, queue, arguments.resubmit)
         files = render(target, plan, found.queued, template)
-        folder.write(plan, target, files, ENTRY[target], directory)
+        folder.write(plan, target, files, TARGETS[target].entry, directory)
         for dataset in request.datasets:
             remember(request.roots.results / dataset / "al", folder.root)
         waiting = waiting_campaigns(request)
@@ -153,7 +153,7 @@ def _asked(arguments: Namespace, argv: Sequence[str], stored: Stored | None) -> 
     words = [word for word in argv if word not in {"--submit", "--resubmit"}]
     if arguments.to is None:
         if stored is None:
-            raise CampaignError(f"-to: say what runs the jobs, one of {', '.join(NAMES)}.")
+            raise CampaignError(f"-to: say what runs the jobs, one of {', '.join(TARGETS)}.")
         words += ["-to", stored.target]
         arguments.to = stored.target
     if not arguments.s:
@@ -213,7 +213,9 @@ def _check_same_place(folder: str, request: JobsRequest, stored: Stored) -> None
 def _template(arguments: Namespace) -> Template:
     from nnunet_al.jobs.targets.template import EMPTY, read_template
 
-    return EMPTY if arguments.template is None else read_template(Path(arguments.template), MARK[arguments.to])
+    if arguments.template is None:
+        return EMPTY
+    return read_template(Path(arguments.template), TARGETS[arguments.to].mark, MARKS)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -26,7 +26,7 @@ class Stored:
     Attributes
     ----------
     plan : the last one
-    target : one of ``targets.NAMES``
+    target : a name in ``targets.TARGETS``
     directory : the working directory of the call that made the request, for the relative paths in it
     files : what was written, relative to the folder
     """

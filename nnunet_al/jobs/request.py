@@ -10,9 +10,9 @@ from nnunet_al.campaign.decisions import Options
 from nnunet_al.campaign.planned import Planned
 from nnunet_al.errors import CampaignError
 from nnunet_al.jobs.resources import Overrides, resources_of
+from nnunet_al.jobs.targets import TARGETS
 from nnunet_al.nnunet.environment import Roots
 
-SHELL = "shell"
 _MOST_PARTS = 1000  # what Slurm and LSF take by default
 
 
@@ -25,7 +25,7 @@ class JobsRequest:
     campaigns : those that are to be brought to their last round
     datasets : name of a dataset -> what the user calls it, its number or its name
     options : where and how rounds run; in ``parts`` jobs a pass over the pool is done; a job's CPUs are its workers
-    target : one of ``targets.NAMES``
+    target : a name in ``TARGETS``
     limit : how many tasks of one array may run at the same time; None: no limit
     gpus : of this machine, for the target shell: one campaign on each at a time
     resources : what jobs ask for instead of our defaults
@@ -45,7 +45,7 @@ class JobsRequest:
     @property
     def uses_phases(self) -> bool:
         """Whether a round is cut into phases; one machine gains nothing from that."""
-        return self.target != SHELL
+        return TARGETS[self.target].has_queue
 
     def check(self) -> None:
         """Refuse what does not go together.
@@ -62,10 +62,10 @@ class JobsRequest:
         if self.limit is not None and self.limit < 1:
             raise CampaignError(f"-limit {self.limit}: give at least 1.")
         if self.gpus and self.uses_phases:
-            raise CampaignError(f"-gpus: only -to {SHELL} shares out the GPUs of this machine; leave it out.")
+            raise CampaignError("-gpus: only -to shell shares out the GPUs of this machine; leave it out.")
         for flag, given in {"-num_parts": options.parts > 1, "-limit": self.limit is not None}.items():
             if given and not self.uses_phases:
-                raise CampaignError(f"{flag}: -to {SHELL} does whole rounds on one machine; leave it out.")
+                raise CampaignError(f"{flag}: -to {self.target} does whole rounds on one machine; leave it out.")
         for flag, given in {"-gpus": bool(self.gpus), "-num_gpus": options.gpus > 1}.items():
             if given and options.device != "cuda":
                 raise CampaignError(f"{flag}: -device {options.device} uses no GPU; leave one of them out.")

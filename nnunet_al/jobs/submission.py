@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from nnunet_al.errors import CampaignError, SetupError
 from nnunet_al.jobs.folder import JobFolder
 from nnunet_al.jobs.plan import Job, Plan
-from nnunet_al.jobs.request import SHELL
-from nnunet_al.jobs.targets import ENTRY
-from nnunet_al.jobs.targets.queue import NEVER, Queue, Seen, ask
+from nnunet_al.jobs.targets import TARGETS, ask
+from nnunet_al.jobs.targets.queue import NEVER, Queue, Seen
+from nnunet_al.jobs.targets.submit_script import open_parts, submissions
 
-_CANCEL = {"slurm": "scancel", "lsf": "bkill"}
 _LAST_WORDS = 3
 
 Place = tuple[str, int | None]
@@ -41,12 +40,12 @@ class HandOver:
 
     def left(self, plan: Plan) -> int:
         """Return the number of jobs that are handed over now, in part or whole."""
-        return sum(not _is_whole(self.queued.get(job.key), job) for job in plan.jobs)
+        return sum(submission.is_open for submission in submissions(plan, self.queued))
 
 
 def look(folder: JobFolder, target: str) -> Queue | None:
     """Ask the scheduler for everything that was ever handed over; None where it does not answer."""
-    if target == SHELL:
+    if not TARGETS[target].has_queue:
         return {}
     ids = {id_ for found in folder.history().values() for id_ in found}
     return ask(target, ids) if ids else {}
@@ -85,7 +84,7 @@ def hand_over(
         orphans += [(id_, part) for part, (id_, _) in places.items() if part not in kept]
         if kept:
             queued[job.key] = _name(kept, plan.scripts[job.script].parts)
-        if not _is_whole(queued.get(job.key), job):
+        if open_parts(job, queued.get(job.key, "").split()):
             renewed.add(job.key)
     known = {*plan.by_key, *plan.done}
     surplus = {key: id_ for key, ids in history.items() if key not in known for id_ in ids if id_ in queue}
@@ -115,21 +114,22 @@ def check_same_parts(earlier: Plan, plan: Plan, history: Mapping[str, Sequence[s
 
 def cancel(target: str, places: Sequence[Place]) -> None:
     """Take jobs out of the queue; whatever is not in it any more is none the worse for it."""
-    wanted = [_as_scheduler_names(target, *place) for place in places]
+    scheduler = TARGETS[target]
+    wanted = [id_ if part is None or "_" in id_ else scheduler.name_of_part(id_, part) for id_, part in places]
     for start in range(0, len(wanted), 500):
-        command = [_CANCEL[target], *wanted[start : start + 500]]
+        command = [scheduler.cancel, *wanted[start : start + 500]]
         subprocess.run(command, check=False, stdin=subprocess.DEVNULL, capture_output=True)
 
 
 def submit(folder: JobFolder, target: str) -> int:
-    """Run the entry script with its output shown; returns the exit code of the target shell, else 0.
+    """Run the entry script with its output shown; returns the exit code where there is no queue, else 0.
 
     Raises
     ------
     SetupError
         if the scheduler refused something, with its last words.
     """
-    entry = folder.root / ENTRY[target]
+    entry = folder.root / TARGETS[target].entry
     words: deque[str] = deque(maxlen=_LAST_WORDS)
     sys.stdout.flush()
     with subprocess.Popen(["bash", str(entry)], stderr=subprocess.PIPE, text=True, errors="replace") as process:
@@ -145,7 +145,7 @@ def submit(folder: JobFolder, target: str) -> int:
             process.terminate()  # a person's Control-C has reached it already, a scheduler's signal has not
             process.wait()
             raise
-    if code and target != SHELL:
+    if code and TARGETS[target].has_queue:
         said = "; ".join(words) or f"{entry} ended with exit code {code}"
         raise SetupError(
             f"Not all jobs were handed over ({said}): mend that and call nnUNetv2_al_jobs --submit again, which goes "
@@ -185,15 +185,3 @@ def _last_names(ids: Sequence[str]) -> str:
 
 def _with_part(id_: str, part: int | None) -> str:
     return id_ if part is None or "_" in id_ else f"{id_}_{part}"
-
-
-def _is_whole(queued: str | None, job: Job) -> bool:
-    """Tell whether nothing of a job is left to hand over."""
-    if queued is None:
-        return False
-    parts = {int(name.rpartition("_")[2]) for name in queued.split() if "_" in name}
-    return not parts or parts >= set(job.missing)
-
-
-def _as_scheduler_names(target: str, id_: str, part: int | None) -> str:
-    return f"{id_}[{part + 1}]" if target == "lsf" and part is not None else _with_part(id_, part)

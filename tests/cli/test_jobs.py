@@ -15,6 +15,7 @@ from tiny_rounds import run_command, set_roots, snapshot
 from nnunet_al.cli import jobs
 from nnunet_al.jobs.folder import JobFolder
 from nnunet_al.jobs.registry import folders_of
+from nnunet_al.jobs.targets import TARGETS
 from nnunet_al.nnunet.environment import Roots
 
 DATASET = "Dataset004_Hippocampus"
@@ -113,7 +114,7 @@ def test_files_are_found_from_elsewhere(roots, tmp_path, monkeypatch):
     "arguments, words",
     [
         (("-o", "new"), "-o new holds no jobs yet: say which with -d, -s and -to."),
-        ((*ONE, "-o", "new"), "-to: say what runs the jobs, one of slurm, lsf, shell."),
+        ((*ONE, "-o", "new"), f"-to: say what runs the jobs, one of {', '.join(TARGETS)}."),
         (("-o", "new", "-s", "random", "--submit"), "-s without -d"),
         (("-d", "4", "-o", "new", "-to", "lsf"), "-s: name at least one strategy"),
         ((*ONE, "-to", "slurm", "-o", "full"), "full: the folder holds something else"),

@@ -14,8 +14,8 @@ from nnunet_al.cli import jobs
 from nnunet_al.jobs.folder import JobFolder
 from nnunet_al.jobs.plan import Job, JobResources, Plan, Script
 from nnunet_al.jobs.submission import submit
-from nnunet_al.jobs.targets import render
-from nnunet_al.jobs.targets.queue import NEVER, Seen, ask
+from nnunet_al.jobs.targets import MARKS, ask, render
+from nnunet_al.jobs.targets.queue import NEVER, Seen
 from nnunet_al.jobs.targets.template import read_template
 
 from .slurm import NEEDED, processes_of, running_slurm
@@ -54,7 +54,7 @@ def plan_of(scripts: list[Script], found: list[Job], **others: object) -> Plan:
 def hand_over(root: Path, plan: Plan, template: Path | None = None) -> dict[str, str]:
     """Write a plan and hand it over; the ids by key."""
     folder = JobFolder(root / "jobs")
-    extra = [] if template is None else [read_template(template, "#SBATCH")]
+    extra = [] if template is None else [read_template(template, "#SBATCH", MARKS)]
     folder.write(plan, "slurm", render("slurm", plan, {}, *extra), "submit.sh")
     assert submit(folder, "slurm") == 0
     return folder.submitted()

@@ -7,7 +7,7 @@ import subprocess
 from dataclasses import replace
 from pathlib import Path
 
-from nnunet_al.jobs.targets import ENTRY, render
+from nnunet_al.jobs.targets import TARGETS, render
 from nnunet_al.jobs.targets.template import EMPTY
 
 from .fake_schedulers import Fakes, expand, lsf_elements
@@ -26,7 +26,7 @@ class Handed:
         self.root = tmp_path / WEIRD
         self.fakes = Fakes(tmp_path / "fakes")
         self.fakes.write_commands(self.root / "bin")
-        self.plan = small_plan(self.root, phases=target != "shell", **options)
+        self.plan = small_plan(self.root, phases=TARGETS[target].has_queue, **options)
         self.jobs = self.root / "the jobs"
         for script in self.plan.scripts.values():
             script.logs.mkdir(parents=True, exist_ok=True)
@@ -47,7 +47,7 @@ class Handed:
         assert (done.returncode, done.stderr) == (0, "")
 
     def submit(self, **variables: str) -> subprocess.CompletedProcess[str]:
-        return self.fakes.run(self.jobs / ENTRY[self.target], **variables)
+        return self.fakes.run(self.jobs / TARGETS[self.target].entry, **variables)
 
     def submitted(self) -> dict[str, int]:
         text = (self.jobs / "submitted.tsv").read_text(encoding="utf-8") if self.jobs.is_dir() else ""

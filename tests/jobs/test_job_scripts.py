@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from nnunet_al.jobs.targets import ENTRY, render
+from nnunet_al.jobs.targets import TARGETS, render
 from nnunet_al.jobs.targets.template import EMPTY, Template
 
 from .fake_schedulers import end, slurm_path
@@ -129,7 +129,7 @@ def test_a_command_that_does_not_listen_is_ended_and_runs_again(tmp_path, deaf, 
     handed = Handed(tmp_path, "lsf", rounds=1)
 
     def hurry(text: str) -> str:
-        assert ENTRY["lsf"] in text or ("second < " in text and "sleep 15" in text)
+        assert TARGETS["lsf"].entry in text or ("second < " in text and "sleep 15" in text)
         return re.sub(r"second < \d+", "second < 1", text).replace("sleep 15", "sleep 0.2")
 
     handed.hand_over(TRAIN, edit=hurry)

@@ -9,8 +9,8 @@ import time
 
 import pytest
 
-from nnunet_al.jobs.targets import queue
-from nnunet_al.jobs.targets.queue import NEVER, Seen, ask
+from nnunet_al.jobs.targets import TARGETS, ask, queue
+from nnunet_al.jobs.targets.queue import NEVER, Seen
 
 
 @pytest.fixture
@@ -132,13 +132,13 @@ def test_a_scheduler_that_fails_says_nothing(fake, name, target, errors):
     assert ask(target, {"11", "12"}) is None
 
 
-@pytest.mark.parametrize("target", ["slurm", "lsf", "shell"])
+@pytest.mark.parametrize("target", [*TARGETS, "that of a later version"])
 def test_a_scheduler_that_is_absent_says_nothing(monkeypatch, tmp_path, target):
     monkeypatch.setenv("PATH", str(tmp_path))
     assert ask(target, {"11"}) is None
 
 
-@pytest.mark.parametrize("target", ["slurm", "lsf"])
+@pytest.mark.parametrize("target", [name for name, target in TARGETS.items() if target.has_queue])
 def test_nothing_is_asked_about_no_jobs(monkeypatch, tmp_path, target):
     monkeypatch.setenv("PATH", str(tmp_path))
     assert ask(target, set()) == {}

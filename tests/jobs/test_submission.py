@@ -13,6 +13,7 @@ from nnunet_al.jobs.folder import JobFolder
 from nnunet_al.jobs.plan import Job, JobResources, Plan, Script
 from nnunet_al.jobs.submission import HandOver, cancel, check_same_parts, hand_over, look, submit
 from nnunet_al.jobs.targets.queue import NEVER, Seen
+from nnunet_al.jobs.targets.submit_script import open_parts, submissions
 
 WAITS, RUNS, STUCK = Seen("waits", "for other jobs"), Seen("runs"), Seen("held", NEVER)
 
@@ -47,6 +48,17 @@ def test_what_is_in_the_queue_stays_there():
     assert found.queued == {"train 1": "1", "score 1": "2", "select 1": "3"}
     assert found.orphans == ()
     assert found.left(PLAN) == 0
+
+
+@pytest.mark.parametrize(
+    "queued, left",
+    [("", (0, 1, 2, 3)), ("2", ()), ("2_1 5_3", (0, 2)), ("2_0 2_1 2_2 2_3", ()), ("2_0 2_1 2_2 2_3 2_9", ())],
+)
+def test_the_parts_that_are_left_count_the_same_in_the_entry_and_in_the_summary(queued, left):
+    assert open_parts(SCORE, queued.split()) == left
+    found = {job.key: queued for job in PLAN.jobs if job is SCORE}
+    assert submissions(PLAN, found)[1].is_open == bool(left)
+    assert HandOver(found).left(PLAN) == (3 if left else 2)
 
 
 def test_what_waits_for_a_failed_job_is_taken_out_and_handed_over_again():

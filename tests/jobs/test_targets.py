@@ -17,7 +17,8 @@ from pathlib import Path
 import pytest
 
 from nnunet_al.jobs.plan import JobResources
-from nnunet_al.jobs.targets import ENTRY, MARK, NAMES, render
+from nnunet_al.jobs.targets import TARGETS, render
+from nnunet_al.jobs.targets.bash_template import fill_template
 from nnunet_al.jobs.targets.scripts import augmentation_processes, minutes, slug, warning_seconds
 from nnunet_al.jobs.targets.submit_script import ranges
 from nnunet_al.jobs.targets.template import EMPTY, Template
@@ -60,11 +61,11 @@ def test_files_are_as_they_were_read_by_people(name):
     assert text == path.read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("target", ["slurm", "lsf", "shell"])
+@pytest.mark.parametrize("target", TARGETS)
 def test_there_is_one_script_for_each_of_the_plan_and_the_entry_all_valid_for_bash(target, tmp_path):
-    plan = small_plan(tmp_path / WEIRD, phases=target != "shell")
+    plan = small_plan(tmp_path / WEIRD, phases=TARGETS[target].has_queue)
     files = render(target, plan, {}, EMPTY)
-    assert files.keys() == {*(f"{name}.sh" for name in plan.scripts), ENTRY[target]}
+    assert files.keys() == {*(f"{name}.sh" for name in plan.scripts), TARGETS[target].entry}
     for name, text in files.items():
         checked = subprocess.run(["bash", "-n"], input=text, capture_output=True, text=True)
         assert (checked.returncode, checked.stderr) == (0, ""), name
@@ -72,8 +73,20 @@ def test_there_is_one_script_for_each_of_the_plan_and_the_entry_all_valid_for_ba
         assert not text.endswith("\n\n")
 
 
-def test_all_targets_have_an_entry_and_a_mark():
-    assert set(NAMES) == set(ENTRY) == set(MARK)
+def test_a_scheduler_with_a_queue_has_all_that_goes_with_it():
+    for name, target in TARGETS.items():
+        assert bool(target.mark) == bool(target.cancel) == target.has_queue == (name != "shell")
+    assert len({target.mark for target in TARGETS.values()}) == len(TARGETS)
+
+
+def test_names_of_a_template_are_filled_in_within_a_line_or_by_lines_of_their_own():
+    values = {"JOB": "ID", "COUNT": "$n", "RESTARTS": "3", "WORDS": "__X__", "COMMAND": "c"}
+    lines = fill_template("again.sh", BEFORE=["a", "", "b"], **values)
+    assert lines[0].endswith('[ -n "${ID:-}" ]; then')
+    assert lines[1:7] == ["    a", "", "    b", '    if [ "$n" -lt 3 ]; then', '        say "__X__"', "        c"]
+    assert fill_template("again.sh", BEFORE=[], **values) == [lines[0], *lines[4:]]
+    with pytest.raises(AssertionError, match=r"readers\.sh"):
+        fill_template("readers.sh", UNKNOWN="x")
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from nnunet_al.errors import CampaignError
 from nnunet_al.jobs.plan import JobResources, Script
+from nnunet_al.jobs.targets import MARKS, TARGETS
 from nnunet_al.jobs.targets.template import EMPTY, SECTIONS, Template, read_template
 
 TEXT = """\
@@ -65,30 +67,42 @@ def write(tmp_path):
     ],
 )
 def test_a_script_gets_the_lines_of_its_sections_the_most_particular_last(write, phase, gpus, header, body):
-    template = read_template(write(TEXT), "#SBATCH")
+    template = read_template(write(TEXT), "#SBATCH", MARKS)
     assert template.header(script(phase, gpus)) == header
     assert template.body(script(phase, gpus)) == body
 
 
 def test_line_ends_of_other_systems_and_blanks_at_the_end_do_not_matter(write):
-    expected = read_template(write(TEXT), "#SBATCH")
-    assert read_template(write(b"\xef\xbb\xbf" + TEXT.replace("\n", "  \r\n").encode()), "#SBATCH") == expected
+    expected = read_template(write(TEXT), "#SBATCH", MARKS)
+    assert read_template(write(b"\xef\xbb\xbf" + TEXT.replace("\n", "  \r\n").encode()), "#SBATCH", MARKS) == expected
 
 
 def test_an_empty_file_adds_nothing(write):
-    assert read_template(write("\n\n"), "#SBATCH") == EMPTY == Template()
+    assert read_template(write("\n\n"), "#SBATCH", MARKS) == EMPTY == Template()
 
 
 def test_every_phase_has_a_section(write):
     for section in SECTIONS:
-        template = read_template(write(f"[{section}]\necho {section}\n"), "")
+        template = read_template(write(f"[{section}]\necho {section}\n"), "", MARKS)
         phase, gpus = {"all": ("train", 1), "gpu": ("train", 1), "cpu": ("start", 0)}.get(section, (section, 0))
         assert template.body(script(phase, gpus)) == [f"echo {section}"]
 
 
 def test_a_note_about_the_scheduler_is_a_line_of_shell(write):
-    template = read_template(write("##SBATCH --off\n#SBATCH_x\n# SBATCH\n"), "#BSUB")
+    template = read_template(write("##SBATCH --off\n#SBATCH_x\n# SBATCH\n"), "#BSUB", MARKS)
     assert template.body(script("train", 1)) == ["##SBATCH --off", "#SBATCH_x", "# SBATCH"]
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_every_target_takes_the_lines_of_its_own_scheduler_and_refuses_those_of_all_others(write, target):
+    mark = TARGETS[target].mark
+    if mark:
+        template = read_template(write(f"{mark} -x y\n"), mark, MARKS)
+        assert template.header(script("train", 1)) == [f"{mark} -x y"]
+    for other in MARKS - {mark}:
+        for line in (other, f"{other} -x", f"{other}\t-x"):
+            with pytest.raises(CampaignError, match=f"line 1: {re.escape(other)} is for another scheduler"):
+                read_template(write(f"{line}\n"), mark, MARKS)
 
 
 @pytest.mark.parametrize(
@@ -104,7 +118,7 @@ def test_a_note_about_the_scheduler_is_a_line_of_shell(write):
 def test_what_cannot_be_used_is_refused_with_its_line(write, text, mark, words):
     path = write(text)
     with pytest.raises(CampaignError) as refusal:
-        read_template(path, mark)
+        read_template(path, mark, MARKS)
     assert str(path) in str(refusal.value)
     assert words in str(refusal.value)
 
@@ -112,10 +126,10 @@ def test_what_cannot_be_used_is_refused_with_its_line(write, text, mark, words):
 @pytest.mark.parametrize("name", ["missing.txt", ""])
 def test_a_file_that_cannot_be_read_is_refused(tmp_path, name):
     with pytest.raises(CampaignError, match="cannot be read"):
-        read_template(tmp_path / name, "#SBATCH")
+        read_template(tmp_path / name, "#SBATCH", MARKS)
 
 
 def test_other_scripts_are_not_touched(write):
-    template = read_template(write("[score]\n#SBATCH --mem=64G\nmodule load x\n"), "#SBATCH")
+    template = read_template(write("[score]\n#SBATCH --mem=64G\nmodule load x\n"), "#SBATCH", MARKS)
     assert template.header(script("train", 1)) == template.body(script("train", 1)) == []
     assert template.header(replace(script("score", 1), parts=4)) == ["#SBATCH --mem=64G"]

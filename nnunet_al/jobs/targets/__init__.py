@@ -1,18 +1,29 @@
-"""What runs the jobs: each target turns a plan into text files, one of which hands the jobs over."""
+"""What runs the jobs: each target turns a plan into text files, one of which hands the jobs over.
+
+A target is a module with a `Scheduler`; a new one enters by its import and its line in ``TARGETS``.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from importlib import import_module
+from collections.abc import Collection, Mapping
 
 from nnunet_al.jobs.plan import Plan
-from nnunet_al.jobs.targets.template import EMPTY, Template
+from nnunet_al.jobs.targets.lsf import LSF
+from nnunet_al.jobs.targets.queue import Queue, ask_in_chunks
+from nnunet_al.jobs.targets.scheduler import Scheduler
+from nnunet_al.jobs.targets.shell import SHELL
+from nnunet_al.jobs.targets.slurm import SLURM
+from nnunet_al.jobs.targets.template import EMPTY, OTHER_MARKS, Template
 
-NAMES = ("slurm", "lsf", "shell")
-ENTRY = {"slurm": "submit.sh", "lsf": "submit.sh", "shell": "run.sh"}
-"""Target -> the file that hands the jobs over."""
-MARK = {"slurm": "#SBATCH", "lsf": "#BSUB", "shell": ""}
-"""Target -> how lines of a script begin that the scheduler reads; nothing where there is no scheduler."""
+TARGETS: dict[str, Scheduler] = {
+    "slurm": SLURM,
+    "lsf": LSF,
+    "shell": SHELL,
+}
+"""Name of a target, as it is asked for and stored -> what it is."""
+
+MARKS = frozenset({*OTHER_MARKS, *(target.mark for target in TARGETS.values() if target.mark)})
+"""How lines of a script begin that a scheduler reads, whether jobs can be written for it or not."""
 
 
 def render(target: str, plan: Plan, queued: Mapping[str, str], template: Template = EMPTY) -> dict[str, str]:
@@ -22,5 +33,17 @@ def render(target: str, plan: Plan, queued: Mapping[str, str], template: Templat
     their ids. Of an array of which only some parts are in the queue it holds "ID_PART" of each of these, with blanks
     between and parts from 0: its other missing parts are handed over. ``template`` is what a site adds.
     """
-    files: dict[str, str] = import_module(f"{__name__}.{target}").render(plan, queued, template)
-    return files
+    return TARGETS[target].render(plan, queued, template)
+
+
+def ask(target: str, ids: Collection[str]) -> Queue | None:
+    """Ask the scheduler of a target for jobs by their ids.
+
+    Returns
+    -------
+    dict or None
+        id -> part (None: the job is no array) -> what was seen, of what is in the queue now; what is not in it has no
+        entry. None where no scheduler answers: there is none, it fails, or takes longer than ``PATIENCE_SECONDS``.
+    """
+    scheduler = TARGETS.get(target)  # a folder may be from a version that has others
+    return None if scheduler is None or scheduler.ask is None else ask_in_chunks(ids, scheduler.ask)

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from nnunet_al.jobs.plan import Plan, Script
-from nnunet_al.jobs.targets.run_wrapper import ASKED, GIVES_UP, RESTARTS
-from nnunet_al.jobs.targets.scripts import Dialect, job_script, log_lines, minutes, slug, warning_seconds
+from nnunet_al.jobs.targets.queue import NEVER, Queue, Seen, call_program
+from nnunet_al.jobs.targets.run_wrapper import Restart
+from nnunet_al.jobs.targets.scheduler import Scheduler
+from nnunet_al.jobs.targets.scripts import Dialect, job_scripts, log_lines, minutes, slug, warning_seconds
 from nnunet_al.jobs.targets.submit_script import Submission, call, entry, ranges, submissions
 from nnunet_al.jobs.targets.template import Template
 
 _PART = "$((${LSB_JOBINDEX:?is missing: give the part as the second argument} - 1))"  # LSF counts from 1
 
+_ID = re.compile(r"(\d+)(?:\[(\d+)\])?")
+_NOT_FOUND = re.compile(r"is not found|No (?:matching|unfinished)?\s*job found", re.IGNORECASE)
+_RUNS = {"RUN": "", "PROV": "its host is being made ready", "UNKWN": "its host does not answer"}
+_HELD = {"PSUSP": "held", "USUSP": "suspended by its owner", "SSUSP": "suspended by the scheduler"}
+_NEVER = "never satisfied"
 
-def render(plan: Plan, queued: Mapping[str, str], template: Template) -> dict[str, str]:
+
+def _render(plan: Plan, queued: Mapping[str, str], template: Template) -> dict[str, str]:
     """Return the files; see `nnunet_al.jobs.targets.render`."""
-    files = {
-        f"{script.name}.sh": job_script(plan, script, template, _dialect(script, template))
-        for script in plan.scripts.values()
-    }
     lines = [line for submission in submissions(plan, queued) for line in _lines(plan, submission)]
-    return {**files, "submit.sh": entry("LSF", _HAND_OVER, "done($id)", lines)}
+    return {**job_scripts(plan, template, _dialect), "submit.sh": entry("LSF", _HAND_OVER, "done($id)", lines)}
 
 
 def _dialect(script: Script, template: Template) -> Dialect:
@@ -31,7 +36,7 @@ def _dialect(script: Script, template: Template) -> Dialect:
         '[ -z "${LSB_JOBID:-}" ] || exec >>"$log" 2>&1',
         "",
     ]
-    return Dialect(header=_header(script, template.header(script)), part=_PART, beginning=beginning, again=_AGAIN)
+    return Dialect(header=_header(script, template.header(script)), part=_PART, beginning=beginning, restart=_RESTART)
 
 
 def _header(script: Script, site: list[str]) -> list[str]:
@@ -71,9 +76,54 @@ def _lines(plan: Plan, submission: Submission) -> list[str]:
     return [*lines, f'{variable}="${variable} && {queued}" # these parts are in the queue'] if queued else lines
 
 
+def _name_of_part(number: str, part: int) -> str:
+    return f"{number}[{part + 1}]"
+
+
 def _as_lsf(queued: str) -> str:
     number, _, part = queued.partition("_")
-    return f"{number}[{int(part) + 1}]" if part else number
+    return _name_of_part(number, int(part)) if part else number
+
+
+def _ask(numbers: Sequence[str]) -> Queue | None:
+    fields = "jobid jobindex stat"
+    answer = _bjobs(f"{fields} pend_reason", numbers)
+    if answer is None:  # older versions have no such field
+        answer = _bjobs(fields, numbers)
+    if answer is None:
+        return None
+    wanted = set(numbers)
+    queue: Queue = {}
+    for line in answer:
+        id_, index, state, reason = (*(cell.strip() for cell in line.split("|", 3)), "", "", "")[:4]
+        match = _ID.fullmatch(id_)
+        seen = match and _seen(state, reason)
+        if match and seen and match[1] in wanted:
+            number = int(match[2] or (index if index.isdigit() else 0))  # elements are counted from 1
+            queue.setdefault(match[1], {})[number - 1 if number else None] = seen
+    return queue
+
+
+def _bjobs(fields: str, numbers: Sequence[str]) -> list[str] | None:
+    """Return the lines of bjobs; None where it failed for another reason than jobs that it has forgotten."""
+    answer = call_program("bjobs", "-u", "all", "-noheader", "-o", f"{fields} delimiter='|'", *numbers)
+    if answer is None:
+        return None
+    complaints = [line for line in answer.errors.splitlines() if line.strip()]
+    if answer.code and not (complaints and all(_NOT_FOUND.search(line) for line in complaints)):
+        return None
+    return answer.lines
+
+
+def _seen(state: str, reason: str) -> Seen | None:
+    if state in {"PEND", "WAIT"}:
+        if _NEVER in reason:
+            return Seen("held", NEVER)
+        words = "" if reason == "-" else reason.rstrip(";. ")
+        return Seen("waits", words)
+    if state in _RUNS:
+        return Seen("runs", _RUNS[state])
+    return Seen("held", _HELD[state]) if state in _HELD else None  # else DONE, EXIT, ZOMBI
 
 
 _MEMORY = (
@@ -81,22 +131,28 @@ _MEMORY = (
     "# of the template with -R takes the place of ours; so does one with any other option.",
 )
 
-_AGAIN = f"""\
-if {ASKED} && [ -n "${{LSB_JOBID:-}}" ]; then
-    asks="asks LSF to run job $LSB_JOBID again"
-    if [ "$(grep -cF "$asks" "$log")" -lt {RESTARTS} ]; then
-        say "$asks"
-        exit 99
-    else
-        {GIVES_UP}
-    fi
-fi""".splitlines()
+_RESTART = Restart(
+    job="LSB_JOBID",
+    before=('asks="asks LSF to run job $LSB_JOBID again"',),
+    count='$(grep -cF "$asks" "$log")',
+    words="$asks",
+    command="exit 99",
+)
 
 _HAND_OVER = """\
-    local words
-    unset BSUB_QUIET # or there would be no words
-    words=$(AL_ROUND=$round bsub "$@" <"$script") || return
-    id=${words#*Job <} # "Job <123> is submitted to queue <normal>."
-    id=${id%%>*}
-    case $id in '' | *[!0-9]*) echo "$words" >&2 && return 1 ;; esac
-"""
+local words
+unset BSUB_QUIET # or there would be no words
+words=$(AL_ROUND=$round bsub "$@" <"$script") || return
+id=${words#*Job <} # "Job <123> is submitted to queue <normal>."
+id=${id%%>*}
+case $id in '' | *[!0-9]*) echo "$words" >&2 && return 1 ;; esac
+""".splitlines()
+
+LSF = Scheduler(
+    entry="submit.sh",
+    render=_render,
+    mark="#BSUB",
+    ask=_ask,
+    cancel="bkill",
+    name_of_part=_name_of_part,
+)

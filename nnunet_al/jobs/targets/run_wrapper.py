@@ -3,77 +3,57 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-RESTARTS = 20
-"""How often a script lets itself be run again because its time was over; a job that gets nowhere must end."""
-ASKED = '[ -n "$warned" ] && [ "$code" -ge 128 ]'
-"""Condition of the shell: the command stopped because of a warning, neither done nor failed."""
-GIVES_UP = f'say "gives up after {RESTARTS} restarts; handed over once more, it continues,"'
+from nnunet_al.jobs.targets.bash_template import fill_template
 
-_SAY = """\
-say() { echo "nnunet-al: $* at $(date '+%Y-%m-%d %H:%M:%S')"; }
-
-"""
-
-_WARN = """\
-# The scheduler warns some minutes before the time is over. The command is told, and stops where it can continue;
-# what has not stopped shortly before the end is ended.
-warned=
-warn() {
-    woken=yes
-    [ -z "$warned" ] || return 0
-    warned=yes
-    say "is warned that its time is nearly over"
-    for ((second = 0; second < %d; second++)); do
-        kill -0 "$child" 2>/dev/null || return 0
-        # more than once, for a program that has only just begun does not listen yet
-        ((second %% 10)) || kill -USR1 "$child" 2>/dev/null
-        sleep 1
-    done
-    kill -TERM "$child" 2>/dev/null
-    sleep 15
-    kill -KILL "$child" 2>/dev/null
-}
-
-"""
-
-_RUN = """\
-woken=
-stop() {
-    woken=yes
-    for number in $(jobs -p); do kill -TERM "$number" 2>/dev/null; done
-}
-trap stop INT TERM
-say "begins on $(uname -n)"
-<start> &
-child=$!
-<listen>code=0
-wait "$child" || code=$?
-while [ -n "$woken" ]; do # a signal has ended the waiting, not the command
-    woken=
-    waited=0
-    wait "$child" || waited=$?
-    [ "$waited" -eq 127 ] || code=$waited
-done
-say "ended with exit code $code"
-"""
-
-_READERS = """\
-# the readers have the batch, so that all is done that can be done now
-[ "$code" -ne 3 ] || exit 0
-"""
+_RESTARTS = 20  # how often a script lets itself be run again; a job that gets nowhere must end
 
 
-def wrapper_lines(warning: int, ends_at_readers: bool, again: Sequence[str]) -> list[str]:
+@dataclass(frozen=True)
+class Restart:
+    """How a job asks its scheduler to run it again, where its command stopped because its time was nearly over.
+
+    Attributes
+    ----------
+    job : name of a variable that the scheduler sets in its jobs; without it nobody is asked
+    count : expression of the shell for how often the job was run again before
+    words : what the log says, before the time
+    command : asks the scheduler
+    before : lines that ``count`` and ``words`` need
+    """
+
+    job: str
+    count: str
+    words: str
+    command: str
+    before: Sequence[str] = ()
+
+
+def wrapper_lines(warning: int, ends_at_readers: bool, restart: Restart | None) -> list[str]:
     """Return the lines that run the command in the array ``command`` and end with its exit code.
 
     ``warning`` is the number of seconds between the scheduler's warning and the end of the job's time; with
-    ``ends_at_readers`` exit code 3 is a success. The lines ``again`` ask the scheduler to run the job again, if it is
-    ``ASKED`` for; without them there is no scheduler and no warning.
+    ``ends_at_readers`` exit code 3 is a success. Without ``restart`` there is no scheduler and no warning.
     """
-    start, listen = (
-        ("""(trap '' USR1 && exec "${command[@]}")""", "trap warn USR1\n") if again else ('"${command[@]}"', "")
+    readers = fill_template("readers.sh") if ends_at_readers else []
+    if restart is None:
+        start, listen, warn, again = '"${command[@]}"', [], [], []
+    else:
+        start, listen = """(trap '' USR1 && exec "${command[@]}")""", ["trap warn USR1"]
+        warn = [*fill_template("warn.sh", SECONDS=str(max(30, warning - 60))), ""]
+        again = _ask_again(restart)
+    return fill_template("run_command.sh", WARN=warn, START=start, LISTEN=listen, READERS=readers, AGAIN=again)
+
+
+def _ask_again(restart: Restart) -> list[str]:
+    """Return the lines that ask for another run where a warning stopped the command: it is neither done nor failed."""
+    return fill_template(
+        "again.sh",
+        JOB=restart.job,
+        BEFORE=restart.before,
+        COUNT=restart.count,
+        RESTARTS=str(_RESTARTS),
+        WORDS=restart.words,
+        COMMAND=restart.command,
     )
-    run = _RUN.replace("<start>", start).replace("<listen>", listen)
-    parts = [_SAY, _WARN % max(30, warning - 60) if again else "", run, _READERS if ends_at_readers else ""]
-    return [*"".join(parts).splitlines(), *again, 'exit "$code"']

@@ -8,12 +8,12 @@ from __future__ import annotations
 import math
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from nnunet_al.campaign import stages
 from nnunet_al.jobs.plan import JobResources, Plan, Script
-from nnunet_al.jobs.targets.run_wrapper import wrapper_lines
+from nnunet_al.jobs.targets.run_wrapper import Restart, wrapper_lines
 from nnunet_al.jobs.targets.template import Template
 
 _AUGMENTATION = "nnUNet_n_proc_DA"
@@ -33,37 +33,21 @@ class Dialect:
     header : lines for the scheduler, the site's among them
     part : expression of the shell for the part of an array that this is; fails where there is none
     beginning : lines that come behind the arguments, for example where the output goes
-    again : lines that ask the scheduler to run the job again; none where there is no scheduler
+    restart : how a job asks the scheduler to run it again; None where there is no scheduler
     """
 
     header: Sequence[str] = ()
     part: str = ""
     beginning: Sequence[str] = ()
-    again: Sequence[str] = ()
+    restart: Restart | None = None
 
 
-def job_script(plan: Plan, script: Script, template: Template, dialect: Dialect) -> str:
-    """Return a script as text."""
-    arguments = (" ROUND" if has_rounds(script) else "") + (" PART" if script.parts > 1 else "")
-    parts = f"   (parts count from 0 to {script.parts - 1})" if script.parts > 1 else ""
-    site = template.body(script)
-    lines = [
-        "#!/bin/bash",
-        f"# {' '.join(script.title.split())}",
-        "# Does nothing when its work is done, and continues where it was when that is half done.",
-        f"# By hand, here and now: bash {script.name.rpartition('/')[2]}.sh{arguments}{parts}",
-        *dialect.header,
-        "",
-        *_arguments(script, dialect.part),
-        *dialect.beginning,
-        *_exports(plan, script),
-        *(["", "# from the template", *site, "set +eu # whatever it has set"] if site else []),
-        "",
-        *_command(script),
-        "",
-        *wrapper_lines(warning_seconds(script.resources.hours), plan.ends_at_readers, dialect.again),
-    ]
-    return "\n".join(lines) + "\n"
+def job_scripts(plan: Plan, template: Template, dialect_of: Callable[[Script, Template], Dialect]) -> dict[str, str]:
+    """Return the scripts of a plan, relative path -> text."""
+    return {
+        f"{script.name}.sh": _job_script(plan, script, template, dialect_of(script, template))
+        for script in plan.scripts.values()
+    }
 
 
 def has_rounds(script: Script) -> bool:
@@ -103,6 +87,29 @@ def minutes(hours: float) -> int:
 def warning_seconds(hours: float) -> int:
     """Return how long before its time is over a job is warned: a tenth of it in whole minutes, between one and ten."""
     return min(600, 60 * math.ceil(minutes(hours) / 10))
+
+
+def _job_script(plan: Plan, script: Script, template: Template, dialect: Dialect) -> str:
+    arguments = (" ROUND" if has_rounds(script) else "") + (" PART" if script.parts > 1 else "")
+    parts = f"   (parts count from 0 to {script.parts - 1})" if script.parts > 1 else ""
+    site = template.body(script)
+    lines = [
+        "#!/bin/bash",
+        f"# {' '.join(script.title.split())}",
+        "# Does nothing when its work is done, and continues where it was when that is half done.",
+        f"# By hand, here and now: bash {script.name.rpartition('/')[2]}.sh{arguments}{parts}",
+        *dialect.header,
+        "",
+        *_arguments(script, dialect.part),
+        *dialect.beginning,
+        *_exports(plan, script),
+        *(["", "# from the template", *site, "set +eu # whatever it has set"] if site else []),
+        "",
+        *_command(script),
+        "",
+        *wrapper_lines(warning_seconds(script.resources.hours), plan.ends_at_readers, dialect.restart),
+    ]
+    return "\n".join(lines) + "\n"
 
 
 def _arguments(script: Script, part: str) -> list[str]:

@@ -2,27 +2,56 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from nnunet_al.jobs.plan import Job, Plan, Script
-from nnunet_al.jobs.targets.run_wrapper import ASKED, GIVES_UP, RESTARTS
-from nnunet_al.jobs.targets.scripts import Dialect, job_script, log_lines, minutes, slug, warning_seconds
+from nnunet_al.jobs.targets.queue import NEVER, Answer, Queue, Seen, call_program
+from nnunet_al.jobs.targets.run_wrapper import Restart
+from nnunet_al.jobs.targets.scheduler import Scheduler
+from nnunet_al.jobs.targets.scripts import Dialect, job_scripts, log_lines, minutes, slug, warning_seconds
 from nnunet_al.jobs.targets.submit_script import Submission, call, entry, ranges, submissions
 from nnunet_al.jobs.targets.template import Template
 
 _PART = "${SLURM_ARRAY_TASK_ID:?is missing: give the part as the second argument}"
 _MARKED = "\0"
 
+_ID = re.compile(r"(\d+)(?:_(\d+))?")
+_RUNS = {"RUNNING": "", "CONFIGURING": "its node is being made ready", "COMPLETING": "it is ending"}
+_RUNS |= dict.fromkeys(("RESIZING", "SIGNALING", "STAGE_OUT"), "")
+_GONE = {
+    *("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "REVOKED"),
+    "TIMEOUT",
+}
+_AGAIN = dict.fromkeys(("REQUEUED", "REQUEUE_FED", "PREEMPTED"), "to run again")
+_HELD = {
+    **dict.fromkeys(("SUSPENDED", "STOPPED"), "suspended"),
+    **dict.fromkeys(("REQUEUE_HOLD", "SPECIAL_EXIT"), "held after it was put back into the queue"),
+}
+_REASONS = {
+    "None": "the scheduler has not looked at it yet",
+    "Dependency": "for other jobs",
+    "Resources": "for free resources",
+    "Priority": "behind jobs of a higher priority",
+    "JobArrayTaskLimit": "as many tasks of this array run as may",
+    "BeginTime": "for its time to begin",
+}
+_HOLDS = {
+    "DependencyNeverSatisfied": NEVER,
+    "JobHeldUser": "held by its owner",
+    "JobHeldAdmin": "held by an administrator",
+    "PartitionTimeLimit": "it asks for more hours than its partition allows",
+    "PartitionNodeLimit": "it asks for more nodes than its partition allows",
+    "BadConstraints": "no node can give what it asks for",
+}
 
-def render(plan: Plan, queued: Mapping[str, str], template: Template) -> dict[str, str]:
+
+def _render(plan: Plan, queued: Mapping[str, str], template: Template) -> dict[str, str]:
     """Return the files; see `nnunet_al.jobs.targets.render`."""
-    files = {
-        f"{script.name}.sh": job_script(plan, script, template, _dialect(script, template))
-        for script in plan.scripts.values()
-    }
     lines = [line for submission in submissions(plan, queued) for line in _lines(plan, submission)]
-    return {**files, "submit.sh": entry("Slurm", _HAND_OVER, "$id", lines)}
+    return {**job_scripts(plan, template, _dialect), "submit.sh": entry("Slurm", _HAND_OVER, "$id", lines)}
 
 
 def _dialect(script: Script, template: Template) -> Dialect:
@@ -36,7 +65,12 @@ def _dialect(script: Script, template: Template) -> Dialect:
         header=[*_header(script), *(["# from the template", *site] if site else [])],
         part=_PART,
         beginning=beginning,
-        again=_AGAIN.replace("<job>", job).splitlines(),
+        restart=Restart(
+            job="SLURM_JOB_ID",
+            count="${SLURM_RESTART_COUNT:-0}",
+            words="asks Slurm to run the job again",
+            command=f'scontrol requeue "{job}"',
+        ),
     )
 
 
@@ -84,17 +118,57 @@ def _pattern(plan: Plan, job: Job, script: Script) -> str:
     return log.replace("%", "%%").replace(_MARKED, "%a")
 
 
-_AGAIN = f"""\
-if {ASKED} && [ -n "${{SLURM_JOB_ID:-}}" ]; then
-    if [ "${{SLURM_RESTART_COUNT:-0}}" -lt {RESTARTS} ]; then
-        say "asks Slurm to run the job again"
-        scontrol requeue "<job>"
-    else
-        {GIVES_UP}
-    fi
-fi"""
+def _ask(numbers: Sequence[str]) -> Queue | None:
+    answer = _squeue("-j", ",".join(numbers))
+    if answer is not None and answer.code and "Invalid job id" in answer.errors:
+        if len(numbers) == 1:
+            return {}
+        answer = _squeue("-u", str(os.getuid()))  # some versions refuse all ids if they forgot one
+    if answer is None or answer.code:
+        return None
+    wanted = set(numbers)
+    queue: Queue = {}
+    for line in answer.lines:
+        id_, _, rest = line.strip().partition("|")
+        state, _, reason = rest.partition("|")
+        match = _ID.fullmatch(id_)
+        seen = match and state and _seen(state, reason.strip())
+        if match and seen and match[1] in wanted:
+            queue.setdefault(match[1], {})[None if match[2] is None else int(match[2])] = seen
+    return queue
+
+
+def _squeue(*which: str) -> Answer | None:
+    # SQUEUE_STATES and others, which a person has set for their own eyes, would change what is listed
+    return call_program("squeue", "-h", "-r", "-o", "%i|%T|%r", *which, without="SQUEUE_")
+
+
+def _seen(state: str, reason: str) -> Seen | None:
+    if state in _GONE:
+        return None
+    if state in _RUNS:
+        return Seen("runs", _RUNS[state])
+    if state in _HELD:
+        return Seen("held", _HELD[state])
+    if state in _AGAIN:
+        return Seen("waits", _AGAIN[state])
+    if reason in _HOLDS:
+        return Seen("held", _HOLDS[reason])
+    if "held" in reason:  # such as "launch failed requeued held"
+        return Seen("held", reason)
+    return Seen("waits", _REASONS.get(reason, reason))
+
 
 _HAND_OVER = """\
-    id=$(sbatch --parsable --kill-on-invalid-dep=yes "$@" "$script" ${round:+"$round"}) || return
-    id=${id%%;*} # behind it stands the cluster, where there are several
-"""
+id=$(sbatch --parsable --kill-on-invalid-dep=yes "$@" "$script" ${round:+"$round"}) || return
+id=${id%%;*} # behind it stands the cluster, where there are several
+""".splitlines()
+
+SLURM = Scheduler(
+    entry="submit.sh",
+    render=_render,
+    mark="#SBATCH",
+    ask=_ask,
+    cancel="scancel",
+    name_of_part="{}_{}".format,
+)

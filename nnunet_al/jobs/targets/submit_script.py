@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from nnunet_al.jobs.plan import Job, Plan, Script
+from nnunet_al.jobs.targets.bash_template import fill_template
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class Submission:
     variable : of the entry script; holds what others wait for
     after : variables of the jobs that it waits for
     queued : ids, or "ID_PART", of what of it is in the queue already
-    parts : of an array, those that are to be handed over
+    parts : those that are to be handed over; 0 stands for a job that is no array
     """
 
     job: Job
@@ -31,7 +32,7 @@ class Submission:
     @property
     def is_open(self) -> bool:
         """Whether anything of it is to be handed over."""
-        return not self.queued or (all("_" in one for one in self.queued) and bool(self.parts))
+        return bool(self.parts)
 
 
 def submissions(plan: Plan, queued: Mapping[str, str]) -> list[Submission]:
@@ -40,11 +41,17 @@ def submissions(plan: Plan, queued: Mapping[str, str]) -> list[Submission]:
     found = []
     for job in plan.jobs:
         ids = tuple(queued.get(job.key, "").split())
-        in_queue = {int(one.partition("_")[2]) for one in ids if "_" in one}
         after = tuple(dict.fromkeys(variables[key] for key in job.after if key in variables))
-        parts = tuple(part for part in job.missing if part not in in_queue)
-        found.append(Submission(job, plan.scripts[job.script], variables[job.key], after, ids, parts))
+        found.append(Submission(job, plan.scripts[job.script], variables[job.key], after, ids, open_parts(job, ids)))
     return found
+
+
+def open_parts(job: Job, queued: Sequence[str]) -> tuple[int, ...]:
+    """Return the missing parts of a job that are not in the queue, where its id, or "ID_PART" of each part, is."""
+    if any("_" not in one for one in queued):
+        return ()
+    in_queue = {int(one.rpartition("_")[2]) for one in queued}
+    return tuple(part for part in job.missing if part not in in_queue)
 
 
 def ranges(numbers: Iterable[int]) -> str:
@@ -65,42 +72,12 @@ def call(submission: Submission, options: Sequence[str]) -> list[str]:
     return " \\\n    ".join([f"submit {submission.variable} {shlex.quote(job.key)} {number}", *options]).split("\n")
 
 
-def entry(scheduler: str, hand_over: str, wait: str, lines: Iterable[str]) -> str:
+def entry(scheduler: str, hand_over: Sequence[str], wait: str, lines: Iterable[str]) -> str:
     """Return an entry script as text.
 
     The lines ``hand_over`` call the scheduler for one job: they find ``round``, ``script`` and, as arguments, the
     scheduler's options, set ``id``, and fail if there is none. Others wait for ``wait``, which may hold "$id".
     ``lines`` are the calls of ``submit``.
     """
-    top = _TOP.replace("SCHEDULER", scheduler).replace("    HAND_OVER\n", hand_over).replace("WAIT", wait)
-    return "\n".join([top, *lines]) + "\n"
-
-
-_TOP = """\
-#!/usr/bin/env bash
-# Hands the jobs of this folder over to SCHEDULER, each behind those that it waits for: bash submit.sh
-# nnUNetv2_al_jobs --submit calls it, and leaves out what is done or in the queue. A second call of this script alone
-# hands everything over once more, which costs waiting, but no harm: a job does nothing when its work is done.
-set -euo pipefail
-here=$(cd "$(dirname "$0")" && pwd)
-
-# submit VARIABLE KEY ROUND [option ...]: hands one job over; the variable gets what others wait for
-submit() {
-    local variable=$1 key=$2 round=$3 script id
-    shift 3
-    script="$here/${key% "$round"}.sh"
-    # Control-C ends this script, but not what stands in the brackets: what is handed over is noted
-    id=$(trap '' INT TERM && hand_over "$@" && note) || {
-        echo "SCHEDULER did not take $key. What was taken is noted; nnUNetv2_al_jobs --submit goes on from there." >&2
-        exit 2
-    }
-    printf -v "$variable" %s "WAIT"
-    echo "$id  $key"
-}
-note() {
-    printf '%s\\t%s\\t%s\\n' "$key" "$id" "$(date -u +%Y-%m-%dT%H:%M:%SZ)" >>"$here/submitted.tsv" && echo "$id"
-}
-hand_over() {
-    HAND_OVER
-}
-"""
+    filled = fill_template("submit.sh", SCHEDULER=scheduler, HAND_OVER=hand_over, WAIT=wait, JOBS=list(lines))
+    return "\n".join(filled) + "\n"

@@ -17,7 +17,7 @@ behind ours into the script's header, where a scheduler takes the last word; all
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,7 +28,9 @@ from nnunet_al.jobs.plan import Script
 ALL, GPU, CPU = "all", "gpu", "cpu"
 SECTIONS = (ALL, GPU, CPU, "prepare_dataset", "start", *stages.PHASES, "round")
 _SECTION = re.compile(r"\[([\w-]+)\]")  # a blank behind the bracket makes it a test of the shell
-_MARKS = ("#SBATCH", "#BSUB", "#PBS", "#COBALT", "#$")
+
+OTHER_MARKS = ("#PBS", "#COBALT", "#$")
+"""How lines begin that are read by schedulers for which no jobs can be written: PBS, Cobalt, Grid Engine."""
 
 
 @dataclass(frozen=True)
@@ -56,10 +58,17 @@ class Template:
 EMPTY = Template()
 
 
-def read_template(path: Path, mark: str) -> Template:
+def read_template(path: Path, mark: str, marks: Collection[str]) -> Template:
     """Read a site's template.
 
-    Lines for the scheduler begin with ``mark`` ("#SBATCH"); it is empty where there is no scheduler.
+    Parameters
+    ----------
+    path
+        text file
+    mark
+        how lines for the scheduler begin ("#SBATCH"); empty where there is no scheduler
+    marks
+        those of all schedulers
 
     Raises
     ------
@@ -79,7 +88,7 @@ def read_template(path: Path, mark: str) -> Template:
                 )
         elif mark and line.startswith(mark):
             headers.setdefault(section, []).append(line)
-        elif line.startswith(_MARKS) and _is_order(line):
+        elif re.split(r"\s", line, maxsplit=1)[0] in marks:
             meant = f"lines for the scheduler begin with {mark} here" if mark else "there is no scheduler here"
             raise CampaignError(f"{path}, line {number}: {line.split()[0]} is for another scheduler; {meant}.")
         elif not (number == 1 and line.startswith("#!")):
@@ -98,10 +107,6 @@ def _lines(path: Path) -> list[str]:
     except UnicodeDecodeError as error:
         raise CampaignError(f"The template {path} is not a text file in UTF-8: convert it.") from error
     return [line.rstrip() for line in text.splitlines()]
-
-
-def _is_order(line: str) -> bool:
-    return line in _MARKS or line.split(maxsplit=1)[0] in _MARKS
 
 
 def _without_blank_edges(lines: list[str]) -> list[str]:
