@@ -101,6 +101,11 @@ def _share(flag: str, value: float) -> None:
         raise CampaignError(f"{flag} {value}: give a share from 0 to below 1.")
 
 
+def _probability(flag: str, value: float) -> None:
+    if not 0 < value < 1:
+        raise CampaignError(f"{flag} {value}: give a probability above 0 and below 1.")
+
+
 def _file(flag: str, value: str) -> None:
     if not Path(value).is_file():
         raise CampaignError(f"{flag}: there is no file {value}.")
@@ -175,7 +180,9 @@ class Training:
                              choices=("sgd", "adamw"), default="sgd")
     dropout: str = setting("-dropout", str, "where dropout is: bottleneck and decoder (default), or every stage",
                            choices=("decoder", "all"), default="decoder")
-    dropout_p: float = 0.1
+    dropout_p: float = setting(
+        "-dropout_p", float, "probability that a channel is dropped, in training and in sampling (default: 0.1)",
+        metavar="P", default=0.1, check=_probability)
 
 
 @dataclass(frozen=True)

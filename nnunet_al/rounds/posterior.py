@@ -81,5 +81,5 @@ def ensemble_checkpoints(context: RoundContext) -> list[Path]:
 
 
 def _dropout_sampler(context: RoundContext, network: Any, exclusive: bool, passes: int) -> Sampler:
-    insert_dropout(network, where=context.decided.dropout)
+    insert_dropout(network, context.decided.dropout_p, context.decided.dropout)
     return DropoutSampler(network, exclusive, passes, context.rng("dropout"))

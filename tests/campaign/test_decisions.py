@@ -21,7 +21,7 @@ OTHERWISE = {
     "unit": "case", "overlap": 0.25, "budget": 3, "initial": 4, "rounds": 5, "engine": "streaming", "test": "ts",
     "trainer": "OtherTrainer", "planner": "OtherPlanner", "plans": "OtherPlans", "epochs": 7, "iterations": 8,
     "batch_size": 9, "optimizer": "adamw", "dropout": "all", "from_scratch": True, "update_intensities": True,
-    "precision": "half",
+    "precision": "half", "dropout_p": 0.3,
 }  # fmt: skip
 
 
@@ -205,6 +205,13 @@ def test_a_tag_that_can_be_part_of_a_folders_name(tag):
 def test_a_tag_that_cannot(tag):
     with pytest.raises(CampaignError, match="-tag"):
         replace(MINIMAL, tag=tag).check()
+
+
+@pytest.mark.parametrize("p", [0.0, 1.0, -0.1, 1.5, float("nan")])
+def test_a_dropout_that_drops_nothing_or_everything_is_refused(p):
+    with pytest.raises(CampaignError, match=f"^-dropout_p {p}: give a probability above 0 and below 1.$"):
+        replace(MINIMAL, dropout_p=p).check()
+    replace(MINIMAL, dropout_p=0.5).check()
 
 
 def test_an_unknown_parameter_is_refused():

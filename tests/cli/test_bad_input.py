@@ -204,6 +204,7 @@ def test_test_cases_that_are_not_there(refused):
         (("-batch_size", 0), "-batch_size 0"),
         (("-rounds", 0), "-rounds 0"),
         (("-overlap", 1), "-overlap 1"),
+        (("-dropout_p", 1), "-dropout_p 1"),
         (("-np", 0), "-np 0"),
         (("-scoring_batch_size", 0), "-scoring_batch_size 0"),
         (("-num_parts", 0), "-num_parts 0"),

@@ -226,6 +226,7 @@ FULL = {
     "batch_size": 3,
     "optimizer": "adamw",
     "dropout": "all",
+    "dropout_p": 0.25,
     "from_scratch": True,
     "update_intensities": True,
     "precision": "half",

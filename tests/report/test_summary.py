@@ -185,7 +185,7 @@ def read_back(arguments) -> Decisions:
         {"strategy": "random", "unit": "case", "budget": 3, "initial": 7, "test": "ts", "tag": "a-b_c"},
         {"parameters": {"query_size": 77, "eta": 0.5, "query_mode": "max"}, "engine": "submodlib"},
         {"strategy": "bald", "posterior": "tta", "precision": "half", "epochs": 3, "iterations": 4, "batch_size": 5},
-        {"strategy": "clasp_pe", "optimizer": "adamw", "dropout": "all", "from_scratch": True, "rounds": 4},
+        {"strategy": "clasp_pe", "optimizer": "adamw", "dropout_p": 0.2, "from_scratch": True, "rounds": 4},
         {"strategy": "entropy", "annotate": True, "readings": 2, "consensus": "majority", "hand_out": "monailabel"},
         {"strategy": "core_set", "initial_strategy": "core_set", "overlap": 0.25, "update_intensities": True},
         {"strategy": "entropy+fair", "initial_groups": {"F": 2, "M": 3}, "roi_classes": ("left caudate",)},
