@@ -31,14 +31,13 @@ GOLDEN = Path(__file__).parent / "golden"
 FIXED = Path("/data") / WEIRD  # golden files hold no path of a machine
 SITE = Template({"gpu": ("#SBATCH --partition=a100",)}, {"all": ("module load cuda",)})
 SITE_LSF = Template({"gpu": ("#BSUB -q gpu", '#BSUB -R "span[hosts=1]"')}, {"all": ("module load cuda",)})
-SITE_PBS = Template({"gpu": ("#PBS -q gpu",)}, {"all": ("module load cuda",)})
 
 
 def golden_files() -> dict[str, str]:
     plan = small_plan(FIXED)
     queued = {f"{USIMF}/start": "7001", f"{USIMF}/score 1": "7003_1"}
     files: dict[str, str] = {}
-    for target, template in (("slurm", SITE), ("lsf", SITE_LSF), ("pbs", SITE_PBS)):
+    for target, template in (("slurm", SITE), ("lsf", SITE_LSF)):
         made = render(target, plan, {}, template)
         for name in (PREPARE, f"{USIMF}/train", f"{USIMF}/score"):
             files[f"{target}/{Path(name).name}.sh"] = made[f"{name}.sh"]

@@ -9,7 +9,6 @@ from collections.abc import Collection, Mapping
 
 from nnunet_al.jobs.plan import Plan
 from nnunet_al.jobs.targets.lsf import LSF
-from nnunet_al.jobs.targets.pbs import PBS
 from nnunet_al.jobs.targets.queue import Queue, ask_in_chunks
 from nnunet_al.jobs.targets.scheduler import Scheduler
 from nnunet_al.jobs.targets.shell import SHELL
@@ -19,7 +18,6 @@ from nnunet_al.jobs.targets.template import EMPTY, OTHER_MARKS, Template
 TARGETS: dict[str, Scheduler] = {
     "slurm": SLURM,
     "lsf": LSF,
-    "pbs": PBS,
     "shell": SHELL,
 }
 """Name of a target, as it is asked for and stored -> what it is."""
