@@ -70,13 +70,6 @@ SELECTORS: Mapping[str, Selector] = MappingProxyType(
                 "per_case": positive(2.0, "most uncertain regions kept of each case, as a multiple of the budget")
             },
         ),
-        "farthest_first": Selector(
-            "nnunet_al.selection.farthest_first:farthest_first",
-            Needs(scores=True, embedding=True),
-            "regions by farthest-first traversal from the one with the highest {score}",
-            "Gonzalez 1985",
-            ("features",),
-        ),
         "flqmi": Selector(
             "nnunet_al.selection.flqmi:flqmi",
             Needs(scores=True, embedding=True, query=True),
