@@ -66,20 +66,6 @@ def bald(probs_T_B_C_xyz: torch.Tensor, exclusive: bool = True) -> torch.Tensor:
     return (_entropy(_mean(probs), exclusive, dim=1) - _mean(entropy_T_B_xyz)).clamp_min(0.0).float()
 
 
-def variation_ratio(probs_T_B_C_xyz: torch.Tensor, exclusive: bool = True) -> torch.Tensor:
-    """Share of the samples whose class is not the most frequent one (Freeman 1965; Gal et al. 2017).
-
-    Heads: mean over the heads of the smaller share on either side of 0.5. Identical samples, and so T = 1, give 0.
-    Returns B_xyz.
-    """
-    if exclusive:
-        classes_T_B_xyz = probs_T_B_C_xyz.argmax(2)
-        votes = torch.stack([(classes_T_B_xyz == c).float().mean(0) for c in range(probs_T_B_C_xyz.shape[2])])
-        return 1.0 - votes.amax(0)
-    share_B_C_xyz = (probs_T_B_C_xyz > 0.5).float().mean(0)
-    return torch.minimum(share_B_C_xyz, 1.0 - share_B_C_xyz).mean(1)
-
-
 def class_variance(probs_T_B_C_xyz: torch.Tensor, exclusive: bool = True) -> torch.Tensor:
     """U_c: variance over t of p_t(c), for each foreground class (USIM, appendix A; divisor T, so T = 1 gives 0).
 

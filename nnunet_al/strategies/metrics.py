@@ -37,9 +37,6 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
             "Gal et al. 2017",
             needs_samples=True,
         ),
-        "variation_ratio": Metric(
-            f"{_MAPS}:variation_ratio", "variation ratio of the predicted class", "Freeman 1965", needs_samples=True
-        ),
         "class_variance": Metric(
             f"{_MAPS}:class_variance",
             "variance of each class probability",

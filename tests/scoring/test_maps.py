@@ -39,7 +39,7 @@ def test_registry_is_complete_and_honest() -> None:
     assert all(METRIC_ALIASES.get(name, name) == loaded(metric.function).__name__ for name, metric in MAPS.items())
     assert MAPS["bald"].function is MAPS["jsd"].function
     sampled = {name for name, metric in MAPS.items() if metric.needs_samples}
-    assert sampled == {"mc_dropout", "mean_std", "bald", "jsd", "variation_ratio", "class_variance"}
+    assert sampled == {"mc_dropout", "mean_std", "bald", "jsd", "class_variance"}
 
 
 @pytest.mark.parametrize("exclusive", [True, False])
@@ -179,12 +179,6 @@ def test_class_variance_leaves_the_background_out() -> None:
     assert _value("class_variance", (1, 0, 0), (0, 1, 0), exclusive=False) == [pytest.approx(0.25)] * 2 + [0.0]
     probs = _softmax_samples()
     np.testing.assert_allclose(maps.class_variance(probs).numpy(), probs.numpy().var(0)[:, 1:], rtol=1e-5)
-
-
-def test_variation_ratio_known_answers() -> None:
-    assert _value("variation_ratio", (0.9, 0.1), (0.6, 0.4), (0.2, 0.8), (0.7, 0.3)) == [pytest.approx(0.25)]
-    assert _value("variation_ratio", (0.9, 0.1), (0.6, 0.4)) == [0.0]
-    assert _value("variation_ratio", (0.9, 0.4), (0.1, 0.4), exclusive=False) == [pytest.approx(0.25)]
 
 
 def test_foreground_probability() -> None:
