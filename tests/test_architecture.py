@@ -37,6 +37,7 @@ FOUNDATION = {
     "new_folder",
     "file_locks",
     "stopping",
+    "text",
     "__version__",
 }
 APART = {"synthetic": {"cli"}}  # package -> who may import it

@@ -6,12 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nnunet_al.campaign.commits import read_commits, unanswered_regions
+from nnunet_al.campaign.commits import awaited_regions, read_commits
 from nnunet_al.campaign.data import Data
 from nnunet_al.campaign.decisions import Decisions
-from nnunet_al.campaign.folders import CampaignFolder, RoundFolder
-from nnunet_al.campaign.stages import FINAL_STAGE, is_done
-from nnunet_al.files import read_json
+from nnunet_al.campaign.folders import CampaignFolder
+from nnunet_al.campaign.progress import CampaignProgress
 from nnunet_al.nnunet.environment import Roots
 from nnunet_al.nnunet.raw_dataset import RawDataset
 from nnunet_al.progress import count, say
@@ -54,10 +53,8 @@ def pool_state(roots: Roots, folder: CampaignFolder, decided: Decisions) -> Pool
     there = RawDataset.read(roots.raw / decided.dataset).cases
     commits = read_commits(folder.ledger)
     pool = set(decided.pool_cases)
-    rounds = folder.rounds()
-    waiting: set[str] = set()
-    if rounds and rounds[-1].batch.is_file() and not is_done(rounds[-1].stages, FINAL_STAGE):
-        waiting = {region.case for region in unanswered_regions(rounds[-1], commits)} & pool
+    batch = CampaignProgress(folder.root).open_batch
+    waiting = {region.case for region in awaited_regions(batch, commits, pool)} if batch else set()
     annotated = {case for commit in commits if commit.counts for case in commit.labels} & pool
     return PoolState(
         waiting=tuple(sorted(waiting)),
@@ -97,18 +94,6 @@ def pool_of_round(decided: Decisions, number: int) -> set[str]:
         if later and case in later[0]["added"]:
             out.add(case)
     return {*decided.pool_cases} - out
-
-
-def is_used_up(folder: CampaignFolder, complete: Sequence[RoundFolder]) -> bool:
-    """Tell whether the last of a campaign's complete rounds found nothing to ask for, and no cases came since."""
-    if len(complete) < 2 or read_json(complete[-1].batch)["regions"]:
-        return False
-    return not added_after(Decisions.load(folder.decisions), complete[-1].number)
-
-
-def added_after(decided: Decisions, number: int) -> bool:
-    """Tell whether cases were added to the pool after a round had begun."""
-    return any(change["added"] and change["round"] > number for change in decided.pool_changes)
 
 
 def state_table(folder: CampaignFolder, decided: Decisions, state: PoolState) -> str:

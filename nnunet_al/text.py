@@ -1,0 +1,25 @@
+"""Lists and durations in words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+_MINUTE, _HOUR, _DAY = 60, 3600, 86400
+
+
+def first_names(names: Sequence[str], shown: int, separator: str = ", ") -> str:
+    """Return the first ``shown`` names, and how many more there are: "a, b and 3 more"."""
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return f"{separator.join(names[:shown])}{more}"
+
+
+def duration(seconds: float) -> str:
+    """Return seconds as people say them, to two units: "2 h 5 min"."""
+    whole = round(seconds)
+    if whole < _MINUTE:
+        return f"{whole} s"
+    if whole < _HOUR:
+        return f"{round(whole / _MINUTE)} min"
+    if whole < _DAY:
+        return f"{whole // _HOUR} h {whole % _HOUR // _MINUTE} min"
+    return f"{whole // _DAY} d {whole % _DAY // _HOUR} h"
