@@ -13,6 +13,11 @@ def first_names(names: Sequence[str], shown: int, separator: str = ", ") -> str:
     return f"{separator.join(names[:shown])}{more}"
 
 
+def joined(words: Sequence[str]) -> str:
+    """Return all words: "a, b and c"."""
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
 def duration(seconds: float) -> str:
     """Return seconds as people say them, to two units: "2 h 5 min"."""
     whole = round(seconds)

@@ -14,8 +14,7 @@ from nnunet_al.campaign.progress import CampaignProgress
 from nnunet_al.nnunet.environment import Roots
 from nnunet_al.nnunet.raw_dataset import RawDataset
 from nnunet_al.progress import count, say
-
-_NAMED = 10
+from nnunet_al.text import first_names
 
 
 @dataclass(frozen=True)
@@ -125,6 +124,5 @@ def _when(change: Mapping[str, Any]) -> str:
 
 
 def named(cases: Sequence[str]) -> str:
-    """Return the first names of some cases, and how many more there are."""
-    more = f" and {len(cases) - _NAMED} more" if len(cases) > _NAMED else ""
-    return f"{', '.join(cases[:_NAMED])}{more}"
+    """Return the names of the first ten cases, and how many more there are."""
+    return first_names(cases, 10)
