@@ -21,9 +21,9 @@ from nnunet_al.campaign.folders import CampaignFolder
 from nnunet_al.campaign.stages import FINAL_STAGE, is_done
 from nnunet_al.files import read_json
 from nnunet_al.nnunet.environment import Roots, using
-from nnunet_al.progress import say
 from nnunet_al.strategies import catalog
 from nnunet_al.synthetic.design import CohortDesign, design_json
+from nnunet_al.terminal import say
 from nnunet_al.text import duration
 
 DATASETS = {"strong": (511, "CaudateStrong"), "weak": (512, "CaudateWeak"), "none": (513, "CaudateNone")}

@@ -1,10 +1,15 @@
-"""Lists and durations in words."""
+"""Numbers of things, lists and durations in words."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
+
+
+def count(number: int, thing: str) -> str:
+    """Return "1 region" or "2 regions"."""
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
 def first_names(names: Sequence[str], shown: int, separator: str = ", ") -> str:

@@ -31,7 +31,7 @@ FOUNDATION = {
     "errors",
     "files",
     "seeding",
-    "progress",
+    "terminal",
     "allocation",
     "memory",
     "new_folder",

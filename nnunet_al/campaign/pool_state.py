@@ -13,8 +13,8 @@ from nnunet_al.campaign.folders import CampaignFolder
 from nnunet_al.campaign.progress import CampaignProgress
 from nnunet_al.nnunet.environment import Roots
 from nnunet_al.nnunet.raw_dataset import RawDataset
-from nnunet_al.progress import count, say
-from nnunet_al.text import first_names
+from nnunet_al.terminal import say
+from nnunet_al.text import count, first_names
 
 
 @dataclass(frozen=True)

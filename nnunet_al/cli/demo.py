@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from nnunet_al.cli.arguments import make_parser
 from nnunet_al.cli.command import run
-from nnunet_al.progress import say
+from nnunet_al.terminal import say
 
 if TYPE_CHECKING:
     from nnunet_al.campaign.decisions import Options

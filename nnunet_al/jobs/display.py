@@ -13,7 +13,7 @@ from typing import TextIO
 from nnunet_al.campaign.overview import progress_lines
 from nnunet_al.jobs.job_states import DONE, FAILED, NOT_SUBMITTED, READERS, RUNS, SILENT, STATES, WAITS, JobState
 from nnunet_al.jobs.watching import CampaignView, FolderView, View
-from nnunet_al.progress import count
+from nnunet_al.text import count
 
 _WORDS = {  # of one job, of several
     FAILED: ("failed", "failed"),

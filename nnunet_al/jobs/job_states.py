@@ -17,7 +17,7 @@ from nnunet_al.jobs.lock_owners import WHOLE, lock_owners, owner_of_part
 from nnunet_al.jobs.log_tail import Run, last_lines, last_run
 from nnunet_al.jobs.plan import Job, Plan, Script
 from nnunet_al.jobs.targets.queue import NEVER, Queue, Seen
-from nnunet_al.progress import count
+from nnunet_al.text import count
 
 DONE, RUNS, WAITS, FAILED = "done", "runs", "waits", "failed"
 READERS, NOT_SUBMITTED = "waits for readers", "not submitted"

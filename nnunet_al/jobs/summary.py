@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from nnunet_al.campaign.planned import Planned
 from nnunet_al.jobs.plan import Plan
 from nnunet_al.jobs.submission import HandOver
-from nnunet_al.progress import count
-from nnunet_al.text import first_names
+from nnunet_al.text import count, first_names
 
 _NAMED = 5
 

@@ -25,7 +25,7 @@ from nnunet_al.jobs.job_states import (
 from nnunet_al.jobs.lock_owners import lock_owners
 from nnunet_al.jobs.plan import Plan
 from nnunet_al.jobs.targets.queue import ask
-from nnunet_al.progress import count
+from nnunet_al.text import count
 
 ALL_DONE, SOMETHING_FAILED, ONLY_READERS = 0, 2, 3
 

@@ -10,8 +10,9 @@ from nnunet_al.campaign.outlook import CampaignState, outlook, progress_table
 from nnunet_al.campaign.planned import Planned, as_it_began
 from nnunet_al.errors import CampaignLockedError, NnunetALError, WaitingForReaders
 from nnunet_al.nnunet.environment import Roots
-from nnunet_al.progress import count, say
 from nnunet_al.rounds.round import do_round
+from nnunet_al.terminal import say
+from nnunet_al.text import count
 
 
 @dataclass

@@ -18,12 +18,12 @@ from nnunet_al.files import remove_temporary_files
 from nnunet_al.nnunet.distributed import check_gpus
 from nnunet_al.nnunet.environment import Roots
 from nnunet_al.nnunet.training import torch_device
-from nnunet_al.progress import say
 from nnunet_al.rounds.context import RoundContext
 from nnunet_al.rounds.network_delay import look_anew, wait_while
 from nnunet_al.rounds.round import choose_round, continued, finish_handed_out, finish_round
 from nnunet_al.rounds.run_stages import run_stages
 from nnunet_al.rounds.stages.order import phase_stages
+from nnunet_al.terminal import say
 
 
 def do_phase(roots: Roots, request: Request, options: Options, number: int, name: str) -> None:

@@ -19,11 +19,11 @@ from nnunet_al.files import remove_temporary_files
 from nnunet_al.nnunet.distributed import check_gpus
 from nnunet_al.nnunet.environment import Roots
 from nnunet_al.nnunet.training import torch_device
-from nnunet_al.progress import say
 from nnunet_al.rounds.context import RoundContext
 from nnunet_al.rounds.run_stages import run_stages
 from nnunet_al.rounds.stages.order import ANNOTATE, MODEL_STAGES, SHARDED, first_round, selection_stages
 from nnunet_al.rounds.start import start
+from nnunet_al.terminal import say
 
 
 def do_round(roots: Roots, request: Request, options: Options, number: int | None = None) -> None:

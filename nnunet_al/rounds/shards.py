@@ -23,11 +23,12 @@ from nnunet_al.campaign.stages import part_stage
 from nnunet_al.errors import CampaignError, ModelError
 from nnunet_al.files import hash_file, hash_json, read_arrays
 from nnunet_al.pool.table import by_case
-from nnunet_al.progress import count, say
 from nnunet_al.rounds.context import RoundContext
 from nnunet_al.rounds.network_delay import wait_while
 from nnunet_al.stopping import is_asked_to_stop, stop_if_asked
 from nnunet_al.strategies.own import voxel_map
+from nnunet_al.terminal import say
+from nnunet_al.text import count
 
 SECONDS_BETWEEN_WRITES = 60.0
 """A shard writes down what it has done this often; less often where writing takes more than a second."""

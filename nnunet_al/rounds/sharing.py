@@ -15,8 +15,8 @@ from nnunet_al.files import hash_file, hash_json, read_json, write_json
 from nnunet_al.nnunet.blosc_files import link_or_copy
 from nnunet_al.nnunet.round_view import RECORD_FILE
 from nnunet_al.nnunet.trainer_settings import TrainerSettings
-from nnunet_al.progress import say
 from nnunet_al.rounds.context import RoundContext
+from nnunet_al.terminal import say
 
 _PACKAGES = ("nnunet-al", "nnunetv2", "torch")
 _MODEL_FILES = ("plans.json", "dataset.json", "dataset_fingerprint.json")

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from nnunet_al.progress import count
 from nnunet_al.report.drawing.interval_lines import Drawn
 from nnunet_al.report.reading.lines import AXES, amount
-from nnunet_al.text import first_names
+from nnunet_al.text import count, first_names
 
 _MOST_NAMED = 6
 _Value = tuple[float, float, float]

@@ -14,7 +14,6 @@ from nnunet_al.campaign.folders import CampaignFolder, RoundFolder
 from nnunet_al.campaign.progress import CampaignProgress
 from nnunet_al.errors import NnunetALError, SetupError, StorageError
 from nnunet_al.nnunet.environment import Roots
-from nnunet_al.progress import say
 from nnunet_al.report.evidence.record import (
     Evidence,
     MapPoint,
@@ -23,6 +22,7 @@ from nnunet_al.report.evidence.record import (
     write_evidence,
 )
 from nnunet_al.report.reading.rounds import READ_ERRORS
+from nnunet_al.terminal import say
 
 
 def gather_evidence(folder: CampaignFolder, roots: Roots, options: Options, pictures: int) -> Evidence | str:

@@ -10,9 +10,9 @@ from typing import Any
 
 from nnunet_al.campaign.decisions import Decisions
 from nnunet_al.errors import StrategyError
-from nnunet_al.progress import count
 from nnunet_al.report.reading.runs import Run
 from nnunet_al.strategies import catalog
+from nnunet_al.text import count
 
 _OPTIONS = {  # decision -> option of nnUNetv2_al_round; None was left open
     "unit": "-unit", "budget": "-b", "initial": "-initial", "initial_strategy": "-initial_strategy",

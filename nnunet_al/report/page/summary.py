@@ -6,11 +6,10 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from nnunet_al.progress import count
 from nnunet_al.report.reading.lines import Comparison, Line, by_axis, line_range
 from nnunet_al.report.reading.runs import Run
 from nnunet_al.report.tables.table import Table
-from nnunet_al.text import joined
+from nnunet_al.text import count, joined
 
 Row = Mapping[str, Any]
 

@@ -15,10 +15,10 @@ from nnunet_al.campaign.lock import PATIENCE_SECONDS, campaign_lock
 from nnunet_al.errors import WaitingForReaders
 from nnunet_al.pool.annotated import fully_annotated
 from nnunet_al.pool.boxes import Region
-from nnunet_al.progress import count, say
 from nnunet_al.rounds.context import RoundContext
 from nnunet_al.rounds.shards import remove_parts
-from nnunet_al.text import first_names
+from nnunet_al.terminal import say
+from nnunet_al.text import count, first_names
 
 _NAMED = 5
 
