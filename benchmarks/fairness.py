@@ -41,7 +41,7 @@ from measuring import machine
 
 from nnunet_al.files import write_json, write_text
 from nnunet_al.nnunet.environment import Roots
-from nnunet_al.progress import say
+from nnunet_al.terminal import say
 
 
 def main() -> None:

@@ -21,9 +21,10 @@ from nnunet_al.campaign.folders import CampaignFolder
 from nnunet_al.campaign.stages import FINAL_STAGE, is_done
 from nnunet_al.files import read_json
 from nnunet_al.nnunet.environment import Roots, nnunet_folders
-from nnunet_al.progress import say
 from nnunet_al.strategies import catalog
 from nnunet_al.synthetic.design import CohortDesign, design_json
+from nnunet_al.terminal import say
+from nnunet_al.text import duration
 
 DATASETS = {"strong": (511, "CaudateStrong"), "weak": (512, "CaudateWeak"), "none": (513, "CaudateNone")}
 
@@ -165,7 +166,7 @@ def run_campaigns(
                 elif number > 0:
                     done += 1
                     remaining = (time.monotonic() - started) / done * (left - done)
-                    say(f"{done} of {left}: {campaign.name}, round {number}; about {_duration(remaining)} left")
+                    say(f"{done} of {left}: {campaign.name}, round {number}; about {duration(remaining)} left")
                 if sentence is None and number < campaign.last:
                     running.append(submit(campaign, number + 1))
                 else:
@@ -236,8 +237,3 @@ def _end_with_parent() -> None:
     assert parent is not None
     parent.join()
     os._exit(1)
-
-
-def _duration(seconds: float) -> str:
-    minutes = round(seconds / 60)
-    return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes} min"

@@ -31,7 +31,7 @@ FOUNDATION = {
     "errors",
     "files",
     "seeding",
-    "progress",
+    "terminal",
     "allocation",
     "memory",
     "new_folder",
@@ -39,6 +39,7 @@ FOUNDATION = {
     "stopping",
     "lazy",
     "settings",
+    "text",
     "__version__",
 }
 APART = {"synthetic": {"cli"}}  # package -> who may import it

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nnunet_al.annotation.manifest import Batch
-from nnunet_al.progress import count
+from nnunet_al.text import count
 
 _PAGE = """\
 HOW TO ANNOTATE THIS BATCH

@@ -93,6 +93,12 @@ def unanswered_regions(round_: RoundFolder, commits: Sequence[Commit]) -> list[R
     return [region for region in asked_regions(round_) if region not in answered]
 
 
+def awaited_regions(round_: RoundFolder, commits: Sequence[Commit], pool_cases: Iterable[str]) -> list[Region]:
+    """Return the regions of a round's batch that are not annotated yet, without those of cases withdrawn since."""
+    pool = set(pool_cases)
+    return [region for region in unanswered_regions(round_, commits) if region.case in pool]
+
+
 @dataclass(frozen=True)
 class AnnotationCost:
     """The sum over some commits.

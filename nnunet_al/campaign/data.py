@@ -16,7 +16,7 @@ from nnunet_al.nnunet.environment import Roots
 from nnunet_al.nnunet.image_store import store_folder
 from nnunet_al.nnunet.raw_dataset import CaseFiles, RawDataset
 from nnunet_al.nnunet.verification import verify_dataset
-from nnunet_al.progress import say
+from nnunet_al.terminal import say
 
 
 @dataclass(frozen=True)

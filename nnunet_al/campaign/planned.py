@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 from nnunet_al.campaign.decisions import Decisions
 from nnunet_al.campaign.folders import CampaignFolder
+from nnunet_al.campaign.outlook import CampaignState, state_of
 from nnunet_al.campaign.request import Request
-from nnunet_al.campaign.standing import Standing, standing_of
 from nnunet_al.nnunet.environment import Roots
 
 
@@ -29,9 +29,9 @@ class Planned:
     folder: CampaignFolder
     rounds: int
 
-    def standing(self) -> Standing:
+    def state(self) -> CampaignState:
         """Read how far it is."""
-        return standing_of(self.folder, self.title, self.strategy, self.rounds)
+        return state_of(self.folder, self.title, self.strategy, self.rounds)
 
 
 def plan_campaigns(roots: Roots, requests: Iterable[Request], device: str) -> list[Planned]:

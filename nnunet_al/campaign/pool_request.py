@@ -8,7 +8,7 @@ from pathlib import Path
 from nnunet_al.campaign.decisions import Decisions
 from nnunet_al.campaign.folders import CampaignFolder
 from nnunet_al.campaign.pool_state import new_cases
-from nnunet_al.campaign.stages import FINAL_STAGE, is_done
+from nnunet_al.campaign.progress import CampaignProgress
 from nnunet_al.errors import CampaignError
 from nnunet_al.nnunet.environment import Roots
 from nnunet_al.nnunet.raw_dataset import RawDataset
@@ -99,15 +99,16 @@ def decide(roots: Roots, folder: CampaignFolder, decided: Decisions, request: Po
             f"-withdraw: no test case of {folder.root} would be left, and models of the rounds to come could not be "
             "compared with those before; start another campaign with other test cases."
         )
+    progress = CampaignProgress(folder.root)
     entry = {
-        "round": _next_round(folder),
+        "round": max((r.number for r in progress.rounds if progress.markers(r.number)), default=-1) + 1,
         "added": sorted({*added, *put_back}),
         "withdrawn": sorted(out),
         "test": sorted((out & {*decided.test_cases}) | (put_back & were_tests)),
         "reason": request.reason,
     }
-    if (waiting := _waiting_round(folder)) is not None:
-        entry["while_waiting"] = waiting
+    if progress.open_batch is not None:
+        entry["while_waiting"] = progress.open_batch.number
     after = replace(
         decided,
         pool_cases=tuple(sorted(pool)),
@@ -137,15 +138,3 @@ def _wanted(roots: Roots, decided: Decisions, request: PoolRequest) -> set[str]:
         if case not in {*dataset.cases, *decided.pool_cases, *decided.withdrawn_cases}:
             raise CampaignError(f"-add {case}: {dataset.folder} has no such case; put its images there first.")
     return {*request.add, *(new_cases(decided, dataset.cases) if request.add_new else ())}
-
-
-def _waiting_round(folder: CampaignFolder) -> int | None:
-    """Return the round whose batch is out and not answered yet, and so changes with the pool."""
-    last = folder.rounds()[-1:]
-    waits = [round_.number for round_ in last if round_.batch.is_file() and not is_done(round_.stages, FINAL_STAGE)]
-    return waits[0] if waits else None
-
-
-def _next_round(folder: CampaignFolder) -> int:
-    begun = [round_.number for round_ in folder.rounds() if any(round_.stages.glob("[!.]*.json"))]
-    return max(begun, default=-1) + 1

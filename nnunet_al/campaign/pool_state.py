@@ -6,19 +6,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from nnunet_al.campaign.commits import read_commits, unanswered_regions
+from nnunet_al.campaign.commits import awaited_regions, read_commits
 from nnunet_al.campaign.decisions import Decisions
-from nnunet_al.campaign.folders import CampaignFolder, RoundFolder
-from nnunet_al.campaign.stages import FINAL_STAGE, is_done
-from nnunet_al.files import read_json
+from nnunet_al.campaign.folders import CampaignFolder
+from nnunet_al.campaign.progress import CampaignProgress
 from nnunet_al.nnunet.environment import Roots
 from nnunet_al.nnunet.raw_dataset import RawDataset
-from nnunet_al.progress import count, say
+from nnunet_al.terminal import say
+from nnunet_al.text import count, first_names
 
 if TYPE_CHECKING:
     from nnunet_al.campaign.data import Data  # loads what reads and stores images
-
-_NAMED = 10
 
 
 @dataclass(frozen=True)
@@ -56,10 +54,8 @@ def pool_state(roots: Roots, folder: CampaignFolder, decided: Decisions) -> Pool
     there = RawDataset.read(roots.raw / decided.dataset).cases
     commits = read_commits(folder.ledger)
     pool = set(decided.pool_cases)
-    rounds = folder.rounds()
-    waiting: set[str] = set()
-    if rounds and rounds[-1].batch.is_file() and not is_done(rounds[-1].stages, FINAL_STAGE):
-        waiting = {region.case for region in unanswered_regions(rounds[-1], commits)} & pool
+    batch = CampaignProgress(folder.root).open_batch
+    waiting = {region.case for region in awaited_regions(batch, commits, pool)} if batch else set()
     annotated = {case for commit in commits if commit.counts for case in commit.labels} & pool
     return PoolState(
         waiting=tuple(sorted(waiting)),
@@ -101,18 +97,6 @@ def pool_of_round(decided: Decisions, number: int) -> set[str]:
     return {*decided.pool_cases} - out
 
 
-def is_used_up(folder: CampaignFolder, complete: Sequence[RoundFolder]) -> bool:
-    """Tell whether the last of a campaign's complete rounds found nothing to ask for, and no cases came since."""
-    if len(complete) < 2 or read_json(complete[-1].batch)["regions"]:
-        return False
-    return not added_after(Decisions.load(folder.decisions), complete[-1].number)
-
-
-def added_after(decided: Decisions, number: int) -> bool:
-    """Tell whether cases were added to the pool after a round had begun."""
-    return any(change["added"] and change["round"] > number for change in decided.pool_changes)
-
-
 def state_table(folder: CampaignFolder, decided: Decisions, state: PoolState) -> str:
     """Format the cases of a campaign, and what was added and withdrawn, for a person."""
     rows = {
@@ -142,6 +126,5 @@ def _when(change: Mapping[str, Any]) -> str:
 
 
 def named(cases: Sequence[str]) -> str:
-    """Return the first names of some cases, and how many more there are."""
-    more = f" and {len(cases) - _NAMED} more" if len(cases) > _NAMED else ""
-    return f"{', '.join(cases[:_NAMED])}{more}"
+    """Return the names of the first ten cases, and how many more there are."""
+    return first_names(cases, 10)

@@ -1,31 +1,29 @@
-"""How far a campaign is, from the markers of its stages alone."""
+"""How far a campaign is, from what its stages have left on disk; images, labels and models are not looked at."""
 
 from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
-from nnunet_al.campaign.commits import read_commits, unanswered_regions
+from nnunet_al.campaign.commits import awaited_regions, read_commits
 from nnunet_al.campaign.decisions import Decisions
-from nnunet_al.campaign.folders import CampaignFolder
-from nnunet_al.campaign.pool_state import added_after
+from nnunet_al.campaign.folders import CampaignFolder, RoundFolder
 from nnunet_al.campaign.stages import (
-    EMBED,
     FINAL_STAGE,
-    FISHER,
     HAND_OUT_STAGE,
-    MERGE,
-    PREPARE,
-    ROUND,
-    SCORE,
-    SELECT,
-    START,
+    HANDS_OUT,
+    TRAIN,
     done_shards,
+    place_of,
+    stages_of,
+    whole_stage,
 )
 from nnunet_al.errors import CampaignError
 from nnunet_al.files import read_json
 
-_PREPARATION = ("labels", "fingerprint", "plan", "preprocess", "images")
+FIRST_TRAINING = "first_training.json"
+"""Lies in round 1: what its training depends on, and the campaign whose model was taken instead, if one was."""
 
 
 class CampaignProgress:
@@ -48,9 +46,25 @@ class CampaignProgress:
         return Decisions.load(self._folder.decisions) if self._folder.decisions.is_file() else None
 
     @cached_property
+    def rounds(self) -> tuple[RoundFolder, ...]:
+        """The rounds that were begun, in order."""
+        return tuple(self._folder.rounds())
+
+    def markers(self, number: int) -> frozenset[str]:
+        """Return the names of a round's stages that are done."""
+        if number not in self._markers:
+            stages = self._folder.round(number).stages
+            self._markers[number] = frozenset(path.stem for path in stages.glob("[!.]*.json"))
+        return self._markers[number]
+
+    def is_complete(self, number: int) -> bool:
+        """Tell whether a round is complete: its batch was answered."""
+        return FINAL_STAGE in self.markers(number)
+
+    @cached_property
     def complete(self) -> int:
         """The number of complete rounds, round 0 among them."""
-        return sum(FINAL_STAGE in self._of_round(round_.number) for round_ in self._folder.rounds())
+        return sum(self.is_complete(round_.number) for round_ in self.rounds)
 
     @cached_property
     def used_up(self) -> bool:
@@ -62,65 +76,105 @@ class CampaignProgress:
             asks_for_something = bool(read_json(file)["regions"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise CampaignError(f"{file} cannot be read: restore it from a backup.") from error
-        if asks_for_something:
-            return False
-
-        return not added_after(self.decided, self.complete - 1)
+        changes = self.decided.pool_changes
+        return not asks_for_something and not any(c["added"] and c["round"] >= self.complete for c in changes)
 
     @cached_property
     def handed_out(self) -> int:
         """The number of rounds whose batch was handed out to people, or is annotated."""
-        number = self.complete
-        return number + 1 if HAND_OUT_STAGE in self._of_round(number) else number
+        return self.complete + (HAND_OUT_STAGE in self.markers(self.complete))
+
+    @cached_property
+    def open_batch(self) -> RoundFolder | None:
+        """The last round if its batch is chosen and not answered yet; such a batch changes with the pool."""
+        last = self.rounds[-1] if self.rounds else None
+        return last if last and last.batch.is_file() and not self.is_complete(last.number) else None
 
     @cached_property
     def awaited_regions(self) -> int:
         """How many regions readers have not annotated yet of the last batch that they got."""
         if self.handed_out == self.complete or self.decided is None:
             return 0
-        pool = set(self.decided.pool_cases)
-        missing = unanswered_regions(self._folder.round(self.complete), read_commits(self._folder.ledger))
-        return sum(region.case in pool for region in missing)
+        commits = read_commits(self._folder.ledger)
+        return len(awaited_regions(self._folder.round(self.complete), commits, self.decided.pool_cases))
 
     @property
     def waits_for_readers(self) -> bool:
         """Whether readers have not annotated all of the last batch that they got."""
         return self.awaited_regions > 0
 
+    @cached_property
+    def last_stage(self) -> str:
+        """The last stage that is done, as the stages follow each other in a round: "round 3: train done"."""
+        for round_ in reversed(self.rounds):
+            if markers := self.markers(round_.number):
+                return f"round {round_.number}: {max(markers, key=place_of)} done"
+        return "begun"
+
+    @cached_property
+    def dice(self) -> float | None:
+        """The mean foreground Dice of the last model that was tested; None before there is one."""
+        for round_ in reversed(self.rounds):
+            if round_.metrics.is_file() and (mean := read_json(round_.metrics).get("foreground_mean")) is not None:
+                return float(mean["dice"])
+        return None
+
+    def seconds(self, number: int, unreadable: list[str] | None = None) -> dict[str, float]:
+        """Return stage -> seconds of a round, summed over shards; no training where the model was taken over.
+
+        A stage that was interrupted counts the seconds of the call that completed it. Stages whose marker cannot be
+        read are left out and appended to ``unreadable``; without that list they are an error.
+        """
+        round_ = self._folder.round(number)
+        seconds: dict[str, float] = {}
+        for name in sorted(self.markers(number)):
+            try:
+                spent = float(read_json(round_.stages / f"{name}.json")["seconds"])
+            except (OSError, ValueError, KeyError, TypeError):
+                if unreadable is None:
+                    raise
+                unreadable.append(name)
+                continue
+            stage = whole_stage(name)
+            seconds[stage] = seconds.get(stage, 0.0) + spent
+        if is_taken_over(round_.root):
+            seconds.pop(TRAIN, None)
+        return seconds
+
+    def shards(self, phase: str, number: int) -> int | None:
+        """Return the number of shards in which a phase was done completely; None while it was not."""
+        found = done_shards(self.markers(number), phase)
+        return min((parts for parts, shards in found.items() if len(shards) == parts), default=None)
+
+    def is_phase_complete(self, phase: str, number: int) -> bool:
+        """Tell whether a phase of a round, with all its shards, is done, and for ``select`` its batch answered."""
+        if self.is_complete(number) or self.shards(phase, number) is not None:
+            return True
+        return self.decided is not None and self.markers(number).issuperset(stages_of(phase, self.decided.recipe))
+
     def done_parts(self, phase: str, number: int, parts: int = 1) -> frozenset[int]:
-        """Return the parts of a phase of a round that are done; ``phase`` may be "start" or "round", too."""
-        everything = frozenset(range(parts))
+        """Return the parts of a job that are done; ``phase`` may be "start" or "round", too.
+
+        A job that hands a batch out to people is done then, though its round is complete only when they have answered.
+        """
         if self.decided is None:
             return frozenset()
-        markers = self._of_round(number)
-        if FINAL_STAGE in markers or (self.used_up and number >= self.complete):
-            return everything
-        if phase in (START, ROUND, SELECT):
-            handed_out = self.decided.annotate and HAND_OUT_STAGE in markers
-            return everything if handed_out else frozenset()
-        if phase in (SCORE, EMBED):
-            return everything if phase in markers else _done_shards(markers, phase, parts)
-        return everything if self._stages_of(phase) <= markers else frozenset()
-
-    def _stages_of(self, phase: str) -> set[str]:
-        """Return the stages of a phase that is no array."""
-        assert self.decided is not None
-        if phase == PREPARE:
-            return set(_PREPARATION)
-        if phase in (MERGE, FISHER):
-            return {"score", "weigh", "fisher"} & set(self.decided.recipe.phases())
-        return {phase}
-
-    def _of_round(self, number: int) -> frozenset[str]:
-        if number not in self._markers:
-            stages = self._folder.round(number).stages
-            self._markers[number] = frozenset(path.stem for path in stages.glob("[!.]*.json"))
-        return self._markers[number]
+        done = self.is_complete(number) or (self.used_up and number >= self.complete)
+        if phase in HANDS_OUT:
+            done = done or (self.decided.annotate and HAND_OUT_STAGE in self.markers(number))
+        elif not done and not (done := self.is_phase_complete(phase, number)):
+            return frozenset(done_shards(self.markers(number), phase).get(parts, ()))
+        return frozenset(range(parts)) if done else frozenset()
 
 
-def _done_shards(markers: frozenset[str], phase: str, parts: int) -> frozenset[int]:
-    """Return the shards that are done: all of them, too, if a pass over the pool was complete in other shards."""
-    found = done_shards(markers, phase)
-    if any(len(shards) == number for number, shards in found.items()):
-        return frozenset(range(parts))
-    return frozenset(found.get(parts, ()))
+def is_taken_over(round_root: Path) -> bool:
+    """Tell whether the model of a round was trained by another campaign."""
+    return recorded_training(round_root / FIRST_TRAINING).get("taken_from") is not None
+
+
+def recorded_training(record: Path) -> dict[str, Any]:
+    """Return what a round wrote down of its training; nothing where that is absent or cannot be read."""
+    try:
+        return dict(read_json(record))
+    except (OSError, ValueError, TypeError):  # absent or not ours: nothing can be said of that training
+        return {}

@@ -16,7 +16,7 @@ from nnunet_al.campaign.folders import CampaignFolder, RoundFolder
 from nnunet_al.files import read_arrays, read_json, storage_errors
 from nnunet_al.nnunet.environment import Roots
 from nnunet_al.nnunet.image_store import store_folder
-from nnunet_al.progress import count
+from nnunet_al.text import count
 
 KEPT = "report"
 """Folder of a round in which reports keep what they made of its model."""

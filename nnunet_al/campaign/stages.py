@@ -9,22 +9,27 @@ from pathlib import Path
 
 from nnunet_al.strategies.recipe import Recipe
 
-HAND_OUT_STAGE = "hand_out"
-FINAL_STAGE = "annotate"
-STAGE_ORDER = (
-    *("labels", "fingerprint", "plan", "preprocess", "images", "train", "evaluate"),
-    *("score", "weigh", "fisher", "embed", "select", HAND_OUT_STAGE, FINAL_STAGE),
-)
-"""All stages that a round may have, in the order in which one call does them."""
-
 PREPARE, TRAIN, EVALUATE, SCORE, MERGE, FISHER, EMBED, SELECT = (
     *("prepare", "train", "evaluate", "score", "merge", "fisher", "embed", "select"),
 )
 PHASES = (PREPARE, TRAIN, EVALUATE, SCORE, MERGE, FISHER, EMBED, SELECT)
 """The phases of a round: each job of a cluster does one of them."""
 
+PREPARATION = ("labels", "fingerprint", "plan", "preprocess", "images")
+"""The stages of the phase ``prepare``."""
+
+WEIGH_STAGE, HAND_OUT_STAGE, FINAL_STAGE = "weigh", "hand_out", "annotate"
+STAGE_ORDER = (
+    *(*PREPARATION, TRAIN, EVALUATE),
+    *(SCORE, WEIGH_STAGE, FISHER, EMBED, SELECT, HAND_OUT_STAGE, FINAL_STAGE),
+)
+"""All stages that a round may have, in the order in which one call does them."""
+
 PREPARE_DATASET, START, ROUND = "prepare_dataset", "start", "round"
 """Kinds of jobs beside the phases of a round: reading a dataset, round 0, and on one machine a whole round."""
+
+HANDS_OUT = (START, SELECT, ROUND)
+"""Kinds of jobs that end with a batch, which people may have to annotate."""
 
 _PART_STAGE = re.compile(r"(?P<phase>.+)_part_(?P<part>\d+)_of_(?P<parts>\d+)")
 
@@ -68,16 +73,16 @@ def phases_of(recipe: Recipe) -> tuple[Phase, ...]:
         Phase(EVALUATE, (TRAIN,), alone=False),
     ]
     last = TRAIN
-    if "score" in inside:
+    if SCORE in inside:
         phases.append(Phase(SCORE, (TRAIN,), sharded=True, alone=False))
         last = SCORE
-    if "fisher" in inside:
+    if FISHER in inside:
         phases.append(Phase(FISHER, (SCORE,), alone=False))
         last = FISHER
-    elif {"weigh", "embed"} & set(inside):
-        phases.append(Phase(MERGE, (SCORE,), alone=False, on_device="weigh" in inside))
+    elif {WEIGH_STAGE, EMBED} & set(inside):
+        phases.append(Phase(MERGE, (SCORE,), alone=False, on_device=WEIGH_STAGE in inside))
         last = MERGE
-    if "embed" in inside:
+    if EMBED in inside:
         phases.append(Phase(EMBED, (last,), sharded=True, alone=False))
         last = EMBED
     waits = tuple(dict.fromkeys((EVALUATE, last))) if last != TRAIN else (EVALUATE,)
@@ -85,9 +90,33 @@ def phases_of(recipe: Recipe) -> tuple[Phase, ...]:
     return tuple(phases)
 
 
-def part_stage(phase: str, part: int, parts: int) -> str:
-    """Return the name of the stage that does one shard of a phase."""
+def stages_of(phase: str, recipe: Recipe) -> tuple[str, ...]:
+    """Return the stages of a phase in order, shards put together; ``select`` ends with all that may follow it."""
+    inside = recipe.phases()
+    if phase == PREPARE:
+        return PREPARATION
+    if phase in (MERGE, FISHER):
+        return tuple(stage for stage in inside if stage in (SCORE, WEIGH_STAGE, FISHER))
+    if phase == SELECT:
+        return (*inside, SELECT, HAND_OUT_STAGE, FINAL_STAGE)
+    return (phase,)
+
+
+def part_stage(phase: str, part: int | str, parts: int | str) -> str:
+    """Return the name of the stage that does one shard of a phase; with "*" a pattern for those of all shards."""
     return f"{phase}_part_{part}_of_{parts}"
+
+
+def whole_stage(stage: str) -> str:
+    """Return the phase of which a stage does a shard; the stage itself if it does none."""
+    match = _PART_STAGE.fullmatch(stage)
+    return match["phase"] if match else stage
+
+
+def place_of(stage: str) -> tuple[int, bool, str]:
+    """Return a key that sorts stages as a round does them, shards before the stage that puts them together."""
+    whole = whole_stage(stage)
+    return (STAGE_ORDER.index(whole) if whole in STAGE_ORDER else -1, stage == whole, stage)
 
 
 def done_shards(stages: Iterable[str], phase: str) -> dict[int, set[int]]:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from nnunet_al.cli.arguments import add_campaign_choice, add_dataset, chosen_campaign, make_parser
 from nnunet_al.cli.command import DONE, WAITING, run
 from nnunet_al.errors import ReturnError
-from nnunet_al.progress import count, say
+from nnunet_al.terminal import say
+from nnunet_al.text import count, first_names
 
 if TYPE_CHECKING:
     from nnunet_al.campaign.folders import CampaignFolder
@@ -106,10 +107,9 @@ def _report(found: Collection, dry_run: bool, campaign: CampaignFolder) -> None:
     ranks: dict[str, list[str]] = {}
     for region in found.missing:
         ranks.setdefault(region.case, []).append(str(found.asked.index(region) + 1))
-    some = ", ".join(f"{case} (rank {', '.join(of)})" for case, of in list(ranks.items())[:5])
-    more = f" and {count(len(ranks) - 5, 'more case')}" if len(ranks) > 5 else ""
+    some = first_names([f"{case} (rank {', '.join(of)})" for case, of in ranks.items()], 5)
     asked = count(len(found.asked), "region")
-    say(f"Round {found.round}: {len(found.missing)} of {asked} wait for readers: {some}{more}.")
+    say(f"Round {found.round}: {len(found.missing)} of {asked} wait for readers: {some}.")
 
 
 def _command(campaign: CampaignFolder) -> str:

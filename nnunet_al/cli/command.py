@@ -10,8 +10,8 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
 
 from nnunet_al.errors import NnunetALError, WaitingForReaders
-from nnunet_al.progress import say
 from nnunet_al.stopping import heeding_signals
+from nnunet_al.terminal import say
 
 DONE, CRASHED, REFUSED, WAITING, INTERRUPTED, CUT_OFF = 0, 1, 2, 3, 130, 141
 

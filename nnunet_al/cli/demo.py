@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from nnunet_al.cli.arguments import make_parser
 from nnunet_al.cli.command import run
-from nnunet_al.progress import say
+from nnunet_al.terminal import say
 
 if TYPE_CHECKING:
     from nnunet_al.campaign.decisions import Options
@@ -42,8 +42,8 @@ def work(arguments: Namespace) -> None:
     """Run the demo."""
     from nnunet_al.campaign.decisions import Options
     from nnunet_al.campaign.folders import CampaignFolder
+    from nnunet_al.campaign.overview import campaign_overview, overview_table
     from nnunet_al.campaign.request import Request
-    from nnunet_al.campaign.status import campaign_status, status_table
     from nnunet_al.nnunet.environment import Roots, nnunet_folders
     from nnunet_al.report.page.report import write_report
     from nnunet_al.rounds.round import do_round
@@ -71,7 +71,7 @@ def work(arguments: Namespace) -> None:
         folders = [CampaignFolder.of(roots, NAME, "2d", strategy, 0, None, 0) for strategy in STRATEGIES]
         draw(folders, roots, options, output)
         page = write_report(folders, output / "report", pictures=4, evidence=(roots, options))
-    print(status_table([campaign_status(folder) for folder in folders]))
+    print(overview_table([campaign_overview(folder) for folder in folders]))
     say(f"Learning curves: {output / 'learning_curves.png'}\nSelected regions: {output / 'selection.png'}")
     say(f"Report: {page}")
 

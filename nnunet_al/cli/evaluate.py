@@ -10,7 +10,7 @@ from typing import Any
 from nnunet_al.cli.arguments import add_campaign_choice, add_dataset, chosen_campaign, make_parser
 from nnunet_al.cli.command import run
 from nnunet_al.errors import CampaignError
-from nnunet_al.progress import say
+from nnunet_al.terminal import say
 
 _DESCRIPTION = """\
 Evaluates the model of a round on the campaign's test cases, and writes the round's metrics again. With another

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from nnunet_al.cli.arguments import add_campaign_choice, add_dataset, chosen_campaign, make_parser
 from nnunet_al.cli.command import run
 from nnunet_al.errors import CampaignError, DatasetError
-from nnunet_al.progress import say
+from nnunet_al.terminal import say
 
 
 def build_parser() -> ArgumentParser:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from nnunet_al.cli.command import run
 from nnunet_al.nnunet.dropin import install, remove
-from nnunet_al.progress import say
+from nnunet_al.terminal import say
 
 
 def build_parser() -> ArgumentParser:

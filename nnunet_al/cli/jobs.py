@@ -15,8 +15,8 @@ from nnunet_al.cli.command import DONE, WAITING, run
 from nnunet_al.cli.round_arguments import add_campaigns, add_decided, add_names, add_readers, add_running, options_of
 from nnunet_al.errors import CampaignError
 from nnunet_al.jobs.targets import MARKS, TARGETS, render
-from nnunet_al.progress import say
 from nnunet_al.settings import SETTINGS
+from nnunet_al.terminal import say
 
 if TYPE_CHECKING:
     from nnunet_al.jobs.folder import Stored

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from nnunet_al.cli.arguments import add_campaign_choice, add_dataset, chosen_campaign, make_parser
 from nnunet_al.cli.command import run
 from nnunet_al.errors import CampaignError
-from nnunet_al.progress import count, say
+from nnunet_al.terminal import say
+from nnunet_al.text import count
 
 if TYPE_CHECKING:
     from nnunet_al.campaign.pool_request import PoolChange

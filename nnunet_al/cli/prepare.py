@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from nnunet_al.cli.arguments import add_dataset, make_parser
 from nnunet_al.cli.command import run
 from nnunet_al.errors import CampaignError
-from nnunet_al.progress import count, say
+from nnunet_al.terminal import say
+from nnunet_al.text import count
 
 _DESCRIPTION = """\
 Reads and checks all images and labels of a dataset. Campaigns do that themselves when they start; before many of them

@@ -9,7 +9,7 @@ from pathlib import Path
 from nnunet_al.cli.arguments import add_campaign_choice, chosen_campaigns, make_parser
 from nnunet_al.cli.command import run
 from nnunet_al.errors import CampaignError
-from nnunet_al.progress import say
+from nnunet_al.terminal import say
 
 _DESCRIPTION = """\
 Writes a report on the campaigns of one or more datasets: learning curves with intervals over folds and seeds, budget

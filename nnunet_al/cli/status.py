@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from nnunet_al.campaign.folders import CampaignFolder
-from nnunet_al.campaign.status import campaign_status, status_table
+from nnunet_al.campaign.overview import campaign_overview, overview_table
 from nnunet_al.cli.arguments import add_campaign_choice, add_dataset, chosen_campaigns, make_parser
 from nnunet_al.cli.command import run
 from nnunet_al.errors import CampaignError
@@ -67,7 +67,7 @@ def work(arguments: Namespace) -> int | None:
     roots = Roots.from_environment()
     if arguments.watch:
         return _watch(arguments, roots)
-    campaigns = [campaign_status(folder) for folder in chosen_campaigns(arguments, roots)]
+    campaigns = [campaign_overview(folder) for folder in chosen_campaigns(arguments, roots)]
     folders = _job_folders(arguments, roots)
     if arguments.json:
         jobs = [entry for folder in folders for entry in _as_json(folder)]
@@ -76,7 +76,7 @@ def work(arguments: Namespace) -> int | None:
             if folder.broken:
                 print(count_line(folder), file=sys.stderr)
         return None
-    print(status_table(campaigns))
+    print(overview_table(campaigns))
     for folder in folders:
         print(count_line(folder))
     return None

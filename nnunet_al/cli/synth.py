@@ -12,7 +12,7 @@ from nnunet_al.cli.arguments import make_parser
 from nnunet_al.cli.command import INTERRUPTED, run
 from nnunet_al.errors import DatasetError
 from nnunet_al.nnunet.environment import Roots
-from nnunet_al.progress import say
+from nnunet_al.terminal import say
 
 _DESCRIPTION = """\
 Make a raw nnU-Net dataset without any patient.

@@ -28,8 +28,8 @@ from nnunet_al.collecting.returned_files import (
 from nnunet_al.errors import CampaignError, StorageError
 from nnunet_al.nnunet.environment import Roots
 from nnunet_al.pool.boxes import Region
-from nnunet_al.progress import progress
 from nnunet_al.rounds.context import RoundContext
+from nnunet_al.terminal import progress
 
 
 @dataclass(frozen=True)

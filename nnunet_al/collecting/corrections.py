@@ -18,8 +18,8 @@ from nnunet_al.errors import ReturnError
 from nnunet_al.files import hash_file
 from nnunet_al.nnunet.file_axes import file_axes
 from nnunet_al.pool.boxes import Region, to_slices, whole
-from nnunet_al.progress import count
 from nnunet_al.rounds.context import RoundContext
+from nnunet_al.text import count
 
 
 def take_correction(

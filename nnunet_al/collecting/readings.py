@@ -13,8 +13,8 @@ from nnunet_al.campaign.ledger import CaseAnnotation
 from nnunet_al.collecting.batch_collector import labels_in_regions, timestamp
 from nnunet_al.collecting.open_ledger import OpenLedger
 from nnunet_al.pool.boxes import Region
-from nnunet_al.progress import count
 from nnunet_al.rounds.context import RoundContext
+from nnunet_al.text import count
 
 
 def append_consensus(context: RoundContext, regions: Sequence[Region], ledger: OpenLedger) -> list[str]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TextIO
 
 from nnunet_al.errors import GroupsError
+from nnunet_al.text import first_names, joined
 
 _ID_COLUMNS = ("participant_id", "case", "case_id", "subject", "subject_id", "id")
 _DELIMITERS = {".tsv": "\t", ".csv": ",;"}  # many spreadsheets write .csv with a semicolon
@@ -126,8 +127,8 @@ def read_values(header: Header, columns: Sequence[str], cases: Sequence[str]) ->
 
 
 def listed(names: Sequence[str], shown: int = _CASES_SHOWN) -> str:
-    """Return the first ``shown`` names, and how many more there are: ``"a, b and 3 more"``."""
-    return _joined(names) if len(names) <= shown else f"{', '.join(names[:shown])} and {len(names) - shown} more"
+    """Return all names if they are few, "a, b and c", else the first ``shown`` of them, "a, b and 3 more"."""
+    return joined(names) if len(names) <= shown else first_names(names, shown)
 
 
 def _one_each(
@@ -146,7 +147,7 @@ def _one_each(
         assert values is not None
         if len(values) > 1:
             raise GroupsError(
-                f"{header.path} has rows of the case {case} that differ in {_joined(columns)}: keep one of them."
+                f"{header.path} has rows of the case {case} that differ in {joined(columns)}: keep one of them."
             )
         (result[case],) = values
     return result
@@ -155,10 +156,6 @@ def _one_each(
 def _first_row(rows: Iterator[list[str]]) -> tuple[str, ...]:
     stripped = (tuple(value.strip() for value in row) for row in rows)
     return next((row for row in stripped if any(row)), ())
-
-
-def _joined(names: Sequence[str]) -> str:
-    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def _cell(row: Sequence[str], index: int) -> str:

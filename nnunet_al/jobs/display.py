@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TextIO
 
-from nnunet_al.campaign.results import four_digits
+from nnunet_al.campaign.overview import progress_lines
 from nnunet_al.jobs.job_states import DONE, FAILED, NOT_SUBMITTED, READERS, RUNS, SILENT, STATES, WAITS, JobState
 from nnunet_al.jobs.watching import CampaignView, FolderView, View
-from nnunet_al.progress import count
+from nnunet_al.text import count
 
 _WORDS = {  # of one job, of several
     FAILED: ("failed", "failed"),
@@ -39,15 +39,7 @@ def count_line(folder: FolderView) -> str:
 
 def campaign_lines(campaigns: Sequence[CampaignView]) -> list[str]:
     """Return a line for each campaign under a head, what runs or has failed first."""
-    rows = [("campaign", "round", "Dice", "state")]
-    for campaign in sorted(campaigns, key=_place):
-        reached = f"{campaign.last if campaign.last >= 0 else '-'} of {campaign.rounds}"
-        rows.append((campaign.title, reached, four_digits(campaign.dice, "-"), campaign.now))
-    widths = [max(len(row[column]) for row in rows) for column in range(3)]
-    return [
-        f"  {title:<{widths[0]}}  {reached:>{widths[1]}}  {dice:>{widths[2]}}  {now}"
-        for title, reached, dice, now in rows
-    ]
+    return progress_lines((c.title, c.last, c.rounds, c.dice, c.now) for c in sorted(campaigns, key=_place))
 
 
 def failure_lines(job: JobState) -> list[str]:

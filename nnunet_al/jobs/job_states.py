@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nnunet_al.campaign.progress import CampaignProgress
+from nnunet_al.campaign.stages import HANDS_OUT
 from nnunet_al.errors import NnunetALError
 from nnunet_al.files import process_lives
 from nnunet_al.jobs.done_parts import done_parts
@@ -16,7 +17,7 @@ from nnunet_al.jobs.lock_owners import WHOLE, lock_owners, owner_of_part
 from nnunet_al.jobs.log_tail import Run, last_lines, last_run
 from nnunet_al.jobs.plan import Job, Plan, Script
 from nnunet_al.jobs.targets.queue import NEVER, Queue, Seen
-from nnunet_al.progress import count
+from nnunet_al.text import count
 
 DONE, RUNS, WAITS, FAILED = "done", "runs", "waits", "failed"
 READERS, NOT_SUBMITTED = "waits for readers", "not submitted"
@@ -29,7 +30,6 @@ SILENT = "no scheduler answers"
 UNREADABLE = (OSError, ValueError, KeyError, TypeError, NnunetALError)
 """What reading a file that is broken, gone or being replaced may raise."""
 
-_HANDS_OUT = {"start", "select", "round"}
 _WAITING, _INTERRUPTED = 3, 130  # exit codes of commands
 
 
@@ -75,12 +75,12 @@ class _Known:
             return done_parts(script, job.round)
         progress = self._progress(script.campaign)
         done = progress.done_parts(script.phase, job.round or 0, script.parts)
-        may_close = script.phase in _HANDS_OUT and (job.round or 0) >= progress.complete and not progress.used_up
+        may_close = script.phase in HANDS_OUT and (job.round or 0) >= progress.complete and not progress.used_up
         return frozenset(part for part in done if not (may_close and self.seen(job, part)))
 
     def awaited(self, job: Job, script: Script) -> int:
         """Return how many regions people have yet to annotate of the batch that a job has handed out."""
-        if script.campaign is None or script.phase not in _HANDS_OUT:
+        if script.campaign is None or script.phase not in HANDS_OUT:
             return 0
         progress = self._progress(script.campaign)
         return progress.awaited_regions if (job.round or 0) == progress.complete else 0

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from nnunet_al.campaign.planned import Planned
 from nnunet_al.jobs.plan import Plan
 from nnunet_al.jobs.submission import HandOver
-from nnunet_al.progress import count
+from nnunet_al.text import count, first_names
 
 _NAMED = 5
 
@@ -31,7 +31,7 @@ def summary(
         scripts = count(len(plan.scripts), "script")
         sentences.append(f"{folder}: {scripts} for {_jobs(plan)} of {all_of_them}; {done}.")
     if waiting:
-        titles = _some([campaign.title for campaign in waiting])
+        titles = first_names([campaign.title for campaign in waiting], _NAMED)
         sentences.append(f"{len(waiting)} of {all_of_them} {_verb(waiting, 'wait')} for readers: {titles}.")
     elif not plan.jobs:
         sentences.append(f"Nothing is left to do in {all_of_them}: {count(len(plan.done), 'job')} done.")
@@ -48,12 +48,13 @@ def summary(
             f"{count(len(found.orphans), 'task')}."
         )
     if found.surplus:
-        named = _some([f"{key} ({id_})" for key, id_ in found.surplus.items()])
+        named = first_names([f"{key} ({id_})" for key, id_ in found.surplus.items()], _NAMED)
         sentences.append(f"In the queue from an earlier plan, and not planned any more: {named}.")
     left_out = [] if earlier is None else _campaigns_left_out(earlier, plan)
     if left_out:
+        named = first_names(left_out, _NAMED)
         sentences.append(
-            f"Not asked for any more, so that this folder has no jobs of them now: {_some(left_out)}; to keep them, "
+            f"Not asked for any more, so that this folder has no jobs of them now: {named}; to keep them, "
             "name all datasets, strategies, folds and seeds in one call, or choose another folder."
         )
     return sentences
@@ -78,8 +79,3 @@ def _jobs(plan: Plan) -> str:
 
 def _verb(subjects: Sequence[object], verb: str) -> str:
     return f"{verb}s" if len(subjects) == 1 else verb
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return f"{', '.join(names[:_NAMED])}{more}"

@@ -8,8 +8,6 @@ from pathlib import Path
 
 from nnunet_al.campaign.folders import CampaignFolder
 from nnunet_al.campaign.progress import CampaignProgress
-from nnunet_al.campaign.status import last_stage
-from nnunet_al.files import read_json
 from nnunet_al.jobs.folder import JobFolder
 from nnunet_al.jobs.job_states import (
     DONE,
@@ -27,7 +25,7 @@ from nnunet_al.jobs.job_states import (
 from nnunet_al.jobs.lock_owners import lock_owners
 from nnunet_al.jobs.plan import Plan
 from nnunet_al.jobs.targets import ask
-from nnunet_al.progress import count
+from nnunet_al.text import count
 
 ALL_DONE, SOMETHING_FAILED, ONLY_READERS = 0, 2, 3
 
@@ -193,8 +191,8 @@ def _view_of(root: Path, jobs: Iterable[JobState], rounds: int) -> CampaignView:
         progress = CampaignProgress(root)
         if progress.decided is not None:
             rounds = progress.decided.rounds
-        state, now = _by_jobs(unfinished) if unfinished else _by_files(CampaignFolder(root), progress)
-        return CampaignView(title, progress.complete - 1, rounds, _dice(CampaignFolder(root)), state, now)
+        state, now = _by_jobs(unfinished) if unfinished else _by_files(root, progress)
+        return CampaignView(title, progress.complete - 1, rounds, progress.dice, state, now)
     except UNREADABLE as error:
         return CampaignView(title, -1, rounds, None, FAILED, f"cannot be read: {in_one_line(error)}")
 
@@ -208,26 +206,15 @@ def _by_jobs(unfinished: Sequence[JobState]) -> tuple[str, str]:
     return state, f"{state}: {what}" + (f" ({alike[0].detail})" if alike[0].detail else "")
 
 
-def _by_files(folder: CampaignFolder, progress: CampaignProgress) -> tuple[str, str]:
+def _by_files(root: Path, progress: CampaignProgress) -> tuple[str, str]:
     """Return the state of a campaign by its markers and locks."""
     if progress.decided is None:
         return NOT_SUBMITTED, "not begun"
     if progress.used_up or progress.complete > progress.decided.rounds:
         return DONE, f"{DONE}, the pool is used up" if progress.used_up else DONE
-    stage = last_stage(folder.rounds())
-    owners = list(lock_owners(folder.root).values())
+    owners = list(lock_owners(root).values())
     if owners:
-        return RUNS, f"{RUNS}: after {stage.removesuffix(' done')} ({owners[0]})"
+        return RUNS, f"{RUNS}: after {progress.last_stage.removesuffix(' done')} ({owners[0]})"
     if progress.waits_for_readers:
         return READERS, f"{READERS}: for {count(progress.awaited_regions, 'region')}"
-    return NOT_SUBMITTED, f"nobody works on it; {stage}"
-
-
-def _dice(folder: CampaignFolder) -> float | None:
-    """Return the Dice of the last model that was tested."""
-    for round_ in reversed(folder.rounds()):
-        if round_.metrics.is_file():
-            mean = read_json(round_.metrics).get("foreground_mean")
-            if mean is not None:
-                return float(mean["dice"])
-    return None
+    return NOT_SUBMITTED, f"nobody works on it; {progress.last_stage}"

@@ -13,6 +13,7 @@ from torch import nn
 from nnunet_al.errors import ModelError
 from nnunet_al.files import write_atomically
 from nnunet_al.scoring.learning_loss import LossModule, decoder_channels
+from nnunet_al.text import first_names
 
 LEARNING_LOSS_KEY = "nnunet_al_learning_loss"
 """Key of a checkpoint for the loss module and its optimiser, which stock nnU-Net does not read."""
@@ -59,9 +60,8 @@ def load_network_weights(network: nn.Module, checkpoint: Path, plans: str) -> No
         if _shape(weights.get(name)) != _shape(current.get(name))
     ]
     if differences:
-        more = f" and {len(differences) - _NAMED} more" if len(differences) > _NAMED else ""
         raise ModelError(
-            f"{checkpoint} does not fit the plans {plans}, which differ in {', '.join(differences[:_NAMED])}{more}: "
+            f"{checkpoint} does not fit the plans {plans}, which differ in {first_names(differences, _NAMED)}: "
             f"start from weights trained with these plans, or from scratch."
         )
     network.load_state_dict(weights)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nnunet_al.errors import DatasetError, SetupError
+from nnunet_al.text import first_names
 
 _DATASET_NAME = re.compile(r"Dataset(\d{3})_.+")
 _SHOWN_NAMES = 20
@@ -144,5 +145,4 @@ def _names_in(folder: Path) -> list[str]:
 def _list(names: list[str]) -> str:
     if not names:
         return "the folder holds none."
-    more = f" and {len(names) - _SHOWN_NAMES} more" if len(names) > _SHOWN_NAMES else ""
-    return f"there are {', '.join(names[:_SHOWN_NAMES])}{more}."
+    return f"there are {first_names(names, _SHOWN_NAMES)}."

@@ -22,6 +22,7 @@ from nnunet_al.nnunet.intact_files import read_intact
 from nnunet_al.nnunet.raw_dataset import CaseFiles, RawDataset
 from nnunet_al.nnunet.workers import run_jobs
 from nnunet_al.pool.boxes import as_box
+from nnunet_al.text import first_names
 
 _CACHE_VERSION = 2
 _END_BYTES = 4096
@@ -226,7 +227,7 @@ def _check_values(file: Path, label_1_xyz: np.ndarray, required: CaseRequirement
     allowed = set(required.label_values) | ({required.ignore} if required.ignore is not None else set())
     unexpected = [value for value in np.unique(label_1_xyz).tolist() if value not in allowed]
     if unexpected:
-        shown = ", ".join(f"{value:g}" for value in unexpected[:5]) + (", ..." if len(unexpected) > 5 else "")
+        shown = first_names([f"{value:g}" for value in unexpected], 5)
         raise DatasetError(
             f"{file} holds the label value(s) {shown}, but dataset.json declares {sorted(allowed)}: correct either."
         )

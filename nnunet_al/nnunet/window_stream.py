@@ -14,7 +14,7 @@ import torch
 from nnunet_al.pool.boxes import Region, n_voxels
 from nnunet_al.pool.geometry import CaseGeometry
 from nnunet_al.pool.windows import Window, cell_mask, inside_mask, read_window, windows_of
-from nnunet_al.progress import progress
+from nnunet_al.terminal import progress
 
 ReadImage = Callable[[str], np.ndarray]
 

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from nnunet_al.files import write_json
-from nnunet_al.progress import count, say
 from nnunet_al.rounds.context import RoundContext
+from nnunet_al.terminal import say
+from nnunet_al.text import count
 
 
 def write_batch(context: RoundContext, numbers_B: np.ndarray, scores_B: Sequence[float | None]) -> None:

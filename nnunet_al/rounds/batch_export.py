@@ -12,9 +12,9 @@ from nnunet_al.campaign.commits import asked_regions
 from nnunet_al.files import read_json
 from nnunet_al.nnunet.file_axes import file_axes
 from nnunet_al.nnunet.prediction import predict_segmentation
-from nnunet_al.progress import progress
 from nnunet_al.rounds.context import RoundContext
 from nnunet_al.rounds.round_model import load_round_model
+from nnunet_al.terminal import progress
 
 
 def handed_cases(context: RoundContext) -> Iterator[CaseHandOut]:

@@ -9,10 +9,10 @@ from nnunet_al.campaign.commits import total_cost
 from nnunet_al.errors import CampaignError, DatasetError
 from nnunet_al.evaluation.case_metrics import evaluate_case, summarise
 from nnunet_al.nnunet.prediction import predict_segmentation
-from nnunet_al.progress import progress
 from nnunet_al.rounds.context import RoundContext
 from nnunet_al.rounds.groups import fairness
 from nnunet_al.rounds.round_model import load_round_model
+from nnunet_al.terminal import progress
 
 
 def evaluate_checkpoint(context: RoundContext, checkpoint: Path, label_folder: Path | None = None) -> dict[str, Any]:

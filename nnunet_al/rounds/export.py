@@ -11,8 +11,8 @@ import numpy as np
 
 from nnunet_al.errors import CampaignError
 from nnunet_al.files import put_in_place, write_json
-from nnunet_al.progress import progress
 from nnunet_al.rounds.context import RoundContext
+from nnunet_al.terminal import progress
 
 
 def export_dataset(context: RoundContext, target: Path) -> int:

@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from nnunet_al.campaign.decisions import Options
+from nnunet_al.campaign.outlook import CampaignState, outlook, progress_table
 from nnunet_al.campaign.planned import Planned, as_it_began
-from nnunet_al.campaign.standing import Standing, outlook, progress_table
 from nnunet_al.errors import CampaignLockedError, NnunetALError, WaitingForReaders
 from nnunet_al.nnunet.environment import Roots
-from nnunet_al.progress import count, say
 from nnunet_al.rounds.round import do_round
+from nnunet_al.terminal import say
+from nnunet_al.text import count
 
 
 @dataclass
@@ -23,10 +24,10 @@ class Stopped:
     busy: dict[str, str] = field(default_factory=dict)
 
     @property
-    def states(self) -> dict[str, str]:
-        """A word on each of them for the table."""
-        states = {**dict.fromkeys(self.refused, "refused"), **dict.fromkeys(self.waiting, "waiting for annotations")}
-        return {**dict.fromkeys(self.busy, "another process works on it"), **states}
+    def reasons(self) -> dict[str, str]:
+        """A few words on each of them for the table."""
+        found = {**dict.fromkeys(self.refused, "refused"), **dict.fromkeys(self.waiting, "waiting for annotations")}
+        return {**dict.fromkeys(self.busy, "another process works on it"), **found}
 
     def sentences(self) -> list[str]:
         """Return each refusal, and who else works on a campaign, once, with the campaigns that it concerns."""
@@ -44,19 +45,19 @@ def do_campaigns(roots: Roots, planned: Sequence[Planned], options: Options) -> 
     """
     stopped = Stopped()
     planned = [_as_it_began(campaign, stopped) for campaign in planned]
-    standings = {campaign.title: _standing(campaign, stopped) for campaign in planned}
-    _show(standings, stopped)
+    states = {campaign.title: _state_of(campaign, stopped) for campaign in planned}
+    _show(states, stopped)
     worked = False
     for number in range(max((campaign.rounds for campaign in planned), default=-1) + 1):
         for campaign in planned:
             title = campaign.title
             if title in stopped.busy:  # what another process has done meanwhile need not be done here
-                standings[title] = _standing(campaign, stopped)
+                states[title] = _state_of(campaign, stopped)
                 del stopped.busy[title]
-            if title in stopped.states or number not in standings[title].missing:
+            if title in stopped.reasons or number not in states[title].missing:
                 continue
             try:
-                for missing in range(standings[title].last + 1, number + 1):
+                for missing in range(states[title].last + 1, number + 1):
                     do_round(roots, campaign.request, options, missing)
             except CampaignLockedError as error:
                 stopped.busy[title] = str(error)
@@ -64,28 +65,30 @@ def do_campaigns(roots: Roots, planned: Sequence[Planned], options: Options) -> 
                 stopped.waiting[title] = str(waiting)
             except NnunetALError as error:
                 stopped.refused[title] = str(error)
-            standings[title], worked = _standing(campaign, stopped), True
-            say(f"{_news(standings[title], stopped)} {outlook(_going_on(standings, stopped))}")
+            states[title], worked = _state_of(campaign, stopped), True
+            say(f"{_news(states[title], stopped)} {outlook(_going_on(states, stopped))}")
             if options.verbose:
-                say(progress_table(standings.values(), stopped.states))
+                say(progress_table(states.values(), stopped.reasons))
     for campaign in planned:
         if campaign.title in stopped.busy:
-            standings[campaign.title] = _standing(campaign, stopped)
-            if standings[campaign.title].is_done:
+            states[campaign.title] = _state_of(campaign, stopped)
+            if states[campaign.title].is_done:
                 del stopped.busy[campaign.title]
     if worked:
-        _show(standings, stopped)
+        _show(states, stopped)
     return stopped
 
 
-def _standing(campaign: Planned, stopped: Stopped) -> Standing:
+def _state_of(campaign: Planned, stopped: Stopped) -> CampaignState:
     """Read how far a campaign is; one whose files cannot be read is refused."""
     try:
-        return campaign.standing()
-    except (OSError, ValueError, KeyError, TypeError, NnunetALError) as error:
+        return campaign.state()
+    except NnunetALError as error:
+        sentence = str(error)
+    except (OSError, ValueError, KeyError, TypeError) as error:
         sentence = f"a file of {campaign.folder.root} cannot be read ({error}): restore it from a backup."
-        stopped.refused.setdefault(campaign.title, sentence)
-        return Standing(campaign.title, campaign.strategy, campaign.rounds)
+    stopped.refused.setdefault(campaign.title, sentence)
+    return CampaignState(campaign.title, campaign.strategy, campaign.rounds)
 
 
 def _as_it_began(campaign: Planned, stopped: Stopped) -> Planned:
@@ -97,28 +100,25 @@ def _as_it_began(campaign: Planned, stopped: Stopped) -> Planned:
         return campaign
 
 
-def _show(standings: Mapping[str, Standing], stopped: Stopped) -> None:
-    say(progress_table(standings.values(), stopped.states))
-    left = outlook(_going_on(standings, stopped))
-    behind = len(stopped.states)
+def _show(states: Mapping[str, CampaignState], stopped: Stopped) -> None:
+    say(progress_table(states.values(), stopped.reasons))
+    left = outlook(_going_on(states, stopped))
+    behind = len(stopped.reasons)
     say(f"{count(behind, 'campaign')} cannot go on. {left}" if behind else left)
 
 
-def _going_on(standings: Mapping[str, Standing], stopped: Stopped) -> list[Standing]:
-    """Return the standings, where those that stopped have nothing more to do but still tell how long rounds take."""
-    return [
-        replace(standing, rounds=standing.last) if title in stopped.states else standing
-        for title, standing in standings.items()
-    ]
+def _going_on(states: Mapping[str, CampaignState], stopped: Stopped) -> list[CampaignState]:
+    """Return the states, where those that stopped have nothing more to do but still tell how long rounds take."""
+    return [replace(state, rounds=state.last) if title in stopped.reasons else state for title, state in states.items()]
 
 
-def _news(standing: Standing, stopped: Stopped) -> str:
-    title = standing.title
+def _news(state: CampaignState, stopped: Stopped) -> str:
+    title = state.title
     if title in stopped.refused:
         return f"{title} is refused: {stopped.refused[title]}"
     if title in stopped.waiting:
         return stopped.waiting[title]
     if title in stopped.busy:
         return f"{title} is looked at again later: {stopped.busy[title]}"
-    dice = "" if standing.dice is None else f", Dice {standing.dice:.4f}"
-    return f"{title}: round {standing.last} of {standing.rounds} is done{dice}."
+    dice = "" if state.dice is None else f", Dice {state.dice:.4f}"
+    return f"{title}: round {state.last} of {state.rounds} is done{dice}."

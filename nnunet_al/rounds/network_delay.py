@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from nnunet_al.progress import say
+from nnunet_al.terminal import say
 
 PATIENCE_SECONDS = 60.0
 """For how long a host may be shown a folder as it was: NFS's own default."""

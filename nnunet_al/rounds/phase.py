@@ -10,30 +10,20 @@ from nnunet_al.campaign.data import reading_alone
 from nnunet_al.campaign.decisions import Decisions, Options
 from nnunet_al.campaign.folders import CampaignFolder
 from nnunet_al.campaign.lock import PATIENCE_SECONDS, campaign_lock, shared_lock
-from nnunet_al.campaign.pool_state import is_used_up
+from nnunet_al.campaign.progress import CampaignProgress
 from nnunet_al.campaign.request import Request
-from nnunet_al.campaign.stages import (
-    EMBED,
-    FINAL_STAGE,
-    HAND_OUT_STAGE,
-    SCORE,
-    SELECT,
-    TRAIN,
-    Phase,
-    is_done,
-    phases_of,
-)
+from nnunet_al.campaign.stages import EMBED, FINAL_STAGE, SCORE, SELECT, TRAIN, Phase, is_done, phases_of
 from nnunet_al.errors import CampaignError
 from nnunet_al.files import remove_temporary_files
 from nnunet_al.nnunet.distributed import check_gpus
 from nnunet_al.nnunet.environment import Roots
 from nnunet_al.nnunet.training import torch_device
-from nnunet_al.progress import say
 from nnunet_al.rounds.context import RoundContext
 from nnunet_al.rounds.network_delay import look_anew, wait_while
-from nnunet_al.rounds.round import choose_round, complete_rounds, continued, finish_handed_out, finish_round
+from nnunet_al.rounds.round import choose_round, continued, finish_handed_out, finish_round
 from nnunet_al.rounds.run_stages import run_stages
-from nnunet_al.rounds.stages.order import finished_parts, phase_stages
+from nnunet_al.rounds.stages.order import phase_stages
+from nnunet_al.terminal import say
 
 
 def do_phase(roots: Roots, request: Request, options: Options, number: int, name: str) -> None:
@@ -84,9 +74,8 @@ def _do(roots: Roots, folder: CampaignFolder, decided: Decisions, options: Optio
         if missing := _not_complete(folder, decided, phase, number):
             raise CampaignError(f"-phase {phase.name}: {missing} of {folder.root} comes first.")
         if not phase.sharded:
-            shards = finished_parts(
-                markers, EMBED if EMBED in decided.recipe.phases() and phase.name == SELECT else SCORE
-            )
+            last_pass = EMBED if EMBED in decided.recipe.phases() and phase.name == SELECT else SCORE
+            shards = CampaignProgress(folder.root).shards(last_pass, number)
             options = replace(options, parts=shards or 1, part=0)
         data.remember()
         if phase.alone:
@@ -98,24 +87,13 @@ def _do(roots: Roots, folder: CampaignFolder, decided: Decisions, options: Optio
             finish_round(context)
 
 
-def phase_is_complete(folder: CampaignFolder, decided: Decisions, phase: Phase, number: int) -> bool:
-    """Tell whether a phase of a round, with all its shards, is done."""
-    markers = folder.round(number).stages
-    if is_done(markers, FINAL_STAGE):
-        return True
-    if phase.sharded:
-        return is_done(markers, phase.name) or finished_parts(markers, phase.name) is not None
-    return all(is_done(markers, stage.name) for stage in phase_stages(phase, decided, 1, 0))
-
-
 def _is_over(folder: CampaignFolder, decided: Decisions, options: Options, number: int, phase: Phase) -> bool:
     """Tell from the markers alone whether nothing is left to do, and say so."""
-    complete = complete_rounds(folder)
-    if number < len(complete) or is_used_up(folder, complete):
+    progress = CampaignProgress(folder.root)
+    if number < progress.complete or progress.used_up:
         return choose_round(folder, number) is None
-    markers = folder.round(number).stages
-    stages = phase_stages(phase, decided, options.parts, options.part)
-    over = phase_is_complete(folder, decided, phase, number) or all(is_done(markers, stage.name) for stage in stages)
+    stages = {stage.name for stage in phase_stages(phase, decided, options.parts, options.part)}
+    over = progress.is_phase_complete(phase.name, number) or stages <= progress.markers(number)
     if over:
         say(f"Phase {phase.name} of round {number} of {folder.root} is done already.")
     return over
@@ -141,15 +119,14 @@ def _phase_of(decided: Decisions, name: str, number: int, options: Options) -> P
 
 def _not_complete(folder: CampaignFolder, decided: Decisions, phase: Phase, number: int) -> str:
     """Name what comes before a phase and is not complete yet; nothing where it may begin."""
-    rounds = complete_rounds(folder)
-    if is_used_up(folder, rounds):
+    progress = CampaignProgress(folder.root)
+    if progress.used_up:
         return ""
-    complete = len(rounds)
-    if number > complete:
-        handed_out = number == complete + 1 and is_done(folder.round(complete).stages, HAND_OUT_STAGE)
-        return "" if handed_out and not phase.after else f"round {complete}"
-    earlier = [other for other in phases_of(decided.recipe) if other.name in phase.after]
-    missing = [other.name for other in earlier if not phase_is_complete(folder, decided, other, number)]
+    if number > progress.complete:
+        is_next = number == progress.complete + 1 == progress.handed_out
+        return "" if is_next and not phase.after else f"round {progress.complete}"
+    earlier = [other.name for other in phases_of(decided.recipe) if other.name in phase.after]
+    missing = [name for name in earlier if not progress.is_phase_complete(name, number)]
     return f"phase {missing[0]} of round {number}" if missing else ""
 
 

@@ -12,8 +12,9 @@ from nnunet_al.campaign.decisions import Decisions, Options
 from nnunet_al.campaign.folders import CampaignFolder
 from nnunet_al.campaign.lock import campaign_lock
 from nnunet_al.campaign.pool_request import PoolChange, PoolRequest, decide
+from nnunet_al.campaign.progress import CampaignProgress
 from nnunet_al.campaign.remaining_data import kept_pictures, remove_kept_pictures
-from nnunet_al.campaign.stages import FINAL_STAGE, is_done
+from nnunet_al.campaign.stages import HAND_OUT_STAGE, SELECT
 from nnunet_al.errors import CampaignError, DatasetError
 from nnunet_al.evaluation.groups import read_groups
 from nnunet_al.files import hash_json, remove_temporary_files
@@ -77,9 +78,11 @@ def _check_at_rest(folder: CampaignFolder, decided: Decisions) -> None:
     A batch that waits for annotation is no obstacle, and neither is a round of which no stage is complete, since it
     begins anew.
     """
-    for round_ in folder.rounds()[-1:]:
-        out = is_done(round_.stages, "hand_out" if decided.annotate else "select")
-        if not out and not is_done(round_.stages, FINAL_STAGE) and any(round_.stages.glob("[!.]*.json")):
+    progress = CampaignProgress(folder.root)
+    for round_ in progress.rounds[-1:]:
+        markers = progress.markers(round_.number)
+        is_out = (HAND_OUT_STAGE if decided.annotate else SELECT) in markers
+        if markers and not is_out and not progress.is_complete(round_.number):
             raise CampaignError(
                 f"Round {round_.number} of {folder.root} has begun: finish it with nnUNetv2_al_round first (or remove "
                 f"{round_.root}, in which nothing is annotated yet, to do it again afterwards)."
@@ -103,8 +106,8 @@ def _with_data(
             )
     hashes = {case: hash_json(facts[case].image_hashes) for case in change.added}
     after = replace(after, hashes={**after.hashes, **hashes}, groups=_groups(folder, change, request))
-    complete = [round_.number for round_ in folder.rounds() if is_done(round_.stages, FINAL_STAGE)]
-    context = RoundContext(folder, max(complete, default=0), after, roots, data, Options(device="cpu", workers=workers))
+    last = max(CampaignProgress(folder.root).complete - 1, 0)
+    context = RoundContext(folder, last, after, roots, data, Options(device="cpu", workers=workers))
     commits = read_commits(folder.ledger)
     _check_annotations(context, commits, change.put_back)
     with_labels: tuple[str, ...] = ()

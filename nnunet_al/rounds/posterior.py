@@ -7,7 +7,6 @@ from typing import Any
 
 from nnunet_al.errors import ModelError
 from nnunet_al.nnunet.checkpoints import load_loss_module
-from nnunet_al.progress import say
 from nnunet_al.rounds.context import RoundContext
 from nnunet_al.rounds.round_model import load_round_model
 from nnunet_al.scoring import samplers
@@ -16,6 +15,7 @@ from nnunet_al.scoring.dropout import insert_dropout
 from nnunet_al.scoring.fast_network import fast_network
 from nnunet_al.scoring.learning_loss import LossSampler
 from nnunet_al.scoring.samplers import DropoutSampler, Sampler
+from nnunet_al.terminal import say
 
 _PASSES_OF_ONE_MODEL = 10
 

@@ -9,20 +9,21 @@ from nnunet_al.campaign.data import Data, reading_alone
 from nnunet_al.campaign.decisions import Decisions, Options
 from nnunet_al.campaign.folders import CampaignFolder, RoundFolder
 from nnunet_al.campaign.lock import campaign_lock, shared_lock
-from nnunet_al.campaign.pool_state import is_used_up, say_new
+from nnunet_al.campaign.pool_state import say_new
+from nnunet_al.campaign.progress import CampaignProgress
 from nnunet_al.campaign.request import Request
-from nnunet_al.campaign.stages import FINAL_STAGE, HAND_OUT_STAGE, is_done, part_stage
+from nnunet_al.campaign.stages import FINAL_STAGE, is_done, part_stage, whole_stage
 from nnunet_al.errors import CampaignError, CampaignLockedError, StorageError
 from nnunet_al.file_locks import file_lock, remove_empty
 from nnunet_al.files import remove_temporary_files
 from nnunet_al.nnunet.distributed import check_gpus
 from nnunet_al.nnunet.environment import Roots
 from nnunet_al.nnunet.training import torch_device
-from nnunet_al.progress import say
 from nnunet_al.rounds.context import RoundContext
 from nnunet_al.rounds.run_stages import run_stages
 from nnunet_al.rounds.stages.order import ANNOTATE, MODEL_STAGES, SHARDED, first_round, selection_stages
 from nnunet_al.rounds.start import start
+from nnunet_al.terminal import say
 
 
 def do_round(roots: Roots, request: Request, options: Options, number: int | None = None) -> None:
@@ -90,11 +91,6 @@ def continued(folder: CampaignFolder, request: Request) -> Decisions | None:
     return decided
 
 
-def complete_rounds(folder: CampaignFolder) -> list[RoundFolder]:
-    """Return the rounds whose last stage is done, in order."""
-    return [round_ for round_ in folder.rounds() if is_done(round_.stages, FINAL_STAGE)]
-
-
 def choose_round(folder: CampaignFolder, number: int | None) -> int | None:
     """Return the round to do, or None when there is nothing left to do, which is said.
 
@@ -103,14 +99,14 @@ def choose_round(folder: CampaignFolder, number: int | None) -> int | None:
     CampaignError
         if ``number`` is none, or others come before it.
     """
-    complete = complete_rounds(folder)
-    upcoming = len(complete)
+    progress = CampaignProgress(folder.root)
+    upcoming = progress.complete
     if number is not None and number < 0:
         raise CampaignError(f"-round {number}: rounds are counted from 0.")
     if number is not None and number < upcoming:
         say(f"Round {number} of {folder.root} is done already.")
         return None
-    if is_used_up(folder, complete):
+    if progress.used_up:
         say(f"The pool of {folder.root} is used up: nothing is left to annotate.")
         return None
     if number is not None and number > upcoming:
@@ -126,11 +122,11 @@ def finish_handed_out(folder: CampaignFolder, number: int | None, context_of: Ca
     WaitingForReaders
         if they are not done yet.
     """
-    last = len(complete_rounds(folder))
-    markers = folder.round(last).stages
-    if number in {None, last + 1} and is_done(markers, HAND_OUT_STAGE):
+    progress = CampaignProgress(folder.root)
+    last = progress.complete
+    if number in {None, last + 1} and progress.handed_out > last:
         context = context_of(last)
-        run_stages([ANNOTATE], context, markers)
+        run_stages([ANNOTATE], context, context.round.stages)
         finish_round(context)
 
 
@@ -154,7 +150,7 @@ def _run_part(context: RoundContext) -> None:
     for stage in selection_stages(context.decided, parts, part):
         if is_done(markers, stage.name):
             continue
-        phase = stage.name.partition("_part_")[0]
+        phase = whole_stage(stage.name)
         if stage.name != phase:
             with shared_lock(context.folder.lock, f"{part}_of_{parts}"):
                 run_stages([stage], context, markers)

@@ -11,8 +11,8 @@ from typing import Generic, TypeVar
 from nnunet_al.campaign.stages import is_done
 from nnunet_al.errors import NnunetALError, StorageError
 from nnunet_al.files import out_of_space, remove_temporary_files, write_json
-from nnunet_al.progress import say
 from nnunet_al.stopping import stop_if_asked
+from nnunet_al.terminal import say
 
 Context = TypeVar("Context")
 

@@ -19,14 +19,16 @@ from zipfile import BadZipFile
 import numpy as np
 
 import nnunet_al
+from nnunet_al.campaign.stages import part_stage
 from nnunet_al.errors import CampaignError, ModelError
 from nnunet_al.files import hash_file, hash_json, read_arrays
 from nnunet_al.pool.table import by_case
-from nnunet_al.progress import count, say
 from nnunet_al.rounds.context import RoundContext
 from nnunet_al.rounds.network_delay import wait_while
 from nnunet_al.stopping import is_asked_to_stop, stop_if_asked
 from nnunet_al.strategies.registry import is_built_in, voxel_map
+from nnunet_al.terminal import say
+from nnunet_al.text import count
 
 SECONDS_BETWEEN_WRITES = 60.0
 """A shard writes down what it has done this often; less often where writing takes more than a second."""
@@ -109,12 +111,11 @@ def remove_others(context: RoundContext, phase: str, *kinds: str) -> None:
 
     Those of this number stay, so that the stage can be done again if the process dies before its marker is written.
     """
-    ending = f"_of_{context.options.parts}"
-    # markers first: they must not speak of files that are gone
-    for folder, starts in ((context.round.stages, [f"{phase}_part"]), (context.round.parts, kinds)):
-        for path in [path for start in starts for path in folder.glob(f"{start}_*_of_*")]:
-            if not path.stem.endswith(ending):
-                path.unlink(missing_ok=True)
+    markers = context.round.stages.glob(f"{part_stage(phase, '*', '*')}.json")
+    files = (path for kind in kinds for path in context.round.parts.glob(f"{kind}_*_of_*"))
+    for path in [*markers, *files]:  # markers first: they must not speak of files that are gone
+        if not path.stem.endswith(f"_of_{context.options.parts}"):
+            path.unlink(missing_ok=True)
 
 
 def remove_parts(context: RoundContext) -> None:
@@ -167,7 +168,7 @@ def do_again(context: RoundContext, phase: str) -> NoReturn:
     CampaignError
         always.
     """
-    for marker in context.round.stages.glob(f"{phase}_part_*_of_*.json"):
+    for marker in context.round.stages.glob(f"{part_stage(phase, '*', '*')}.json"):
         marker.unlink(missing_ok=True)
     raise CampaignError(
         f"Shards in {context.round.parts} are missing, or another model or version made them: run the same command "

@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_al.campaign.folders import CampaignFolder
-from nnunet_al.campaign.stages import is_done
-from nnunet_al.campaign.standing import FIRST_TRAINING, recorded_training
+from nnunet_al.campaign.progress import FIRST_TRAINING, recorded_training
+from nnunet_al.campaign.stages import TRAIN, is_done
 from nnunet_al.errors import StorageError
 from nnunet_al.files import hash_file, hash_json, read_json, write_json
 from nnunet_al.nnunet.blosc_files import link_or_copy
 from nnunet_al.nnunet.round_view import RECORD_FILE
 from nnunet_al.nnunet.trainer_settings import TrainerSettings
-from nnunet_al.progress import say
 from nnunet_al.rounds.context import RoundContext
+from nnunet_al.terminal import say
 
 _PACKAGES = ("nnunet-al", "nnunetv2", "torch")
 _MODEL_FILES = ("plans.json", "dataset.json", "dataset_fingerprint.json")
@@ -90,7 +90,7 @@ def _sibling(context: RoundContext, inputs: dict[str, Any]) -> CampaignFolder | 
     checkpoint = context.checkpoint(context.round).relative_to(context.round.root)
     for other in CampaignFolder.of_dataset(context.roots, context.decided.dataset):
         trained = other.round(1)
-        if other.root == context.folder.root or not is_done(trained.stages, "train"):
+        if other.root == context.folder.root or not is_done(trained.stages, TRAIN):
             continue
         if (
             recorded_training(trained.root / FIRST_TRAINING).get("inputs") == inputs

@@ -33,9 +33,10 @@ from nnunet_al.pool.geometry import CaseGeometry
 from nnunet_al.pool.table import save_regions
 from nnunet_al.pool.tiling import tile_case
 from nnunet_al.pool.windows import windows_of
-from nnunet_al.progress import count, say
 from nnunet_al.selection.flqmi_submodlib import submodlib_available
 from nnunet_al.settings import DEFAULT_TRAINER
+from nnunet_al.terminal import say
+from nnunet_al.text import count
 
 _VOLUMES = (".nii.gz", ".nii", ".nrrd", ".mha")
 

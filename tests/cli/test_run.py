@@ -13,14 +13,15 @@ from rounds.kill_lab import forked, wait, watch
 from tiny_rounds import DATASET, TINY_ROUND, outcome, run_command, run_round, snapshot
 
 from nnunet_al.campaign.decisions import Options
+from nnunet_al.campaign.outlook import CampaignState, outlook, progress_table, remaining_seconds
 from nnunet_al.campaign.planned import plan_campaigns
 from nnunet_al.campaign.request import Request
-from nnunet_al.campaign.standing import Standing, duration, outlook, progress_table, remaining_seconds
 from nnunet_al.cli import run
 from nnunet_al.errors import StorageError, WaitingForReaders
 from nnunet_al.files import read_json, write_json
 from nnunet_al.nnunet.environment import Roots
 from nnunet_al.rounds import many
+from nnunet_al.text import duration
 
 PLACE = TINY_ROUND.index("-s")
 TINY = (*TINY_ROUND[:PLACE], *TINY_ROUND[PLACE + 2 :])
@@ -222,12 +223,12 @@ def rounds_done(monkeypatch) -> list[tuple[str, int]]:
         if request.strategy == "least_confidence" and number == 2:
             raise KeyboardInterrupt
 
-    def standing(planned: many.Planned) -> Standing:
+    def state(planned: many.Planned) -> CampaignState:
         last = max((number for strategy, number in notes if strategy == planned.strategy), default=-1)
-        return Standing(planned.title, planned.strategy, planned.rounds, last)
+        return CampaignState(planned.title, planned.strategy, planned.rounds, last)
 
     monkeypatch.setattr(many, "do_round", note)
-    monkeypatch.setattr(many.Planned, "standing", standing)
+    monkeypatch.setattr(many.Planned, "state", state)
     return notes
 
 
@@ -259,27 +260,27 @@ def test_the_table_comes_after_each_round_only_where_that_is_asked_for(roots, ro
 
 
 # The estimate, by hand: random has done a round 0 of 2 s and a round 1 of 10 s; bald a round 0 of 4 s.
-RANDOM = Standing("r", "random", 3, last=1, seconds={0: 2.0, 1: 10.0})
-BALD = Standing("b", "bald", 2, last=0, seconds={0: 4.0})
+RANDOM = CampaignState("r", "random", 3, last=1, seconds={0: 2.0, 1: 10.0})
+BALD = CampaignState("b", "bald", 2, last=0, seconds={0: 4.0})
 
 
 def test_the_estimate_is_the_mean_of_the_strategy_else_of_all():
     assert remaining_seconds([RANDOM]) == 20.0
     assert remaining_seconds([RANDOM, BALD]) == 20.0 + 2 * 10.0
-    other_seed = Standing("b1", "bald", 2, last=1, seconds={0: 6.0, 1: 30.0})
+    other_seed = CampaignState("b1", "bald", 2, last=1, seconds={0: 6.0, 1: 30.0})
     assert remaining_seconds([RANDOM, BALD, other_seed]) == 20.0 + 2 * 30.0 + 30.0
-    new = Standing("b2", "bald", 1)
+    new = CampaignState("b2", "bald", 1)
     assert remaining_seconds([BALD, other_seed, new]) == 2 * 30.0 + 30.0 + (5.0 + 30.0)
 
 
 def test_there_is_no_estimate_before_a_round_with_a_model():
     assert remaining_seconds([BALD]) is None
     assert outlook([BALD]) == "2 rounds are left; no estimate yet."
-    taken_over = Standing("b", "bald", 2, last=1, seconds={0: 4.0})
+    taken_over = CampaignState("b", "bald", 2, last=1, seconds={0: 4.0})
     assert remaining_seconds([taken_over]) is None
     assert outlook([RANDOM]) == "2 rounds are left, about 20 s."
-    assert outlook([Standing("r", "random", 1, last=1)]) == "Nothing is left to do."
-    assert outlook([Standing("r", "random", 9, last=1, used_up=True)]) == "Nothing is left to do."
+    assert outlook([CampaignState("r", "random", 1, last=1)]) == "Nothing is left to do."
+    assert outlook([CampaignState("r", "random", 9, last=1, used_up=True)]) == "Nothing is left to do."
 
 
 @pytest.mark.parametrize(
@@ -291,15 +292,15 @@ def test_a_duration_is_said_as_people_say_it(seconds, words):
 
 
 def test_the_table_says_how_far_each_is():
-    standings = [
-        Standing("a", "random", 10, last=3, dice=0.81234),
-        Standing("long/name", "random", 10, last=3, begun=True, dice=0.5),
-        Standing("c", "random", 2, last=2),
-        Standing("d", "random", 9, last=4, used_up=True),
-        Standing("e", "random", 9),
-        Standing("f", "random", 9),
+    states = [
+        CampaignState("a", "random", 10, last=3, dice=0.81234),
+        CampaignState("long/name", "random", 10, last=3, begun=True, dice=0.5),
+        CampaignState("c", "random", 2, last=2),
+        CampaignState("d", "random", 9, last=4, used_up=True),
+        CampaignState("e", "random", 9),
+        CampaignState("f", "random", 9),
     ]
-    assert progress_table(standings, {"f": "refused"}).splitlines() == [
+    assert progress_table(states, {"f": "refused"}).splitlines() == [
         "  campaign     round    Dice  state",
         "  a          3 of 10  0.8123  round 4 is next",
         "  long/name  3 of 10  0.5000  round 4 begun",
@@ -317,12 +318,12 @@ def test_a_pool_that_is_used_up_is_done_before_its_last_round(elsewhere, capsys)
         assert run_many(*words) == 0
         assert "done, the pool is used up" in capsys.readouterr().out.splitlines()[-2]
     (campaign,) = plan_campaigns(Roots.from_environment(), [Request(DATASET, "2d", 0, 0, None, "random")], "cpu")
-    last = campaign.standing().last
+    last = campaign.state().last
     decisions = read_json(campaign.folder.decisions)
     for number, used_up in ((last, True), (last + 1, False)):  # cases that came before, and after, that round
         changes = [{"round": number, "added": ["new_case"], "withdrawn": []}]
         write_json(campaign.folder.decisions, decisions | {"pool_changes": changes})
-        assert campaign.standing().used_up == used_up
+        assert campaign.state().used_up == used_up
 
 
 def test_help_reads_well(capsys):

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from nnunet_al.campaign.decisions import Decisions
+from nnunet_al.campaign.overview import campaign_overview, overview_table
 from nnunet_al.campaign.results import row
-from nnunet_al.campaign.status import campaign_status, status_table
 from nnunet_al.cli.evaluate import group_lines
 from nnunet_al.cli.evaluate import main as evaluate
 from nnunet_al.files import read_arrays, read_json, write_json
@@ -140,7 +140,7 @@ def test_metrics_table_and_status_say_how_the_groups_fare(campaign, capsys):
         (row,) = csv.DictReader(file)
     assert float(row["delta"]) == pytest.approx(delta, abs=1e-4)
     assert float(row["annotated_share_of_M"]) == pytest.approx(0.6667)
-    assert f"{groups['essp']:.4f}" in status_table([campaign_status(folder)])
+    assert f"{groups['essp']:.4f}" in overview_table([campaign_overview(folder)])
     capsys.readouterr()
     with lab.at_work():
         assert evaluate(["-d", DATASET, "-device", "cpu", "-np", "1"]) == 0

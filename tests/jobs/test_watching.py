@@ -17,8 +17,8 @@ from report.faked_campaigns import fake_campaign
 
 from nnunet_al.campaign.decisions import Decisions
 from nnunet_al.campaign.folders import CampaignFolder
-from nnunet_al.campaign.stages import STAGE_ORDER, phases_of
-from nnunet_al.campaign.status import last_stage
+from nnunet_al.campaign.progress import CampaignProgress
+from nnunet_al.campaign.stages import STAGE_ORDER, phases_of, whole_stage
 from nnunet_al.jobs import watching
 from nnunet_al.jobs.display import Log, Terminal, campaign_lines, count_line, fitted, lines_of
 from nnunet_al.jobs.folder import JobFolder
@@ -316,14 +316,14 @@ def test_stages_in_the_order_in_which_a_round_does_them():
         object.__setattr__(decided, "annotate", bool(annotate))
         by_phase = [stage for phase in phases_of(decided.recipe) for stage in phase_stages(phase, decided, 2, 0)]
         for stages in (first_round(decided), [*MODEL_STAGES, *selection_stages(decided, 2, 1)], by_phase):
-            names = list(dict.fromkeys(stage.name.partition("_part_")[0] for stage in stages))
+            names = list(dict.fromkeys(whole_stage(stage.name) for stage in stages))
             places = [STAGE_ORDER.index(name) for name in names]
             assert places == sorted(places), names
 
 
 def test_the_last_stage_does_not_depend_on_clocks(tmp_path):
     folder = CampaignFolder(tmp_path)
-    assert last_stage(folder.rounds()) == "begun"
+    assert CampaignProgress(folder.root).last_stage == "begun"
     for hours, stage in enumerate(["select", "score", "score_part_1_of_2", "train", "another", ".hidden"]):
         marker = folder.round(3).stages / f"{stage}.json"
         marker.parent.mkdir(parents=True, exist_ok=True)
@@ -331,8 +331,8 @@ def test_the_last_stage_does_not_depend_on_clocks(tmp_path):
         os.utime(marker, (hours * 3600, hours * 3600))
     found = []
     for stage in ["select", "score", "score_part_1_of_2", "train", "another"]:
-        found.append(last_stage(folder.rounds()))
+        found.append(CampaignProgress(folder.root).last_stage)
         (folder.round(3).stages / f"{stage}.json").unlink()
     names = ["select", "score", "score_part_1_of_2", "train", "another"]
     assert found == [f"round 3: {name} done" for name in names]
-    assert last_stage(folder.rounds()) == "begun"
+    assert CampaignProgress(folder.root).last_stage == "begun"

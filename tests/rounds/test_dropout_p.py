@@ -7,7 +7,7 @@ from tiny_rounds import DATASET, run_round
 
 from nnunet_al.campaign.decisions import Decisions
 from nnunet_al.campaign.folders import CampaignFolder
-from nnunet_al.campaign.standing import FIRST_TRAINING
+from nnunet_al.campaign.progress import FIRST_TRAINING
 from nnunet_al.files import read_json, write_json
 from nnunet_al.nnunet.trainer import nnUNetTrainerAL
 from nnunet_al.nnunet.trainer_settings import SETTINGS_FILE

@@ -14,7 +14,7 @@ from tiny_rounds import DATASET, hurry, only, run_round, snapshot
 from nnunet_al.campaign.data import read_data
 from nnunet_al.campaign.decisions import Decisions, Options
 from nnunet_al.campaign.folders import CampaignFolder
-from nnunet_al.campaign.standing import FIRST_TRAINING, is_taken_over
+from nnunet_al.campaign.progress import FIRST_TRAINING, is_taken_over
 from nnunet_al.files import read_json, write_json
 from nnunet_al.nnunet.environment import Roots
 from nnunet_al.nnunet.trainer_settings import TrainerSettings

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from nnunet_al.progress import count
 from nnunet_al.report.drawing.interval_lines import Drawn
 from nnunet_al.report.reading.lines import AXES, amount
+from nnunet_al.text import count, first_names
 
 _MOST_NAMED = 6
 _Value = tuple[float, float, float]
@@ -85,5 +85,4 @@ def _at(line: Drawn, budget: float) -> _Value:
 
 
 def _few(words: Sequence[str]) -> str:
-    more = len(words) - _MOST_NAMED
-    return ", ".join(words[:_MOST_NAMED]) + (f" and {more} more in the table" if more > 0 else "")
+    return first_names(words, _MOST_NAMED) + (" in the table" if len(words) > _MOST_NAMED else "")

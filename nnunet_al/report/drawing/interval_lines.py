@@ -10,7 +10,6 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from nnunet_al.evaluation.budget import Curve
-from nnunet_al.progress import count
 from nnunet_al.report.drawing.svg import Look, legend_name
 from nnunet_al.report.reading.lines import (
     AXES,
@@ -21,6 +20,7 @@ from nnunet_al.report.reading.lines import (
     run_curves,
 )
 from nnunet_al.report.reading.round_values import Value, dice
+from nnunet_al.text import count
 
 MOST_BANDS = 5
 """Number of lines up to which their bands can be told apart in one picture."""

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 from matplotlib.axes import Axes
 
-from nnunet_al.progress import count
 from nnunet_al.report.drawing.captions import how_drawn, last_values
 from nnunet_al.report.drawing.interval_lines import MOST_BANDS, draw_lines, drawn_lines
 from nnunet_al.report.drawing.svg import Figure, Look, canvas, finished, legend_height, shared_legend, slug, svg_style
 from nnunet_al.report.reading.lines import Comparison, classes_of, groups_of
 from nnunet_al.report.reading.round_values import Value, class_dice, fairness_measure, of_group
+from nnunet_al.text import count
 
 _ROW = 1.75
 _COLUMNS = 2

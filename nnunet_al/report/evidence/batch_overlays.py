@@ -16,12 +16,12 @@ from nnunet_al.nnunet.model import Plan
 from nnunet_al.nnunet.prediction import predict_segmentation, sliding_window_logits
 from nnunet_al.pool.boxes import Region, to_slices
 from nnunet_al.pool.geometry import CaseGeometry
-from nnunet_al.progress import progress
 from nnunet_al.report.drawing.selection_picture import Panel
 from nnunet_al.report.evidence.record import BatchRegion, label_commits
 from nnunet_al.rounds.context import RoundContext
 from nnunet_al.scoring.maps import entropy
 from nnunet_al.scoring.posterior import head_probabilities
+from nnunet_al.terminal import progress
 
 Network = tuple[Plan, torch.nn.Module, torch.device]
 

@@ -8,11 +8,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from nnunet_al.progress import count
 from nnunet_al.report.drawing.palette import BLUE, VERMILLION
 from nnunet_al.report.drawing.svg import Figure, canvas, finished, slug, svg_style
 from nnunet_al.report.evidence.error_vs_uncertainty import Correlation, correlation
 from nnunet_al.report.evidence.record import Evidence
+from nnunet_al.text import count
 
 POOL = "0.55"  # 3.4 to 1 on white
 _BAND = "0.57"

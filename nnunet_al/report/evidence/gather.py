@@ -11,11 +11,9 @@ import numpy as np
 
 from nnunet_al.campaign.decisions import Decisions, Options
 from nnunet_al.campaign.folders import CampaignFolder, RoundFolder
-from nnunet_al.campaign.stages import is_done
-from nnunet_al.campaign.status import FINAL_STAGE
+from nnunet_al.campaign.progress import CampaignProgress
 from nnunet_al.errors import NnunetALError, SetupError, StorageError
 from nnunet_al.nnunet.environment import Roots
-from nnunet_al.progress import say
 from nnunet_al.report.evidence.record import (
     Evidence,
     MapPoint,
@@ -24,6 +22,7 @@ from nnunet_al.report.evidence.record import (
     write_evidence,
 )
 from nnunet_al.report.reading.rounds import READ_ERRORS
+from nnunet_al.terminal import say
 
 
 def gather_evidence(folder: CampaignFolder, roots: Roots, options: Options, pictures: int) -> Evidence | str:
@@ -38,8 +37,9 @@ def gather_evidence(folder: CampaignFolder, roots: Roots, options: Options, pict
         if the device is not available.
     """
     try:
-        for round_ in reversed(folder.rounds()):
-            if round_.number == 0 or not is_done(round_.stages, FINAL_STAGE):
+        progress = CampaignProgress(folder.root)
+        for round_ in reversed(progress.rounds):
+            if round_.number == 0 or not progress.is_complete(round_.number):
                 continue
             checkpoint, key = _checkpoint(folder, round_), evidence_key(folder, round_)
             kept = read_evidence(round_, key, checkpoint, pictures)

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from statistics import fmean
 
 from nnunet_al.campaign.commits import CONSENSUS, CORRECTION, READER, READING, Commit, total_cost
-from nnunet_al.progress import count
 from nnunet_al.report.reading.runs import Run
+from nnunet_al.text import count
 
 _DIFFERING = re.compile(r" differ in (\d+) voxels of (\d+) region")
 _AGREEMENT = re.compile(r"\(Dice between them: (.*)\)")

@@ -10,10 +10,10 @@ from textwrap import wrap
 
 from nnunet_al.campaign.decisions import Decisions
 from nnunet_al.errors import StrategyError
-from nnunet_al.progress import count
 from nnunet_al.report.reading.runs import Run
 from nnunet_al.settings import READERS, SETTINGS, words
 from nnunet_al.strategies import catalog
+from nnunet_al.text import count
 
 _WIDTH = 100  # characters per line, without the line continuation
 _HELD = "\x00"  # stands for a blank where a line must not end

@@ -15,7 +15,6 @@ from nnunet_al.campaign.folders import CampaignFolder
 from nnunet_al.errors import CampaignError
 from nnunet_al.files import storage_errors, write_text
 from nnunet_al.nnunet.environment import Roots
-from nnunet_al.progress import count
 from nnunet_al.report.drawing.learning_figures import campaign_figures
 from nnunet_al.report.drawing.svg import Figure
 from nnunet_al.report.evidence import tables as evidence_tables
@@ -31,6 +30,7 @@ from nnunet_al.report.reading.runs import Run, read_runs
 from nnunet_al.report.reading.warnings import all_warnings
 from nnunet_al.report.tables.all_tables import campaign_tables, identity, penalties_of
 from nnunet_al.report.tables.table import Table
+from nnunet_al.text import count
 
 PAGE = "report.html"
 TITLE = "Active learning report"

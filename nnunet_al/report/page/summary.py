@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from nnunet_al.progress import count
 from nnunet_al.report.reading.lines import Comparison, Line, by_axis, line_range
 from nnunet_al.report.reading.runs import Run
 from nnunet_al.report.tables.table import Table
+from nnunet_al.text import count, joined
 
 Row = Mapping[str, Any]
 
@@ -22,7 +22,7 @@ def campaigns_sentence(runs: Sequence[Run]) -> str:
     rounds = [sum(result.complete for result in run.rounds) for run in runs]
     done = str(rounds[0]) if len(set(rounds)) == 1 else f"{min(rounds)} to {max(rounds)}"
     return (
-        f"{count(len(runs), 'campaign')} on {_listed(datasets)}, with {_listed(strategies)}; "
+        f"{count(len(runs), 'campaign')} on {joined(datasets)}, with {joined(strategies)}; "
         f"{count(len(folds), 'fold')}, {count(len(seeds), 'seed')}; complete rounds of each, round 0 included: {done}."
     )
 
@@ -54,7 +54,7 @@ def missing_sentences(compared: Sequence[Comparison]) -> list[str]:
         (reason,) = all_reasons
         return [f"{reason[0].upper()}{reason[1:]}, so there is nothing to compare."]
     return [
-        f"{title}, {_listed([label for label, its in of.items() if its == reason])}: {reason}."
+        f"{title}, {joined([label for label, its in of.items() if its == reason])}: {reason}."
         for title, of in why.items()
         for reason in dict.fromkeys(of.values())
     ]
@@ -68,8 +68,8 @@ def budget_sentences(budget: Table, percent: int = 95) -> list[str]:
         needs = list(rows)
         reached = sorted((row for row in needs if row["budget"] is not None), key=lambda row: row["budget"])
         never = [row["strategy"] for row in needs if row["budget"] is None]
-        words = [f"is reached by {_listed([_need(row) for row in reached])}"] if reached else []
-        words += [f"{'' if reached else 'is '}not yet reached by {_listed(never)}"] if never else []
+        words = [f"is reached by {joined([_need(row) for row in reached])}"] if reached else []
+        words += [f"{'' if reached else 'is '}not yet reached by {joined(never)}"] if never else []
         found.append(
             f"{dataset}: {percent} % of the reference Dice, {target:.4f}, {'; '.join(words)}. These are points of the "
             "mean curves, without intervals."
@@ -103,14 +103,14 @@ def _leader(dataset: str, best: Row, others: Sequence[Row]) -> str:
     lacking = [f"{row['strategy']} lacks {row['lacks']}" for row in (best, *others) if row.get("lacks")]
     if lacking:
         means = [(row["strategy"], row["common_dice"]) for row in (best, *others) if row["common_dice"] is not None]
-        words = f"over the runs that all have, the means are {_listed([f'{n} {d:.4f}' for n, d in means])}"
+        words = f"over the runs that all have, the means are {joined([f'{n} {d:.4f}' for n, d in means])}"
         return (
             f"{where}, none is said to lead, since not all strategies have the same runs ({'; '.join(lacking)}); "
             f"{words if means else 'there is no run that all have'}."
         )
     equal = [row["strategy"] for row in others if _four(row["dice"]) == _four(best["dice"])]
     if equal:
-        names = _listed([best["strategy"], *equal])
+        names = joined([best["strategy"], *equal])
         return f"{where}: {names} have the same mean foreground Dice, to four digits: {_four(best['dice'])}."
     return f"{where}: {best['strategy']} has the highest mean foreground Dice: {_four(best['dice'])} ({_sure(best)})."
 
@@ -138,16 +138,16 @@ def _others(best: Row, others: Sequence[Row]) -> list[str]:
         if rows:
             found.append(
                 f"{word} than {best['strategy']}, {paired} and the interval of the mean difference does not hold 0: "
-                f"{_listed([_difference(row) for row in rows])}."
+                f"{joined([_difference(row) for row in rows])}."
             )
     if unclear:
         found.append(
             f"No difference to {best['strategy']} is shown {paired} (the interval holds 0): "
-            f"{_listed([_difference(row) for row in unclear])}."
+            f"{joined([_difference(row) for row in unclear])}."
         )
     if single:
         found.append(
-            f"Nothing can be said on {_listed([_without_interval(row) for row in single])}: there are not two common "
+            f"Nothing can be said on {joined([_without_interval(row) for row in single])}: there are not two common "
             "runs (fold and seed) to compare, and a difference of one may be chance."
         )
     return found
@@ -168,7 +168,3 @@ def _without_interval(row: Row) -> str:
 def _need(row: Row) -> str:
     at_once = ", its first model" if row["remark"] else ""
     return f"{row['strategy']} (with {row['budget']:.0f} regions{at_once})"
-
-
-def _listed(words: Sequence[str]) -> str:
-    return ", ".join(words[:-1]) + " and " + words[-1] if len(words) > 1 else "".join(words)

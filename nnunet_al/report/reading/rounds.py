@@ -8,11 +8,10 @@ from dataclasses import dataclass, field, replace
 from math import isfinite
 from typing import Any
 
-from nnunet_al.campaign.commits import AnnotationCost, Commit, total_cost, unanswered_regions
+from nnunet_al.campaign.commits import AnnotationCost, Commit, awaited_regions, total_cost
 from nnunet_al.campaign.decisions import Decisions
 from nnunet_al.campaign.folders import RoundFolder
-from nnunet_al.campaign.stages import FINAL_STAGE, is_done
-from nnunet_al.campaign.standing import is_taken_over
+from nnunet_al.campaign.progress import CampaignProgress
 from nnunet_al.files import read_json
 
 READ_ERRORS = (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError)
@@ -82,14 +81,23 @@ class RoundResult:
     seconds: Mapping[str, float] = field(default_factory=dict)
 
 
-def read_round(round_: RoundFolder, commits: Sequence[Commit], decided: Decisions, warnings: list[str]) -> RoundResult:
+def read_round(
+    round_: RoundFolder,
+    progress: CampaignProgress,
+    commits: Sequence[Commit],
+    decided: Decisions,
+    warnings: list[str],
+) -> RoundResult:
     """Read a round; each file that cannot be read adds a sentence to ``warnings``.
 
     The size of the training set is read from the metrics; numbers that they lack are counted in the ledger's
     ``commits``, without withdrawn cases.
     """
     withdrawn = decided.withdrawn_cases
-    found: dict[str, Any] = {"seconds": _seconds(round_, warnings), "tested_on": _test_cases(decided, round_.number)}
+    unreadable: list[str] = []
+    found: dict[str, Any] = {"seconds": progress.seconds(round_.number, unreadable)}
+    warnings += [_unreadable(round_, f"stages/{name}.json") for name in unreadable]
+    found["tested_on"] = _test_cases(decided, round_.number)
     own = [commit for commit in commits if commit.round == round_.number]
     if own:
         found["cost"] = total_cost(own, withdrawn)
@@ -107,15 +115,14 @@ def read_round(round_: RoundFolder, commits: Sequence[Commit], decided: Decision
         try:
             found |= parse(read_json(path))
             if path == round_.batch:
-                missing = unanswered_regions(round_, commits)
-                found["waits_for"] = sum(region.case in decided.pool_cases for region in missing)
+                found["waits_for"] = len(awaited_regions(round_, commits, decided.pool_cases))
         except READ_ERRORS:
             warnings.append(_unreadable(round_, path.name))
     weights, fairness = found.pop("weights", {}), found.get("fairness")
     if fairness is not None:
         by_group = {name: replace(of, weight=weights.get(name)) for name, of in fairness.by_group.items()}
         found["fairness"] = replace(fairness, by_group=by_group)
-    return RoundResult(round_.number, is_done(round_.stages, FINAL_STAGE), **found)
+    return RoundResult(round_.number, progress.is_complete(round_.number), **found)
 
 
 def _batch(content: dict[str, Any]) -> dict[str, Any]:
@@ -161,21 +168,6 @@ def _fairness(groups: dict[str, Any]) -> Fairness:
 
 def _weights(content: dict[str, Any]) -> dict[str, Any]:
     return {"weights": {name: _finite(entry["weight"]) for name, entry in content["by_group"].items()}}
-
-
-def _seconds(round_: RoundFolder, warnings: list[str]) -> dict[str, float]:
-    seconds: dict[str, float] = {}
-    for path in sorted(round_.stages.glob("[!.]*.json")):
-        try:
-            spent = float(read_json(path)["seconds"])
-        except READ_ERRORS:
-            warnings.append(_unreadable(round_, f"stages/{path.name}"))
-            continue
-        stage = path.stem.partition("_part_")[0]
-        seconds[stage] = seconds.get(stage, 0.0) + spent
-    if is_taken_over(round_.root):
-        seconds.pop("train", None)
-    return seconds
 
 
 def _whole(value: int | None) -> int | None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from nnunet_al.campaign.commits import Commit, read_commits
 from nnunet_al.campaign.decisions import Decisions
 from nnunet_al.campaign.folders import CampaignFolder
+from nnunet_al.campaign.progress import CampaignProgress
 from nnunet_al.errors import CampaignError, NnunetALError
 from nnunet_al.report.reading.rounds import READ_ERRORS, RoundResult, read_round
 
@@ -74,8 +75,8 @@ def read_runs(folders: Sequence[CampaignFolder], left_out: list[str] | None = No
 def _read_run(folder: CampaignFolder) -> Run:
     decided = Decisions.load(folder.decisions)
     warnings: list[str] = []
-    commits = _commits(folder, warnings)
-    rounds = tuple(read_round(round_, commits, decided, warnings) for round_ in folder.rounds())
+    progress, commits = CampaignProgress(folder.root), _commits(folder, warnings)
+    rounds = tuple(read_round(round_, progress, commits, decided, warnings) for round_ in progress.rounds)
     return Run(folder, decided, rounds, tuple(warnings), tuple(commits))
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nnunet_al.progress import count
 from nnunet_al.report.reading.lines import Comparison, Line, run_curve
 from nnunet_al.report.reading.runs import Run
+from nnunet_al.text import first_names
 
 # decisions that may differ between the runs of one line
 _OF_A_RUN = {
@@ -79,10 +79,7 @@ def _ends(names: Sequence[str]) -> str:
 
 
 def _some(names: Sequence[str]) -> str:
-    more = len(names) - _MOST_NAMED
-    if more > 0:
-        return f"{', '.join(names[:_MOST_NAMED])} and {count(more, 'other')}"
-    return "; ".join(names) if any(", " in name for name in names) else ", ".join(names)
+    return first_names(names, _MOST_NAMED, "; " if any(", " in name for name in names) else ", ")
 
 
 def _settings(run: Run) -> Mapping[str, Any]:

@@ -8,16 +8,17 @@ from pathlib import Path
 import numpy as np
 
 from nnunet_al.annotation.oracle import ask
-from nnunet_al.campaign.commits import DATASET, ORACLE, asked_regions, unanswered_regions
+from nnunet_al.campaign.commits import DATASET, ORACLE, asked_regions, awaited_regions
 from nnunet_al.campaign.decisions import Decisions
 from nnunet_al.campaign.ledger import CaseAnnotation
 from nnunet_al.campaign.lock import PATIENCE_SECONDS, campaign_lock
 from nnunet_al.errors import WaitingForReaders
 from nnunet_al.pool.annotated import fully_annotated
 from nnunet_al.pool.boxes import Region
-from nnunet_al.progress import count, say
 from nnunet_al.rounds.context import RoundContext
 from nnunet_al.rounds.shards import remove_parts
+from nnunet_al.terminal import say
+from nnunet_al.text import count, first_names
 
 _NAMED = 5
 
@@ -63,7 +64,7 @@ def _asked_of_pool(context: RoundContext) -> list[Region]:
 
 def _wait_for_readers(context: RoundContext) -> None:
     asked = _asked_of_pool(context)
-    missing = [r for r in unanswered_regions(context.round, context.ledger.commits()) if r in set(asked)]
+    missing = awaited_regions(context.round, context.ledger.commits(), context.decided.pool_cases)
     if missing:
         raise WaitingForReaders(
             f"Waiting for readers: {len(missing)} of {len(asked)} regions of round {context.number} are not annotated "
@@ -93,10 +94,9 @@ def _commit_batch(context: RoundContext) -> None:
     answer = ask(asked, read_labels, read_annotated, context.ignore)
     if answer.unanswered:
         cases = sorted({region.case for region in answer.unanswered})
-        more = f" and {len(cases) - _NAMED} more" if len(cases) > _NAMED else ""
         raise WaitingForReaders(
             f"Waiting for annotations: {len(answer.unanswered)} of {len(asked)} regions in {context.round.batch} have "
-            f"no label yet. Annotate {', '.join(cases[:_NAMED])}{more} in {context.data.dataset.folder / 'labelsTr'} "
+            f"no label yet. Annotate {first_names(cases, _NAMED)} in {context.data.dataset.folder / 'labelsTr'} "
             "and run the same command again."
         )
     annotations = {

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from nnunet_al.campaign.results import write_results
 from nnunet_al.files import write_json
-from nnunet_al.progress import say
 from nnunet_al.rounds.context import RoundContext
 from nnunet_al.rounds.evaluation import evaluate_checkpoint, trained_on
+from nnunet_al.terminal import say
 
 
 def evaluate(context: RoundContext) -> None:

@@ -8,9 +8,9 @@ from nnunet_al.annotation.monailabel import write_datastore
 from nnunet_al.annotation.segments import segments_of
 from nnunet_al.campaign.commits import asked_regions
 from nnunet_al.files import hash_file, read_json
-from nnunet_al.progress import say
 from nnunet_al.rounds.batch_export import handed_cases
 from nnunet_al.rounds.context import RoundContext
+from nnunet_al.terminal import say
 
 WRITERS = {"folder": write_batch_folder, "monailabel": write_datastore}
 

@@ -6,8 +6,8 @@ from nnunet_al.errors import CampaignError
 from nnunet_al.nnunet.blosc_files import link_or_copy
 from nnunet_al.nnunet.round_view import write_round_view
 from nnunet_al.nnunet.splits import member_splits, training_split
-from nnunet_al.progress import progress
 from nnunet_al.rounds.context import RoundContext
+from nnunet_al.terminal import progress
 
 
 def compose_labels(context: RoundContext) -> None:

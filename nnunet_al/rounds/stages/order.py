@@ -1,24 +1,27 @@
-"""A round as a list: its stages in order, and which of them each of its phases runs.
+"""The work of each stage of a round, and the stages of a round and of its phases as lists of work.
 
-Below, "reads" leaves out what every stage reads: ``campaign.json`` and the raw dataset. Paths are those of the round's
-folder, "view" are nnU-Net's three folders in it (see `nnunet_al.campaign.folders`).
+Names and order are those of `nnunet_al.campaign.stages`. Below, "reads" leaves out what every stage reads:
+``campaign.json`` and the raw dataset. Paths are those of the round's folder, "view" are nnU-Net's three folders in it
+(see `nnunet_al.campaign.folders`).
 """
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from nnunet_al.campaign.decisions import Decisions
 from nnunet_al.campaign.stages import (
+    EMBED,
     EVALUATE,
     FINAL_STAGE,
+    FISHER,
     HAND_OUT_STAGE,
-    PREPARE,
+    PREPARATION,
+    SCORE,
     SELECT,
     TRAIN,
+    WEIGH_STAGE,
     Phase,
-    done_shards,
     part_stage,
+    stages_of,
 )
 from nnunet_al.rounds.context import RoundContext
 from nnunet_al.rounds.run_stages import Stage
@@ -52,14 +55,14 @@ _PREPROCESS = Stage("preprocess", "preprocessing", preprocess.preprocess)
 """Reads plans and ``labelsTr``; writes the view's preprocessed cases, ``lost_annotations.json``, and images."""
 _IMAGES = Stage("images", "", images.preprocess_images)
 """Reads the plans; writes the images of pool and test cases that the dataset's store does not have yet."""
-_TRAIN = Stage("train", "training", train.train)
+_TRAIN = Stage(TRAIN, "training", train.train)
 """Reads the preprocessed cases and the checkpoint of the round before; writes the view's checkpoints."""
-_EVALUATE = Stage("evaluate", "evaluating on the test cases", evaluate.evaluate)
+_EVALUATE = Stage(EVALUATE, "evaluating on the test cases", evaluate.evaluate)
 """Reads the checkpoint and the test cases; writes ``metrics.json``, and the campaign's ``results.csv``."""
 
 SHARDED = {
-    "score": ("scoring the pool", score.score_part, score.score_merge),
-    "embed": ("embedding the pool", embed.embed_part, embed.embed_merge),
+    SCORE: ("scoring the pool", score.score_part, score.score_merge),
+    EMBED: ("embedding the pool", embed.embed_part, embed.embed_merge),
 }
 """Phase -> sentence, the work of one shard, what puts the shards together.
 
@@ -67,24 +70,23 @@ The shards of ``score`` read the checkpoint and the pool's images and write ``pa
 ``scores.npz``. Those of ``embed`` read ``scores.npz``, too, and ``fisher.npz``, and write ``parts/embed*``; together
 they become ``embeddings.npy``.
 """
-_WEIGH = Stage("weigh", "weighing the groups", weigh.weigh)
+_WEIGH = Stage(WEIGH_STAGE, "weighing the groups", weigh.weigh)
 """Reads the checkpoint and ``labelsTr``; writes ``group_weights.json``."""
-_FISHER = Stage("fisher", "averaging squared gradients", fisher.fisher)
+_FISHER = Stage(FISHER, "averaging squared gradients", fisher.fisher)
 """Reads the checkpoint and ``scores.npz``; writes ``query.npz`` and ``fisher.npz``."""
-_SELECT = Stage("select", "selecting the batch", select.select)
+_SELECT = Stage(SELECT, "selecting the batch", select.select)
 """Reads ``scores.npz``, ``group_weights.json``, ``embeddings.npy`` and ``query.npz``; writes ``batch.json``."""
-_SELECT_INITIAL = Stage("select", "drawing the initial batch", select_initial.select_initial)
+_SELECT_INITIAL = Stage(SELECT, "drawing the initial batch", select_initial.select_initial)
 """Reads the campaign's ``regions.npz``; writes ``batch.json`` of round 0."""
 _HAND_OUT = Stage(HAND_OUT_STAGE, "handing the batch out", hand_out.hand_out)
 """Reads ``batch.json`` and the checkpoint; writes ``batch/``, the folder that readers get."""
 ANNOTATE = Stage(FINAL_STAGE, "annotating", annotate.annotate)
 """Reads ``batch.json``; writes the ledger's next entry, or waits until readers have; removes ``embeddings.npy``."""
 
-_PREPARATION: Stages = [_LABELS, _FINGERPRINT, _PLAN, _PREPROCESS, _IMAGES]
-MODEL_STAGES: Stages = [*_PREPARATION, _TRAIN, _EVALUATE]
+_ALL = (_LABELS, _FINGERPRINT, _PLAN, _PREPROCESS, _IMAGES, _TRAIN, _EVALUATE, _WEIGH, _FISHER, _SELECT)
+_BY_NAME = {stage.name: stage for stage in _ALL}
+MODEL_STAGES: Stages = [_BY_NAME[name] for name in (*PREPARATION, TRAIN, EVALUATE)]
 """What comes before the passes over the pool, in every round but round 0."""
-_MODEL_PHASES = {PREPARE: _PREPARATION, TRAIN: [_TRAIN], EVALUATE: [_EVALUATE]}
-_WHOLE = {"weigh": _WEIGH, "fisher": _FISHER, "select": _SELECT}
 
 
 def first_round(decided: Decisions) -> Stages:
@@ -95,31 +97,23 @@ def first_round(decided: Decisions) -> Stages:
 def selection_stages(decided: Decisions, parts: int = 1, part: int = 0) -> Stages:
     """Return the stages behind the evaluation: the phases of the strategy's recipe for one shard, select, annotate."""
     stages = []
-    for phase in (*decided.recipe.phases(), "select"):
+    for phase in (*decided.recipe.phases(), SELECT):
         if phase in SHARDED:
             sentence, work, merge = SHARDED[phase]
             stages.append(Stage(part_stage(phase, part, parts), sentence, work))
             stages.append(Stage(phase, "putting the parts together" if parts > 1 else "", merge))
         else:
-            stages.append(_WHOLE[phase])
+            stages.append(_BY_NAME[phase])
     return [*stages, *_answered_by(decided)]
 
 
 def phase_stages(phase: Phase, decided: Decisions, parts: int, part: int) -> Stages:
     """Return the stages of one phase: of a sharded one a share of it, else with putting shards together before."""
-    if phase.name in _MODEL_PHASES:
-        return _MODEL_PHASES[phase.name]
-    stages = selection_stages(decided, parts, part)
     if phase.sharded:
-        return [stage for stage in stages if stage.name == part_stage(phase.name, part, parts)]
-    whole = [stage for stage in stages if "_part_" not in stage.name]
-    return whole if phase.name == SELECT else [stage for stage in whole if stage.name in {"score", "weigh", "fisher"}]
-
-
-def finished_parts(markers: Path, phase: str) -> int | None:
-    """Return the number of shards in which a phase was done completely; None while it was not."""
-    done = done_shards((marker.stem for marker in markers.glob("[!.]*.json")), phase)
-    return min((parts for parts, found in done.items() if len(found) == parts), default=None)
+        wanted: tuple[str, ...] = (part_stage(phase.name, part, parts),)
+    else:
+        wanted = stages_of(phase.name, decided.recipe)
+    return [stage for stage in (*MODEL_STAGES, *selection_stages(decided, parts, part)) if stage.name in wanted]
 
 
 def _answered_by(decided: Decisions) -> Stages:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from nnunet_al.files import read_json, write_json
 from nnunet_al.nnunet.fingerprint import PLACEHOLDER, intensity_drift
 from nnunet_al.nnunet.planning import DIFFERENCE_FILE, PlannerSettings, plan
-from nnunet_al.progress import say
 from nnunet_al.rounds.context import RoundContext
+from nnunet_al.terminal import say
 
 _INTENSITIES = "foreground_intensity_properties_per_channel"
 

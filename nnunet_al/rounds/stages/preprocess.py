@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from nnunet_al.files import write_json
 from nnunet_al.nnunet.round_view import preprocess_round
-from nnunet_al.progress import say
 from nnunet_al.rounds.context import RoundContext
+from nnunet_al.terminal import say
 
 _SHOWN = 5
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from nnunet_al.memory import available_bytes
-from nnunet_al.progress import count, say
 from nnunet_al.rounds.batch import write_batch
 from nnunet_al.rounds.candidates import candidate_numbers, read_scores, with_embeddings
 from nnunet_al.rounds.context import RoundContext
 from nnunet_al.selection.resources import Resources
 from nnunet_al.strategies.select import Candidates, Moment, select_batch
+from nnunet_al.terminal import say
+from nnunet_al.text import count
 
 
 def select(context: RoundContext) -> None:

@@ -12,13 +12,13 @@ from nnunet_al.nnunet.label_io import LabelFormat
 from nnunet_al.nnunet.workers import run_jobs
 from nnunet_al.pool.boxes import Box
 from nnunet_al.pool.table import by_case
-from nnunet_al.progress import say
 from nnunet_al.rounds.batch import write_batch
 from nnunet_al.rounds.context import RoundContext
 from nnunet_al.scoring.image_features import image_features, standardise
 from nnunet_al.selection.k_center import k_center
 from nnunet_al.selection.random_draw import random_draw
 from nnunet_al.selection.selection import order_by_name
+from nnunet_al.terminal import say
 
 Scores = list[float | None]
 Choice = Callable[[np.ndarray, int, np.random.Generator], tuple[np.ndarray, Scores]]

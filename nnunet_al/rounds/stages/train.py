@@ -8,10 +8,10 @@ from nnunet_al.errors import SetupError
 from nnunet_al.nnunet.trainer_settings import TrainerSettings
 from nnunet_al.nnunet.training import torch_device
 from nnunet_al.nnunet.training import train as train_model
-from nnunet_al.progress import say
 from nnunet_al.rounds.context import RoundContext
 from nnunet_al.rounds.sharing import first_model
 from nnunet_al.settings import Training
+from nnunet_al.terminal import say
 
 
 def train(context: RoundContext) -> None:

@@ -7,11 +7,12 @@ from statistics import fmean
 from nnunet_al.evaluation.dice import dice, masks
 from nnunet_al.files import write_json
 from nnunet_al.nnunet.prediction import predict_segmentation
-from nnunet_al.progress import count, progress, say
 from nnunet_al.rounds.context import RoundContext
 from nnunet_al.rounds.groups import classes_of_interest
 from nnunet_al.rounds.round_model import load_round_model
 from nnunet_al.scoring.group_weights import group_weights
+from nnunet_al.terminal import progress, say
+from nnunet_al.text import count
 
 
 def weigh(context: RoundContext) -> None:

@@ -1,23 +1,23 @@
-"""Where the campaigns of a dataset stand, for people and for scripts."""
+"""Campaigns with their rounds, as JSON for scripts and as tables for people."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
-from nnunet_al.campaign.commits import asked_regions, read_commits, total_cost, unanswered_regions
+from nnunet_al.campaign.commits import asked_regions, awaited_regions, read_commits, total_cost
 from nnunet_al.campaign.decisions import Decisions
-from nnunet_al.campaign.folders import CampaignFolder, RoundFolder
+from nnunet_al.campaign.folders import CampaignFolder
+from nnunet_al.campaign.progress import CampaignProgress
 from nnunet_al.campaign.results import four_digits
-from nnunet_al.campaign.stages import FINAL_STAGE, STAGE_ORDER, is_done
 from nnunet_al.files import read_json
 from nnunet_al.pool.boxes import Region
 
 _METRICS = ("foreground_mean", "mean", "groups")
 
 
-def campaign_status(folder: CampaignFolder) -> dict[str, Any]:
-    """Return the state of one campaign as plain JSON.
+def campaign_overview(folder: CampaignFolder) -> dict[str, Any]:
+    """Return one campaign and its rounds as plain JSON.
 
     ``stage`` names the last stage that is complete, with its round; ``annotated`` counts the regions annotated up to
     the end of a round, ``waits_for`` those of its batch that readers have not annotated yet, ``cost`` is what all
@@ -25,19 +25,16 @@ def campaign_status(folder: CampaignFolder) -> dict[str, Any]:
     annotated.
     """
     decided = Decisions.load(folder.decisions)
-    commits = read_commits(folder.ledger)
+    progress, commits = CampaignProgress(folder.root), read_commits(folder.ledger)
     answered = {region for commit in commits if commit.counts for region in commit.regions}
     asked: set[Region] = set()
     rounds = []
-    for round_ in folder.rounds():
+    for round_ in progress.rounds:
         batch = read_json(round_.batch)["regions"] if round_.batch.is_file() else []
-        done = is_done(round_.stages, FINAL_STAGE)
-        missing = unanswered_regions(round_, commits) if batch and decided.annotate else []
-        missing = [region for region in missing if region.case in decided.pool_cases]
-        if done or decided.annotate:
-            asked |= (
-                {region for region in asked_regions(round_) if region.case in decided.pool_cases} if batch else set()
-            )
+        done = progress.is_complete(round_.number)
+        missing = awaited_regions(round_, commits, decided.pool_cases) if batch and decided.annotate else []
+        if batch and (done or decided.annotate):
+            asked |= {region for region in asked_regions(round_) if region.case in decided.pool_cases}
         cost = total_cost((commit for commit in commits if commit.round <= round_.number), decided.withdrawn_cases)
         metrics = read_json(round_.metrics) if round_.metrics.is_file() else None
         rounds.append(
@@ -59,7 +56,7 @@ def campaign_status(folder: CampaignFolder) -> dict[str, Any]:
         "fold": decided.fold,
         "seed": decided.seed,
         "tag": decided.tag,
-        "stage": last_stage(folder.rounds()),
+        "stage": progress.last_stage,
         "pool_cases": len(decided.pool_cases),
         "test_cases": len(decided.test_cases),
         "folder": str(folder.root),
@@ -67,8 +64,8 @@ def campaign_status(folder: CampaignFolder) -> dict[str, Any]:
     }
 
 
-def status_table(campaigns: list[dict[str, Any]]) -> str:
-    """Format campaigns as a table for a person."""
+def overview_table(campaigns: list[dict[str, Any]]) -> str:
+    """Format what `campaign_overview` returned as a table for a person."""
     if not campaigns:
         return "No campaign was started on this dataset yet."
     lines = []
@@ -97,6 +94,18 @@ def status_table(campaigns: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def progress_lines(rows: Iterable[tuple[str, int, int, float | None, str]]) -> list[str]:
+    """Return a head and a line for each campaign: its title, last complete round, last round, Dice and state."""
+    cells = [("campaign", "round", "Dice", "state")]
+    for title, last, rounds, dice, state in rows:
+        cells.append((title, f"{last if last >= 0 else '-'} of {rounds}", four_digits(dice, "-"), state))
+    widths = [max(len(row[column]) for row in cells) for column in range(3)]
+    return [
+        f"  {title:<{widths[0]}}  {reached:>{widths[1]}}  {dice:>{widths[2]}}  {state}"
+        for title, reached, dice, state in cells
+    ]
+
+
 def _group_table(rounds: list[dict[str, Any]]) -> list[str]:
     """Return a table of Δ, ESSP and each group's Dice and share of the annotated regions; nothing without groups."""
     found = {r["round"]: r["metrics"]["groups"] for r in rounds if r["metrics"] and "groups" in r["metrics"]}
@@ -115,18 +124,3 @@ def _group_table(rounds: list[dict[str, Any]]) -> list[str]:
         numbers = "  ".join(f"{four_digits(groups[key], '-'):>6}" for key in ("delta", "essp", "largest_gap"))
         lines.append(f"  {number:>5}  {numbers}  {'  '.join(cells)}")
     return lines
-
-
-def last_stage(rounds: Sequence[RoundFolder]) -> str:
-    """Return "round 3: train done" for the last stage that is done, as the stages follow each other in a round."""
-    for round_ in reversed(rounds):
-        done = [marker.stem for marker in round_.stages.glob("[!.]*.json")]
-        if done:
-            return f"round {round_.number}: {max(done, key=_place)} done"
-    return "begun"
-
-
-def _place(stage: str) -> tuple[int, bool, str]:
-    """Return a key that sorts stages, shards before what puts them together."""
-    whole, _, part = stage.partition("_part_")
-    return (STAGE_ORDER.index(whole) if whole in STAGE_ORDER else -1, not part, part)

@@ -1,4 +1,4 @@
-"""Progress bars for people at a terminal, silence for log files."""
+"""What a person reads while a command runs: sentences, and progress bars at a terminal."""
 
 from __future__ import annotations
 
@@ -14,11 +14,6 @@ Item = TypeVar("Item")
 def progress(items: Iterable[Item], description: str, total: int | None = None) -> Iterator[Item]:
     """Iterate over ``items`` with a bar and an estimate on standard error; quiet when that is not a terminal."""
     return iter(tqdm(items, desc=description, total=total, leave=False, disable=not sys.stderr.isatty()))
-
-
-def count(number: int, thing: str) -> str:
-    """Return "1 region" or "2 regions"."""
-    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
 def say(sentence: str) -> None:
