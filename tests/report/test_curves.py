@@ -5,12 +5,12 @@ import sys
 
 import numpy as np
 import pytest
+from strategy_combinations import spellings
 
 from nnunet_al.report.drawing.learning_curves import learning_curves
 from nnunet_al.report.drawing.palette import BLUE, LINE_COLOURS, VERMILLION, YELLOW
 from nnunet_al.report.reading.lines import mean_curve
 from nnunet_al.report.reading.runs import read_runs
-from nnunet_al.strategies import catalog
 
 from .faked_campaigns import fake_campaign
 from .pictures import n_pixels_like
@@ -70,7 +70,7 @@ def test_a_picture_is_written_with_a_line_per_strategy(tmp_path):
 
 
 def test_more_strategies_than_colours_nan_rounds_and_no_rounds_are_drawn(tmp_path):
-    names = list(catalog.spellings())[: len(LINE_COLOURS) + 3]
+    names = list(spellings())[: len(LINE_COLOURS) + 3]
     many = [fake_campaign(tmp_path, name, [0.1, 0.2, index / 20]) for index, name in enumerate(names)]
     assert len(many) == len(LINE_COLOURS) + 3
     learning_curves(read_runs(many), tmp_path / "many.png")

@@ -105,6 +105,7 @@ class Lab:
             seed=0,
             configuration="2d",
             dropout="decoder",
+            dropout_p=0.1,
             roi_classes=(),
             budget=5,
             pool_cases=("a", "b", "c"),
