@@ -62,9 +62,8 @@ def work(arguments: Namespace) -> int:
     requests = requests_of_all(arguments)
 
     from nnunet_al.campaign.planned import plan_campaigns
-    from nnunet_al.nnunet.distributed import check_gpus
+    from nnunet_al.nnunet.devices import check_devices
     from nnunet_al.nnunet.environment import Roots, dataset_name
-    from nnunet_al.nnunet.training import torch_device
     from nnunet_al.rounds.many import do_campaigns
 
     roots = Roots.from_environment()
@@ -72,7 +71,7 @@ def work(arguments: Namespace) -> int:
     options.check()
     names = {dataset: dataset_name(dataset, roots) for dataset in arguments.d}
     planned = plan_campaigns(roots, [replace(w, dataset=names[w.dataset]) for w in requests], options.device)
-    check_gpus(torch_device(options.device), options.gpus)
+    check_devices(options.device, options.gpus)
     stopped = do_campaigns(roots, planned, options)
     for sentence in stopped.sentences():
         print(f"Error: {sentence}", file=sys.stderr)

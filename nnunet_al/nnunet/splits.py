@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from nnunetv2.utilities.crossval_split import generate_crossval_split
-
 from nnunet_al.errors import DatasetError
 from nnunet_al.files import read_json
 
@@ -49,7 +47,7 @@ def pool_and_test(
             )
         if fold >= FOLDS:
             raise DatasetError(f"-f {fold}: nnU-Net makes {FOLDS} folds, counted from 0.")
-        validation = generate_crossval_split(candidates, seed=_SEED, n_splits=FOLDS)[fold]["val"]
+        validation = _folds(candidates, FOLDS)[fold]["val"]
         left_out = set()
     test = sorted(set(validation) & set(labelled))
     if not test:
@@ -76,6 +74,12 @@ def member_splits(annotated: Sequence[str], members: int) -> list[tuple[list[str
     cases = sorted(annotated)
     if len(cases) < 2:
         return [(cases, cases)] * members
-    folds = generate_crossval_split(cases, seed=_SEED, n_splits=min(max(members, 2), len(cases)))
+    folds = _folds(cases, min(max(members, 2), len(cases)))
     chosen = [folds[member % len(folds)] for member in range(members)]
     return [(sorted(fold["train"]), sorted(fold["val"])) for fold in chosen]
+
+
+def _folds(cases: Sequence[str], count: int) -> list[dict[str, list[str]]]:
+    from nnunetv2.utilities.crossval_split import generate_crossval_split  # loads scikit-learn
+
+    return generate_crossval_split(cases, seed=_SEED, n_splits=count)

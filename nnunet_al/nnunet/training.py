@@ -21,21 +21,6 @@ from nnunet_al.nnunet.trainer import nnUNetTrainerAL
 from nnunet_al.nnunet.trainer_settings import TrainerSettings
 
 
-def torch_device(name: str) -> torch.device:
-    """Return the device that ``-device`` names.
-
-    Raises
-    ------
-    SetupError
-        if torch finds no such device.
-    """
-    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not available.get(name, False):
-        usable = " or ".join(device for device, there in available.items() if there)
-        raise SetupError(f"-device {name} is not available here: use {usable}.")
-    return torch.device(name)
-
-
 def trainer_variables() -> dict[str, str]:
     """Return the environment variable with which nnU-Net finds our trainers and those of the user."""
     folders = [str(trainer_folder()), *filter(None, os.environ.get("nnUNet_extTrainer", "").split(os.pathsep))]

@@ -15,9 +15,8 @@ from nnunet_al.campaign.request import Request
 from nnunet_al.campaign.stages import EMBED, FINAL_STAGE, SCORE, SELECT, TRAIN, Phase, is_done, phases_of
 from nnunet_al.errors import CampaignError
 from nnunet_al.files import remove_temporary_files
-from nnunet_al.nnunet.distributed import check_gpus
+from nnunet_al.nnunet.devices import check_devices
 from nnunet_al.nnunet.environment import Roots
-from nnunet_al.nnunet.training import torch_device
 from nnunet_al.rounds.context import RoundContext
 from nnunet_al.rounds.network_delay import look_anew, wait_while
 from nnunet_al.rounds.round import choose_round, continued, finish_handed_out, finish_round
@@ -102,7 +101,7 @@ def _is_over(folder: CampaignFolder, decided: Decisions, options: Options, numbe
 def _check_devices(phase: Phase, options: Options) -> None:
     if not phase.on_device:
         return
-    check_gpus(torch_device(options.device), options.gpus if phase.name == TRAIN else 1)
+    check_devices(options.device, options.gpus if phase.name == TRAIN else 1)
 
 
 def _phase_of(decided: Decisions, name: str, number: int, options: Options) -> Phase:

@@ -16,13 +16,11 @@ from nnunet_al.campaign.stages import FINAL_STAGE, is_done, part_stage, whole_st
 from nnunet_al.errors import CampaignError, CampaignLockedError, StorageError
 from nnunet_al.file_locks import file_lock, remove_empty
 from nnunet_al.files import remove_temporary_files
-from nnunet_al.nnunet.distributed import check_gpus
+from nnunet_al.nnunet.devices import check_devices
 from nnunet_al.nnunet.environment import Roots
-from nnunet_al.nnunet.training import torch_device
 from nnunet_al.rounds.context import RoundContext
 from nnunet_al.rounds.run_stages import run_stages
 from nnunet_al.rounds.stages.order import ANNOTATE, MODEL_STAGES, SHARDED, first_round, selection_stages
-from nnunet_al.rounds.start import start
 from nnunet_al.terminal import say
 
 
@@ -44,7 +42,10 @@ def do_round(roots: Roots, request: Request, options: Options, number: int | Non
     requested = request.decide(options.device)
     folder = CampaignFolder.decided_by(roots, requested)
     decided = continued(folder, request)
-    check_gpus(torch_device(options.device), options.gpus)
+    if decided and number is not None and 0 <= number < CampaignProgress(folder.root).complete:
+        choose_round(folder, number)  # says that it is done, for which the dataset need not be read
+        return
+    check_devices(options.device, options.gpus)
     try:
         with ExitStack() as reading:
             data = reading.enter_context(_reading(roots, requested, decided, options))
@@ -59,7 +60,10 @@ def do_round(roots: Roots, request: Request, options: Options, number: int | Non
             chosen = choose_round(folder, number)
             if chosen is None:
                 return
-            decided = decided or start(folder, requested, roots, data, options.workers, request.read_groups)
+            if decided is None:
+                from nnunet_al.rounds.start import start  # loads nnU-Net's planners and trainers
+
+                decided = start(folder, requested, roots, data, options.workers, request.read_groups)
             context = RoundContext(folder, chosen, decided, roots, data, options)
             data.remember()  # not before, since a refusal leaves every file as it was
             remove_temporary_files(folder.root)

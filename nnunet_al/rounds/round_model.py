@@ -7,9 +7,9 @@ from pathlib import Path
 import torch
 
 from nnunet_al.files import read_json
+from nnunet_al.nnunet.devices import torch_device
 from nnunet_al.nnunet.model import Plan, load_network
 from nnunet_al.nnunet.pool_embedding import Embedder
-from nnunet_al.nnunet.training import torch_device
 from nnunet_al.nnunet.window_stream import Pool
 from nnunet_al.rounds.context import RoundContext
 from nnunet_al.scoring.fast_network import fast_network

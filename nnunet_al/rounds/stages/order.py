@@ -7,6 +7,9 @@ Names and order are those of `nnunet_al.campaign.stages`. Below, "reads" leaves 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from importlib import import_module
+
 from nnunet_al.campaign.decisions import Decisions
 from nnunet_al.campaign.stages import (
     EMBED,
@@ -25,44 +28,38 @@ from nnunet_al.campaign.stages import (
 )
 from nnunet_al.rounds.context import RoundContext
 from nnunet_al.rounds.run_stages import Stage
-from nnunet_al.rounds.stages import (
-    annotate,
-    embed,
-    evaluate,
-    fingerprint,
-    fisher,
-    hand_out,
-    images,
-    labels,
-    plan,
-    preprocess,
-    score,
-    select,
-    select_initial,
-    train,
-    weigh,
-)
 
 Stages = list[Stage[RoundContext]]
 
-_LABELS = Stage("labels", "composing labels from the ledger", labels.compose_labels)
+
+def _work(place: str) -> Callable[[RoundContext], None]:
+    """Return the function "module:name" of a stage; the module is loaded when the stage runs, since most load torch."""
+    module, name = place.split(":")
+
+    def work(context: RoundContext) -> None:
+        getattr(import_module(f"nnunet_al.rounds.stages.{module}"), name)(context)
+
+    return work
+
+
+_LABELS = Stage("labels", "composing labels from the ledger", _work("labels:compose_labels"))
 """Reads ``ledger/``; writes ``ledger_entries.json`` and the view's ``labelsTr``, ``dataset.json`` and splits."""
-_FINGERPRINT = Stage("fingerprint", "extracting the fingerprint", fingerprint.fingerprint)
+_FINGERPRINT = Stage("fingerprint", "extracting the fingerprint", _work("fingerprint:fingerprint"))
 """Reads ``labelsTr``; writes the view's ``dataset_fingerprint.json``, and the campaign's ``intensities/``."""
-_PLAN = Stage("plan", "planning", plan.plan_round)
+_PLAN = Stage("plan", "planning", _work("plan:plan_round"))
 """Reads the fingerprint and the first plan in ``prepared/``; writes the view's plans, and how a fresh plan differs."""
-_PREPROCESS = Stage("preprocess", "preprocessing", preprocess.preprocess)
+_PREPROCESS = Stage("preprocess", "preprocessing", _work("preprocess:preprocess"))
 """Reads plans and ``labelsTr``; writes the view's preprocessed cases, ``lost_annotations.json``, and images."""
-_IMAGES = Stage("images", "", images.preprocess_images)
+_IMAGES = Stage("images", "", _work("images:preprocess_images"))
 """Reads the plans; writes the images of pool and test cases that the dataset's store does not have yet."""
-_TRAIN = Stage(TRAIN, "training", train.train)
+_TRAIN = Stage(TRAIN, "training", _work("train:train"))
 """Reads the preprocessed cases and the checkpoint of the round before; writes the view's checkpoints."""
-_EVALUATE = Stage(EVALUATE, "evaluating on the test cases", evaluate.evaluate)
+_EVALUATE = Stage(EVALUATE, "evaluating on the test cases", _work("evaluate:evaluate"))
 """Reads the checkpoint and the test cases; writes ``metrics.json``, and the campaign's ``results.csv``."""
 
 SHARDED = {
-    SCORE: ("scoring the pool", score.score_part, score.score_merge),
-    EMBED: ("embedding the pool", embed.embed_part, embed.embed_merge),
+    SCORE: ("scoring the pool", _work("score:score_part"), _work("score:score_merge")),
+    EMBED: ("embedding the pool", _work("embed:embed_part"), _work("embed:embed_merge")),
 }
 """Phase -> sentence, the work of one shard, what puts the shards together.
 
@@ -70,17 +67,17 @@ The shards of ``score`` read the checkpoint and the pool's images and write ``pa
 ``scores.npz``. Those of ``embed`` read ``scores.npz``, too, and ``fisher.npz``, and write ``parts/embed*``; together
 they become ``embeddings.npy``.
 """
-_WEIGH = Stage(WEIGH_STAGE, "weighing the groups", weigh.weigh)
+_WEIGH = Stage(WEIGH_STAGE, "weighing the groups", _work("weigh:weigh"))
 """Reads the checkpoint and ``labelsTr``; writes ``group_weights.json``."""
-_FISHER = Stage(FISHER, "averaging squared gradients", fisher.fisher)
+_FISHER = Stage(FISHER, "averaging squared gradients", _work("fisher:fisher"))
 """Reads the checkpoint and ``scores.npz``; writes ``query.npz`` and ``fisher.npz``."""
-_SELECT = Stage(SELECT, "selecting the batch", select.select)
+_SELECT = Stage(SELECT, "selecting the batch", _work("select:select"))
 """Reads ``scores.npz``, ``group_weights.json``, ``embeddings.npy`` and ``query.npz``; writes ``batch.json``."""
-_SELECT_INITIAL = Stage(SELECT, "drawing the initial batch", select_initial.select_initial)
+_SELECT_INITIAL = Stage(SELECT, "drawing the initial batch", _work("select_initial:select_initial"))
 """Reads the campaign's ``regions.npz``; writes ``batch.json`` of round 0."""
-_HAND_OUT = Stage(HAND_OUT_STAGE, "handing the batch out", hand_out.hand_out)
+_HAND_OUT = Stage(HAND_OUT_STAGE, "handing the batch out", _work("hand_out:hand_out"))
 """Reads ``batch.json`` and the checkpoint; writes ``batch/``, the folder that readers get."""
-ANNOTATE = Stage(FINAL_STAGE, "annotating", annotate.annotate)
+ANNOTATE = Stage(FINAL_STAGE, "annotating", _work("annotate:annotate"))
 """Reads ``batch.json``; writes the ledger's next entry, or waits until readers have; removes ``embeddings.npy``."""
 
 _ALL = (_LABELS, _FINGERPRINT, _PLAN, _PREPROCESS, _IMAGES, _TRAIN, _EVALUATE, _WEIGH, _FISHER, _SELECT)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import fields
 
 from nnunet_al.errors import SetupError
+from nnunet_al.nnunet.devices import torch_device
 from nnunet_al.nnunet.trainer_settings import TrainerSettings
-from nnunet_al.nnunet.training import torch_device
 from nnunet_al.nnunet.training import train as train_model
 from nnunet_al.rounds.context import RoundContext
 from nnunet_al.rounds.sharing import first_model
