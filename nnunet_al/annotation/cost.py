@@ -16,12 +16,9 @@ class Cost:
 
     Attributes
     ----------
-    annotated_voxels : int
-        voxels that somebody answered for, background included
-    foreground_voxels : int
-        those of them that are not background
-    contour_mm : float
-        length of the outlines in mm, as ``annotation_cost`` defines it
+    annotated_voxels : voxels that somebody answered for, background included
+    foreground_voxels : those of them that are not background
+    contour_mm : length of the outlines in mm, as ``annotation_cost`` defines it
     """
 
     annotated_voxels: int = 0

@@ -19,14 +19,10 @@ class Consensus:
 
     Attributes
     ----------
-    labels_kji : np.ndarray
-        the label of each voxel, the ignore value where nobody annotated and where the readings decide nothing
-    differing_voxels : int
-        voxels that at least two readings annotate and that not all of them label alike
-    undecided_voxels : int
-        annotated voxels without a label, because of a tie
-    agreement : mapping from int to float
-        foreground value -> Dice between two readings, averaged over all pairs; see ``fuse``
+    labels_kji : the label of each voxel, the ignore value where nobody annotated and where the readings decide nothing
+    differing_voxels : voxels that at least two readings annotate and that not all of them label alike
+    undecided_voxels : annotated voxels without a label, because of a tie
+    agreement : foreground value -> Dice between two readings, averaged over all pairs; see ``fuse``
     """
 
     labels_kji: np.ndarray

@@ -26,18 +26,12 @@ class Asked:
 
     Attributes
     ----------
-    case : str
-        its id
-    grid : Grid
-        the image's grid
-    handed_out_kji : np.ndarray
-        the pre-segmentation, zeros where there was none
-    earlier_kji : np.ndarray
-        what is annotated already, ``ignore`` elsewhere
-    ignore : int
-        value of unannotated voxels
-    boxes : mapping from int to Box
-        rank of each region -> its voxels, half-open, k first
+    case : its id
+    grid : the image's grid
+    handed_out_kji : the pre-segmentation, zeros where there was none
+    earlier_kji : what is annotated already, ``ignore`` elsewhere
+    ignore : value of unannotated voxels
+    boxes : rank of each region -> its voxels, half-open, k first
     """
 
     case: str
@@ -54,20 +48,14 @@ class Reading:
 
     Attributes
     ----------
-    case : str
-        its id
-    labels_kji : np.ndarray
-        the reader's labels (int32) inside the reviewed regions and where nothing was annotated before, ``ignore``
-        elsewhere
-    ranks : tuple of int
-        the regions that it answers for, sorted; also such as were annotated in full before
-    edits_outside : int
-        voxels outside of all regions asked for that differ from what was handed out, and voxels drawn outside of the
-        image; none of them is used
-    disagreements : int
-        voxels of the reviewed regions annotated earlier with another label, which stands
-    remarks : tuple of str
-        sentences for the reader and the campaign's owner
+    case : its id
+    labels_kji : the reader's labels (int32) inside the reviewed regions and where nothing was annotated before,
+        ``ignore`` elsewhere
+    ranks : the regions that it answers for, sorted; also such as were annotated in full before
+    edits_outside : voxels outside of all regions asked for that differ from what was handed out, and voxels drawn
+        outside of the image; none of them is used
+    disagreements : voxels of the reviewed regions annotated earlier with another label, which stands
+    remarks : sentences for the reader and the campaign's owner
     """
 
     case: str

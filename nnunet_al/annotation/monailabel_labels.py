@@ -32,22 +32,16 @@ class MonaiLabelFile:
 
     Attributes
     ----------
-    case : str
-        MONAI Label's id of the image, which is the case's name
-    path : Path
-        the label file, as MONAI Label stored it
-    reader : str or None
-        the Client/User-ID with which it was submitted, up to 64 characters that may stand in a file's name; None where
-        nobody entered one
-    minutes : float or None
-        the reader's time, where a program sent ``minutes`` along; MONAI Label's own clients do not
-    reviewed : bool
-        submitting a label is an explicit act, so True, unless a reviewer flagged it or it cannot be told what to take
-    names : mapping from int to str, or None
-        voxel value -> segment name as the client sent it, for a file that itself names nothing; None where nothing was
-        sent
-    remarks : tuple of str
-        sentences on what is unusual, the reason if ``reviewed`` is False among them
+    case : MONAI Label's id of the image, which is the case's name
+    path : the label file, as MONAI Label stored it
+    reader : the Client/User-ID with which it was submitted, up to 64 characters that may stand in a file's name; None
+        where nobody entered one
+    minutes : the reader's time, where a program sent ``minutes`` along; MONAI Label's own clients do not
+    reviewed : submitting a label is an explicit act, so True, unless a reviewer flagged it or it cannot be told what to
+        take
+    names : voxel value -> segment name as the client sent it, for a file that itself names nothing; None where nothing
+        was sent
+    remarks : sentences on what is unusual, the reason if ``reviewed`` is False among them
     """
 
     case: str

@@ -27,10 +27,8 @@ class Review:
 
     Attributes
     ----------
-    reviewed : bool
-        the reader answers for every voxel of the region
-    minutes : float or None
-        the time it took, None where nobody wrote it down
+    reviewed : the reader answers for every voxel of the region
+    minutes : the time it took, None where nobody wrote it down
     """
 
     reviewed: bool

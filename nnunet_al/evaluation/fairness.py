@@ -18,18 +18,12 @@ class GroupMetrics:
 
     Attributes
     ----------
-    overall : float
-        mean over all cases, not over groups.
-    n : int
-        number of cases.
-    mean : dict
-        mean of each group, sorted by name; None for a known group without a case.
-    counts : dict
-        number of cases of each group.
-    delta, essp, largest_gap : float
-        see the functions of these names; over groups with cases.
-    number : int
-        number of groups with cases. Δ is a sum over them, so that it compares only where they are equally many.
+    overall : mean over all cases, not over groups
+    n : number of cases
+    mean : mean of each group, sorted by name; None for a known group without a case
+    counts : number of cases of each group
+    delta, essp, largest_gap : see the functions of these names; over groups with cases
+    number : number of groups with cases. Δ is a sum over them, so that it compares only where they are equally many.
     """
 
     overall: float

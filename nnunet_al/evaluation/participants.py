@@ -29,14 +29,10 @@ class Header:
 
     Attributes
     ----------
-    path : Path
-        the table.
-    delimiter : str
-        what separates its columns.
-    columns : tuple of str
-        their names.
-    id_column : int
-        index of the column of ids.
+    path : the table
+    delimiter : what separates its columns
+    columns : their names
+    id_column : index of the column of ids
     """
 
     path: Path

@@ -20,18 +20,13 @@ class CaseGeometry:
 
     Attributes
     ----------
-    case
-        the case's identifier
-    raw_shape
-        voxels per axis as nnU-Net's reader gives them (SimpleITK: z, y, x)
-    raw_spacing_mm
-        distance of voxels in mm, in the same axis order
-    transpose_forward
-        axis ``i`` after the transpose is raw axis ``transpose_forward[i]``
-    crop_box
-        nnU-Net's ``bbox_used_for_cropping``: raw voxels, TRANSPOSED axes
-    network_shape
-        voxels per axis after transpose, crop and resampling: the preprocessed array is ``(C, *network_shape)``
+    case : the case's identifier
+    raw_shape : voxels per axis as nnU-Net's reader gives them (SimpleITK: z, y, x)
+    raw_spacing_mm : distance of voxels in mm, in the same axis order
+    transpose_forward : axis ``i`` after the transpose is raw axis ``transpose_forward[i]``
+    crop_box : nnU-Net's ``bbox_used_for_cropping``: raw voxels, TRANSPOSED axes
+    network_shape : voxels per axis after transpose, crop and resampling: the preprocessed array is ``(C,
+        *network_shape)``
 
     Along each axis ``n`` cropped voxels become ``m`` network voxels; network voxel ``i`` covers the raw interval
     ``[i * n / m, (i + 1) * n / m)``, which is how nnU-Net resamples: the outer borders of both grids coincide.

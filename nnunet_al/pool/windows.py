@@ -17,13 +17,10 @@ class Window:
 
     Attributes
     ----------
-    start
-        first network voxel per axis; negative, or so that the window reaches beyond the image, where the image is
+    start : first network voxel per axis; negative, or so that the window reaches beyond the image, where the image is
         smaller than the patch: what lies outside is padding
-    shape
-        the patch size per axis; ``(1, y, x)`` in 2d
-    cell
-        the network voxels of the region that are counted in this window; the cells of a region's windows are
+    shape : the patch size per axis; ``(1, y, x)`` in 2d
+    cell : the network voxels of the region that are counted in this window; the cells of a region's windows are
         disjoint and their union is the region's network box
     """
 

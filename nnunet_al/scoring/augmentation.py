@@ -41,14 +41,22 @@ class AugmentationSampler:
     ) -> None:
         """Keep what is needed; angles and noise are drawn from `rng` at the first call, and nothing is drawn later.
 
-        Args:
-            network: dropout stays off.
-            exclusive: softmax classes, else sigmoid heads.
-            passes: K, at least 1.
-            rng: the generator of this purpose.
-            spacing_mm: spacing of the window's spatial axes; only the ratio of the last two matters.
-            noise_variance: variance of the noise, not its standard deviation, at least 0.
-            max_angle_deg: angles are uniform between minus and plus this, in degrees.
+        Parameters
+        ----------
+        network
+            dropout stays off.
+        exclusive
+            softmax classes, else sigmoid heads.
+        passes
+            K, at least 1.
+        rng
+            the generator of this purpose.
+        spacing_mm
+            spacing of the window's spatial axes; only the ratio of the last two matters.
+        noise_variance
+            variance of the noise, not its standard deviation, at least 0.
+        max_angle_deg
+            angles are uniform between minus and plus this, in degrees.
         """
         assert passes >= 1, passes
         assert noise_variance >= 0, noise_variance
@@ -141,12 +149,18 @@ class _Drawn:
 def rotated_positions(plane: Sequence[int], steps_mm: Sequence[float], angle_deg: float) -> np.ndarray:
     """Return where each voxel of a plane lies after a physical rotation about the plane's centre.
 
-    Args:
-        plane: voxels (Y, X).
-        steps_mm: spacing of the two axes.
-        angle_deg: positive angles turn the first axis towards the second.
+    Parameters
+    ----------
+    plane
+        voxels (Y, X).
+    steps_mm
+        spacing of the two axes.
+    angle_deg
+        positive angles turn the first axis towards the second.
 
-    Returns:
+    Returns
+    -------
+    @@TYPE@@
         (2, Y, X) in voxels, float64; may lie outside the plane.
     """
     centre = (np.asarray(plane, dtype=np.float64) - 1).reshape(2, 1, 1) / 2

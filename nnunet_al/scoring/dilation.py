@@ -17,10 +17,14 @@ def dilate(mask_B_xyz: torch.Tensor, radius_mm: float, spacing_mm: Sequence[floa
     for Euclidean distances gives the minimum over all axes, and only as far as the radius reaches. What lies outside
     the tensor counts as False.
 
-    Args:
-        mask_B_xyz: bool, with as many spatial axes as `spacing_mm` has entries.
-        radius_mm: at least 0; 0 returns the mask itself.
-        spacing_mm: distance of neighbouring voxels along each spatial axis.
+    Parameters
+    ----------
+    mask_B_xyz
+        bool, with as many spatial axes as `spacing_mm` has entries.
+    radius_mm
+        at least 0; 0 returns the mask itself.
+    spacing_mm
+        distance of neighbouring voxels along each spatial axis.
     """
     assert radius_mm >= 0, radius_mm
     assert len(spacing_mm) == mask_B_xyz.ndim - 1, (tuple(spacing_mm), tuple(mask_B_xyz.shape))

@@ -60,17 +60,25 @@ def insert_dropout(network: nn.Module, p: float = 0.1, where: str = "decoder") -
     every activation of the network. An activation that is registered in several places becomes one wrapper in all of
     them. Layers inside `where` that already hold dropout are kept and get `p`, so a second call is harmless.
 
-    Args:
-        network: any network whose activations are modules; it is changed.
-        p: probability that a channel is dropped, 0 <= p < 1.
-        where: which part of the network gets dropout.
+    Parameters
+    ----------
+    network
+        any network whose activations are modules; it is changed.
+    p
+        probability that a channel is dropped, 0 <= p < 1.
+    where
+        which part of the network gets dropout.
 
-    Returns:
+    Returns
+    -------
+    @@TYPE@@
         The layers, in the network's order.
 
-    Raises:
-        ModelError: `p` or `where` is not valid, the part does not exist, an activation has weights (PReLU: its state
-            dict keys would change), or there is no activation to replace.
+    Raises
+    ------
+    ModelError
+        if `p` or `where` is not valid, the part does not exist, an activation has weights (PReLU: its state dict keys
+        would change), or there is no activation to replace.
     """
     if not 0.0 <= p < 1.0:
         raise ModelError(f"The dropout probability must be at least 0 and less than 1, not {p}: choose another one.")
@@ -125,17 +133,26 @@ def draw_masks(
     The channel counts come from one forward pass of `example_input` (1, C, xyz); its values do not matter. Where all
     channels of a layer would be dropped, one drawn at random is kept: an all-zero layer tells nothing about the input.
 
-    Args:
-        network: a network that holds dropout layers.
-        example_input: a valid input on the network's device.
-        passes: T, the number of sub-networks.
-        rng: the generator of this purpose; the draw depends on nothing else.
+    Parameters
+    ----------
+    network
+        a network that holds dropout layers.
+    example_input
+        a valid input on the network's device.
+    passes
+        T, the number of sub-networks.
+    rng
+        the generator of this purpose; the draw depends on nothing else.
 
-    Returns:
+    Returns
+    -------
+    @@TYPE@@
         One tensor for each layer, in the order of `dropout_layers`, on the CPU.
 
-    Raises:
-        ModelError: the network holds no dropout, or a layer is used with different numbers of channels.
+    Raises
+    ------
+    ModelError
+        if the network holds no dropout, or a layer is used with different numbers of channels.
     """
     layers = _layers_or_refuse(network)
     channels: list[set[int]] = [set() for _ in layers]
@@ -180,8 +197,10 @@ def _layers_or_refuse(network: nn.Module) -> list[DropoutActivation]:
 def sub_network(network: nn.Module, masks: Sequence[torch.Tensor], t: int) -> Iterator[nn.Module]:
     """Make the network the t-th of the sub-networks drawn by `draw_masks`, for as long as the block lasts.
 
-    Raises:
-        ModelError: the network holds no dropout.
+    Raises
+    ------
+    ModelError
+        if the network holds no dropout.
     """
     layers = _layers_or_refuse(network)
     assert len(layers) == len(masks), (len(layers), len(masks))

@@ -21,11 +21,16 @@ def layer_entries(
     For each offset k of the kernel with R rows p and C columns i among the indices, either their R · C products are
     taken, after a copy of those R + C channels, or all P · I, whatever costs less by the counts alone.
 
-    Args:
-        layer: the convolution.
-        uses: its gradients, which are added up; none of them: zeros.
-        indices_n: into the flattened weight.
-        like_B: B samples whose precision and device the result gets where there is no use.
+    Parameters
+    ----------
+    layer
+        the convolution.
+    uses
+        its gradients, which are added up; none of them: zeros.
+    indices_n
+        into the flattened weight.
+    like_B
+        B samples whose precision and device the result gets where there is no use.
     """
     if not uses:
         return like_B.new_zeros(len(like_B), len(indices_n))

@@ -28,17 +28,26 @@ def bottleneck_features(
 
     Dropout is off, autocast is off, no graph is recorded, and nothing behind the stage is computed.
 
-    Args:
-        network: uncompiled. A sample's result must not depend on the other samples of the batch, as with instance norm.
-        data_B_C_xyz: B windows.
-        weight_B_xyz: the voxels' weights; a window without weight gives 0.
-        flatten: the map itself instead of its weighted sum.
+    Parameters
+    ----------
+    network
+        uncompiled. A sample's result must not depend on the other samples of the batch, as with instance norm.
+    data_B_C_xyz
+        B windows.
+    weight_B_xyz
+        the voxels' weights; a window without weight gives 0.
+    flatten
+        the map itself instead of its weighted sum.
 
-    Returns:
+    Returns
+    -------
+    @@TYPE@@
         (B, d) in the precision of the network, at least float32.
 
-    Raises:
-        ModelError: the network has no ``encoder.stages`` that it runs through.
+    Raises
+    ------
+    ModelError
+        if the network has no ``encoder.stages`` that it runs through.
     """
     with evaluating(network), torch.no_grad(), torch.autocast(data_B_C_xyz.device.type, enabled=False):
         features_B_F_xyz = at_least_float32(_bottleneck_output(network, data_B_C_xyz))

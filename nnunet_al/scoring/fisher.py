@@ -25,16 +25,24 @@ def sample_parameters(
     all of those, and the rest uniformly from the others (so everything is uniform where F is 0 everywhere). Fewer
     parameters than `count`: all.
 
-    Args:
-        fisher: F for each layer, of the weight's shape.
-        count: number of parameters d.
-        rng: the generator of this purpose.
+    Parameters
+    ----------
+    fisher
+        F for each layer, of the weight's shape.
+    count
+        number of parameters d.
+    rng
+        the generator of this purpose.
 
-    Returns:
+    Returns
+    -------
+    @@TYPE@@
         For each layer, in the order of `fisher`, sorted indices into its flattened weight (int64, maybe none).
 
-    Raises:
-        ModelError: F is not finite, as after a training that diverged.
+    Raises
+    ------
+    ModelError
+        if F is not finite, as after a training that diverged.
     """
     values_P = np.concatenate([tensor.detach().cpu().numpy().astype(np.float64).ravel() for tensor in fisher.values()])
     if not np.isfinite(values_P).all():

@@ -39,7 +39,9 @@ def log_likelihood(logits_B_C_xyz: torch.Tensor, weight_B_xyz: torch.Tensor, exc
     head otherwise, where ln p is the sum over the heads' Bernoulli variables. With 1 / |V_r| on the voxels of a
     region and 0 elsewhere, L is the mean over the region.
 
-    Returns:
+    Returns
+    -------
+    @@TYPE@@
         L_B, in the precision of the logits, at least float32.
     """
     logits = at_least_float32(logits_B_C_xyz)
@@ -62,21 +64,32 @@ def weight_gradients(
 ) -> dict[str, torch.Tensor]:
     """Return ∂L_b/∂weight of each layer and sample, from one pass; dropout off, autocast off, ``.grad`` untouched.
 
-    Args:
-        network: uncompiled; its first output is the one of full resolution. A sample's result must not depend on the
-            other samples of the batch (see the module's head).
-        data_B_C_xyz: B windows.
-        weight_B_xyz: the voxels' weights in L, see `objective`; a sample without weight has gradient 0.
-        layers: convolutions of the network by name, see `layers.convolutions`.
-        exclusive: softmax classes, or sigmoid heads.
-        objective: L; `log_likelihood` (USIM), or `segmentation_loss.self_loss` (BADGE).
+    Parameters
+    ----------
+    network
+        uncompiled; its first output is the one of full resolution. A sample's result must not depend on the other
+        samples of the batch (see the module's head).
+    data_B_C_xyz
+        B windows.
+    weight_B_xyz
+        the voxels' weights in L, see `objective`; a sample without weight has gradient 0.
+    layers
+        convolutions of the network by name, see `layers.convolutions`.
+    exclusive
+        softmax classes, or sigmoid heads.
+    objective
+        L; `log_likelihood` (USIM), or `segmentation_loss.self_loss` (BADGE).
 
-    Returns:
-        For each layer, in the order of `layers`, a tensor (B, \\*weight.shape); zeros where the output does not
-        depend on the layer (heads of deep supervision).
+    Returns
+    -------
+    @@TYPE@@
+        For each layer, in the order of `layers`, a tensor (B, \\*weight.shape); zeros where the output does not depend
+        on the layer (heads of deep supervision).
 
-    Raises:
-        ModelError: a layer has groups, a padding other than zeros, or its input is overwritten.
+    Raises
+    ------
+    ModelError
+        if a layer has groups, a padding other than zeros, or its input is overwritten.
     """
 
     def whole(name: str, uses: list[LayerGradient]) -> torch.Tensor:
@@ -118,8 +131,10 @@ def gradient_entries(
     `entries` holds flat indices for each layer's name and at least one index; layers without any cost nothing, and the
     backward pass ends at the shallowest layer that has some.
 
-    Raises:
-        ModelError: as `weight_gradients`.
+    Raises
+    ------
+    ModelError
+        as `weight_gradients`.
     """
     every = convolutions(network)
     layers = {name: every[name] for name, indices in entries.items() if len(indices)}
@@ -145,8 +160,10 @@ def sketched_gradients(
     `sketch` takes the layers' flattened weights one after the other, in the order of `layers`; `sketch.size_in` is the
     number of all their weights. Sketches are linear: those of a region's windows add up to the region's.
 
-    Raises:
-        ModelError: as `weight_gradients`.
+    Raises
+    ------
+    ModelError
+        as `weight_gradients`.
     """
     sizes = [layer.weight.numel() for layer in layers.values()]
     assert sketch.size_in == sum(sizes), (sketch.size_in, sizes)

@@ -18,14 +18,10 @@ class GroupWeights:
 
     Attributes
     ----------
-    weights : dict
-        w_g, positive, with the sum 1.
-    z : dict
-        standardised lack of Dice; the substitute for groups without a labelled case.
-    mean_dice : dict
-        mean Dice coefficient of the group's labelled cases, None where there is none.
-    counts : dict
-        number of labelled cases.
+    weights : w_g, positive, with the sum 1
+    z : standardised lack of Dice; the substitute for groups without a labelled case
+    mean_dice : mean Dice coefficient of the group's labelled cases, None where there is none
+    counts : number of labelled cases
     """
 
     weights: dict[str, float]

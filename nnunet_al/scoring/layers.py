@@ -21,8 +21,10 @@ def bottleneck_convolution(network: nn.Module) -> dict[str, nn.Module]:
 
     Projections in skips and squeeze-and-excitation lie beside the path and are not it.
 
-    Raises:
-        ModelError: the network has no ``encoder.stages`` or no convolution there.
+    Raises
+    ------
+    ModelError
+        if the network has no ``encoder.stages`` or no convolution there.
     """
     return _last_convolution(network, "encoder")
 
@@ -33,8 +35,10 @@ def decoder_convolution(network: nn.Module) -> dict[str, nn.Module]:
     BADGE takes its gradients from it (USIM, appendix C). Neither heads nor transposed convolutions nor what lies
     beside the path (projections in skips, squeeze-and-excitation) are it.
 
-    Raises:
-        ModelError: the network has no ``decoder.stages`` or no convolution there.
+    Raises
+    ------
+    ModelError
+        if the network has no ``decoder.stages`` or no convolution there.
     """
     return _last_convolution(network, "decoder")
 

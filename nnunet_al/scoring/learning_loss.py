@@ -56,12 +56,18 @@ def ranking_loss(predicted_B: torch.Tensor, loss_B: torch.Tensor, margin: float 
     left out. Two equal losses have no order: such a pair costs the margin and has gradient 0. The losses l are
     constants for the gradient.
 
-    Args:
-        predicted_B: output of a `LossModule`.
-        loss_B: the real loss of each sample, in any unit.
-        margin: by how much predictions of a pair should differ at least, the paper's ξ.
+    Parameters
+    ----------
+    predicted_B
+        output of a `LossModule`.
+    loss_B
+        the real loss of each sample, in any unit.
+    margin
+        by how much predictions of a pair should differ at least, the paper's ξ.
 
-    Returns:
+    Returns
+    -------
+    @@TYPE@@
         A scalar; 0, with gradient 0, where there is no pair.
     """
     assert predicted_B.shape == loss_B.shape, (predicted_B.shape, loss_B.shape)
@@ -76,8 +82,10 @@ def ranking_loss(predicted_B: torch.Tensor, loss_B: torch.Tensor, margin: float 
 def decoder_channels(network: nn.Module) -> tuple[int, ...]:
     """Return the number of channels of each of the decoder's feature maps, from the deepest to full resolution.
 
-    Raises:
-        ModelError: the network has no ``decoder.stages`` whose blocks name their ``output_channels``.
+    Raises
+    ------
+    ModelError
+        if the network has no ``decoder.stages`` whose blocks name their ``output_channels``.
     """
     try:
         return tuple(int(stage.output_channels) for stage in _decoder_stages(network))
@@ -92,8 +100,10 @@ def decoder_features(network: nn.Module) -> Iterator[list[torch.Tensor]]:
     The list that the block gets holds the maps (B, C_i, xyz) of the latest forward pass, deepest first, as the network
     computed them: with their graph and in its precision. Hooks do not fire in a compiled network: give the plain one.
 
-    Raises:
-        ModelError: the network has no ``decoder.stages``.
+    Raises
+    ------
+    ModelError
+        if the network has no ``decoder.stages``.
     """
     stages = _decoder_stages(network)
     features: list[torch.Tensor] = []
@@ -130,8 +140,10 @@ class LossSampler:
 
         Evaluation mode, no graph. A window's prediction depends neither on its batch nor on earlier calls.
 
-        Raises:
-            ModelError: the network has no ``decoder.stages``.
+        Raises
+        ------
+        ModelError
+            if the network has no ``decoder.stages``.
         """
         network, module = self._network, self._module
         with evaluating(network), evaluating(module), torch.inference_mode(), decoder_features(network) as features:

@@ -26,8 +26,10 @@ def sampled_probabilities(
 
     Evaluation mode apart from the masks, so a sample's result depends neither on the batch nor on earlier calls.
 
-    Raises:
-        ModelError: the network holds no dropout.
+    Raises
+    ------
+    ModelError
+        if the network holds no dropout.
     """
     passes = len(masks[0]) if masks else 1  # without masks `sub_network` refuses or complains
     data_B_C_xyz = as_weights(network, data_B_C_xyz)  # once, because the prefix knows its input by identity
@@ -79,11 +81,16 @@ def in_microbatches(
 
     The last batch is filled up with zeros and its surplus results are cut off.
 
-    Args:
-        function: takes as many tensors as are given, (size, ...) each, and returns one with `size` along `batch_axis`.
-        size: number of samples in each call.
-        tensors_N: one or more tensors (N, ...), N >= 1.
-        batch_axis: the samples' axis in the result; 1 for probs_T_B_C_xyz.
+    Parameters
+    ----------
+    function
+        takes as many tensors as are given, (size, ...) each, and returns one with `size` along `batch_axis`.
+    size
+        number of samples in each call.
+    tensors_N
+        one or more tensors (N, ...), N >= 1.
+    batch_axis
+        the samples' axis in the result; 1 for probs_T_B_C_xyz.
     """
     (total,) = {len(tensor_N) for tensor_N in tensors_N}
     assert total > 0, "no sample to compute"

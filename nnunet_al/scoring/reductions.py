@@ -200,11 +200,15 @@ REDUCTIONS: dict[str, Callable[[Mapping[str, Any], Sequence[float]], Reduction]]
 def make_reduction(name: str, parameters: Mapping[str, Any], spacing_mm: Sequence[float]) -> Reduction:
     """Return a reduction by its name in recipes.
 
-    Args:
-        name: one of `REDUCTIONS`.
-        parameters: ``dilation_mm`` (3.0, localized), ``target_threshold`` (0.2, target), ``boundary_width`` (0.1,
-            boundary); what a reduction does not know is ignored, what is missing takes its default.
-        spacing_mm: spacing of the window's spatial axes, so two entries for 2d windows.
+    Parameters
+    ----------
+    name
+        one of `REDUCTIONS`.
+    parameters
+        ``dilation_mm`` (3.0, localized), ``target_threshold`` (0.2, target), ``boundary_width`` (0.1, boundary); what a
+        reduction does not know is ignored, what is missing takes its default.
+    spacing_mm
+        spacing of the window's spatial axes, so two entries for 2d windows.
     """
     assert name in REDUCTIONS, name  # recipes have been checked before they come here
     return REDUCTIONS[name](parameters, spacing_mm)

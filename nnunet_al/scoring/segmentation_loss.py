@@ -30,14 +30,21 @@ def segmentation_loss(
     * Heads: p by sigmoid, binary cross-entropy in nats SUMMED over the heads, Dice over all heads. The sum is what
       nnU-Net computes where the dataset has an ignore label; without one it takes the mean over the heads.
 
-    Args:
-        logits_B_C_xyz: the output of full resolution; exclusive classes: background first, C >= 2.
-        target: exclusive classes: integer labels (B, xyz), 0 <= label < C where counted; heads: (B, C, xyz) of 0 and 1
-            or bool. It is a constant for the gradient.
-        weight_B_xyz: numbers or bool; counted where > 0.
-        exclusive: softmax classes, or sigmoid heads.
+    Parameters
+    ----------
+    logits_B_C_xyz
+        the output of full resolution; exclusive classes: background first, C >= 2.
+    target
+        exclusive classes: integer labels (B, xyz), 0 <= label < C where counted; heads: (B, C, xyz) of 0 and 1 or bool.
+        It is a constant for the gradient.
+    weight_B_xyz
+        numbers or bool; counted where > 0.
+    exclusive
+        softmax classes, or sigmoid heads.
 
-    Returns:
+    Returns
+    -------
+    @@TYPE@@
         loss_B, differentiable, in the precision of the logits, at least float32. A sample without any counted voxel has
         loss 0 and gradient 0 (nnU-Net: -1).
     """

@@ -83,9 +83,9 @@ class _Farthest:
 
     Attributes
     ----------
-    upper_N : float64 array (N,)
-        squared distance of each region to the nearest of the references and the first ``seen_N`` centres, by name,
-        because argmax takes the first of equal ones; -1 for a region that was chosen, for its copies are 0 away.
+    upper_N : float64 array (N,), squared distance of each region to the nearest of the references and the first
+        ``seen_N`` centres, by name, because argmax takes the first of equal ones; -1 for a region that was chosen, for
+        its copies are 0 away
     """
 
     embeddings_N_d: np.ndarray

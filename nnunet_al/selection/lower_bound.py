@@ -75,16 +75,11 @@ class Centres:
 
     Attributes
     ----------
-    points_M_d : float array (M, d)
-        the centres themselves.
-    directions_M_d : float32 or float64 array (M, d)
-        c' / scale.
-    scale_M : float64 array (M,)
-        powers of two.
-    offset_M : float64 array (M,)
-        all terms of the bound that have no x.
-    error : float
-        ε.
+    points_M_d : float array (M, d), the centres themselves
+    directions_M_d : float32 or float64 array (M, d), c' / scale
+    scale_M : float64 array (M,), powers of two
+    offset_M : float64 array (M,), all terms of the bound that have no x
+    error : ε
     """
 
     points_M_d: np.ndarray  # noqa: N815 -- a name carries its shape

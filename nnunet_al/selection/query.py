@@ -27,10 +27,8 @@ class QuerySet:
 
     Attributes
     ----------
-    indices_Q : int64 array (Q,)
-        unique positions in the pool, in the order of the regions' names.
-    multiplicities_Q : int64 array (Q,)
-        how often each was drawn, at least once.
+    indices_Q : int64 array (Q,), unique positions in the pool, in the order of the regions' names
+    multiplicities_Q : int64 array (Q,), how often each was drawn, at least once
     """
 
     indices_Q: np.ndarray

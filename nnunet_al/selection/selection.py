@@ -14,10 +14,9 @@ class Selection:
 
     Attributes
     ----------
-    indices_B : int64 array (B,)
-        positions in the pool that was passed to the selector, each at most once.
-    gains_B : float64 array (B,)
-        what each choice was worth to its selector: a score, a marginal gain, or 0 for a uniform draw.
+    indices_B : int64 array (B,), positions in the pool that was passed to the selector, each at most once
+    gains_B : float64 array (B,), what each choice was worth to its selector: a score, a marginal gain, or 0 for a
+        uniform draw
     """
 
     indices_B: np.ndarray

@@ -43,14 +43,10 @@ class Sketch:
 
     Attributes
     ----------
-    coordinates_N_r : float32 or float64 array (N, r + 1)
-        z and ρ.
-    away_N : float64 array (N,)
-        squared distances to the anchor by `squared_to`.
-    error : float
-        ε.
-    lost : float
-        the part of τ that is the same for all centres.
+    coordinates_N_r : float32 or float64 array (N, r + 1), z and ρ
+    away_N : float64 array (N,), squared distances to the anchor by `squared_to`
+    error : ε
+    lost : the part of τ that is the same for all centres
     """
 
     coordinates_N_r: np.ndarray
