@@ -1,7 +1,7 @@
-"""Locks between processes and hosts, on files that all of them see.
+"""Locks between processes and hosts, on files of a shared file system.
 
-POSIX record locks are used: they end with the process, however that ends, child processes do not inherit them, and
-network file systems carry them between hosts. A process must not take the same lock twice.
+POSIX record locks are used: the system releases them when the process ends, also when it is killed; child processes do
+not inherit them; and network file systems share them between hosts. A process must not take the same lock twice.
 """
 
 from __future__ import annotations
@@ -30,25 +30,25 @@ def file_lock(
     byte: int | None = None,
     waiting: Callable[[], object] = lambda: None,
 ) -> Iterator[None]:
-    """Hold a lock for the duration.
+    """Hold a lock inside the ``with`` block.
 
     Parameters
     ----------
     path
-        of the file that is locked; it is made where it is missing.
+        the lock file; it is created where it is missing.
     shared
-        whether others may hold it too who want to share it.
+        a shared lock: several processes may hold it together.
     patience_seconds
-        how long to wait while others hold it.
+        how long to wait while another process holds it.
     byte
-        lock only this byte of the file, which need not be that long: one file carries the locks of many things.
+        lock only this byte, which may lie beyond the file's end: one file then serves many locks.
     waiting
-        called once when others are found to hold it.
+        called once, before the first wait.
 
     Raises
     ------
     TimeoutError
-        if others hold it for longer.
+        if another process holds it for longer.
     StorageError
         if the file cannot be written or its file system has no locks.
     """
@@ -58,7 +58,7 @@ def file_lock(
         with _opened(path) as file:
             if _take(file, path, shared, byte):
                 if not _is_still_there(file, path):
-                    continue  # whoever held it has removed the file
+                    continue  # the previous owner has removed the file
                 yield
                 return
         if not busy:
@@ -70,7 +70,7 @@ def file_lock(
 
 
 def remove_lock(path: Path, folders: Sequence[Path]) -> None:
-    """Remove a lock's file while it is held, and those ``folders`` (the deepest first) that are empty then."""
+    """Remove a lock file while holding the lock, then those ``folders`` (the deepest first) that are empty."""
     path.unlink(missing_ok=True)
     remove_empty(folders)
 
@@ -86,7 +86,7 @@ def _opened(path: Path) -> BinaryIO:
     with storage_errors(path):
         while True:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with suppress(FileNotFoundError):  # its folder was removed by whoever had made it
+            with suppress(FileNotFoundError):  # another process has removed the folder meanwhile
                 return path.open("a+b")
 
 
@@ -100,7 +100,7 @@ def _take(file: BinaryIO, path: Path, shared: bool, byte: int | None) -> bool:
         if error.errno in _NO_LOCKS:
             raise StorageError(
                 f"The file system of {path} has no file locks ({error.strerror}), without which two processes could "
-                "spoil each other's work: mount it with locks, or choose folders on another one."
+                "overwrite each other's files: mount it with locks, or choose folders on another one."
             ) from error
         raise
     return True

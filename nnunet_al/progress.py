@@ -1,4 +1,4 @@
-"""Progress bars for people at a terminal, silence for log files."""
+"""Progress bars on a terminal, none in log files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Item = TypeVar("Item")
 
 
 def progress(items: Iterable[Item], description: str, total: int | None = None) -> Iterator[Item]:
-    """Iterate over ``items`` with a bar and an estimate on standard error; quiet when that is not a terminal."""
+    """Iterate over ``items`` with a progress bar on standard error, without one where that is not a terminal."""
     return iter(tqdm(items, desc=description, total=total, leave=False, disable=not sys.stderr.isatty()))
 
 
@@ -22,6 +22,6 @@ def count(number: int, thing: str) -> str:
 
 
 def say(sentence: str) -> None:
-    """Tell the user what happens now, at once also when the output goes to a file."""
+    """Print a sentence about the current step at once, also when the output goes to a file."""
     tqdm.write(sentence, file=sys.stdout)
     sys.stdout.flush()
