@@ -18,7 +18,7 @@ from typing import BinaryIO
 from nnunet_al.errors import StorageError
 from nnunet_al.files import storage_errors
 
-_LOOK_AGAIN_SECONDS = 0.1
+_POLL_SECONDS = 0.1
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
 
 
@@ -26,7 +26,7 @@ _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
 def file_lock(
     path: Path,
     shared: bool = False,
-    patience_seconds: float = 0,
+    timeout_seconds: float = 0,
     byte: int | None = None,
     waiting: Callable[[], object] = lambda: None,
 ) -> Iterator[None]:
@@ -38,7 +38,7 @@ def file_lock(
         the lock file; it is created where it is missing.
     shared
         a shared lock: several processes may hold it together.
-    patience_seconds
+    timeout_seconds
         how long to wait while another process holds it.
     byte
         lock only this byte, which may lie beyond the file's end: one file then serves many locks.
@@ -52,7 +52,7 @@ def file_lock(
     StorageError
         if the file cannot be written or its file system has no locks.
     """
-    until = time.monotonic() + patience_seconds
+    until = time.monotonic() + timeout_seconds
     busy = False
     while True:
         with _opened(path) as file:
@@ -66,7 +66,7 @@ def file_lock(
             waiting()
         if time.monotonic() >= until:
             raise TimeoutError(f"others hold {path}")
-        time.sleep(_LOOK_AGAIN_SECONDS)
+        time.sleep(_POLL_SECONDS)
 
 
 def remove_lock(path: Path, folders: Sequence[Path]) -> None:

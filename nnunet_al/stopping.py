@@ -17,7 +17,7 @@ _owner = 0
 
 
 @contextmanager
-def heeding_signals() -> Iterator[None]:
+def handling_signals() -> Iterator[None]:
     """Handle the signals of a scheduler inside the ``with`` block; only in the main thread of the process.
 
     SIGUSR1 requests a stop at the next point from which the work can be resumed without loss (`stop_if_asked`); SIGTERM

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nnunet_al.annotation.gate import Reading, examine
+from nnunet_al.annotation.import_check import Reading, check_returned
 from nnunet_al.annotation.segments import segments_of
 from nnunet_al.campaign.commits import READER, READING, Commit
 from nnunet_al.campaign.ledger import CaseAnnotation
@@ -86,7 +86,9 @@ class BatchCollector:
             return self._known(file, case, len(before))
         handed = self._batch.case(case)
         # reading the file takes its time, in which others may use the ledger
-        reading = examine(file.path, handed.asked, self._segments, file.reviewed, self._batch.others(case), file.names)
+        reading = check_returned(
+            file.path, handed.asked, self._segments, file.reviewed, self._batch.others(case), file.names
+        )
         annotation = CaseAnnotation(handed.axes.from_file(reading.labels_kji), handed.properties, digest)
         with self._ledger.held():
             self._check_bytes(file, handed, annotation, reading.ranks)

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import SimpleITK
 
-from nnunet_al.annotation.gate import Asked
 from nnunet_al.annotation.grids import read_grid
+from nnunet_al.annotation.import_check import HandedOutCase
 from nnunet_al.annotation.manifest import MANIFEST, grid_in, read_manifest
 from nnunet_al.annotation.volumes import Grid
 from nnunet_al.errors import CampaignError
@@ -26,7 +26,7 @@ from nnunet_al.rounds.context import RoundContext
 class HandedCase:
     """One case: what was asked of it, on the file's axes, and the way back to the axes of nnU-Net's reader."""
 
-    asked: Asked
+    asked: HandedOutCase
     axes: FileAxes
     properties: dict[str, Any]
 
@@ -57,7 +57,7 @@ class HandedBatch:
         self._entries = entries
         self.case = lru_cache(maxsize=1)(self._case)  # files of a case often follow each other
 
-    def others(self, case: str) -> Mapping[str, Asked]:
+    def others(self, case: str) -> Mapping[str, HandedOutCase]:
         """Return the other cases whose images have as many voxels along each axis, read when they are looked at.
 
         Before there is a model all cases are handed out empty, and none looks like another.
@@ -88,7 +88,7 @@ class HandedBatch:
             for rank, region in enumerate(self._regions, start=1)
             if region.case == case
         }
-        asked = Asked(
+        asked = HandedOutCase(
             case,
             grid,
             handed_labels(self._folder, self._entries[case], grid),
@@ -98,11 +98,11 @@ class HandedBatch:
         )
         return HandedCase(asked, axes, properties)
 
-    def _asked_of(self, case: str) -> Asked:
+    def _asked_of(self, case: str) -> HandedOutCase:
         """Return what the gate looks at in a case that a file may really be of."""
         grid = grid_in(self._entries[case])
         labels_kji = handed_labels(self._folder, self._entries[case], grid)
-        return Asked(case, grid, labels_kji, labels_kji, self._context.ignore, {})
+        return HandedOutCase(case, grid, labels_kji, labels_kji, self._context.ignore, {})
 
 
 def handed_labels(folder: Path, entry: Mapping[str, Any], grid: Grid) -> np.ndarray:
@@ -126,12 +126,12 @@ def _labels(path: Path, entry: Mapping[str, Any]) -> np.ndarray | None:
     return labels_kji if hash_array(labels_kji) == entry["presegmentation"]["sha256"] else None
 
 
-class _Others(Mapping[str, Asked]):
-    def __init__(self, read: Callable[[str], Asked], cases: Sequence[str]) -> None:
+class _Others(Mapping[str, HandedOutCase]):
+    def __init__(self, read: Callable[[str], HandedOutCase], cases: Sequence[str]) -> None:
         self._read = read
         self._cases = cases
 
-    def __getitem__(self, case: str) -> Asked:
+    def __getitem__(self, case: str) -> HandedOutCase:
         return self._read(case)
 
     def __iter__(self) -> Iterator[str]:

@@ -372,7 +372,7 @@ def test_the_first_reason_is_given(table):
         (["sex", "age:x"], ["gone"], "bins"),
         (["sex", "age:q2"], ["gone"], "no row"),
         (["sex", "age:q2"], CASES, "no value"),
-        (["age:q2"], CASES, "else than a number"),
+        (["age:q2"], CASES, "not a number"),
         (["site"], ["sub-01", "sub-02"], "one group"),
         (["site"], ["sub-01", "sub-02", "sub-03"], "alone"),
     ]

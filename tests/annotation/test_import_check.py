@@ -19,7 +19,7 @@ import slicerio
 
 from nnunet_al.annotation.cost import annotation_cost
 from nnunet_al.annotation.fusion import fuse
-from nnunet_al.annotation.gate import Asked, Reading, examine
+from nnunet_al.annotation.import_check import HandedOutCase, Reading, check_returned
 from nnunet_al.annotation.review_sheet import read_sheet
 from nnunet_al.annotation.segments import Segment
 from nnunet_al.annotation.volumes import Grid, write_nifti, write_seg_nrrd
@@ -58,8 +58,8 @@ def corrected() -> np.ndarray:
 
 
 @pytest.fixture
-def asked() -> Asked:
-    return Asked("case_a", GRID, organs(), np.full(SHAPE, IGNORE, np.int32), IGNORE, BOXES)
+def asked() -> HandedOutCase:
+    return HandedOutCase("case_a", GRID, organs(), np.full(SHAPE, IGNORE, np.int32), IGNORE, BOXES)
 
 
 @pytest.fixture(autouse=True)
@@ -124,11 +124,11 @@ def renumbered(labels: np.ndarray, numbers: Mapping[int, int]) -> np.ndarray:
     return result
 
 
-def take(path: Path, asked: Asked, reviewed: Sequence[int] = (1, 5), **options: object) -> Reading:
-    return examine(path, asked, SEGMENTS, reviewed, options.pop("others", {}), **options)
+def take(path: Path, asked: HandedOutCase, reviewed: Sequence[int] = (1, 5), **options: object) -> Reading:
+    return check_returned(path, asked, SEGMENTS, reviewed, options.pop("others", {}), **options)
 
 
-def refusal(path: Path, asked: Asked, reviewed: Sequence[int] = (1, 5), **options: object) -> str:
+def refusal(path: Path, asked: HandedOutCase, reviewed: Sequence[int] = (1, 5), **options: object) -> str:
     with pytest.raises(ReturnError) as caught:
         take(path, asked, reviewed, **options)
     sentence = str(caught.value)
@@ -172,7 +172,7 @@ class TestWhatIsTaken:
         segments = (Segment(1, "A b", (0, 0, 0)), Segment(2, "a_b", (0, 0, 1)))
         labels = np.where(organs() == 3, 2, organs())
         path = slicer(tmp_path, renumbered(labels, {1: 2, 2: 1}), [(1, "a_b"), (2, "A b")])
-        reading = examine(path, replace(asked, ignore=3, earlier_kji=np.full(SHAPE, 3)), segments, [1], {})
+        reading = check_returned(path, replace(asked, ignore=3, earlier_kji=np.full(SHAPE, 3)), segments, [1], {})
         inside = to_slices(BOXES[1])
         assert np.array_equal(reading.labels_kji[inside], labels[inside])
 
@@ -426,7 +426,7 @@ class TestWhatIsNotMistaken:
 
     def test_others_are_not_read_without_need(self, tmp_path, asked):
         class Unread(dict):
-            def __getitem__(self, case: str) -> Asked:
+            def __getitem__(self, case: str) -> HandedOutCase:
                 raise AssertionError("nobody asked for it")
 
         check(take(snap(tmp_path, corrected()), asked, others=Unread(case_b=asked)), corrected())
