@@ -12,8 +12,11 @@ HOW TO ANNOTATE THIS BATCH
 Dataset {dataset}, round {round}: {n_regions} in {n_cases}
 
 Your task
-  {extent} Inside, every voxel counts: voxels that you leave unpainted are background. {start} The structures:
-  {structures}. Please do not rename structures, and do not add any.
+  {extent}
+  Inside, every voxel counts: voxels that you leave unpainted are background.
+  {start}
+  The structures: {structures}.
+  Please do not rename structures, and do not add any.
 
 3D Slicer
   1. Drag these three kinds of files of one case into the window:
@@ -36,18 +39,20 @@ ITK-SNAP
 CASE stands for the name of the case, for example {example}.{channels}
 
 When a region is done
-  Open batch.csv (Excel or any editor) and write "yes" under "reviewed" in the row of each region that you have
-  finished, also where nothing had to be changed. Under "minutes" you may write how long it took. Save it as CSV, here
-  or into the folder returned. Regions without a "yes" are not used, even if you painted in them, so you can return a
-  part now and the rest later.
+  Open batch.csv (Excel or any editor) and write "yes" under "reviewed" in the
+  row of each region that you have finished, also where nothing had to be
+  changed. Under "minutes" you may write how long it took. Save it as CSV, here or
+  into the folder returned. Regions without a "yes" are not used, even if you
+  painted in them, so you can return a part now and the rest later.
 
 {readers}
 
 Notes
-  Do not crop or resample the image, and do not overwrite the files in images, preseg and roi. The files that you return
-  are only read, never changed. cases.csv opens all cases one after the other with the extension SlicerCaseIterator of
-  3D Slicer, which saves into the folder preseg under a longer name: move the new file into the folder returned and name
-  it as above.
+  Do not crop or resample the image, and do not overwrite the files in images,
+  preseg and roi. The files that you return are only read, never changed.
+  cases.csv opens all cases one after the other with the extension
+  SlicerCaseIterator of 3D Slicer, which saves into the folder preseg under a
+  longer name: move the new file into the folder returned and name it as above.
 """
 _SEVERAL = """\
 Several readers

@@ -151,7 +151,7 @@ def _check_numbers(path: Path, labels_kji: np.ndarray, handed_out_kji: np.ndarra
         drawn, handed_out = pair
         raise ReturnError(
             f"{path.name} names no segments, and its number {drawn} ({of[drawn]}) lies where {handed_out} "
-            f"({of.get(handed_out)}) was handed out, as after an export with new numbers: return the .seg.nrrd, or "
+            f"({of.get(handed_out)}) was handed out, so it seems to be renumbered: return the .seg.nrrd, or "
             f"put the label table beside it as {path.name.partition('.')[0]}.label."
         )
 

@@ -248,7 +248,7 @@ class TestWhatIsRemarked:
         reading = take(snap(tmp_path, labels), asked)
         check(reading, labels)
         assert reading.edits_outside == 12 * 14 + 1
-        assert reading.remarks == ("Changes outside of the regions asked for are not used: 169 voxels.",)
+        assert reading.remarks == ("Changes outside the requested regions are not used: 169 voxels.",)
 
     def test_what_lies_outside_of_the_image_is_counted_and_not_used(self, tmp_path, asked):
         larger = np.zeros((12, 12, 14), np.int32)
@@ -262,7 +262,7 @@ class TestWhatIsRemarked:
         reading = take(slicer(tmp_path, corrected()), asked, reviewed=(5, 77))
         check(reading, corrected(), ranks=(5,))
         assert reading.edits_outside == 0, "changes in a region asked for lie not outside"
-        assert reading.remarks == ("Not marked as reviewed and not taken: rank 1.",)
+        assert reading.remarks == ("Not marked as reviewed and not used: rank 1.",)
 
     def test_the_first_annotation_stands(self, tmp_path, asked):
         earlier = asked.earlier_kji.copy()
@@ -276,7 +276,7 @@ class TestWhatIsRemarked:
         assert np.array_equal(reading.labels_kji, wanted)
         assert reading.disagreements == 4  # the reader's row of the left kidney in slice 1
         assert reading.edits_outside == 2
-        assert reading.remarks[-1] == ("What was annotated earlier stands where the file has another label: 4 voxels.")
+        assert reading.remarks[-1] == ("Earlier annotations are kept where the file has another label: 4 voxels.")
 
     def test_a_region_annotated_before_in_full_is_answered_with_nothing_new(self, tmp_path, asked):
         reading = take(slicer(tmp_path, organs()), replace(asked, earlier_kji=organs()))
@@ -288,19 +288,19 @@ class TestWhatIsRemarked:
         reading = take(slicer(tmp_path, organs()), asked)
         check(reading, organs())
         assert reading.remarks == (
-            "Nothing was changed in the reviewed regions: they are taken as they were handed out.",
+            "Nothing was changed in the reviewed regions: they are used as they were handed out.",
         )
 
     def test_empty_segments_may_have_any_name(self, tmp_path, asked):
         reading = take(slicer(tmp_path, corrected(), [*SLICER_ORDER, (4, "Segment_4"), (5, "tumour")]), asked)
         check(reading, corrected())
-        assert reading.remarks == ("Empty segments that the dataset does not have were left out: 'Segment_4'.",)
+        assert reading.remarks == ("Empty segments that the dataset does not have were ignored: 'Segment_4'.",)
 
     def test_a_class_that_has_gone_is_told(self, tmp_path, asked):
         labels = np.where(corrected() == 3, 2, corrected())
         reading = take(slicer(tmp_path, labels, SLICER_ORDER[:2]), asked)
         check(reading, labels)
-        assert reading.remarks[-1] == "Handed out in the reviewed regions and no longer there: 'Tumour'."
+        assert reading.remarks[-1] == "Handed out in the reviewed regions and missing in the file: 'Tumour'."
 
 
 class TestWhatIsRefused:

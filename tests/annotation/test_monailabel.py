@@ -207,7 +207,7 @@ def test_an_image_that_cannot_be_converted_leaves_nothing(tmp_path, monkeypatch)
 
 
 def test_several_readings_are_refused(tmp_path):
-    with pytest.raises(CampaignError, match="one label of an image, not 2 readings"):
+    with pytest.raises(CampaignError, match="one label per image, not 2 readings"):
         write_datastore(tmp_path / "batch", batch(readings=2), [])
     assert list(tmp_path.iterdir()) == []
 
