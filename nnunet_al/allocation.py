@@ -1,4 +1,4 @@
-"""The C library's allocator, told to keep for a while what it has got from the system."""
+"""Keep freed memory in the C library's allocator for a while instead of returning it to the system."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from contextlib import contextmanager
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
 _KEEP_BYTES = 1 << 30
-_LARGEST_BYTES = 32 << 20  # what glibc itself lets the threshold grow to, and the most that older versions accept
+_LARGEST_BYTES = 32 << 20  # glibc's own upper limit of the threshold, and the most that older versions accept
 
 
 @contextmanager
 def keeping_memory() -> Iterator[None]:
-    """Keep freed blocks of memory for the next ones within the block; changes no result. Blocks must not be nested.
+    """Reuse freed memory inside the ``with`` block; changes no result. These blocks must not be nested.
 
-    A layer's activations take some MB. glibc fetches such blocks from the system, returns them when they are free, and
-    the system clears each page anew for the next layer, which can take as long as the convolutions. Elsewhere (musl,
-    macOS, Windows), and for memory of a GPU, this does nothing. Afterwards blocks of 32 MB and more are returned.
+    The activations of a layer take some MB. By default glibc returns such memory to the system when it is freed, and
+    the system clears each page again for the next layer, which can take as long as the convolutions. With another C
+    library (musl, macOS, Windows), and for GPU memory, this does nothing. Afterwards allocations of 32 MB and more are
+    returned to the system again.
     """
     library = _glibc()
     if library is None:

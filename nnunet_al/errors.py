@@ -1,8 +1,8 @@
-"""What a user can get wrong, as exceptions that say what, where and what to do in one sentence."""
+"""Exceptions for mistakes that a user can fix: each says in one sentence the problem, the file and the way out."""
 
 
 class NnunetALError(Exception):
-    """Base of everything that a user can mend; commands print it and exit with code 2."""
+    """Base class of all errors that a user can fix; commands print it and exit with code 2."""
 
 
 class SetupError(NnunetALError):
@@ -26,15 +26,15 @@ class StrategyError(NnunetALError):
 
 
 class GroupsError(NnunetALError):
-    """The table of participants, or what is asked of it, gives no groups of cases."""
+    """The table of participants, or the columns and bins asked for, give no groups of cases."""
 
 
 class ReturnError(NnunetALError):
-    """What a reader returned cannot be taken: the file, its geometry, its segments or its marks are not in order."""
+    """A reader's file cannot be accepted: the file, its geometry, its segments or its marks are not in order."""
 
 
 class ModelError(NnunetALError):
-    """A checkpoint does not fit the plans, or a network cannot give what a strategy needs."""
+    """A checkpoint does not fit the plans, or a network lacks a part that the strategy needs."""
 
 
 class StorageError(NnunetALError):
@@ -42,8 +42,8 @@ class StorageError(NnunetALError):
 
 
 class NotEnoughMemoryError(NnunetALError):
-    """Something needs more memory than there is, and does not begin."""
+    """A step needs more memory than is free, and was not started."""
 
 
-class WaitingForReaders(NnunetALError):  # noqa: N818 -- not an error: the campaign goes on when people have annotated
+class WaitingForReaders(NnunetALError):  # noqa: N818 -- not an error: the campaign continues after the annotation
     """The batch asks for regions that nobody has annotated yet; commands exit with code 3."""

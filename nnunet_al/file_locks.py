@@ -1,7 +1,7 @@
-"""Locks between processes and hosts, on files that all of them see.
+"""Locks between processes and hosts, on files of a shared file system.
 
-POSIX record locks are used: they end with the process, however that ends, child processes do not inherit them, and
-network file systems carry them between hosts. A process must not take the same lock twice.
+POSIX record locks are used: the system releases them when the process ends, also when it is killed; child processes do
+not inherit them; and network file systems share them between hosts. A process must not take the same lock twice.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import BinaryIO
 from nnunet_al.errors import StorageError
 from nnunet_al.files import storage_errors
 
-_LOOK_AGAIN_SECONDS = 0.1
+_POLL_SECONDS = 0.1
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
 
 
@@ -26,39 +26,39 @@ _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
 def file_lock(
     path: Path,
     shared: bool = False,
-    patience_seconds: float = 0,
+    timeout_seconds: float = 0,
     byte: int | None = None,
     waiting: Callable[[], object] = lambda: None,
 ) -> Iterator[None]:
-    """Hold a lock for the duration.
+    """Hold a lock inside the ``with`` block.
 
     Parameters
     ----------
     path
-        of the file that is locked; it is made where it is missing.
+        the lock file; it is created where it is missing.
     shared
-        whether others may hold it too who want to share it.
-    patience_seconds
-        how long to wait while others hold it.
+        a shared lock: several processes may hold it together.
+    timeout_seconds
+        how long to wait while another process holds it.
     byte
-        lock only this byte of the file, which need not be that long: one file carries the locks of many things.
+        lock only this byte, which may lie beyond the file's end: one file then serves many locks.
     waiting
-        called once when others are found to hold it.
+        called once, before the first wait.
 
     Raises
     ------
     TimeoutError
-        if others hold it for longer.
+        if another process holds it for longer.
     StorageError
         if the file cannot be written or its file system has no locks.
     """
-    until = time.monotonic() + patience_seconds
+    until = time.monotonic() + timeout_seconds
     busy = False
     while True:
         with _opened(path) as file:
             if _take(file, path, shared, byte):
                 if not _is_still_there(file, path):
-                    continue  # whoever held it has removed the file
+                    continue  # the previous owner has removed the file
                 yield
                 return
         if not busy:
@@ -66,11 +66,11 @@ def file_lock(
             waiting()
         if time.monotonic() >= until:
             raise TimeoutError(f"others hold {path}")
-        time.sleep(_LOOK_AGAIN_SECONDS)
+        time.sleep(_POLL_SECONDS)
 
 
 def remove_lock(path: Path, folders: Sequence[Path]) -> None:
-    """Remove a lock's file while it is held, and those ``folders`` (the deepest first) that are empty then."""
+    """Remove a lock file while holding the lock, then those ``folders`` (the deepest first) that are empty."""
     path.unlink(missing_ok=True)
     remove_empty(folders)
 
@@ -86,7 +86,7 @@ def _opened(path: Path) -> BinaryIO:
     with storage_errors(path):
         while True:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with suppress(FileNotFoundError):  # its folder was removed by whoever had made it
+            with suppress(FileNotFoundError):  # another process has removed the folder meanwhile
                 return path.open("a+b")
 
 
@@ -100,7 +100,7 @@ def _take(file: BinaryIO, path: Path, shared: bool, byte: int | None) -> bool:
         if error.errno in _NO_LOCKS:
             raise StorageError(
                 f"The file system of {path} has no file locks ({error.strerror}), without which two processes could "
-                "spoil each other's work: mount it with locks, or choose folders on another one."
+                "overwrite each other's files: mount it with locks, or choose folders on another one."
             ) from error
         raise
     return True

@@ -23,7 +23,7 @@ from nnunet_al.errors import StorageError
 _TEMPORARY = re.compile(r"\.(?P<host>.+)-(?P<pid>\d+)\.tmp\.")
 _FOREIGN_SECONDS = 24 * 3600
 _OUT_OF_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_REFUSALS = {  # what the system says -> what to do
+_ADVICE = {  # error number of the system -> advice to the user
     **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "check its permissions"),
     **dict.fromkeys((errno.ENOENT, errno.ENOTDIR), "there can be no folder for it, so choose another place"),
     **dict.fromkeys(
@@ -35,12 +35,12 @@ _REFUSALS = {  # what the system says -> what to do
 
 @contextmanager
 def storage_errors(path: Path) -> Iterator[None]:
-    """Turn what keeps a file from being written, such as a full disk or a file in the way, into one sentence.
+    """Turn errors of writing, such as a full disk or a file in the way, into one sentence.
 
     Raises
     ------
     StorageError
-        naming ``path``, what the system says and what to do.
+        naming ``path``, the system's message and the remedy.
     """
     try:
         yield
@@ -49,13 +49,13 @@ def storage_errors(path: Path) -> Iterator[None]:
             raise StorageError(
                 f"No space is left to write {path}: free some and run the same command again."
             ) from error
-        if error.errno in _REFUSALS:
-            raise StorageError(f"{path} cannot be written ({error.strerror}): {_REFUSALS[error.errno]}.") from error
+        if error.errno in _ADVICE:
+            raise StorageError(f"{path} cannot be written ({error.strerror}): {_ADVICE[error.errno]}.") from error
         raise
 
 
 def out_of_space(error: BaseException) -> bool:
-    """Tell whether a full disk is behind an error; libraries that wrap or rephrase the system's word included."""
+    """Tell whether a full disk caused an error, also where a library has wrapped or rephrased the system's message."""
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, OSError) and seen.errno in _OUT_OF_SPACE:
@@ -67,7 +67,7 @@ def out_of_space(error: BaseException) -> bool:
 
 
 def temporary_sibling(path: Path) -> Path:
-    """Name a temporary file next to ``path`` that keeps its endings, which some writers choose the format by."""
+    """Name a temporary file next to ``path`` with the same endings, by which some writers choose the format."""
     return path.with_name(f".{socket.gethostname()}-{os.getpid()}.tmp.{path.name}")
 
 
@@ -92,9 +92,9 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def put_in_place(temporary: Path, path: Path) -> None:
-    """Rename ``temporary`` to ``path``, whatever is there.
+    """Rename ``temporary`` to ``path``, replacing an existing file.
 
-    Over NFS a rename whose answer is lost is asked for again, and then fails although the first one was done.
+    Over NFS, a rename whose answer is lost is repeated, and the repetition fails although the first one succeeded.
     """
     identity = temporary.stat()
     try:
@@ -110,7 +110,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write ``content`` as JSON that a person can read, completely or not at all."""
+    """Write ``content`` as indented JSON, completely or not at all."""
     write_text(path, json.dumps(content, indent=2, sort_keys=False, default=_plain) + "\n")
 
 
@@ -136,7 +136,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
 
 
 def write_table(path: Path, rows: Sequence[Mapping[str, object]], delimiter: str = ",") -> None:
-    """Write rows, at least one and all with the same keys, under a line with the names of the columns."""
+    """Write rows (at least one, all with the same keys) below a header line with the names of the columns."""
     text = io.StringIO()
     table = csv.DictWriter(text, list(rows[0]), delimiter=delimiter, lineterminator="\n")
     table.writeheader()
@@ -147,8 +147,8 @@ def write_table(path: Path, rows: Sequence[Mapping[str, object]], delimiter: str
 def write_mapped_array(path: Path, shape: tuple[int, ...], fill: Callable[[np.ndarray], object]) -> None:
     """Let ``fill`` write a float32 ``.npy`` of ``shape`` through a memory map, completely or not at all.
 
-    The blocks are claimed first where the system can do that: a map into a file that the full disk cannot hold would
-    end the process without a word.
+    Disk space is reserved first where the system supports it: writing through a memory map to a full disk would end the
+    process without a message.
     """
 
     def save(temporary: Path) -> None:
@@ -163,9 +163,9 @@ def write_mapped_array(path: Path, shape: tuple[int, ...], fill: Callable[[np.nd
 
 
 def remove_temporary_files(folder: Path) -> None:
-    """Remove what killed processes left half-written in ``folder`` and below.
+    """Remove the unfinished files of killed processes in ``folder`` and below.
 
-    A file of a living process stays; so does one of another host, of which nothing is known, for a day.
+    Files of running processes stay. Files of other hosts, whose processes cannot be checked, stay for a day.
     """
     for leftover in folder.rglob(".*.tmp.*"):
         writer = _TEMPORARY.match(leftover.name)
@@ -182,12 +182,12 @@ def _may_be_in_use(path: Path, host: str, process: int) -> bool:
         return process_lives(process)
     try:
         return time.time() - path.stat().st_mtime < _FOREIGN_SECONDS
-    except OSError:  # it was complete this moment, and took its place
+    except OSError:  # its writer has renamed it meanwhile
         return True
 
 
 def process_lives(process: int) -> bool:
-    """Tell whether another process of this host has this number; what bears our own is left from a former process."""
+    """Tell whether another process of this host has this number; our own number counts as that of a former process."""
     if process == os.getpid():
         return False
     try:
@@ -202,8 +202,8 @@ def process_lives(process: int) -> bool:
 def nifti_is_finite(path: Path) -> bool:
     """Read a NIfTI file whole and tell whether all voxels are finite; True for other formats, which are not read.
 
-    SimpleITK fills what a truncated ``.nii`` or ``.nii.gz`` lacks with whatever memory holds, and turns NaN and
-    infinity in them into 0 (seen with 2.5); nibabel notices both, and raises whatever it or gzip raises.
+    SimpleITK fills the missing end of a truncated ``.nii`` or ``.nii.gz`` with arbitrary values, and turns NaN and
+    infinity into 0 (seen with 2.5). nibabel notices both; errors of nibabel and gzip are passed on.
     """
     if not path.name.lower().endswith((".nii", ".nii.gz")):
         return True
@@ -222,14 +222,14 @@ def hash_file(path: Path) -> str:
 
 
 def hash_array(array: np.ndarray) -> str:
-    """SHA-256 of an array's type, shape and values, whatever file it is stored in."""
+    """SHA-256 of an array's type, shape and values."""
     digest = hashlib.sha256(f"{array.dtype.str}{array.shape}".encode())
     digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
 
 
 def hash_json(content: Any) -> str:
-    """SHA-256 of a JSON value, whatever the order of its keys."""
+    """SHA-256 of a JSON value, independent of the order of its keys."""
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=_plain).encode()).hexdigest()
 
 

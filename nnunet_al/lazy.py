@@ -1,4 +1,4 @@
-"""Public names of a package, each loaded from its module when it is first asked for."""
+"""Public names of a package, each loaded from its module at its first use."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from typing import Any
 
 
 def publish(package: str, modules: Mapping[str, tuple[str, ...]]) -> None:
-    """Make names of a package's modules available from the package itself.
+    """Make the public names of a package's modules importable from the package itself.
 
-    Commands import single modules of these packages and must not pay for all of them. A public name that a module has
-    too, such as the function ``k_center`` of ``k_center.py``, is the name's value on the package, whether or not the
-    module has been imported before.
+    Commands import single modules of these packages and must not wait for all of them to load. Where a function has the
+    name of its module, such as ``k_center`` in ``k_center.py``, the package's attribute is the function, whether or not
+    the module has been imported before.
 
     Parameters
     ----------
     package : str
         the ``__name__`` of the package.
     modules : mapping of str to tuple of str
-        for each module of the package its public names.
+        the public names of each module of the package.
     """
     module = sys.modules[package]
     module.__dict__["_home"] = {name: home for home, names in modules.items() for name in names}

@@ -1,4 +1,4 @@
-"""How much memory this process may still take, as the system, a cluster's job and the shell limit it."""
+"""Free memory of this process, within the limits of the system, the cluster's job and the shell."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 USABLE_SHARE = 0.8
-"""Of the memory that is free, how much one piece of work may take: other processes live too."""
+"""Share of the free memory that one step may take; the rest is left to other processes."""
 
 _UNLIMITED = 1 << 60  # control groups of version 1 write "no limit" as a number near 2^63
 
 
 def available_bytes(system: Path = Path("/")) -> int | None:
-    """Return the bytes of memory that this process can still take; None where the system does not say.
+    """Return the bytes of memory that this process can still take; None where they are unknown.
 
-    That is the smallest of what the system has free or can free (MemAvailable), what the control groups of the process
-    leave it (both versions; the cached pages of files count as free), and what RLIMIT_AS and RLIMIT_DATA leave it.
-    None on Windows and on macOS, unless such a limit is set.
+    The smallest of: the memory that the system has free or can free (MemAvailable); the rest within the limits of the
+    process's control groups (both versions; cached pages of files count as free); the rest within RLIMIT_AS and
+    RLIMIT_DATA. None on Windows and on macOS, unless such a limit is set.
 
     Parameters
     ----------
     system : path
-        root folder of the system that is asked.
+        root folder of the system; another one in tests.
     """
     process = system / "proc/self"
     found = [
@@ -35,7 +35,7 @@ def available_bytes(system: Path = Path("/")) -> int | None:
 
 
 def gigabytes(count: float) -> str:
-    """Return "2.75 GB": bytes as people read them, in units of 10^9."""
+    """Return bytes as text, such as "2.75 GB", in units of 10^9."""
     return f"{count / 1e9:.3g} GB" if count >= 1e9 else f"{max(count / 1e6, 0):.0f} MB"
 
 
@@ -70,7 +70,7 @@ def _control_groups(membership: Path, mount: Path) -> Iterator[int | None]:
             root, cached = mount / "memory", ("total_inactive_file", "total_active_file")
         else:
             continue
-        # each group above limits too; in a container the mount's root is the group itself and the path leads nowhere
+        # each parent group limits too; in a container the mount's root is the group itself and the path does not exist
         inside = PurePosixPath(os.path.normpath("/" + group.lstrip("/"))).relative_to("/")
         for folder in (root / inside, *(root / above for above in inside.parents)):
             statistics = _fields(folder / "memory.stat")

@@ -1,4 +1,4 @@
-"""A new folder that is complete or absent: made beside its place, renamed at the end."""
+"""A new folder that is complete or absent: filled under a temporary name beside it, renamed at the end."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from nnunet_al.files import process_lives, put_in_place, storage_errors, tempora
 
 @contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
-    """Yield an empty folder beside ``folder``, which takes its place when the block ends well.
+    """Yield an empty temporary folder, which is renamed to ``folder`` when the block ends without an error.
 
-    After a failure or an interruption nothing is left, neither the unfinished folder nor parents of ``folder`` that
-    were not there before. What a killed process left unfinished for the same ``folder`` is removed first.
+    After an error or an interruption nothing is left, neither the temporary folder nor newly created parents of
+    ``folder``. Temporary folders that killed processes left for the same ``folder`` are removed first.
 
     Raises
     ------
     DatasetError
         if ``folder`` exists.
     StorageError
-        if it cannot be made or written; the sentence names ``folder``, not the unfinished one.
+        if it cannot be made or written; the sentence names ``folder``, not the temporary one.
     """
     unfinished = temporary_sibling(folder)
     parents: list[Path] = []
@@ -53,7 +53,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
 
 
 def _remove_leftovers(folder: Path, unfinished: Path) -> None:
-    """Remove unfinished folders of this host's processes that live no more; one of this number is of a former one."""
+    """Remove temporary folders of processes of this host that no longer run."""
     ending = f".tmp.{folder.name}"
     start = unfinished.name.removesuffix(f"{os.getpid()}{ending}")
     for leftover in folder.parent.glob(f"{escape(start)}*{escape(ending)}"):

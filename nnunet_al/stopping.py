@@ -1,4 +1,4 @@
-"""Stop soon: a scheduler says some minutes before it ends a job, and the work stops where it can go on from."""
+"""Stop in time: the scheduler warns minutes before it ends a job, and the work stops where it can be resumed."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from contextlib import contextmanager
 from types import FrameType
 
 SIGNAL = signal.SIGUSR1
-"""What a job's script sends when its time is running out."""
+"""The signal that a job's script sends when its time is running out."""
 
 _asked = threading.Event()
 _owner = 0
 
 
 @contextmanager
-def heeding_signals() -> Iterator[None]:
-    """Within the block, heed the signals of a scheduler as far as this is the main thread of the process.
+def handling_signals() -> Iterator[None]:
+    """Handle the signals of a scheduler inside the ``with`` block; only in the main thread of the process.
 
-    SIGUSR1 asks to stop at the next point from which the work goes on without loss (`stop_if_asked`); SIGTERM
+    SIGUSR1 requests a stop at the next point from which the work can be resumed without loss (`stop_if_asked`); SIGTERM
     interrupts at once, as Control-C does, so that worker processes are ended too.
     """
     if threading.current_thread() is not threading.main_thread():
@@ -38,12 +38,12 @@ def heeding_signals() -> Iterator[None]:
 
 
 def is_asked_to_stop() -> bool:
-    """Tell whether somebody wants this process to end soon."""
+    """Tell whether a stop was requested."""
     return _asked.is_set()
 
 
 def stop_if_asked() -> None:
-    """Interrupt the work if somebody asked for it; to be called where all that was done is on disk.
+    """Interrupt the work if a stop was requested; to be called where all results are on disk.
 
     Raises
     ------
@@ -59,7 +59,7 @@ def _ask(number: int, frame: FrameType | None) -> None:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    if os.getpid() != _owner:  # a worker that was forked from us: it just ends
+    if os.getpid() != _owner:  # a worker that was forked from this process: it ends without cleaning up
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
         return

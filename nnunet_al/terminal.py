@@ -1,4 +1,4 @@
-"""What a person reads while a command runs: sentences, and progress bars at a terminal."""
+"""Sentences and progress bars on a terminal; no bars in log files."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ Item = TypeVar("Item")
 
 
 def progress(items: Iterable[Item], description: str, total: int | None = None) -> Iterator[Item]:
-    """Iterate over ``items`` with a bar and an estimate on standard error; quiet when that is not a terminal."""
+    """Iterate over ``items`` with a progress bar on standard error, without one where that is not a terminal."""
     return iter(tqdm(items, desc=description, total=total, leave=False, disable=not sys.stderr.isatty()))
 
 
 def say(sentence: str) -> None:
-    """Tell the user what happens now, at once also when the output goes to a file."""
+    """Print a sentence about the current step at once, also when the output goes to a file."""
     tqdm.write(sentence, file=sys.stdout)
     sys.stdout.flush()

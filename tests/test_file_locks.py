@@ -102,7 +102,7 @@ def test_waiting_is_said_once_and_ends_with_the_holder(path, hold):
         said.append("waiting")
         threading.Timer(0.3, holder.let_go).start()
 
-    with file_lock(path, patience_seconds=30, waiting=waiting):
+    with file_lock(path, timeout_seconds=30, waiting=waiting):
         assert said == ["waiting"]
         assert holder.process.wait(10) == 0
 
@@ -110,7 +110,7 @@ def test_waiting_is_said_once_and_ends_with_the_holder(path, hold):
 def test_a_lock_that_its_holder_removed_is_taken_on_a_new_file(path, hold):
     """Who waited for the removed file would hold something that nobody else ever looks at."""
     holder = hold("alone", "remove")
-    with file_lock(path, patience_seconds=30, waiting=lambda: threading.Timer(0.3, holder.let_go).start()):
+    with file_lock(path, timeout_seconds=30, waiting=lambda: threading.Timer(0.3, holder.let_go).start()):
         assert path.exists()
         other = subprocess.run([sys.executable, "-c", HOLDER, str(path), "alone"], capture_output=True, text=True)
         assert "TimeoutError" in other.stderr

@@ -9,28 +9,28 @@ import time
 
 import pytest
 
-from nnunet_al.stopping import heeding_signals, is_asked_to_stop, stop_if_asked
+from nnunet_al.stopping import handling_signals, is_asked_to_stop, stop_if_asked
 
 
 def test_a_warning_stops_the_work_where_it_can_go_on_from():
-    with heeding_signals():
+    with handling_signals():
         assert not is_asked_to_stop()
         stop_if_asked()
         os.kill(os.getpid(), signal.SIGUSR1)
         assert is_asked_to_stop()
         with pytest.raises(KeyboardInterrupt):
             stop_if_asked()
-    with heeding_signals():
+    with handling_signals():
         assert not is_asked_to_stop(), "what was asked of another command"
 
 
 def test_the_end_interrupts_at_once():
-    with heeding_signals(), pytest.raises(KeyboardInterrupt):
+    with handling_signals(), pytest.raises(KeyboardInterrupt):
         signal.raise_signal(signal.SIGTERM)
 
 
 def test_a_forked_worker_just_ends():
-    with heeding_signals():
+    with handling_signals():
         child = os.fork()
         if child == 0:
             try:
@@ -44,7 +44,7 @@ def test_a_forked_worker_just_ends():
 
 def test_handlers_are_put_back():
     before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGUSR1)
-    with heeding_signals():
+    with handling_signals():
         assert signal.getsignal(signal.SIGTERM) != before[0]
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGUSR1)) == before
 
@@ -54,7 +54,7 @@ def test_another_thread_leaves_signals_alone():
     seen = []
 
     def work() -> None:
-        with heeding_signals():
+        with handling_signals():
             seen.append(signal.getsignal(signal.SIGUSR1))
 
     thread = threading.Thread(target=work)

@@ -1,1 +1,1 @@
-"""Who annotates: the oracle, which reads the dataset's own labels."""
+"""Annotation by readers (batch folders, returned files) and by the oracle, which reads the dataset's own labels."""

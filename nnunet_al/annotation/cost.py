@@ -1,4 +1,4 @@
-"""What an annotation costs a reader, in voxels and in the length of the outlines that were drawn."""
+"""The cost of an annotation in voxels and in the length of the drawn outlines."""
 
 from __future__ import annotations
 
@@ -12,16 +12,13 @@ from skimage.measure import find_contours
 
 @dataclass(frozen=True)
 class Cost:
-    """The cost of one annotated volume, or with ``+`` of several.
+    """The cost of one annotated volume; costs of several volumes are added by ``+``.
 
     Attributes
     ----------
-    annotated_voxels : int
-        voxels that somebody answered for, background included
-    foreground_voxels : int
-        those of them that are not background
-    contour_mm : float
-        length of the outlines in mm, as ``annotation_cost`` defines it
+    annotated_voxels : number of annotated voxels, background included
+    foreground_voxels : number of annotated voxels that are not background
+    contour_mm : length of the outlines in mm, see ``annotation_cost``
     """
 
     annotated_voxels: int = 0
@@ -29,7 +26,7 @@ class Cost:
     contour_mm: float = 0.0
 
     def __add__(self, other: Cost) -> Cost:
-        """The cost of both."""
+        """Return the sum of two costs."""
         return Cost(
             self.annotated_voxels + other.annotated_voxels,
             self.foreground_voxels + other.foreground_voxels,
@@ -40,19 +37,20 @@ class Cost:
 def annotation_cost(labels_xyz: np.ndarray, spacing_mm: Sequence[float], ignore: int) -> Cost:
     """Count annotated voxels, foreground voxels and the length of all outlines.
 
-    The outlines are those that a reader draws, slice by slice in the plane across the axis of the largest spacing
-    (the first such axis; in z, y, x order the slice axis of the file), one for each class::
+    The outlines are those that a reader draws, one per class in each slice perpendicular to the axis of the largest
+    spacing (the first such axis; in z, y, x order the slice axis of the file)::
 
         contour_mm = sum over slices s, classes v, line segments of the contour of [labels_s = v] at 1/2, in mm
 
     The contour (marching squares, ``skimage.measure.find_contours``) runs halfway between voxel centres and cuts
-    corners: a square of n x n voxels of 1 mm has 4 (n - 1) + 2 sqrt(2) mm, a single voxel 2 sqrt(2) mm; of a curve, its
-    steps are on average 5 % too long. Where two classes touch, the border counts for each of them. The edge of what is
-    annotated is drawn by nobody and does not count, nor does the border of the image; of an outline that runs into such
-    an edge, the last step of one voxel is missing.
+    corners: a square of n x n voxels of 1 mm has 4 (n - 1) + 2 sqrt(2) mm, a single voxel 2 sqrt(2) mm; curves are on
+    average 5 % too long. Where two classes touch, the border counts for each of them. The edge of the annotated area
+    and the border of the image are not drawn and do not count; an outline that reaches such an edge lacks its last step
+    of one voxel.
 
-    It stands in for time better than voxels do, because a large organ costs its outline and not its content. It is not
-    time: it does not know where a pre-segmentation was right already, nor how hard a border is to see.
+    The length is a better proxy of the annotation time than voxels, because a reader draws the outline of a large organ
+    and not its volume. But it does not consider where a pre-segmentation was already correct, nor how visible a border
+    is.
 
     Parameters
     ----------
@@ -76,7 +74,7 @@ def annotation_cost(labels_xyz: np.ndarray, spacing_mm: Sequence[float], ignore:
 
 
 def _outlined(classes_xyz: np.ndarray, annotated_xyz: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield (mask, annotated) of each slice of each class, cut to where the class lies and a margin of one voxel."""
+    """Yield (mask, annotated) of each slice of each class, cropped to the class with a margin of one voxel."""
     for value, found in enumerate(find_objects(classes_xyz), start=1):
         if found is None:
             continue

@@ -1,4 +1,4 @@
-"""One label out of several independent readings of the same regions, and how far the readers agree."""
+"""Fusion of independent readings of the same regions into one label, and the agreement of the readers."""
 
 from __future__ import annotations
 
@@ -10,23 +10,19 @@ import numpy as np
 import SimpleITK
 
 METHODS = ("staple", "majority")
-_ITERATIONS = 300  # of STAPLE, which ends after some tens on readings of one thing
+_ITERATIONS = 300  # upper limit for STAPLE, which usually converges after some tens
 
 
 @dataclass(frozen=True)
 class Consensus:
-    """What several readings give together.
+    """Result of the fusion of several readings.
 
     Attributes
     ----------
-    labels_kji : np.ndarray
-        the label of each voxel, the ignore value where nobody annotated and where the readings decide nothing
-    differing_voxels : int
-        voxels that at least two readings annotate and that not all of them label alike
-    undecided_voxels : int
-        annotated voxels without a label, because of a tie
-    agreement : mapping from int to float
-        foreground value -> Dice between two readings, averaged over all pairs; see ``fuse``
+    labels_kji : the label of each voxel, the ignore value where it is not annotated or undecided
+    differing_voxels : number of voxels that at least two readings annotate with different labels
+    undecided_voxels : number of annotated voxels without a label, because of a tie
+    agreement : foreground value -> Dice between two readings, averaged over all pairs; see ``fuse``
     """
 
     labels_kji: np.ndarray
@@ -36,18 +32,18 @@ class Consensus:
 
 
 def fuse(readings_kji: Sequence[np.ndarray], method: str, ignore: int) -> Consensus:
-    """Fuse readings voxel by voxel, by the votes of those readings that annotate the voxel.
+    """Fuse readings voxel by voxel, by the votes of the readings that annotate the voxel.
 
-    ``majority`` takes the label with the most votes (SimpleITK's LabelVoting). ``staple`` estimates how reliable each
-    reading is, class by class, and weighs the votes accordingly (SimpleITK's MultiLabelSTAPLE), over exactly the
-    voxels that the same readings annotate; unannotated voxels are in neither estimate. Readings that agree are never
-    overruled, and no voxel gets a label that no reading gives it: where the estimate says so, as where it leaves a
-    voxel undecided and where votes tie, the voxel is ignored and counted as undecided. The order of the readings
-    changes nothing. STAPLE starts from the majority, so two readings that differ decide as little by it as by votes.
+    ``majority`` takes the label with the most votes (SimpleITK's LabelVoting). ``staple`` estimates the reliability of
+    each reading per class and weights the votes accordingly (SimpleITK's MultiLabelSTAPLE), separately for each set of
+    voxels annotated by the same readings; unannotated voxels are not used. Unanimous readings are never overruled. A
+    voxel becomes undecided, with the ignore value, where votes tie, where STAPLE leaves it undecided, or where STAPLE
+    gives it a label that no reading has there. The result does not depend on the order of the readings. STAPLE starts
+    from the majority, so two different readings stay undecided with both methods.
 
-    The agreement on a value v is the mean over all pairs (a, b) of readings of Dice = 2 |a = v and b = v| /
-    (|a = v| + |b = v|) over the voxels that both annotate, and 1 where neither has v; it is given for each foreground
-    value that occurs where at least two readings annotate.
+    The agreement on a value v is the mean over all pairs (a, b) of readings of Dice = 2 |a = v and b = v| / (|a = v| +
+    |b = v|) over the voxels that both annotate, and 1 where neither has v, for each foreground value that occurs where
+    at least two readings annotate.
 
     Parameters
     ----------
@@ -76,13 +72,13 @@ def fuse(readings_kji: Sequence[np.ndarray], method: str, ignore: int) -> Consen
 
 
 def _canonical(labels_R_N: np.ndarray) -> np.ndarray:
-    """The readings in an order of their own, so that rounding cannot depend on the order in which they came."""
+    """Return the readings in an order by content, so that rounding does not depend on the given order."""
     order = sorted(range(len(labels_R_N)), key=lambda index: labels_R_N[index].tobytes())
     return labels_R_N[order]
 
 
 def _by_annotators(annotated_R_N: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield (who_R, voxels): which readings annotate, and the indices of all voxels annotated by just these."""
+    """Yield (who_R, voxels): a set of readings, bool (R,), and the indices of voxels annotated by exactly these."""
     pattern_N = np.zeros(annotated_R_N.shape[1], np.int64)
     for bit, annotated_N in enumerate(annotated_R_N):
         pattern_N |= annotated_N.astype(np.int64) << bit
@@ -92,9 +88,9 @@ def _by_annotators(annotated_R_N: np.ndarray) -> Iterator[tuple[np.ndarray, np.n
 
 
 def _decide(votes_R_N: np.ndarray, unanimous_N: np.ndarray, method: str, ignore: int) -> np.ndarray:
-    """The label of each voxel that all of these readings annotate, ``ignore`` where they decide nothing."""
-    # Values are numbered without gaps, so that absent classes are no classes and none is too large for the filters. 0
-    # stays free: up to ITK 5.4, STAPLE counts voxels on which the first votes tie for the label 0 (seen).
+    """Return the label of each voxel that all of these readings annotate, ``ignore`` where it is undecided."""
+    # Values are renumbered without gaps from 1, so that absent classes do not count and no value is too large for the
+    # filters. 0 is not used: up to ITK 5.4, STAPLE counts voxels with tied initial votes as label 0 (seen).
     values, codes_R_N = np.unique(votes_R_N, return_inverse=True)
     codes_R_N = 1 + codes_R_N.reshape(votes_R_N.shape)
     undecided = len(values) + 1

@@ -1,4 +1,4 @@
-"""Grids of voxels in space, and the exact way of labels from one onto another."""
+"""Voxel grids in space, and the exact transfer of labels from one grid to another."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from nnunet_al.errors import ReturnError
 from nnunet_al.pool.boxes import Box
 
 _TOLERANCE = 1e-3
-"""How far, in voxels, a voxel of the returned grid may lie from the one that it stands for."""
+"""Largest distance, in voxels, between corresponding voxels of the returned grid and the image's."""
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Where the voxels of an image lie, in SimpleITK's terms: LPS, millimetres, i the fastest axis of the file.
+    """The voxel grid of an image in SimpleITK's convention: LPS, millimetres, i is the fastest axis of the file.
 
     Attributes
     ----------
@@ -36,7 +36,7 @@ class Grid:
 
     @classmethod
     def of(cls, image: SimpleITK.Image) -> Grid:
-        """The grid of an image."""
+        """Return the grid of an image."""
         return cls(image.GetSize(), image.GetSpacing(), image.GetOrigin(), image.GetDirection())
 
     @property
@@ -46,11 +46,11 @@ class Grid:
 
     @property
     def matrix(self) -> np.ndarray:
-        """What takes an index (i, j, k) to millimetres from the origin, (3, 3)."""
+        """Matrix (3, 3) from an index (i, j, k) to the offset from the origin in mm."""
         return np.reshape(self.direction, (3, 3)) * self.spacing_mm
 
     def image(self, array_kji: np.ndarray) -> SimpleITK.Image:
-        """Put an array onto this grid."""
+        """Return an array as an image on this grid."""
         assert array_kji.shape == self.shape_kji, (array_kji.shape, self.shape_kji)
         image = SimpleITK.GetImageFromArray(array_kji)
         image.SetSpacing(self.spacing_mm)
@@ -59,13 +59,13 @@ class Grid:
         return image
 
     def points_mm(self, indices_N_ijk: Sequence[Sequence[float] | np.ndarray]) -> np.ndarray:
-        """Where voxel indices, whole or not, lie: (N, 3), LPS, millimetres."""
+        """Return the positions (N, 3) of voxel indices, integer or not, in LPS and mm."""
         return np.asarray(indices_N_ijk, np.float64) @ self.matrix.T + self.origin_mm
 
     def box_corners_mm(self, box_kji: Box) -> np.ndarray:
-        """The eight outer corners of a box, (8, 3), LPS, millimetres; i changes fastest, low before high.
+        """Return the eight outer corners of a box, (8, 3), in LPS and mm; i changes fastest, low before high.
 
-        Voxels reach half a step beyond their centres, so the box [low, high) ends at low - 1/2 and high - 1/2.
+        Voxels extend half a step around their centres, so the box [low, high) reaches from low - 1/2 to high - 1/2.
         """
         return self.points_mm([[i - 0.5, j - 0.5, k - 0.5] for k, j, i in product(*box_kji)])
 
@@ -79,35 +79,35 @@ def read_grid(image: Path) -> Grid:
 
 
 def place(image: SimpleITK.Image, grid: Grid, may_be_cropped: bool) -> tuple[np.ndarray, int]:
-    """Bring labels onto a grid on which they were drawn, whatever way the axes run in the file.
+    """Transfer labels to the grid on which they were drawn, for any order and direction of the file's axes.
 
-    Only axes are swapped, turned round and cut or padded with zeros, so every voxel keeps its value and its place.
+    Axes are only swapped, flipped, cropped or padded with zeros, so every voxel keeps its value and position.
 
     Parameters
     ----------
     image
         3D, integers
     grid
-        where the labels belong
+        target grid
     may_be_cropped
-        whether ``image`` may cover a part of ``grid`` or reach beyond it, as 3D Slicer's files do
+        whether ``image`` may cover only a part of ``grid`` or extend beyond it, as 3D Slicer's files do
 
     Returns
     -------
     labels_kji
         int32, on ``grid``
     outside
-        voxels of ``image`` that are not 0 and lie outside ``grid``
+        number of voxels of ``image`` that are not 0 and lie outside ``grid``
 
     Raises
     ------
     ReturnError
-        if the voxels of ``image``, at any of its corners, are more than 0.001 voxels off those of ``grid``, or if
-        ``image`` does not cover ``grid`` and may not be cropped; the sentence says what differs.
+        if a corner of ``image`` is more than 0.001 voxels away from a voxel of ``grid``, or if ``image`` does not cover
+        ``grid`` and may not be cropped; the sentence names the difference.
     """
     theirs = Grid.of(image)
     array_kji = SimpleITK.GetArrayViewFromImage(image)
-    if may_be_cropped and array_kji.size == 1 and not array_kji.any():  # so 3D Slicer writes that nothing is painted
+    if may_be_cropped and array_kji.size == 1 and not array_kji.any():  # 3D Slicer's file without any painted voxel
         return np.zeros(grid.shape_kji, np.int32), 0
     to_grid = np.linalg.inv(grid.matrix)
     matrix = to_grid @ theirs.matrix
@@ -121,9 +121,9 @@ def place(image: SimpleITK.Image, grid: Grid, may_be_cropped: bool) -> tuple[np.
     whole = (ends_2_ijk[0] == 0).all() and (ends_2_ijk[1] + 1 == grid.size_ijk).all()
     if not whole and not may_be_cropped:
         raise ReturnError(_difference(theirs, grid))
-    source, sign = np.abs(turn).argmax(1), turn.sum(1)  # axis of the grid -> axis of the file, and whether it is turned
+    source, sign = np.abs(turn).argmax(1), turn.sum(1)  # axis of the grid -> axis of the file, and its direction
     array_ijk = array_kji.T.transpose(source)
-    array_ijk = array_ijk[tuple(slice(None, None, int(way)) for way in sign)]
+    array_ijk = array_ijk[tuple(slice(None, None, int(step)) for step in sign)]
     low, high = np.maximum(ends_2_ijk[0], 0), np.minimum(ends_2_ijk[1] + 1, grid.size_ijk)
     labels_ijk = np.zeros(grid.size_ijk, np.int32, order="F")
     if (low < high).all():
@@ -137,25 +137,28 @@ def _between(low_ijk: np.ndarray, high_ijk: np.ndarray) -> tuple[slice, ...]:
 
 
 def _difference(theirs: Grid, grid: Grid) -> str:
-    """One sentence on what keeps two grids apart."""
+    """Return one sentence on the difference between two grids."""
     axes = np.reshape(grid.direction, (3, 3)).T @ np.reshape(theirs.direction, (3, 3))
     turn = np.rint(axes).astype(int)
-    what = []
+    differences = []
     if not np.array_equal(turn @ turn.T, np.eye(3, dtype=int)) or np.abs(axes - turn).max() > 1e-3:
         degrees = np.degrees(np.arccos(np.clip(np.abs(axes).max(0).min(), 0, 1)))
-        what.append(f"it is rotated by up to {degrees:.3g} degrees")
+        differences.append(f"it is rotated by up to {degrees:.3g} degrees")
     else:
         order = np.abs(turn).argmax(1)
         spacing_mm = tuple(theirs.spacing_mm[axis] for axis in order)
         size_ijk = tuple(theirs.size_ijk[axis] for axis in order)
         if not np.allclose(spacing_mm, grid.spacing_mm, rtol=_TOLERANCE / max(theirs.size_ijk), atol=0):
-            what.append(f"its voxels measure {_numbers(spacing_mm)} mm instead of {_numbers(grid.spacing_mm)} mm")
+            differences.append(
+                f"its voxels measure {_numbers(spacing_mm)} mm instead of {_numbers(grid.spacing_mm)} mm"
+            )
         if size_ijk != grid.size_ijk:
-            what.append(f"it has {_numbers(size_ijk)} voxels instead of {_numbers(grid.size_ijk)}")
-    if not what:
+            differences.append(f"it has {_numbers(size_ijk)} voxels instead of {_numbers(grid.size_ijk)}")
+    if not differences:
         centres = [each.points_mm([(np.array(each.size_ijk) - 1) / 2])[0] for each in (theirs, grid)]
-        what.append(f"it lies {np.linalg.norm(centres[0] - centres[1]):.4g} mm away")
-    return f"The grid is not the image's ({', '.join(what)}): save the segmentation with the image as its reference."
+        differences.append(f"it lies {np.linalg.norm(centres[0] - centres[1]):.4g} mm away")
+    found = ", ".join(differences)
+    return f"The grid is not the image's ({found}): save the segmentation with the image as its reference."
 
 
 def _numbers(values: Sequence[float]) -> str:

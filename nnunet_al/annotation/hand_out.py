@@ -45,23 +45,23 @@ RETURNED = "returned"
 
 
 def write_batch_folder(folder: Path, batch: Batch, cases: Iterable[CaseHandOut]) -> None:
-    """Write everything that readers need into a new folder, complete or not at all.
+    """Write all files for the readers into a new folder, complete or not at all.
 
-    All paths in it are relative, and nothing is a link, so it can be packed, sent and moved.
+    All paths in it are relative and there are no links, so it can be packed, sent and moved.
 
     Parameters
     ----------
     folder
         the batch folder, which must not exist
     batch
-        what all cases share
+        properties of the whole batch
     cases
-        at least one; they are taken one after the other, and only one is kept in memory
+        at least one; processed one after the other, with one case in memory
 
     Raises
     ------
     DatasetError
-        if ``folder`` exists, or an image is missing or no longer the one that its hash tells.
+        if ``folder`` exists, or an image is missing or does not match its hash.
     StorageError
         if the disk is full or the folder cannot be written.
     """
@@ -87,7 +87,7 @@ def copy_images(folder: Path, handed: CaseHandOut) -> list[str]:
     Raises
     ------
     DatasetError
-        if an image is missing or no longer the one that its hash tells.
+        if an image is missing or does not match its hash.
     StorageError
         if a copy cannot be written.
     """
@@ -99,7 +99,7 @@ def copy_images(folder: Path, handed: CaseHandOut) -> list[str]:
 
 
 def sheet_rows(batch: Batch, handed: CaseHandOut) -> list[dict[str, Any]]:
-    """The rows of a case in ``batch.csv``, one per region; the last two columns are the reader's."""
+    """Return the rows of a case in ``batch.csv``, one per region; the reader fills in the last two columns."""
     return [
         {
             "rank": region.rank,
@@ -115,7 +115,7 @@ def sheet_rows(batch: Batch, handed: CaseHandOut) -> list[dict[str, Any]]:
 
 
 def write_sheet(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Write ``batch.csv``, the most wanted region first."""
+    """Write ``batch.csv``, sorted by rank."""
     write_table(path, sorted(rows, key=itemgetter("rank")))
 
 
@@ -132,7 +132,7 @@ def write_outlines(folder: Path, handed: CaseHandOut) -> list[str]:
 
 
 def ending_of(image: Path) -> str:
-    """The ending by which programs know an image's format."""
+    """Return the file ending that defines an image's format."""
     return ".nii.gz" if image.name.lower().endswith(".nii.gz") else image.suffix
 
 
@@ -157,12 +157,12 @@ def _copy(image: Path, copy: Path, sha256: str) -> None:
     write_atomically(copy, lambda temporary: shutil.copyfile(image, temporary))
     if hash_file(copy) != sha256:
         if hash_file(image) != sha256:
-            raise DatasetError(f"{image} is not the image that was scored: put that one back, or start a new campaign.")
+            raise DatasetError(f"{image} is not the image that was scored: restore that one, or start a new campaign.")
         raise StorageError(f"{copy} could not be written whole: free some disk space and run the same command again.")
 
 
 def _iterator_rows(entries: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
-    """The table of 3D Slicer's extension SlicerCaseIterator; paths are relative to the table."""
+    """Return the table for 3D Slicer's extension SlicerCaseIterator; paths are relative to the table."""
     n_channels = max(len(entry["images"]) for entry in entries)
     rows = []
     for entry in entries:

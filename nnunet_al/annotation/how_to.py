@@ -1,4 +1,4 @@
-"""The page of instructions that lies in a batch folder, for readers who know neither nnU-Net nor Python."""
+"""The instructions in a batch folder, for readers who know neither nnU-Net nor Python."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ _PAGE = """\
 HOW TO ANNOTATE THIS BATCH
 Dataset {dataset}, round {round}: {n_regions} in {n_cases}
 
-What is asked
+Your task
   {extent}
-  Inside, every voxel counts: what you leave unpainted is background.
+  Inside, every voxel counts: voxels that you leave unpainted are background.
   {start}
   The structures: {structures}.
   Please do not rename structures, and do not add any.
@@ -42,14 +42,14 @@ When a region is done
   Open batch.csv (Excel or any editor) and write "yes" under "reviewed" in the
   row of each region that you have finished, also where nothing had to be
   changed. Under "minutes" you may write how long it took. Save it as CSV, here or
-  into the folder returned. Regions without a "yes" are not taken, whatever you
-  painted, so you can return a part now and the rest later.
+  into the folder returned. Regions without a "yes" are not used, even if you
+  painted in them, so you can return a part now and the rest later.
 
 {readers}
 
-Good to know
-  Do not crop or resample the image, and do not save over the files in images,
-  preseg and roi. What you return is only read, never changed.
+Notes
+  Do not crop or resample the image, and do not overwrite the files in images,
+  preseg and roi. The files that you return are only read, never changed.
   cases.csv opens all cases one after the other with the extension
   SlicerCaseIterator of 3D Slicer, which saves into the folder preseg under a
   longer name: move the new file into the folder returned and name it as above.
@@ -68,18 +68,18 @@ Several readers
 
 
 def how_to(batch: Batch, n_regions: int, cases: list[str], n_channels: int, ending: str) -> str:
-    """The text of ``HOWTO.txt``.
+    """Return the text of ``HOWTO.txt``.
 
     Parameters
     ----------
     batch
-        what is handed out
+        the batch
     n_regions
-        how many regions it asks for
+        number of its regions
     cases
         the ids of its cases, at least one
     n_channels
-        images of a case
+        number of images per case
     ending
         of the image files, such as ``.nii.gz``
     """
@@ -89,18 +89,18 @@ def how_to(batch: Batch, n_regions: int, cases: list[str], n_channels: int, endi
         else ""
     )
     return _PAGE.format(
-        **what_is_asked(batch, n_regions, cases),
+        **instruction_fields(batch, n_regions, cases),
         start="The files in preseg hold a model's proposal: correct it where it is wrong."
         if batch.model is not None
-        else "There is no proposal yet: the files in preseg are empty but know the structures.",
+        else "There is no proposal yet: the files in preseg are empty but define the structures.",
         ending=ending,
         channels=channels,
         readers=(_SEVERAL if batch.readings > 1 else _ONE).format(readings=batch.readings, example=cases[0]),
     )
 
 
-def what_is_asked(batch: Batch, n_regions: int, cases: Sequence[str]) -> dict[str, str]:
-    """Return what every page of instructions says of a batch, by the names of its blanks."""
+def instruction_fields(batch: Batch, n_regions: int, cases: Sequence[str]) -> dict[str, str]:
+    """Return the values of the fields that all pages of instructions have in common."""
     return {
         "dataset": batch.dataset,
         "round": str(batch.round),

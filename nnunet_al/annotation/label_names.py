@@ -1,4 +1,4 @@
-"""From the segments of a returned file to the dataset's labels: by name, or by number where the file names nothing."""
+"""Mapping of a returned file's segments to the dataset's labels: by name, or by number in files without names."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from nnunet_al.errors import ReturnError
 
 _BACKGROUND = Segment(0, "background", (0, 0, 0))
 _INSTEAD_OF_IGNORE = (
-    "leave background unpainted, and do not mark a region as reviewed in which you cannot tell what is there."
+    "leave background unpainted, and do not mark a region as reviewed if you cannot identify its structures."
 )
 _Given = tuple[int, int, Segment]  # layer, number in the file, segment of the dataset
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """The labels (k, j, i) of a file and sentences on what is odd about its segments."""
+    """The labels (k, j, i) of a file, and remarks on unexpected segments."""
 
     labels_kji: np.ndarray
     remarks: tuple[str, ...]
@@ -33,11 +33,10 @@ def label_segments(
     segments: Sequence[Segment],
     ignore: int,
 ) -> Labelled:
-    """Give each voxel the dataset's label of the segment that it lies in.
+    """Give each voxel the dataset's label of its segment.
 
-    With names, a segment is the one of the dataset with that name, letter by letter or else but for case, blanks and
-    underscores; which number the file gives it does not matter (3D Slicer renumbers on export). Without names, the
-    numbers are the dataset's.
+    With names, segments are matched by name, exactly or else ignoring case, blanks and underscores; the numbers in the
+    file do not matter (3D Slicer renumbers on export). Without names, the numbers are the dataset's.
 
     Parameters
     ----------
@@ -46,20 +45,20 @@ def label_segments(
     layers_kji : sequence of np.ndarray
         its layers on the case's grid; several where segments may overlap
     names : mapping from (int, int) to str, or None
-        (layer, number) -> name of the segment, None where the file names nothing
+        (layer, number) -> segment name; None if the file has no names
     segments : sequence of Segment
         the dataset's foreground
     ignore : int
-        value that stands for "not annotated", which no reader paints
+        value of unannotated voxels, which readers never paint
 
     Raises
     ------
     ReturnError
-        if voxels carry a name or number that is none of the dataset's, a class is there twice, or classes overlap.
+        if voxels have a name or number that the dataset does not have, a class occurs twice, or classes overlap.
     """
     given, remarks = _given(path, layers_kji, names, segments, ignore)
-    label_of_G = np.array([0, *(segment.value for *_, segment in given)], np.int32)  # 0: nobody's
-    owner_kji = np.zeros(layers_kji[0].shape, np.int32)  # 0: nobody, n: the n-th of the given
+    label_of_G = np.array([0, *(segment.value for *_, segment in given)], np.int32)  # 0: background
+    owner_kji = np.zeros(layers_kji[0].shape, np.int32)  # 0: no segment, n: the n-th of ``given``
     for layer, layer_kji in enumerate(layers_kji):
         numbers = {value: n for n, (of_layer, value, _) in enumerate(given, start=1) if of_layer == layer}
         inside_kji = layer_kji != 0
@@ -78,7 +77,7 @@ def _given(
     segments: Sequence[Segment],
     ignore: int,
 ) -> tuple[list[_Given], tuple[str, ...]]:
-    """(layer, number, segment) of all segments that hold voxels, and remarks."""
+    """Return (layer, number, segment) of all segments with voxels, and remarks."""
     present = [
         (layer, int(value))
         for layer, layer_kji in enumerate(layers_kji)
@@ -90,7 +89,7 @@ def _given(
     for key in present:
         if key not in names:
             raise ReturnError(
-                f"{path.name} has voxels with the number {key[1]}, for which it names no segment: name the segment, or "
+                f"{path.name} has voxels with the number {key[1]}, which has no name: name the segment, or "
                 "return the .seg.nrrd."
             )
         given.append((*key, _by_name(path, names[key], segments)))
@@ -99,7 +98,7 @@ def _given(
     unknown = sorted(
         {name for key, name in names.items() if key not in present and key[1] != 0 and normalised(name) not in known}
     )
-    remarks = (f"Empty segments that the dataset does not have were left out: {_quoted(unknown)}.",) if unknown else ()
+    remarks = (f"Empty segments that the dataset does not have were ignored: {_quoted(unknown)}.",) if unknown else ()
     return given, remarks
 
 
@@ -110,7 +109,7 @@ def _by_number(
     values = {value for _, value in present}
     if ignore in values:
         raise ReturnError(
-            f"{path.name} has voxels with the number {ignore}, which stands for not annotated and is never painted: "
+            f"{path.name} has voxels with the number {ignore}, which means not annotated and is never painted: "
             f"{_INSTEAD_OF_IGNORE}"
         )
     if strange := sorted(values - known.keys()):
@@ -143,7 +142,7 @@ def _check_twice(path: Path, given: Sequence[_Given], names: Mapping[tuple[int, 
         if segment.value in seen:
             raise ReturnError(
                 f"{path.name} has two segments of the class '{segment.name}' (named '{seen[segment.value]}' and "
-                f"'{name}'): put what belongs to it into one and remove the other."
+                f"'{name}'): merge them into one and remove the other."
             )
         seen[segment.value] = name
 

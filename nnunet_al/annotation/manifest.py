@@ -1,4 +1,4 @@
-"""``manifest.json``: what was handed out, for the import and for whoever wants to know where the regions lie."""
+"""``manifest.json``: the handed-out cases and the positions of their regions, for the import and other programs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _CASE_KEYS = ("case", "images", "geometry", "presegmentation", "regions")
 
 @dataclass(frozen=True)
 class HandedRegion:
-    """A region of a batch: its place in the batch, 1 first, its box of voxels and its score, None without a model."""
+    """A region of a batch: its rank, from 1, its box of voxels, and its score, None without a model."""
 
     rank: int
     box_kji: Box
@@ -39,9 +39,9 @@ class CaseHandOut:
     case : its id
     images : its image files, one per channel
     image_hashes : SHA-256 of each
-    grid : where the voxels lie
-    labels_kji : the pre-segmentation, zeros where there is no model
-    regions : what is to be annotated
+    grid : the image's voxel grid
+    labels_kji : the pre-segmentation, zeros without a model
+    regions : the regions to annotate
     """
 
     case: str
@@ -54,9 +54,9 @@ class CaseHandOut:
 
 @dataclass(frozen=True)
 class Batch:
-    """What all cases of a batch share.
+    """Properties of a whole batch.
 
-    ``model`` is the hash of the checkpoint that made the pre-segmentations, ``readings`` how many each region needs.
+    ``model`` is the hash of the checkpoint of the pre-segmentations, ``readings`` the number of readings per region.
     """
 
     campaign: str
@@ -73,14 +73,14 @@ class Batch:
 def case_entry(
     handed: CaseHandOut, images: Sequence[str], presegmentations: Sequence[str], outlines: Sequence[str]
 ) -> dict[str, Any]:
-    """What the manifest says of one case.
+    """Return the manifest's entry of one case.
 
     Parameters
     ----------
     handed
         the case
     images, presegmentations, outlines
-        where in the folder its files are, as relative paths with ``/``
+        its files in the folder, as relative paths with ``/``
 
     Returns
     -------
@@ -116,7 +116,7 @@ def case_entry(
 
 
 def batch_facts(batch: Batch) -> dict[str, Any]:
-    """What tells a batch from others."""
+    """Return the properties that identify a batch."""
     return {
         "campaign": batch.campaign,
         "dataset": batch.dataset,
@@ -128,7 +128,7 @@ def batch_facts(batch: Batch) -> dict[str, Any]:
 
 
 def manifest_of(batch: Batch, entries: Iterable[Mapping[str, Any]], kind: str = "folder") -> dict[str, Any]:
-    """The whole manifest; ``kind`` says whose layout the folder has: ``folder`` (ours) or ``monailabel``."""
+    """Return the whole manifest; ``kind`` is the folder's layout, ``folder`` (ours) or ``monailabel``."""
     return {
         "schema": SCHEMA,
         "format": kind,
@@ -154,13 +154,13 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     try:
         content = read_json(path)
     except FileNotFoundError:
-        raise CampaignError(f"{path} is missing: bring back the batch folder as it was handed out.") from None
+        raise CampaignError(f"{path} is missing: restore the batch folder as it was handed out.") from None
     except (OSError, ValueError) as error:
-        raise CampaignError(f"{path} cannot be read ({error}): bring back the file as it was handed out.") from error
+        raise CampaignError(f"{path} cannot be read ({error}): restore the file as it was handed out.") from error
     if isinstance(content, dict) and content.get("schema", SCHEMA) != SCHEMA:
         raise CampaignError(f"{path} has schema {content['schema']!r} and not {SCHEMA}: use the version that wrote it.")
     if not _is_complete(content):
-        raise CampaignError(f"{path} lacks parts of a manifest: bring back the file as it was handed out.")
+        raise CampaignError(f"{path} is an incomplete manifest: restore the file as it was handed out.")
     return content
 
 
@@ -177,7 +177,7 @@ def _is_complete(content: Any) -> bool:
 
 
 def grid_in(entry: Mapping[str, Any]) -> Grid:
-    """The grid of a manifest's case."""
+    """Return the grid of a case in the manifest."""
     geometry = entry["geometry"]
     return Grid(
         tuple(geometry["size_ijk"]),

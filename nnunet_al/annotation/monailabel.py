@@ -1,4 +1,4 @@
-"""The batch as a folder that MONAI Label serves: images, pre-segmentations, the ranking and an app to serve it with."""
+"""The batch as a datastore for MONAI Label: images, pre-segmentations, the ranking, and an app to serve it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from nnunet_al.new_folder import new_folder
 __all__ = ["FORMAT", "MonaiLabelFile", "returned_labels", "write_datastore"]
 
 FORMAT = "monailabel"
-"""What the manifest of such a folder says under ``format``."""
+"""Value of ``format`` in the manifest of such a folder."""
 
 _ORIGINAL = "original"
 _IMAGE_ENDING = ".nii.gz"
@@ -42,35 +42,35 @@ _IMAGE_ENDING = ".nii.gz"
 def write_datastore(folder: Path, batch: Batch, cases: Iterable[CaseHandOut]) -> None:
     """Write a batch as a datastore of MONAI Label 0.8, complete or not at all, with one case in memory at a time.
 
-    ``monailabel start_server --app FOLDER/app --studies FOLDER`` serves it. The images lie at the top as
-    ``<case>.nii.gz``: the server takes every image there for one to annotate, and knows one file of an image. Of
-    several channels the first is therefore the image, a 3D volume with the very voxels of the label, and the others lie
-    in ``images/``; a 4D file would be a sequence to 3D Slicer, which has no volume to draw on. ``labels/original``
-    holds the pre-segmentations, and ``labels/final`` will hold what readers submit. What MONAI Label keeps of an image
-    (``info`` in ``datastore_v2.json``) has the regions with their ranks and scores under ``nnunet_al``. Manifest, table
-    and outlines are those of :func:`write_batch_folder`.
+    ``monailabel start_server --app FOLDER/app --studies FOLDER`` serves it. The images are at the top level as
+    ``<case>.nii.gz``: the server offers every image there for annotation, and supports one file per image. Of several
+    channels, the first one is therefore the image, a 3D volume on the label's grid, and the others are in ``images/``;
+    3D Slicer would read a 4D file as a sequence, without a volume to draw on. ``labels/original`` holds the
+    pre-segmentations, and MONAI Label writes submitted labels to ``labels/final``. The regions with their ranks and
+    scores are in ``datastore_v2.json``, under ``info`` and ``nnunet_al`` of each image. Manifest, table and outlines
+    are those of :func:`write_batch_folder`.
 
     Parameters
     ----------
     folder
         the batch folder, which must not exist
     batch
-        what all cases share
+        properties of the whole batch
     cases
-        at least one; they are taken one after the other
+        at least one; processed one after the other
 
     Raises
     ------
     CampaignError
-        if several readings of a region are asked for: MONAI Label keeps one label of an image.
+        if several readings per region are requested: MONAI Label keeps one label per image.
     DatasetError
-        if ``folder`` exists, or an image is missing or no longer the one that its hash tells.
+        if ``folder`` exists, or an image is missing or does not match its hash.
     StorageError
         if the disk is full or the folder cannot be written.
     """
     if batch.readings > 1:
         raise CampaignError(
-            f"MONAI Label keeps one label of an image, not {batch.readings} readings: hand the batch out as a folder"
+            f"MONAI Label keeps one label per image, not {batch.readings} readings: hand out the batch as a folder"
             " (-format folder), or ask for one reading."
         )
     with new_folder(folder) as unfinished:
@@ -108,15 +108,15 @@ def _write_case(folder: Path, batch: Batch, handed: CaseHandOut) -> dict[str, An
         beside.rmdir()
     original = f"labels/{_ORIGINAL}/{handed.case}{_IMAGE_ENDING}"
     write_nifti(folder / original, handed.labels_kji, handed.grid, handed.case)
-    beyond_reach = f"preseg/{handed.case}.seg.nrrd"  # other apps' models may write over labels/original
-    write_seg_nrrd(folder / beyond_reach, handed.labels_kji, handed.grid, batch.segments, handed.case)
+    backup = f"preseg/{handed.case}.seg.nrrd"  # models of other apps may overwrite labels/original
+    write_seg_nrrd(folder / backup, handed.labels_kji, handed.grid, batch.segments, handed.case)
     outlines = write_outlines(folder / "roi", handed)
     images = [image, *(f"images/{name}" for name in others)]
-    return case_entry(handed, images, [original, beyond_reach], [f"roi/{name}" for name in outlines])
+    return case_entry(handed, images, [original, backup], [f"roi/{name}" for name in outlines])
 
 
 def _move_as_nifti(source: Path, path: Path) -> None:
-    """Give an image its place, as compressed NIfTI if it is anything else: MONAI Label knows few formats."""
+    """Move an image to its place, converted to compressed NIfTI if needed: MONAI Label supports few formats."""
     if source.name.endswith(_IMAGE_ENDING):
         source.replace(path)
         return
@@ -126,14 +126,14 @@ def _move_as_nifti(source: Path, path: Path) -> None:
         try:
             image = SimpleITK.ReadImage(source)
             SimpleITK.WriteImage(image, temporary, useCompression=True)
-            with gzip.open(temporary) as file:  # SimpleITK reads what is cut short without a word
+            with gzip.open(temporary) as file:  # SimpleITK reads a truncated file without an error
                 while file.read(1 << 20):
                     pass
             back = SimpleITK.ReadImage(temporary)
         except (RuntimeError, OSError, EOFError, zlib.error) as error:
             raise StorageError(sentence) from error
         voxels_kji, back_kji = (SimpleITK.GetArrayViewFromImage(each) for each in (image, back))
-        expected_kji = np.where(np.isfinite(voxels_kji), voxels_kji, 0)  # as SimpleITK reads what is no number
+        expected_kji = np.where(np.isfinite(voxels_kji), voxels_kji, 0)  # SimpleITK reads NaN and infinity as 0
         if not np.array_equal(expected_kji, back_kji):
             raise StorageError(sentence)
 
@@ -142,7 +142,7 @@ def _move_as_nifti(source: Path, path: Path) -> None:
 
 
 def _object(folder: Path, batch: Batch, entry: dict[str, Any], present: list[Segment]) -> dict[str, Any]:
-    """What MONAI Label keeps of an image and its labels; at the top of ``info`` are its keys ("strategy" is taken)."""
+    """Return MONAI Label's entry of an image and its labels; it uses the top keys of ``info`` itself."""
     image = entry["images"][0]["file"]
     regions = sorted(entry["regions"], key=lambda region: region["rank"])
     first = regions[0]["rank"]
@@ -157,8 +157,7 @@ def _object(folder: Path, batch: Batch, entry: dict[str, Any], present: list[Seg
     info = {
         "name": image,
         "checksum": f"SHA256:{hash_file(folder / image)}",
-        "epistemic_entropy": 1
-        / first,  # MONAI Label's Epistemic strategy gives out the image with the most of it first
+        "epistemic_entropy": 1 / first,  # MONAI Label's strategy Epistemic starts with the largest value
         "nnunet_al": ours,
     }
     original = {

@@ -1,4 +1,4 @@
-"""The app that MONAI Label's server needs beside the images: next image by rank, pre-segmentation as if by a model."""
+"""The app for MONAI Label's server: the next image by rank, and stored pre-segmentations offered as a model."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 from nnunet_al.annotation.segments import Segment
 from nnunet_al.files import write_json, write_text
 
-# The module of 3D Slicer asks for labels/original before there is a segmentation to put it into, and so never shows it
-# (read in 0.8.5), but runs a model on each new image by itself: therefore the pre-segmentation comes from a "model".
-# The server deletes the file that a model gives it, therefore it is given a copy.
+# 3D Slicer's module loads labels/original before its segmentation exists, and so never shows it (source of 0.8.5), but
+# it runs a model on each new image: therefore the pre-segmentation is offered as a "model". The server deletes the file
+# that a model returns, so the model returns a copy.
 _MAIN = '''\
 """Serves a batch of nnunet_al: monailabel start_server --app THIS_FOLDER --studies THE_FOLDER_ABOVE"""
 
@@ -30,7 +30,7 @@ BATCH = json.loads((Path(__file__).parent / "batch.json").read_text(encoding="ut
 
 
 class ByRank(Strategy):
-    """The image whose region has the best rank among those that nobody else was given; then the others."""
+    """The image with the best rank among those that no other reader was given; then the others."""
 
     def __init__(self):
         super().__init__("The batch in the order of its ranks")
@@ -38,18 +38,18 @@ class ByRank(Strategy):
     def __call__(self, request, datastore):
         me = request.get("client_id")
 
-        def place(image):
+        def order(image):
             info = datastore.get_image_info(image)
             given = info.get("strategy", {}).get(request["strategy"], {})
             with_another = bool(given) and given.get("client_id") != me
             return with_another, BATCH["ranks"].get(image, len(BATCH["ranks"]) + 1), image
 
-        images = sorted(datastore.get_unlabeled_images(), key=place)
+        images = sorted(datastore.get_unlabeled_images(), key=order)
         return {"id": images[0]} if images else None
 
 
 class PreSegmentation(InferTask):
-    """What the round's model says, computed when the batch was written."""
+    """The prediction of the round's model, computed when the batch was written."""
 
     def __init__(self, studies):
         super().__init__(InferType.SEGMENTATION, BATCH["labels"], 3, "The round's model, computed before")
@@ -92,16 +92,16 @@ def write_app(
     Parameters
     ----------
     folder
-        becomes the app's folder; the server writes its log into it
+        the app's folder, into which the server also writes its log
     name, description
-        what MONAI Label's clients show
+        shown by MONAI Label's clients
     segments
-        what may be painted
+        the segments that readers paint
     ranks
         case -> best rank of its regions: the order of the strategy ``by_rank``
     present
-        case -> names of the segments that its pre-segmentation holds, by value. 3D Slicer gives the values that it
-        finds these names one by one, so a name too many would shift all after it.
+        case -> names of the segments in its pre-segmentation, sorted by value. 3D Slicer assigns these names to the
+        values in this order, so an additional name would shift all later ones.
 
     Raises
     ------

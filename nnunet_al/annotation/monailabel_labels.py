@@ -1,4 +1,4 @@
-"""What readers submitted to MONAI Label: the labels in its folder, whose they are and whether they may be taken."""
+"""Labels that readers submitted to MONAI Label: files, readers, and whether they count as reviewed."""
 
 from __future__ import annotations
 
@@ -20,34 +20,25 @@ from nnunet_al.errors import ReturnError
 DATASTORE = "datastore_v2.json"
 FINAL = "final"
 _VERSION = re.compile(r"version_(\d+)")
-_NOBODY = "user-xyz"  # what the module of 3D Slicer calls everybody who did not enter a name
-_NOT_IN_NAMES = re.compile(r"[/\\\x00-\x1f]")
+_DEFAULT_USER = "user-xyz"  # default user name of 3D Slicer's module
+_NOT_IN_FILE_NAMES = re.compile(r"[/\\\x00-\x1f]")
 _READER_LENGTH = 64
 _ATTEMPTS, _PAUSE_SECONDS = 5, 0.2
 
 
 @dataclass(frozen=True)
 class MonaiLabelFile:
-    """A label that somebody submitted to MONAI Label.
+    """A label submitted to MONAI Label.
 
     Attributes
     ----------
-    case : str
-        MONAI Label's id of the image, which is the case's name
-    path : Path
-        the label file, as MONAI Label stored it
-    reader : str or None
-        the Client/User-ID with which it was submitted, up to 64 characters that may stand in a file's name; None where
-        nobody entered one
-    minutes : float or None
-        the reader's time, where a program sent ``minutes`` along; MONAI Label's own clients do not
-    reviewed : bool
-        submitting a label is an explicit act, so True, unless a reviewer flagged it or it cannot be told what to take
-    names : mapping from int to str, or None
-        voxel value -> segment name as the client sent it, for a file that itself names nothing; None where nothing was
-        sent
-    remarks : tuple of str
-        sentences on what is unusual, the reason if ``reviewed`` is False among them
+    case : MONAI Label's id of the image, which is the case's name
+    path : the label file, as MONAI Label stored it
+    reader : the Client/User-ID of the submission, up to 64 characters that are valid in file names; None if not entered
+    minutes : the reader's time, if a program sent ``minutes``; MONAI Label's own clients do not
+    reviewed : True, because submitting is explicit, unless a reviewer flagged the label or its content is ambiguous
+    names : voxel value -> segment name as sent by the client, for files without names; None if nothing was sent
+    remarks : sentences on unusual facts, including the reason if ``reviewed`` is False
     """
 
     case: str
@@ -60,12 +51,12 @@ class MonaiLabelFile:
 
 
 def returned_labels(folder: Path) -> list[MonaiLabelFile]:
-    """Find what was submitted to the MONAI Label server of ``folder``, sorted by case.
+    """Find the labels submitted to the MONAI Label server of ``folder``, sorted by case.
 
-    The files count, ``datastore_v2.json`` explains them: a label in ``labels/final`` without an entry (the server was
-    killed before it wrote one) was submitted all the same, an entry without its file is nothing. Where the Reviewer
-    module of 3D Slicer approved a later version of a label (``labels/version_1`` ...), that version is taken.
-    Nothing is moved or changed, and the labels themselves are read only where the numbers of segments are in doubt.
+    The files count, ``datastore_v2.json`` only describes them: a label in ``labels/final`` without an entry (the server
+    was killed before writing it) counts as submitted, an entry without a file is ignored. If a later version of a label
+    (``labels/version_1`` ...) was approved in 3D Slicer's Reviewer module, that version is used. Nothing is moved or
+    changed, and label files are read only if the numbers of their segments are ambiguous.
 
     Raises
     ------
@@ -90,20 +81,20 @@ def _read_objects(folder: Path) -> Mapping[str, Any]:
             content = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return {}
-        except ValueError as error:  # MONAI Label writes the file in place: it may be half written just now
+        except ValueError as error:  # MONAI Label writes the file in place, so it may be incomplete at this moment
             if attempt + 1 < _ATTEMPTS:
                 time.sleep(_PAUSE_SECONDS)
                 continue
             raise ReturnError(
                 f"{path} is broken ({error}): run the same command again when MONAI Label's server has finished saving,"
-                " or else take the file away, and every label in labels/final counts as submitted."
+                " or remove the file; then every label in labels/final counts as submitted."
             ) from error
         if isinstance(content, dict) and isinstance(content.get("objects"), dict):
             return content["objects"]
         break
     raise ReturnError(
-        f"{path} is not a datastore of MONAI Label: put the file back that the batch came with, or take it away, and"
-        " every label in labels/final counts as submitted."
+        f"{path} is not a datastore of MONAI Label: restore the file of the batch, or remove it; then every label in"
+        " labels/final counts as submitted."
     )
 
 
@@ -122,7 +113,7 @@ def _approved_version(folder: Path, case: str, tags: Mapping[str, Any]) -> Monai
         wanted = f"{case}{_mapping(tags[tag]).get('ext')}"
         for path in _label_files(folder / "labels" / tag).get(case, []):
             if path.name == wanted:
-                return _described(case, path, tags[tag], [f"{case}: {tag}, which a reviewer approved, is taken."])
+                return _described(case, path, tags[tag], [f"{case}: {tag} is used, which a reviewer approved."])
     return None
 
 
@@ -141,7 +132,7 @@ def _final(case: str, tags: Mapping[str, Any], files: list[Path]) -> MonaiLabelF
     if len(files) == 1:
         return _described(case, files[0], None, [f"{case}: {DATASTORE} does not say who submitted the label."])
     both = " and ".join(path.name for path in files)
-    remark = f"{case}: labels/final holds {both}, and {DATASTORE} names neither: take away all but one."
+    remark = f"{case}: labels/final holds {both}, and {DATASTORE} names neither: remove all but one."
     return MonaiLabelFile(case, files[0], None, None, False, None, (remark,))
 
 
@@ -154,11 +145,11 @@ def _described(case: str, path: Path, entry: Any, remarks: list[str]) -> MonaiLa
     names, doubt = _names(info.get("label_info"), path)
     if doubt:
         remarks = [*remarks, f"{case}: {doubt}"]
-    reader = _NOT_IN_NAMES.sub("_", _text(info.get("client_id")) or _text(info.get("user")))[:_READER_LENGTH]
+    reader = _NOT_IN_FILE_NAMES.sub("_", _text(info.get("client_id")) or _text(info.get("user")))[:_READER_LENGTH]
     return MonaiLabelFile(
         case=case,
         path=path,
-        reader=None if reader in ("", _NOBODY) else reader,
+        reader=None if reader in ("", _DEFAULT_USER) else reader,
         minutes=_minutes(info.get("minutes")),
         reviewed=not flagged and doubt is None,
         names=names,
@@ -167,17 +158,17 @@ def _described(case: str, path: Path, entry: Any, remarks: list[str]) -> MonaiLa
 
 
 def _status(entry: Any) -> tuple[bool, bool, str]:
-    """Whether a reviewer approved a label, flagged it, and the comment."""
+    """Return whether a reviewer approved a label, whether one flagged it, and the comment."""
     meta = _mapping(_mapping(_mapping(entry).get("info")).get("segmentationMeta"))
     status = _text(meta.get("status")).lower()
     return status == "approved", status == "flagged", " ".join(_text(meta.get("comment")).split())
 
 
 def _names(label_info: Any, path: Path) -> tuple[dict[int, str] | None, str | None]:
-    """The names of the voxel values, and the sentence that says why they cannot be told.
+    """Return the names of the voxel values, and a sentence if they are ambiguous.
 
-    3D Slicer's module counts all segments for ``idx``, but one called "background" is not exported, and the others are
-    stored as 1, 2, 3 ...: then ``idx`` has a gap, and only the voxels tell whether it is the number that they bear.
+    3D Slicer's module numbers all segments in ``idx``, but does not export a segment called "background" and stores the
+    others as 1, 2, 3 ...: then ``idx`` has a gap, and only the voxels show whether they have these numbers.
     """
     if not isinstance(label_info, list) or not label_info:
         return None, None
@@ -191,15 +182,15 @@ def _names(label_info: Any, path: Path) -> tuple[dict[int, str] | None, str | No
         return by_idx, None
     try:
         file = read_segmentation(path)
-    except ReturnError:  # whoever reads the label for its voxels says so
+    except ReturnError:  # reported later, when the label is read for its voxels
         return by_idx, None
     if file.names is not None:
         return None, None
     values = {int(value) for layer in file.layers for value in np.unique(SimpleITK.GetArrayViewFromImage(layer))} - {0}
     as_stored = [names for names in (by_idx, by_place) if values <= set(names)]
     if len(as_stored) == 2 and any(by_idx[value] != by_place[value] for value in values):
-        sentence = "the numbers of its segments have gaps, so that it cannot be told which is which: remove the segment"
-        return None, f'{sentence} called "background" and submit it again, or submit it as .seg.nrrd.'
+        sentence = "the numbers of its segments have gaps, so their names are ambiguous: remove the segment called"
+        return None, f'{sentence} "background" and submit it again, or submit it as .seg.nrrd.'
     return as_stored[0] if as_stored else by_idx, None
 
 

@@ -1,4 +1,4 @@
-"""Simulated annotation: the oracle reads the dataset's own labels, and only inside the regions asked for."""
+"""Simulated annotation: the oracle reads the dataset's own labels, only inside the requested regions."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ ReadLabels = Callable[[str], "np.ndarray | None"]
 
 @dataclass(frozen=True)
 class Answer:
-    """What the oracle knows about a batch.
+    """The oracle's annotation of a batch.
 
     Attributes
     ----------
-    labels : case -> labels (z, y, x) where the batch annotates something new, the ignore value elsewhere
-    disagreements : sentences on voxels whose earlier annotation differs from the dataset's label now
-    unanswered : regions of which the dataset's labels tell nothing that was not known before
+    labels : case -> labels (z, y, x) of newly annotated voxels, the ignore value elsewhere
+    disagreements : sentences on voxels whose earlier annotation differs from the dataset's present label
+    unanswered : regions in which the dataset has no label for any new voxel
     """
 
     labels: dict[str, np.ndarray]
@@ -31,7 +31,7 @@ class Answer:
 def ask(
     regions: Iterable[Region], read_labels: ReadLabels, read_annotated: Callable[[str], np.ndarray], ignore: int
 ) -> Answer:
-    """Annotate ``regions`` from the dataset's labels; what is annotated already stands.
+    """Annotate ``regions`` from the dataset's labels; earlier annotations are kept.
 
     Parameters
     ----------
@@ -65,5 +65,7 @@ def ask(
         labels[case] = np.where(inside_xyz & new_xyz, truth_xyz, ignore)
         both_xyz = inside_xyz & (earlier_xyz != ignore) & (truth_xyz != ignore)
         if differing := int((earlier_xyz[both_xyz] != truth_xyz[both_xyz]).sum()):
-            disagreements.append(f"{case}: {differing} voxels annotated earlier differ from the label now; they stand.")
+            disagreements.append(
+                f"{case}: {differing} voxels annotated earlier differ from the present label; they are kept."
+            )
     return Answer(labels, tuple(disagreements), tuple(unanswered))

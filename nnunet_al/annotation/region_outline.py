@@ -1,4 +1,4 @@
-"""What shows a reader where to annotate: an outline as a label image, and boxes as 3D Slicer's markups."""
+"""Marks of the regions for readers: outlines in a label image, and boxes as markups for 3D Slicer."""
 
 from __future__ import annotations
 
@@ -15,22 +15,21 @@ _SCHEMA = (
     "markups-schema-v1.0.3.json#"
 )
 _COLOUR = (0.8, 0.475, 0.655)
-_THICK = 3  # an axis along which a box is thinner has no voxel between two borders
+_THICK = 3  # along an axis with fewer voxels there is no voxel between two borders
 
 
 def outline(boxes: Mapping[int, Box], shape_kji: Sequence[int]) -> np.ndarray:
-    """Draw the borders of boxes: the outermost layer of voxels inside each, in and across the slices.
+    """Draw the borders of boxes: the outermost layer of voxels inside each box.
 
-    Across an axis along which a box is one or two voxels thin there is no border, so that the outline of a slice is a
-    frame and does not hide it; a box that is thin along all axes is filled. Where outlines meet, the smaller rank is
-    seen.
+    Along an axis where a box has one or two voxels no border is drawn, so that the outline of a slice is a frame and
+    does not hide it; a box that is thin along all axes is filled. Where outlines overlap, the smaller rank is visible.
 
     Parameters
     ----------
     boxes
-        rank, 1 or more -> box
+        rank (at least 1) -> box
     shape_kji
-        of the image
+        shape of the image
 
     Returns
     -------
@@ -50,10 +49,10 @@ def outline(boxes: Mapping[int, Box], shape_kji: Sequence[int]) -> np.ndarray:
 
 
 def markup(name: str, box_kji: Box, grid: Grid) -> dict[str, Any]:
-    """A box as the content of a ``.mrk.json`` with one ROI, which 3D Slicer shows in all views.
+    """Return a box as the content of a ``.mrk.json`` with one ROI, which 3D Slicer shows in all views.
 
     The ROI reaches from the outer faces of the first voxels to those of the last, in LPS and millimetres; the columns
-    of ``orientation`` are its axes, right-handed whatever the image is.
+    of ``orientation`` are its axes, always right-handed.
     """
     corners_8_mm = grid.box_corners_mm(box_kji)
     centre_mm = corners_8_mm.mean(0).tolist()

@@ -1,4 +1,4 @@
-"""What readers wrote into ``batch.csv``: which regions they have reviewed, and how long it took them."""
+"""The readers' entries in ``batch.csv``: reviewed regions and annotation times."""
 
 from __future__ import annotations
 
@@ -23,14 +23,12 @@ _COLUMNS = ("case", "rank", "reviewed", "minutes")
 
 @dataclass(frozen=True)
 class Review:
-    """What a reader says of one region.
+    """A reader's entry for one region.
 
     Attributes
     ----------
-    reviewed : bool
-        the reader answers for every voxel of the region
-    minutes : float or None
-        the time it took, None where nobody wrote it down
+    reviewed : the reader has checked every voxel of the region
+    minutes : annotation time, None if not entered
     """
 
     reviewed: bool
@@ -38,10 +36,10 @@ class Review:
 
 
 def read_sheet(path: Path) -> dict[tuple[str, int], Review]:
-    """Read the marks out of a table as spreadsheets and editors save it.
+    """Read the marks from a table as saved by spreadsheet programs and editors.
 
     Commas, semicolons or tabs separate the columns; the text is UTF-8, UTF-16 with a byte order mark or cp1252. Columns
-    stand in any order, in any case, among others; empty rows and columns do not matter.
+    may have any order, upper or lower case, and there may be others; empty rows and columns are ignored.
 
     Parameters
     ----------
@@ -51,18 +49,18 @@ def read_sheet(path: Path) -> dict[tuple[str, int], Review]:
     Returns
     -------
     dict
-        (case, rank) -> what the reader says of this region
+        (case, rank) -> the reader's entry for this region
 
     Raises
     ------
     ReturnError
-        naming the file, and the line where there is one: a workbook instead of a table, a file that is no text, missing
-        columns, a row with too many values, a rank, mark or time that is none, rows of one region that differ.
+        naming the file and the line: a workbook instead of a table, a file that is not text, missing columns, a row
+        with too many values, an invalid rank, mark or time, different rows for one region.
     """
     rows = _rows(path)
     first = next(rows, None)
     if first is None:
-        raise ReturnError(f"{path} is empty: take batch.csv of the batch again and mark what is reviewed.")
+        raise ReturnError(f"{path} is empty: take batch.csv of the batch again and mark the reviewed regions.")
     width, columns = len(first[1]), _columns(path, first[1])
     reviews: dict[tuple[str, int], Review] = {}
     for line, row in rows:
@@ -76,7 +74,7 @@ def read_sheet(path: Path) -> dict[tuple[str, int], Review]:
         if not any(cells.values()):
             continue
         if not cells["case"]:
-            raise ReturnError(f"There is no case in {where}: write it as batch.csv of the batch has it.")
+            raise ReturnError(f"There is no case in {where}: write it as in batch.csv of the batch.")
         key = cells["case"], _rank(cells, where)
         review = Review(_mark(cells["reviewed"], where), _minutes(cells["minutes"], where))
         reviews[key] = _both(reviews.get(key), review, where, key)
@@ -89,7 +87,7 @@ def _text(path: Path) -> str:
     except OSError as error:
         raise ReturnError(f"{path} cannot be read ({error.strerror}): check that it is there.") from None
     if content.startswith(_WORKBOOKS) or path.suffix.lower() in {".xlsx", ".xls", ".ods"}:
-        raise ReturnError(f"{path} is a workbook and no text: save it as CSV, with the name batch.csv.")
+        raise ReturnError(f"{path} is a workbook and not text: save it as CSV, with the name batch.csv.")
     try:
         if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
             return content.decode("utf-16")
@@ -105,7 +103,7 @@ def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     """Yield (line, stripped cells) of every row that is not empty."""
     text = _text(path)
     offset, delimiter = 0, ""
-    if named := re.match(r'"?sep=(.)"?[,;\t]*\r?\n', text):  # a line by which Excel is told the delimiter
+    if named := re.match(r'"?sep=(.)"?[,;\t]*\r?\n', text):  # a line that tells Excel the delimiter
         text, offset, delimiter = text[named.end() :], 1, named[1]
     head = next((line for line in text.splitlines() if line.strip(f" {_DELIMITERS}")), "")
     delimiter = delimiter or max(_DELIMITERS, key=lambda candidate: _known(head, candidate))
@@ -130,8 +128,8 @@ def _columns(path: Path, header: Sequence[str]) -> dict[str, int]:
     missing = [name for name in ("case", "rank", "reviewed") if name not in names]
     if missing:
         raise ReturnError(
-            f"{path} has no column {' and no column '.join(missing)}: keep the first line as it is in batch.csv of the "
-            "batch, and commas, semicolons or tabs between the columns."
+            f"{path} has no column {' and no column '.join(missing)}: keep the first line of batch.csv of the batch, "
+            "and commas, semicolons or tabs between the columns."
         )
     if twice := next((name for name in _COLUMNS if names.count(name) > 1), None):
         raise ReturnError(f"{path} has more than one column {twice}: keep one of them.")
@@ -141,7 +139,7 @@ def _columns(path: Path, header: Sequence[str]) -> dict[str, int]:
 def _rank(cells: Mapping[str, str], where: str) -> int:
     if not re.fullmatch(r"\d+([.,]0*)?", cells["rank"]):
         raise ReturnError(
-            f"The rank {cells['rank']!r} in {where} is no whole number: write it as batch.csv of the batch has it."
+            f"The rank {cells['rank']!r} in {where} is not a whole number: write it as in batch.csv of the batch."
         )
     return int(re.split("[.,]", cells["rank"])[0])
 
@@ -160,7 +158,7 @@ def _minutes(cell: str, where: str) -> float | None:
         return None
     minutes = float(cell.replace(",", ".")) if re.fullmatch(r"\d*[.,]?\d+|\d+[.,]", cell) else math.nan
     if not math.isfinite(minutes):
-        raise ReturnError(f"The time {cell!r} under minutes in {where} is no number of minutes: write one like 12.5.")
+        raise ReturnError(f"The time {cell!r} under minutes in {where} is not a number: write minutes such as 12.5.")
     return minutes
 
 
@@ -170,6 +168,6 @@ def _both(earlier: Review | None, review: Review, where: str, key: tuple[str, in
     times = {time for time in (earlier.minutes, review.minutes) if time is not None}
     if earlier.reviewed != review.reviewed or len(times) > 1:
         raise ReturnError(
-            f"The case {key[0]}, rank {key[1]}, in {where} stands there before with another mark or time: keep one."
+            f"The case {key[0]}, rank {key[1]}, in {where} has an earlier row with another mark or time: keep one."
         )
     return Review(review.reviewed, next(iter(times), None))

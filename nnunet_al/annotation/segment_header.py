@@ -10,14 +10,14 @@ from nnunet_al.annotation.segments import Segment
 from nnunet_al.errors import ReturnError
 
 CASE_KEY = "nnunet_al.case"
-"""The tag in which our files name their case."""
+"""The tag for the case in files written by this package."""
 
 
 def header_of(segments: Sequence[Segment], size_ijk: Sequence[int], case: str) -> dict[str, str]:
-    """Key/value pairs of a file with all ``segments`` in one layer.
+    """Return the key/value pairs of a file with all ``segments`` in one layer.
 
-    Every segment's extent is the whole image: a segment without voxels is then shown like the others, and older 3D
-    Slicers cut all segments of a layer down to the extent of the first.
+    Every segment's extent is the whole image: a segment without voxels is then shown like the others, and older
+    versions of 3D Slicer crop all segments of a layer to the extent of the first.
     """
     pairs = {
         "Segmentation_ContainedRepresentationNames": "Binary labelmap|",
@@ -41,18 +41,20 @@ def header_of(segments: Sequence[Segment], size_ijk: Sequence[int], case: str) -
 
 
 def names_in(pairs: Mapping[str, str], n_layers: int, file: str) -> dict[tuple[int, int], str] | None:
-    """(layer, value) -> segment name, or None where the header is not of a segmentation.
+    """Return (layer, value) -> segment name, or None if the header is not that of a segmentation.
 
-    Headers of 3D Slicer 4.10 and older say neither layer nor value: each segment is a layer of its own, of ones.
+    Headers of 3D Slicer 4.10 and older have neither layer nor value: each segment is a separate layer with value 1.
 
     Raises
     ------
     ReturnError
-        if the header contradicts itself, or the segmentation is no binary labelmap.
+        if the header contradicts itself, or the segmentation is not a binary labelmap.
     """
     stored = pairs.get("Segmentation_MasterRepresentation", pairs.get("Segmentation_SourceRepresentation"))
     if stored not in (None, "Binary labelmap"):
-        raise ReturnError(f"{file} is no binary labelmap but a {stored!r}: convert it in 3D Slicer and save it again.")
+        raise ReturnError(
+            f"{file} is not a binary labelmap but a {stored!r}: convert it in 3D Slicer and save it again."
+        )
     segments = sorted({int(match[1]) for key in pairs if (match := re.fullmatch(r"Segment(\d+)_.+", key))})
     names: dict[tuple[int, int], str] = {}
     for index in segments:
@@ -69,12 +71,12 @@ def names_in(pairs: Mapping[str, str], n_layers: int, file: str) -> dict[tuple[i
 
 
 def case_tag(case: str) -> str:
-    """The tag that names a case; what would end a tag or a line is escaped as in web addresses."""
+    """Return the tag of a case; characters that would end a tag or a line are escaped as in URLs."""
     return f"{CASE_KEY}:{quote(case, safe=' ')}"
 
 
 def cases_in(pairs: Mapping[str, str]) -> set[str]:
-    """The cases that a file's tags name: of its segments (``.seg.nrrd``), or of its description (NIfTI)."""
+    """Return the cases in a file's tags: in those of its segments (``.seg.nrrd``) or in its description (NIfTI)."""
     tags = [value.split("|") for key, value in pairs.items() if re.fullmatch(r"Segment\d+_Tags", key)]
     found = [tag.strip() for parts in [*tags, [pairs.get("descrip", "")]] for tag in parts]
     return {unquote(tag.partition(":")[2]) for tag in found if tag.startswith(f"{CASE_KEY}:")}

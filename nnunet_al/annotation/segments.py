@@ -1,4 +1,4 @@
-"""What a reader paints: segments with values, names and colours, and the label tables that programs keep of them."""
+"""Segments that readers paint, with values, names and colours, and the label tables of annotation programs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _OKABE_ITO = (
     (213, 94, 0),
     (204, 121, 167),
 )
-_GOLDEN = 0.6180339887498949
+_GOLDEN_RATIO = 0.6180339887498949
 _NOT_PAINTED = {"background", "ignore"}
 _ITK_SNAP_HEADER = """\
 ################################################
@@ -48,7 +48,7 @@ _SLICER_COLUMNS = ("labelvalue", "name")
 
 @dataclass(frozen=True)
 class Segment:
-    """One value that readers paint: its name and its colour (red, green, blue, each 0 to 255)."""
+    """A segment that readers paint: value, name and colour (red, green, blue, each 0 to 255)."""
 
     value: int
     name: str
@@ -56,11 +56,11 @@ class Segment:
 
 
 def segments_of(labels: Mapping[str, LabelValue]) -> tuple[Segment, ...]:
-    """The foreground values of a dataset, sorted, with names and colours.
+    """Return the foreground values of a dataset, sorted, with names and colours.
 
-    A value bears the name under which it is declared. Where names stand for several values (nnU-Net's regions), a value
-    is called by all regions that it is part of, the largest first: of ``{"whole tumour": (1, 2, 3), "tumour core":
-    (2, 3), "enhancing": 3}`` the value 2 is "whole tumour + tumour core"; values of the same regions are numbered.
+    A value has its declared name. With nnU-Net's regions, the name of a value joins all regions that contain it, the
+    largest first: in ``{"whole tumour": (1, 2, 3), "tumour core": (2, 3), "enhancing": 3}`` the value 2 is "whole
+    tumour + tumour core"; values in the same regions are numbered.
 
     Parameters
     ----------
@@ -94,17 +94,19 @@ def segments_of(labels: Mapping[str, LabelValue]) -> tuple[Segment, ...]:
 
 
 def normalised(name: str) -> str:
-    """The name without what programs change in it: case, kinds of quotes, and runs of blanks and underscores."""
+    """Return a name without differences that programs make: case, type of quotes, repeated blanks and underscores."""
     return re.sub(r"[\s_]+", " ", name.replace('"', "'")).strip().casefold()
 
 
-def colours(how_many: int) -> list[tuple[int, int, int]]:
-    """Different colours, the first ones those of Okabe and Ito; more of them never change those before."""
-    found = list(_OKABE_ITO[:how_many])
+def colours(number: int) -> list[tuple[int, int, int]]:
+    """Return different colours, first those of Okabe and Ito; a longer list begins with the shorter one."""
+    found = list(_OKABE_ITO[:number])
     for step in count():
-        if len(found) >= how_many:
+        if len(found) >= number:
             return found
-        red, green, blue = colorsys.hls_to_rgb(step * _GOLDEN % 1, (0.35, 0.6, 0.78)[step % 3], (0.9, 0.6)[step % 2])
+        red, green, blue = colorsys.hls_to_rgb(
+            step * _GOLDEN_RATIO % 1, (0.35, 0.6, 0.78)[step % 3], (0.9, 0.6)[step % 2]
+        )
         colour = (round(255 * red), round(255 * green), round(255 * blue))
         if colour not in found:
             found.append(colour)
@@ -127,12 +129,12 @@ def write_label_file(path: Path, segments: Sequence[Segment]) -> None:
 def read_label_file(path: Path) -> dict[int, str]:
     """Read value -> name from a label table of ITK-SNAP (``.label``, ``.txt``) or 3D Slicer (``.ctbl``, ``.csv``).
 
-    3D Slicer puts underscores in place of blanks into ``.ctbl``; :func:`normalised` makes up for that.
+    3D Slicer writes underscores instead of blanks into ``.ctbl``; :func:`normalised` removes this difference.
 
     Raises
     ------
     ReturnError
-        if it cannot be read or is neither, or gives one value two names.
+        if it cannot be read, is neither format, or gives one value two names.
     """
     try:
         text = path.read_bytes().decode("utf-8-sig")
@@ -142,7 +144,7 @@ def read_label_file(path: Path) -> dict[int, str]:
     names: dict[int, str] = {}
     if pairs is None or any(names.setdefault(value, name) != name for value, name in pairs) or not names:
         raise ReturnError(
-            f"{path.name} is no label table of ITK-SNAP or 3D Slicer: save it again from the program, or take it away."
+            f"{path.name} is not a label table of ITK-SNAP or 3D Slicer: save it again from the program, or remove it."
         )
     return names
 
@@ -193,7 +195,7 @@ def _check_distinct(names: Iterable[str]) -> None:
     for name in names:
         if normalised(name) in seen:
             raise DatasetError(
-                f"The labels {seen[normalised(name)]!r} and {name!r} differ by no more than case, blanks or underscores"
-                ", which readers' programs change: rename one in dataset.json."
+                f"The labels {seen[normalised(name)]!r} and {name!r} differ only by case, blanks or underscores, which"
+                " annotation programs change: rename one in dataset.json."
             )
         seen[normalised(name)] = name

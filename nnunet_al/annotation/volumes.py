@@ -1,4 +1,4 @@
-"""Segmentations as files: what 3D Slicer and ITK-SNAP write is read, what they open is written."""
+"""Reading and writing of segmentation files of 3D Slicer and ITK-SNAP."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from pathlib import Path
 import numpy as np
 import SimpleITK
 
+from nnunet_al.annotation.file_integrity import defect
 from nnunet_al.annotation.grids import Grid, place
 from nnunet_al.annotation.segment_header import case_tag, cases_in, header_of, names_in
 from nnunet_al.annotation.segments import Segment, read_label_file
-from nnunet_al.annotation.whole_files import defect
 from nnunet_al.errors import ReturnError, StorageError
 from nnunet_al.files import write_atomically
 
 __all__ = ["ENDINGS", "Grid", "SegmentationFile", "place", "read_segmentation", "write_nifti", "write_seg_nrrd"]
 
 ENDINGS = (".seg.nrrd", ".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")
-"""Endings of the files that readers may return; the first that fits is a file's own."""
+"""Endings of files that readers may return; the first match is a file's ending."""
 
 _TABLES = (".label", ".ctbl", "_ColorTable.ctbl", ".txt", "_ColorTable.txt", ".csv", "_ColorTable.csv")
 _IMAGE_IO = {
@@ -27,8 +27,8 @@ _IMAGE_IO = {
     ".nii": "NiftiImageIO",
     ".mha": "MetaImageIO",
     ".mhd": "MetaImageIO",
-}  # by the end of the name: else a file of one kind under another's name would escape its checks
-_NOTHING_BUT_TABLES = (".label", ".ctbl")
+}  # by the end of the name: a file with the ending of another format would otherwise avoid the checks of its format
+_LABEL_TABLES_ONLY = (".label", ".ctbl")
 _DESCRIPTION = "ITK_FileNotes"  # NIfTI's descrip, which SimpleITK writes under this name
 _DESCRIPTION_BYTES = 79
 _INT32 = np.iinfo(np.int32)
@@ -36,15 +36,15 @@ _INT32 = np.iinfo(np.int32)
 
 @dataclass(frozen=True)
 class SegmentationFile:
-    """A segmentation as it lies in a file.
+    """The content of a segmentation file.
 
     Attributes
     ----------
     layers : 3D images of integers on one grid; segments of different layers may overlap
-    names : (layer, value) -> segment name; None where neither the file nor a label table beside it names anything
-    case : the case that our own tag names, if it is still there
-    may_be_cropped : whether the file may cover a part of the image only, or reach beyond it (``.seg.nrrd``)
-    table : the label table beside the file that ``names`` come from; None where the file itself names its segments
+    names : (layer, value) -> segment name; None if neither the file nor a label table beside it has names
+    case : the case in the tag of this package, if the file still has it
+    may_be_cropped : whether the file may cover only a part of the image or extend beyond it (``.seg.nrrd``)
+    table : the label table beside the file with the ``names``; None if they are in the file itself
     """
 
     layers: tuple[SimpleITK.Image, ...]
@@ -55,7 +55,7 @@ class SegmentationFile:
 
 
 def stem_of(path: Path) -> str | None:
-    """The file's name without its ending; None where the ending is no segmentation's."""
+    """Return the file's name without its ending; None if the ending is not one of `ENDINGS`."""
     for ending in ENDINGS:
         if path.name.lower().endswith(ending):
             return path.name[: -len(ending)]
@@ -63,11 +63,11 @@ def stem_of(path: Path) -> str | None:
 
 
 def read_segmentation(path: Path) -> SegmentationFile:
-    """Read what a reader saved.
+    """Read a returned segmentation file.
 
-    A NIfTI or MetaImage file knows no names; a label table beside it gives them: ``<stem>.label``, ``.txt``, ``.ctbl``
-    or ``.csv``, with or without ``_ColorTable`` before the dot, else ``labels.txt``. A text or table that is none is
-    left alone.
+    NIfTI and MetaImage files have no segment names; they are read from a label table beside the file: ``<stem>.label``,
+    ``.txt``, ``.ctbl`` or ``.csv``, with or without ``_ColorTable`` before the dot, else ``labels.txt``. A ``.txt`` or
+    ``.csv`` file that is not a label table is ignored.
 
     Raises
     ------
@@ -76,11 +76,13 @@ def read_segmentation(path: Path) -> SegmentationFile:
     """
     stem = stem_of(path)
     if stem is None:
-        raise ReturnError(f"{path.name} is no segmentation file: save it as one of {', '.join(ENDINGS)}.")
+        raise ReturnError(f"{path.name} is not a segmentation file: save it as one of {', '.join(ENDINGS)}.")
     try:
         image = SimpleITK.ReadImage(path, imageIO=_IMAGE_IO[path.name.lower().removesuffix(".gz")[-4:]])
-    except RuntimeError as error:  # its text holds addresses and paths
-        raise ReturnError(f"{path.name} cannot be read, being cut short or of another kind: save it again.") from error
+    except RuntimeError as error:  # its text contains memory addresses and paths
+        raise ReturnError(
+            f"{path.name} cannot be read: it is cut short or has another format, save it again."
+        ) from error
     if wrong := defect(path):
         raise ReturnError(f"{path.name} {wrong}: save or copy it again.")
     pairs = {key: image.GetMetaData(key) for key in image.GetMetaDataKeys()}
@@ -91,7 +93,7 @@ def read_segmentation(path: Path) -> SegmentationFile:
     n_layers = image.GetNumberOfComponentsPerPixel()
     names = names_in(pairs, n_layers, path.name)
     if names is None and n_layers > 1:
-        raise ReturnError(f"{path.name} has colours or vectors for voxels: save it as a segmentation.")
+        raise ReturnError(f"{path.name} has colours or vectors as voxels: save it as a segmentation.")
     cases = cases_in(pairs)
     if len(cases) > 1:
         raise ReturnError(f"{path.name} holds segments of the cases {' and '.join(sorted(cases))}: return only one's.")
@@ -104,15 +106,15 @@ def read_segmentation(path: Path) -> SegmentationFile:
 
 
 def write_seg_nrrd(path: Path, labels_kji: np.ndarray, grid: Grid, segments: Sequence[Segment], case: str) -> None:
-    """Write labels for 3D Slicer, with name and colour of every segment, those without voxels included.
+    """Write labels for 3D Slicer, with name and colour of every segment, including segments without voxels.
 
-    ``labels_kji`` are integers from 0 to 65535 on ``grid``; ``case`` goes into a tag of every segment, where 3D Slicer
-    keeps it.
+    ``labels_kji`` are integers from 0 to 65535 on ``grid``; ``case`` is written to a tag of every segment, which 3D
+    Slicer keeps.
 
     Raises
     ------
     StorageError
-        if the file cannot be written, or what can be read back differs.
+        if the file cannot be written, or differs when it is read back.
     """
     image = grid.image(_smallest(labels_kji))
     for key, value in header_of(segments, grid.size_ijk, case).items():
@@ -121,12 +123,12 @@ def write_seg_nrrd(path: Path, labels_kji: np.ndarray, grid: Grid, segments: Seq
 
 
 def write_nifti(path: Path, labels_kji: np.ndarray, grid: Grid, case: str | None = None) -> None:
-    """Write labels for ITK-SNAP and everything else that knows numbers only; ``case`` goes into the description.
+    """Write labels as NIfTI for ITK-SNAP and other programs, without names; ``case`` is written to the description.
 
     Raises
     ------
     StorageError
-        if the file cannot be written, or what can be read back differs.
+        if the file cannot be written, or differs when it is read back.
     """
     image = grid.image(_smallest(labels_kji))
     if case is not None and len(case_tag(case)) <= _DESCRIPTION_BYTES:
@@ -166,7 +168,7 @@ def _layers(image: SimpleITK.Image) -> list[SimpleITK.Image]:
 
 
 def _integers(image: SimpleITK.Image, path: Path) -> SimpleITK.Image:
-    """The image as integers of at most 32 bits."""
+    """Return the image as integers of at most 32 bits."""
     voxels_kji = SimpleITK.GetArrayViewFromImage(image)
     kind, n_bytes = voxels_kji.dtype.kind, voxels_kji.dtype.itemsize
     if kind in "iu" and n_bytes <= 2:
@@ -185,6 +187,6 @@ def _names_beside(path: Path, stem: str) -> tuple[Mapping[tuple[int, int], str] 
             try:
                 return {(0, value): text for value, text in read_label_file(table).items() if value}, table
             except ReturnError:
-                if table.suffix.lower() in _NOTHING_BUT_TABLES:
+                if table.suffix.lower() in _LABEL_TABLES_ONLY:
                     raise
     return None, None

@@ -58,7 +58,7 @@ def reading_alone(
             # over NFS a folder can be removed only when a removed file in it is closed, too
             others_wait.callback(remove_empty, dict.fromkeys([*lock.parents[:2], *absent]))
             said = partial(say, f"Another process checks the images of {dataset}; waiting for it.")
-            others_wait.enter_context(file_lock(lock, patience_seconds=math.inf, waiting=said))
+            others_wait.enter_context(file_lock(lock, timeout_seconds=math.inf, waiting=said))
             others_wait.callback(forget)
 
         def forget() -> None:

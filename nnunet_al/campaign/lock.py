@@ -22,7 +22,7 @@ PATIENCE_SECONDS = 120
 
 
 @contextmanager
-def campaign_lock(path: Path, patience_seconds: float = 0) -> Iterator[None]:
+def campaign_lock(path: Path, timeout_seconds: float = 0) -> Iterator[None]:
     """Hold the lock ``path`` alone for the duration; wait for it for so many seconds if others have it.
 
     Raises
@@ -32,7 +32,7 @@ def campaign_lock(path: Path, patience_seconds: float = 0) -> Iterator[None]:
     StorageError
         if the file system has no locks.
     """
-    with _held(path, False, patience_seconds):
+    with _held(path, False, timeout_seconds):
         for stale in path.parent.glob(f"{path.name}_part_*.json"):
             stale.unlink(missing_ok=True)  # nobody shares the lock now: it is of a killed process
         with _named(path):
@@ -40,7 +40,7 @@ def campaign_lock(path: Path, patience_seconds: float = 0) -> Iterator[None]:
 
 
 @contextmanager
-def shared_lock(path: Path, part: str, patience_seconds: float = 0) -> Iterator[None]:
+def shared_lock(path: Path, part: str, timeout_seconds: float = 0) -> Iterator[None]:
     """Keep others from holding ``path`` alone, together with whoever shares it; hold the part of this name alone.
 
     Raises
@@ -52,17 +52,17 @@ def shared_lock(path: Path, part: str, patience_seconds: float = 0) -> Iterator[
     """
     parts, byte = path.with_name(f"{path.name}_parts"), int(hash_json(part)[:10], 16)
     name = path.with_name(f"{path.name}_part_{part}")
-    with _held(path, True, patience_seconds), _held(parts, False, patience_seconds, byte, path), _named(name):
+    with _held(path, True, timeout_seconds), _held(parts, False, timeout_seconds, byte, path), _named(name):
         yield
 
 
 @contextmanager
 def _held(
-    file: Path, shared: bool, patience_seconds: float, byte: int | None = None, path: Path | None = None
+    file: Path, shared: bool, timeout_seconds: float, byte: int | None = None, path: Path | None = None
 ) -> Iterator[None]:
     with ExitStack() as held:
         try:
-            held.enter_context(file_lock(file, shared, patience_seconds, byte))
+            held.enter_context(file_lock(file, shared, timeout_seconds, byte))
         except TimeoutError:
             raise CampaignLockedError(_describe(path or file)) from None
         yield

@@ -10,7 +10,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
 
 from nnunet_al.errors import NnunetALError, WaitingForReaders
-from nnunet_al.stopping import heeding_signals
+from nnunet_al.stopping import handling_signals
 from nnunet_al.terminal import say
 
 DONE, CRASHED, REFUSED, WAITING, INTERRUPTED, CUT_OFF = 0, 1, 2, 3, 130, 141
@@ -35,7 +35,7 @@ def run(
     # torch's coming changes concern us, not the user
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\b")
     try:
-        with heeding_signals():
+        with handling_signals():
             code = work(arguments) or DONE
         sys.stdout.flush()
         return code

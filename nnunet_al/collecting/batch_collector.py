@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nnunet_al.annotation.gate import Reading, examine
+from nnunet_al.annotation.import_check import Reading, check_returned
 from nnunet_al.annotation.segments import segments_of
 from nnunet_al.campaign.commits import READER, READING, Commit
 from nnunet_al.campaign.ledger import CaseAnnotation
@@ -90,7 +90,7 @@ class BatchCollector:
             return self._already_taken(file, case, len(before))
         handed = self._batch.case(case)
         # the slow reading is done without the lock, so that other processes can use the ledger
-        reading = examine(
+        reading = check_returned(
             file.path, handed.asked, self._segments, file.reviewed, self._batch.other_cases(case), file.names
         )
         annotation = CaseAnnotation(handed.axes.from_file(reading.labels_kji), handed.properties, digest)

@@ -6,8 +6,8 @@ from collections.abc import Collection
 
 import numpy as np
 
-from nnunet_al.annotation.gate import Asked, examine
 from nnunet_al.annotation.grids import read_grid
+from nnunet_al.annotation.import_check import ExpectedCase, check_returned
 from nnunet_al.annotation.segments import segments_of
 from nnunet_al.campaign.commits import CORRECTION
 from nnunet_al.campaign.ledger import CaseAnnotation
@@ -47,7 +47,7 @@ def _take(
     properties = context.label_format.image_properties(dataset.cases[case].images)
     axes = file_axes(context.label_format, shape, properties, dataset.file_ending)
     nothing_kji = np.full(axes.to_file(np.zeros(shape, np.int8)).shape, ignore, np.int32)
-    asked = Asked(
+    asked = ExpectedCase(
         case=case,
         grid=read_grid(dataset.cases[case].images[0]),
         handed_out_kji=np.zeros_like(nothing_kji),  # a correction may differ from the ledger anywhere
@@ -55,7 +55,7 @@ def _take(
         ignore=ignore,
         boxes={1: whole(nothing_kji.shape)},
     )
-    reading = examine(file.path, asked, segments_of(dataset.labels), [1], {}, file.names)
+    reading = check_returned(file.path, asked, segments_of(dataset.labels), [1], {}, file.names)
     labels_xyz = axes.from_file(reading.labels_kji)
     with ledger.locked():
         stands_xyz = ledger.labels(case, shape)

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import SimpleITK
 
-from nnunet_al.annotation.gate import Asked
 from nnunet_al.annotation.grids import read_grid
+from nnunet_al.annotation.import_check import ExpectedCase
 from nnunet_al.annotation.manifest import MANIFEST, grid_in, read_manifest
 from nnunet_al.annotation.volumes import Grid
 from nnunet_al.errors import CampaignError
@@ -33,7 +33,7 @@ class HandedOutCase:
     properties : geometry of the image, for writing labels
     """
 
-    asked: Asked
+    asked: ExpectedCase
     axes: FileAxes
     properties: dict[str, Any]
 
@@ -64,7 +64,7 @@ class HandedOutBatch:
         self._entries = entries
         self.case = lru_cache(maxsize=1)(self._case)  # files of the same case often follow each other
 
-    def other_cases(self, case: str) -> Mapping[str, Asked]:
+    def other_cases(self, case: str) -> Mapping[str, ExpectedCase]:
         """Return the other cases whose images have the same number of voxels along each axis, read when accessed.
 
         In round 0 all cases are handed out without a pre-segmentation, so the mapping is empty.
@@ -97,7 +97,7 @@ class HandedOutBatch:
             for rank, region in enumerate(self._regions, start=1)
             if region.case == case
         }
-        asked = Asked(
+        asked = ExpectedCase(
             case,
             grid,
             handed_out_labels(self._folder, self._entries[case], grid),
@@ -107,11 +107,11 @@ class HandedOutBatch:
         )
         return HandedOutCase(asked, axes, properties)
 
-    def _asked_without_regions(self, case: str) -> Asked:
+    def _asked_without_regions(self, case: str) -> ExpectedCase:
         """Return a case without its regions, to check whether a file belongs to it instead."""
         grid = grid_in(self._entries[case])
         labels_kji = handed_out_labels(self._folder, self._entries[case], grid)
-        return Asked(case, grid, labels_kji, labels_kji, self._context.ignore, {})
+        return ExpectedCase(case, grid, labels_kji, labels_kji, self._context.ignore, {})
 
 
 def handed_out_labels(folder: Path, entry: Mapping[str, Any], grid: Grid) -> np.ndarray:
@@ -135,12 +135,12 @@ def _labels(path: Path, entry: Mapping[str, Any]) -> np.ndarray | None:
     return labels_kji if hash_array(labels_kji) == entry["presegmentation"]["sha256"] else None
 
 
-class _OtherCases(Mapping[str, Asked]):
-    def __init__(self, read: Callable[[str], Asked], cases: Sequence[str]) -> None:
+class _OtherCases(Mapping[str, ExpectedCase]):
+    def __init__(self, read: Callable[[str], ExpectedCase], cases: Sequence[str]) -> None:
         self._read = read
         self._cases = cases
 
-    def __getitem__(self, case: str) -> Asked:
+    def __getitem__(self, case: str) -> ExpectedCase:
         return self._read(case)
 
     def __iter__(self) -> Iterator[str]:

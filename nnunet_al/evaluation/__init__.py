@@ -1,12 +1,12 @@
-"""How good a segmentation is, how evenly it serves groups of cases, and how learning curves compare.
+"""Quality of segmentations, fairness between groups of cases, and comparison of learning curves.
 
 Pure functions of label maps and numbers. Public are:
 
 * cases: `dice_per_class`, `hd95`, `evaluate_case`, `summarise`
-* groups: `read_groups` (a table as BIDS has it), `group_metrics` (Δ, ESSP, largest gap), `bootstrap_intervals`,
+* groups: `read_groups` (a table as in BIDS), `group_metrics` (Δ, ESSP, largest gap), `bootstrap_intervals`,
   `fairness_report`, `paired_difference`
 * learning curves: `as_curve`, `area_under_curve`, `budget_to_reach`, `mean_and_interval`, `penalty_matrix`
-* what they return: `GroupMetrics`, `PenaltyMatrix`
+* types of results: `GroupMetrics`, `PenaltyMatrix`
 
 >>> import numpy as np
 >>> from nnunet_al.evaluation import dice_per_class, group_metrics

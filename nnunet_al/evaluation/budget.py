@@ -1,4 +1,4 @@
-"""What a learning curve says in one number: the area under it, and the budget at which it reaches a Dice."""
+"""Summaries of a learning curve: the area under it, and the budget at which it reaches a given Dice."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from scipy.stats import t as student
 from nnunet_al.evaluation.bootstrap import Interval, finite_values
 
 Curve = tuple[np.ndarray, np.ndarray]
-"""Budgets, strictly increasing, and the Dice reached with each: both of shape (P,), P >= 1; lines in between."""
+"""Budgets, strictly increasing, and the Dice reached with each: both (P,), P >= 1; linear in between."""
 
 
 def as_curve(budget_R: Sequence[float] | np.ndarray, dice_R: Sequence[float] | np.ndarray) -> Curve:
-    """Return the rounds of a run as a curve: by budget, without rounds of which either number is not finite.
+    """Return the rounds of a run as a curve, sorted by budget, without rounds where a number is not finite.
 
-    Of several rounds with one budget the last counts: its model was trained last.
+    Of several rounds with equal budget the last one counts.
     """
     budget, dice = np.asarray(budget_R, dtype=np.float64), np.asarray(dice_R, dtype=np.float64)
     assert budget.shape == dice.shape, f"{budget.shape} budgets for {dice.shape} values"
@@ -29,9 +29,9 @@ def as_curve(budget_R: Sequence[float] | np.ndarray, dice_R: Sequence[float] | n
 
 
 def common_range(curves: Sequence[Curve]) -> Interval | None:
-    """Return the budgets between which every curve is known: from the last first one to the first last one.
+    """Return the range of budgets that all curves cover: from the largest first budget to the smallest last one.
 
-    None where they do not overlap, or there is no curve; both ends are equal where they meet in one budget.
+    None where they do not overlap, or there is no curve; both ends are equal where they share a single budget.
     """
     if not curves or not all(len(budget_P) for budget_P, _ in curves):
         return None
@@ -43,8 +43,8 @@ def common_range(curves: Sequence[Curve]) -> Interval | None:
 def area_under_curve(curve: Curve, low: float, high: float) -> float:
     """Return the area under the budget curve between two budgets, divided by their difference: the mean Dice there.
 
-    ∫ Dice(b) db / (high - low) by trapezia, which is exact for straight lines between rounds. For low = high it is the
-    Dice at that budget, to which the mean tends.
+    ∫ Dice(b) db / (high - low) by the trapezoidal rule, which is exact for linear interpolation. For low = high it is
+    the Dice at that budget, the limit of the mean.
 
     Parameters
     ----------
@@ -64,10 +64,10 @@ def area_under_curve(curve: Curve, low: float, high: float) -> float:
 
 
 def budget_to_reach(curve: Curve, target: float) -> float | None:
-    """Return the smallest budget at which the curve is at ``target``, by straight lines between rounds.
+    """Return the smallest budget at which the curve reaches ``target``, by linear interpolation between rounds.
 
-    None where it is never reached. Where the first round is above the target already, the answer is that round's
-    budget, and less might have been enough.
+    None where it is never reached. Where the first round is already above the target, the result is that round's
+    budget, although a smaller one might be enough.
     """
     budget_P, dice_P = curve
     _check(budget_P)
@@ -92,9 +92,9 @@ def mean_and_interval(values_N: Sequence[float] | np.ndarray, level: float = 0.9
 def half_width(sd: np.ndarray | float, n: int, level: float = 0.95) -> np.ndarray | float:
     """Return half the width of the interval of a mean of ``n`` >= 2 runs with the sample's standard deviation ``sd``.
 
-    t is the quantile (1 + level) / 2 of Student's distribution with n - 1 degrees of freedom. With few runs it is
-    wide, as it should be: 12.7 for two runs, 4.3 for three. Runs on folds of one dataset share cases, so that they
-    are not quite independent, and the interval is then somewhat too narrow.
+    t is the quantile (1 + level) / 2 of Student's distribution with n - 1 degrees of freedom, which is large for few
+    runs: 12.7 for two, 4.3 for three. Runs on folds of one dataset share cases and are not fully independent, so the
+    interval is then somewhat too narrow.
     """
     assert n > 1, "one run has no interval"
     assert 0 < level < 1, f"the level is {level}"

@@ -44,13 +44,14 @@ def evaluate_case(
     classes : mapping of name to int or tuple of int
         foreground classes as labels, or nnU-Net's regions as tuples of labels.
     ignore : int, optional
-        voxels with this label in the reference are taken out of both masks; where they touch a structure, both masks
-        end there.
+        voxels with this label in the reference are removed from both masks, so masks of structures that touch them end
+        there.
 
     Returns
     -------
     dict
-        ``{name: {"dice": ..., "hd95_mm": ...}}``. Absent from both: 1 and 0 mm; from one: 0 and the image diagonal.
+        ``{name: {"dice": ..., "hd95_mm": ...}}``. A class absent from both: 1 and 0 mm; from one: 0 and the image
+        diagonal.
     """
     assert prediction_xyz.shape == reference_xyz.shape
     counted_xyz = None if ignore is None else reference_xyz != ignore
@@ -62,12 +63,12 @@ def evaluate_case(
 
 
 def summarise(cases: Mapping[str, Mapping[str, Metrics]]) -> Summary:
-    """Return the mean over cases of each class, and the mean of these means over the classes.
+    """Return the mean of each class over cases, and the mean of these means over the classes.
 
     Parameters
     ----------
     cases : mapping of case to the result of ``evaluate_case``
-        at least one case; all with the same classes. Their order changes nothing, not even the last digit.
+        at least one case; all with the same classes. The result is bitwise independent of their order.
     """
     assert cases, "there is no case to summarise"
     per_case = list(cases.values())

@@ -1,4 +1,4 @@
-"""The Dice coefficient of each class on the voxels that somebody annotated."""
+"""The Dice coefficient of each class on the annotated voxels."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-# a label, or the labels that make up one of nnU-Net's regions
+# a label, or the labels of one of nnU-Net's regions
 ClassLabels = int | tuple[int, ...]
 
 
 def class_mask(segmentation_xyz: np.ndarray, labels: ClassLabels) -> np.ndarray:
-    """Return the bool mask of the voxels that belong to a class: one label, or any of a region's labels."""
+    """Return the bool mask of a class: one label, or any of a region's labels."""
     if isinstance(labels, (tuple, list)):
         return np.isin(segmentation_xyz, labels)
     return segmentation_xyz == labels
@@ -20,8 +20,8 @@ def class_mask(segmentation_xyz: np.ndarray, labels: ClassLabels) -> np.ndarray:
 def dice(prediction_xyz: np.ndarray, reference_xyz: np.ndarray) -> float:
     """Return 2 |P ∩ R| / (|P| + |R|) of two bool masks of one shape; 1 where both are empty.
 
-    nnU-Net reports NaN for two empty masks and leaves the case out of the mean; here a case without the structure
-    in which nothing was predicted is right.
+    nnU-Net reports NaN for two empty masks and leaves the case out of the mean; here an empty prediction for a case
+    without the structure counts as correct.
     """
     assert prediction_xyz.shape == reference_xyz.shape
     size = int(np.count_nonzero(prediction_xyz)) + int(np.count_nonzero(reference_xyz))
@@ -45,8 +45,8 @@ def dice_per_class(
     classes : sequence of int or tuple of int
         labels, or nnU-Net's regions as tuples of labels.
     ignore : int, optional
-        voxels with this label in the reference are left out of both masks. Where that is all of them, every class is
-        empty twice and counts as 1.
+        voxels with this label in the reference are removed from both masks. If all voxels have it, the Dice of every
+        class is 1.
     """
     counted_xyz = None if ignore is None else reference_xyz != ignore
     return np.array([dice(*masks(prediction_xyz, reference_xyz, labels, counted_xyz)) for labels in classes])
@@ -55,6 +55,6 @@ def dice_per_class(
 def masks(
     prediction_xyz: np.ndarray, reference_xyz: np.ndarray, labels: ClassLabels, counted_xyz: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the bool masks of a class in prediction and reference, cut to the voxels that count (None: all)."""
+    """Return the bool masks of a class in prediction and reference, within the voxels that count (None: all)."""
     pair = class_mask(prediction_xyz, labels), class_mask(reference_xyz, labels)
     return pair if counted_xyz is None else (pair[0] & counted_xyz, pair[1] & counted_xyz)

@@ -1,4 +1,4 @@
-"""How evenly a model serves groups of cases: the spread of their mean Dice, and how sure one can be of it."""
+"""Fairness of a model between groups of cases: differences of their mean Dice, with confidence intervals."""
 
 from __future__ import annotations
 
@@ -14,22 +14,16 @@ from nnunet_al.evaluation.bootstrap import Interval, finite_values, percentile_i
 
 @dataclass(frozen=True)
 class GroupMetrics:
-    """Means over cases and groups, and the measures of fairness between them.
+    """Means over cases and groups, and measures of fairness.
 
     Attributes
     ----------
-    overall : float
-        mean over all cases, not over groups.
-    n : int
-        number of cases.
-    mean : dict
-        mean of each group, sorted by name; None for a known group without a case.
-    counts : dict
-        number of cases of each group.
-    delta, essp, largest_gap : float
-        see the functions of these names; over groups with cases.
-    number : int
-        number of groups with cases. Δ is a sum over them, so that it compares only where they are equally many.
+    overall : mean over all cases, not over groups
+    n : number of cases
+    mean : mean of each group, sorted by name; None for a known group without a case
+    counts : number of cases of each group
+    delta, essp, largest_gap : see the functions of these names; over groups with cases
+    number : number of groups with cases; Δ is a sum over them, so compare it only for equal numbers of groups
     """
 
     overall: float
@@ -52,8 +46,8 @@ def delta(overall: float, means: Iterable[float]) -> float:
 def essp(overall: float, delta: float) -> float:
     """Return the equity-scaled segmentation performance, overall / (1 + Δ).
 
-    Equation 4 of Danaee et al. (MIDL 2026), after Tian et al. (ICLR 2024). It is ``overall`` where all groups are
-    served alike.
+    Equation 4 of Danaee et al. (MIDL 2026), after Tian et al. (ICLR 2024). It equals ``overall`` where all groups have
+    the same mean.
     """
     return overall / (1 + delta)
 
@@ -73,12 +67,12 @@ def group_metrics(
     Parameters
     ----------
     values_N : sequence of float
-        one finite value for each of N >= 1 cases, for example its Dice coefficient. Neither their order nor the names
-        of the groups change a digit.
+        one finite value for each of N >= 1 cases, for example its Dice coefficient. The result is bitwise independent
+        of their order and the names of the groups.
     groups_N : sequence of str
         the group of each case.
     known : iterable of str
-        groups to list even where they have no case.
+        groups to list even if they have no case.
     """
     values = _by_group(values_N, groups_N)
     everything = [value for of_group in values.values() for value in of_group.tolist()]
@@ -107,23 +101,23 @@ def bootstrap_intervals(
 ) -> tuple[dict[str, Interval], dict[str, Interval]]:
     """Return percentile intervals of the measures and of each group's mean, from a bootstrap over cases.
 
-    Each group is resampled with replacement to its own size, so that none is ever empty and the groups' shares stay
-    what they are. Two things to know of the intervals: a group of one case is the same in every resample, so that its
-    interval has no width and says nothing of how sure its mean is; and Δ and the largest gap of resamples are too high
-    on average, and ESSP too low, since Δ sums absolute values, to which noise only adds. Where groups are served nearly
-    alike, the interval of Δ may therefore lie above Δ itself, and hardly ever reaches 0.
+    Each group is resampled with replacement to its own size, so that no group is empty and their shares are constant.
+    Two limitations: a group of one case is the same in every resample, so its interval has no width and says nothing
+    about the uncertainty of its mean; and Δ and the largest gap of resamples are biased upwards, and ESSP downwards,
+    because Δ sums absolute values, which noise increases. Where groups have nearly equal means, the interval of Δ may
+    therefore lie above Δ itself, and hardly ever reaches 0.
 
     Parameters
     ----------
     values_N, groups_N : sequence
-        as for ``group_metrics``. The same generator, values and order of cases give the same intervals, whatever the
-        groups are called.
+        as for ``group_metrics``. The same generator, values and order of cases give the same intervals for any names of
+        the groups.
     rng : numpy generator
-        (resamples, n_g) indices are drawn for one group after the other, by the first case of each.
+        (resamples, n_g) indices are drawn for one group after the other, in the order of their first cases.
     resamples : int
         at least 1.
     level : float
-        share of the resamples inside the interval, more than 0 and less than 1.
+        share of the resamples inside the interval, between 0 and 1 (both excluded).
 
     Returns
     -------
@@ -154,23 +148,23 @@ def fairness_report(
     resamples: int = 2000,
     level: float = 0.95,
 ) -> dict[str, Any]:
-    """Return the measures of fairness with their intervals, ready for JSON; the order of the cases changes nothing.
+    """Return the measures of fairness with their intervals as a JSON value, independent of the order of the cases.
 
     Parameters
     ----------
     dice_of_case : mapping of case to float
         at least one case; each has a group.
     group_of_case : mapping of case to group
-        may hold more cases, for example those for training: their groups are listed with n 0 and None.
+        may hold more cases, for example training cases: their groups are listed with n 0 and None.
     rng, resamples, level
-        as for ``bootstrap_intervals``, which says what to know of the intervals.
+        as for ``bootstrap_intervals``, which describes the limitations of the intervals.
 
     Returns
     -------
     dict
         ``number`` of groups with cases, ``n``, ``overall``, ``delta``, ``essp``, ``largest_gap``, ``intervals`` of
         these four, and ``by_group``: for each group ``n``, ``dice`` and ``interval``. With cases in one group only,
-        nothing can be compared: the three measures and their intervals are None, and not those of a fair model.
+        there is no comparison: the three measures and their intervals are None instead of the values of a fair model.
     """
     cases = sorted(dice_of_case)
     assert all(case in group_of_case for case in cases), "a case has no group"
@@ -208,8 +202,8 @@ def paired_difference(
 ) -> tuple[float, Interval]:
     """Return the mean of a - b over N >= 1 pairs, and its percentile interval from a bootstrap over pairs.
 
-    A pair is what both were measured on, for example one seed. A few pairs give an interval that is too narrow, and a
-    single one an interval without width: state N beside it.
+    Both values of a pair were measured under the same conditions, for example with one seed. With few pairs the
+    interval is too narrow, with a single one it has no width: report N with it.
     """
     assert len(a_N) == len(b_N), f"{len(a_N)} values are paired with {len(b_N)}"
     difference_N = finite_values(a_N) - finite_values(b_N)
@@ -217,7 +211,7 @@ def paired_difference(
 
 
 def _by_group(values_N: np.ndarray | Sequence[float], groups_N: Sequence[str]) -> dict[str, np.ndarray]:
-    # by their first case, not by name: what a group is called does not decide which numbers are drawn for it
+    # in the order of their first cases, so that the random numbers of a group do not depend on its name
     values_N = finite_values(values_N)
     assert len(values_N) == len(groups_N), f"{len(values_N)} values for {len(groups_N)} cases"
     lists: dict[str, list[float]] = {}

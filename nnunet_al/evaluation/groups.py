@@ -1,4 +1,4 @@
-"""Groups of cases by the columns of a table of participants, as they are or cut into bins."""
+"""Groups of cases by the columns of a table of participants, by value or in bins."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from nnunet_al.errors import GroupsError
 from nnunet_al.evaluation.participants import Header, listed, read_header, read_values
 
 JOINT = " & "
-_ABSENT = {"", "n/a", "nan", "na", "none", "null"}  # BIDS' word, and what data frames write
-_MOST_NUMBERS = 10  # different ones in a column that is not continuous
+_MISSING = {"", "n/a", "nan", "na", "none", "null"}  # as in BIDS, and as data frames write it
+_MOST_NUMBERS = 10  # largest number of different values in a column that is not continuous
 
 
 @dataclass(frozen=True)
 class _Entry:
-    """A column, with edges as they were written, or a number of quantile groups, or neither."""
+    """A column, with the edges as written, or a number of quantile groups, or neither."""
 
     column: str
     edges: tuple[str, ...] = ()
@@ -33,17 +33,17 @@ class _Entry:
 
 
 def read_groups(path: Path, group_by: Sequence[str], cases: Sequence[str]) -> dict[str, str]:
-    """Return the group of every case, in the order of ``cases``, which decides nothing else.
+    """Return the group of every case, in the order of ``cases``, which has no other effect.
 
     Parameters
     ----------
     path : Path
-        table in UTF-8 with names of columns above: ``.tsv`` (BIDS' participants.tsv), ``.csv`` with commas or
-        semicolons, or another ending, where what occurs most often in the first line separates the columns. Ids are in
-        the column participant_id, else case, case_id, subject, subject_id, id, else the first one; they match a case
-        exactly, or with BIDS' prefix ``sub-`` added or taken away.
+        table in UTF-8 with a header line: ``.tsv`` (BIDS' participants.tsv), ``.csv`` with commas or semicolons, or
+        another ending, where the most frequent delimiter of the first line is used. Ids are in the column
+        participant_id, else case, case_id, subject, subject_id, id, else the first one; they match a case exactly, or
+        with BIDS' prefix ``sub-`` added or removed.
     group_by : sequence of str
-        at least one entry; a case's group is the names that they give it, joined by ``" & "``:
+        at least one entry; a case's group is the values or bins of all entries, joined by ``" & "``:
 
         * ``COLUMN``: the value itself;
         * ``COLUMN:EDGE,...`` with ascending numbers: ``age:40,60`` gives age<40, 40<=age<60 and age>=60;
@@ -51,16 +51,16 @@ def read_groups(path: Path, group_by: Sequence[str], cases: Sequence[str]) -> di
           smaller and e equal values (itself included) of n, a case is in number floor(N (r + e / 2) / n) + 1, so that
           equal values stay together and a group may be empty where many are equal.
 
-        A column of this very name goes before an edge.
+        If a column has the whole entry as its name, that column is meant.
     cases : sequence of str
-        at least one name of a case; rows of others are dropped.
+        at least one case; other rows are ignored.
 
     Raises
     ------
     GroupsError
-        with the first of the reasons: the file, its columns, the entries, rows and values of the cases, a continuous
-        column without bins, a single group, a group of one case. Its messages name columns and cases, and no value of
-        the table.
+        for the first problem in this order: the file, its columns, the entries, rows and values of the cases, a
+        continuous column without bins, a single group, a group of one case. The messages name columns and cases, but no
+        value of the table.
     """
     assert group_by, "there is nothing to group by"
     assert cases, "there is no case"
@@ -102,7 +102,7 @@ def _check_entries(header: Header, entries: Sequence[_Entry], group_by: Sequence
 
 def _check_values(header: Header, entries: Sequence[_Entry], columns: Sequence[Mapping[str, str]]) -> None:
     for entry, column in zip(entries, columns, strict=True):
-        absent = sorted(case for case, value in column.items() if value.lower() in _ABSENT)
+        absent = sorted(case for case, value in column.items() if value.lower() in _MISSING)
         if absent:
             raise GroupsError(
                 f"{header.path} has no value in the column '{entry.column}' for {listed(absent)}: fill it in, or write "
@@ -113,8 +113,8 @@ def _check_values(header: Header, entries: Sequence[_Entry], columns: Sequence[M
         words = sorted(case for case, number in numbers.items() if number is None)
         if entry.binned and words:
             raise GroupsError(
-                f"{header.path} has something else than a number in the column '{entry.column}' for {listed(words)}: "
-                f"mend it, or group by '{entry.column}' without bins."
+                f"{header.path} has a value that is not a number in the column '{entry.column}' for {listed(words)}: "
+                f"correct it, or group by '{entry.column}' without bins."
             )
     for entry, column in zip(entries, columns, strict=True):
         numbers_of_column = {_number(value) for value in column.values()}
@@ -140,7 +140,7 @@ def _names(entry: _Entry, values: Mapping[str, str]) -> dict[str, str]:
 
 
 def _quantile_bins(numbers: Mapping[str, float], bins: int) -> dict[str, int]:
-    # by the middle of the ranks of equal values, in integers: no rounding and no order of the cases decides
+    # by the mean rank of equal values, in integers: independent of rounding and of the order of the cases
     ordered = sorted(numbers.values())
     return {
         case: bins * (bisect.bisect_left(ordered, number) + bisect.bisect_right(ordered, number)) // (2 * len(ordered))
@@ -151,22 +151,22 @@ def _quantile_bins(numbers: Mapping[str, float], bins: int) -> dict[str, int]:
 def _check_groups(header: Header, group_by: Sequence[str], groups: Mapping[str, str]) -> None:
     by = ", ".join(f"'{text}'" for text in group_by)
     counts = Counter(groups.values())
-    # cases are named and not groups: it may be a column of names or dates
+    # the message names cases and not groups, because the column may hold names or dates
     if len(counts) == 1:
         raise GroupsError(
-            f"All {len(groups)} cases are in one group by {by} of {header.path}: take columns or bins in which they "
+            f"All {len(groups)} cases are in one group by {by} of {header.path}: use columns or bins in which they "
             "differ."
         )
     if single := sorted(case for case, group in groups.items() if counts[group] == 1):
         raise GroupsError(
-            f"By {by} of {header.path} {listed(single)} would each be alone in a group: merge groups in the table, or "
-            "use fewer columns or bins, since one case neither says anything of a group nor hides who it is."
+            f"By {by} of {header.path} {listed(single)} would each be the only case of a group: merge groups in the "
+            "table, or use fewer columns or bins, because one case neither represents a group nor stays anonymous."
         )
 
 
 def _ascend(numbers: Sequence[float | None]) -> bool:
-    there = [number for number in numbers if number is not None]
-    return len(there) == len(numbers) and there == sorted(set(there))
+    known = [number for number in numbers if number is not None]
+    return len(known) == len(numbers) and known == sorted(set(known))
 
 
 def _number(text: str) -> float | None:

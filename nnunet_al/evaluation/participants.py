@@ -1,7 +1,7 @@
-"""The wanted columns of a table of participants, for the cases of a dataset and nobody else.
+"""The requested columns of a table of participants, for the cases of a dataset only.
 
-Such tables hold names and birth dates too. No message has a value of the table in it, and other columns and the rows of
-others are dropped as they are read.
+Such tables also hold names and birth dates. No message contains a value of the table, and other columns and rows are
+dropped while reading.
 """
 
 from __future__ import annotations
@@ -30,14 +30,10 @@ class Header:
 
     Attributes
     ----------
-    path : Path
-        the table.
-    delimiter : str
-        what separates its columns.
-    columns : tuple of str
-        their names.
-    id_column : int
-        index of the column of ids.
+    path : the table
+    delimiter : separator of its columns
+    columns : their names
+    id_column : index of the column of ids
     """
 
     path: Path
@@ -46,17 +42,17 @@ class Header:
     id_column: int
 
     def index(self, column: str) -> int:
-        """Return the index of a column that is named once, or refuse it with ``GroupsError``."""
+        """Return the index of a column; raise ``GroupsError`` unless it occurs exactly once."""
         number = self.columns.count(column)
         if number == 0:
             raise GroupsError(f"{self.path} has no column '{column}': {self._instead(column)}")
         if number > 1:
-            raise GroupsError(f"{self.path} has {number} columns '{column}': give each a name of its own.")
+            raise GroupsError(f"{self.path} has {number} columns '{column}': give each a different name.")
         return self.columns.index(column)
 
     def _instead(self, column: str) -> str:
         if not _names_ids(self.columns[self.id_column]):
-            # it may be no header at all, but the first person, whose values nobody is to read in a message
+            # this line may be the first participant instead of a header, and no message may show its values
             return f"check that its first line names the columns, one of them {_ID_COLUMNS[0]}."
         others = {name.lower(): name for i, name in enumerate(self.columns) if name and i != self.id_column}
         near = difflib.get_close_matches(column.lower(), others, n=3)
@@ -66,12 +62,12 @@ class Header:
 
 
 def read_header(path: Path, cases: Sequence[str]) -> Header:
-    """Read the first line of a table that is not blank.
+    """Read the header: the first line of a table that is not blank.
 
     Raises
     ------
     GroupsError
-        if the file is not there, is no text, is empty, or begins with a case or a number instead of names of columns.
+        if the file is missing, is not text, is empty, or begins with a case or a number instead of names of columns.
     """
     with _opened(path) as file:
         line = next((line for line in file if line.strip()), "")
@@ -93,15 +89,15 @@ def read_header(path: Path, cases: Sequence[str]) -> Header:
 
 
 def read_values(header: Header, columns: Sequence[str], cases: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """Return the stripped values of some columns for every case.
+    """Return the stripped values of the given columns for every case.
 
-    An id names the case that is spelled like it, or else the one that has BIDS' prefix ``sub-`` where the id has none,
-    or the other way round; a row with the very name of a case comes before one with another prefix.
+    An id matches the case of the same name, or else the case that differs only by BIDS' prefix ``sub-``; a row with the
+    exact name has precedence.
 
     Raises
     ------
     GroupsError
-        if a row has more values than there are columns, a case has no row, or has two whose values differ.
+        if a row has more values than there are columns, or a case has no row, or two with different values.
     """
     wanted = [header.index(column) for column in columns]
     known = set(cases)
@@ -112,7 +108,7 @@ def read_values(header: Header, columns: Sequence[str], cases: Sequence[str]) ->
         _first_row(rows)
         for row in rows:
             if any(value.strip() for value in row[len(header.columns) :]):
-                # what follows an unquoted delimiter has slipped into the next columns, birth dates among it
+                # an unquoted delimiter has shifted the values after it, such as birth dates, into other columns
                 raise GroupsError(
                     f"Line {rows.line_num} of {header.path} has more values than there are names of columns: put "
                     "quotes around values with a delimiter inside."
@@ -139,8 +135,8 @@ def _one_each(
         column = header.columns[header.id_column]
         where = f"the column {column}" if _names_ids(column) else "the first column"
         raise GroupsError(
-            f"{header.path} has no row for {len(missing)} of {len(found)} cases ({listed(missing)}): add what is "
-            f"missing, with the names of the cases in {where}."
+            f"{header.path} has no row for {len(missing)} of {len(found)} cases ({listed(missing)}): add the missing "
+            f"rows, with the names of the cases in {where}."
         )
     result = {}
     for case, values in found.items():
@@ -187,5 +183,5 @@ def _opened(path: Path) -> Iterator[TextIO]:
     except OSError as error:
         raise GroupsError(f"{path} cannot be read ({error.strerror}): check its permissions.") from None
     except (UnicodeDecodeError, csv.Error):
-        # without its cause, which holds the bytes that could not be read
+        # without its cause, whose text contains bytes of the table
         raise GroupsError(f"{path} is not readable as text: save it as CSV or TSV in UTF-8.") from None

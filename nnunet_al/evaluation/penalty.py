@@ -1,4 +1,4 @@
-"""The pairwise penalty matrix: how often one strategy beats another by more than chance."""
+"""The pairwise penalty matrix: how often one strategy beats another significantly."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _ROUNDING = 1e-12
 
 @dataclass(frozen=True)
 class PenaltyMatrix:
-    """How often strategies beat each other, over the cells in which they could be compared.
+    """Numbers of cells in which one strategy beats another, and of cells in which they could be compared.
 
     Attributes
     ----------
@@ -26,7 +26,7 @@ class PenaltyMatrix:
     wins_S_S : entry i, j is the number of cells in which i beats j
     cells_S_S : the number of cells in which both have at least two runs in common; symmetric, 0 on the diagonal
     too_few_S_S : the number of cells in which both were measured, but have fewer than two runs in common
-    without_variance_S_S : the cells of ``cells_S_S`` in which all differences are equal; wins and ties are among them
+    without_variance_S_S : the number of cells of ``cells_S_S`` in which all differences are equal, wins and ties
     """
 
     names: tuple[str, ...]
@@ -45,10 +45,10 @@ class PenaltyMatrix:
 
     @property
     def column_means_S(self) -> np.ndarray:
-        """Mean of each column: how often a strategy is beaten, so that lower is better.
+        """Mean of each column: how often a strategy is beaten, so lower is better.
 
-        As Ash et al. (BADGE) and nnActive print it, the diagonal counts as 0: the largest mean of S strategies is
-        (S - 1) / S. Pairs without a cell in common are left out; NaN for a strategy that has none with any other.
+        As in Ash et al. (BADGE) and nnActive, the diagonal counts as 0: the largest mean of S strategies is (S - 1) /
+        S. Pairs without a common cell are left out; NaN for a strategy without any common cell.
         """
         return np.where(self.cells_S_S.sum(axis=0) > 0, np.nanmean(self.share_S_S, axis=0), np.nan)
 
@@ -56,19 +56,18 @@ class PenaltyMatrix:
 def penalty_matrix(cells: Mapping[Any, Cell], alpha: float = 0.05) -> PenaltyMatrix:
     """Compare all pairs of strategies in each cell by a two-sided paired t-test over their common runs.
 
-    Strategy i beats j in a cell where p < alpha and the mean of its differences to j is positive (Ash et al. 2020,
-    Ji et al. 2023). Not corrected for the number of tests: of many cells of equal strategies about alpha / 2 count for
-    either side by chance.
+    Strategy i beats j in a cell where p < alpha and the mean of its differences to j is positive (Ash et al. 2020, Ji
+    et al. 2023). Not corrected for the number of tests: for equal strategies, each side wins about alpha / 2 of the
+    cells by chance.
 
-    Where all differences are equal, t is not defined. Equal and 0 is a tie; equal and not 0 counts as a win, as it is
-    the limit of differences that hardly vary, for which p tends to 0, and as it does in the code of Ash et al.;
-    ``without_variance_S_S`` counts both.
+    Where all differences are equal, t is not defined. All 0 is a tie; all equal and not 0 is a win, which is the limit
+    for vanishing variance (p tends to 0) and agrees with the code of Ash et al.; ``without_variance_S_S`` counts both.
 
     Parameters
     ----------
     cells
-        cell, for example (dataset, round), -> strategy -> pair -> Dice. A pair names what two strategies were both run
-        on, for example (fold, seed); what only one of them was run on is not used.
+        cell, for example (dataset, round), -> strategy -> pair -> Dice. A pair, for example (fold, seed), identifies
+        runs of different strategies under the same conditions; pairs of only one of two strategies are not used.
     alpha
         level of significance
     """
@@ -78,7 +77,7 @@ def penalty_matrix(cells: Mapping[Any, Cell], alpha: float = 0.05) -> PenaltyMat
     for cell in cells.values():
         for a, b in combinations(sorted(cell), 2):
             i, j = index[a], index[b]
-            common = sorted(cell[a].keys() & cell[b].keys(), key=repr)  # an order, so that the last digit is fixed
+            common = sorted(cell[a].keys() & cell[b].keys(), key=repr)  # sorted, so that the last digit is fixed
             if len(common) < 2:
                 too_few[[i, j], [j, i]] += 1
                 continue
@@ -92,9 +91,9 @@ def penalty_matrix(cells: Mapping[Any, Cell], alpha: float = 0.05) -> PenaltyMat
 
 
 def _difference(a_N: np.ndarray, b_N: np.ndarray, alpha: float) -> float:
-    """Return the mean of a - b where the test tells it from 0, else 0."""
+    """Return the mean of a - b where it differs significantly from 0, else 0."""
     mean = float((a_N - b_N).mean())
-    if _equal(a_N - b_N):  # decided here, since scipy warns of lost digits and answers by rounding errors
+    if _equal(a_N - b_N):  # decided here, because scipy's result would depend on rounding errors
         return mean if abs(mean) > _ROUNDING else 0.0
     return mean if ttest_rel(a_N, b_N).pvalue < alpha else 0.0
 

@@ -16,18 +16,18 @@ def hd95(prediction_xyz: np.ndarray, reference_xyz: np.ndarray, spacing_mm: Sequ
 def hausdorff_distance(
     prediction_xyz: np.ndarray, reference_xyz: np.ndarray, spacing_mm: Sequence[float], percentile: float = 100.0
 ) -> float:
-    """Return the larger one of the two directed percentiles of surface distances, in mm.
+    """Return the larger of the two directed percentiles of surface distances, in mm.
 
-    A mask's surface are its voxels with a face neighbour outside the mask or outside the image; the distance of a
-    surface voxel is the Euclidean one from its centre to that of the nearest surface voxel of the other mask.
-    The percentile (linear between ranks) is taken in each direction and the larger one returned; other tools pool both
-    directions first, which gives a smaller number where the surfaces differ in size.
+    The surface of a mask consists of its voxels with a face neighbour outside the mask or outside the image; the
+    distance of a surface voxel is the Euclidean distance from its centre to that of the nearest surface voxel of the
+    other mask. The percentile (linear between ranks) is taken in each direction and the larger one returned; some other
+    tools pool both directions first, which gives a smaller number where the surfaces differ in size.
 
     Parameters
     ----------
     prediction_xyz, reference_xyz : bool array
-        masks of one shape. Axes of length 1 are left out, since a 2D image arrives as (1, y, x), where every voxel
-        would be surface and the spacing of the first axis means nothing.
+        masks of one shape. Axes of length 1 are ignored: in a 2D image (1, y, x) every voxel would be surface, and the
+        spacing of the first axis has no meaning.
     spacing_mm : sequence of float
         distance between voxel centres along each axis.
     percentile : float
@@ -36,7 +36,7 @@ def hausdorff_distance(
     Returns
     -------
     float
-        0 where both masks are empty, the image's diagonal where one is; never more than that diagonal.
+        0 if both masks are empty, the image's diagonal if one is; never more than that diagonal.
     """
     assert prediction_xyz.shape == reference_xyz.shape
     assert prediction_xyz.ndim == len(spacing_mm)
@@ -62,7 +62,7 @@ def _surface(mask_xyz: np.ndarray) -> np.ndarray:
 
 
 def _joint_box(mask_xyz: np.ndarray) -> tuple[slice, ...]:
-    # beyond it there is no surface, and what lies outside counts as not in the mask, as it does in the whole image
+    # there is no surface outside this box, and outside an image counts as outside the mask
     return ndimage.find_objects(mask_xyz.astype(np.uint8))[0]
 
 

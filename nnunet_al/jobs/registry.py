@@ -27,7 +27,7 @@ def remember(al_folder: Path, folder: Path) -> None:
     if place in _entered(al_folder):
         return
     try:
-        with file_lock(lock, patience_seconds=_PATIENCE_SECONDS):
+        with file_lock(lock, timeout_seconds=_PATIENCE_SECONDS):
             kept = [other for other in _entered(al_folder) if Path(other).is_dir() or not Path(other).parent.is_dir()]
             write_json(al_folder / _NAME, {"folders": list(dict.fromkeys([*kept, place]))})
             remove_lock(lock, [])

@@ -24,7 +24,7 @@ import torch.distributed as dist
 
 from nnunet_al.errors import NnunetALError, SetupError
 from nnunet_al.nnunet.environment import quiet
-from nnunet_al.stopping import SIGNAL, heeding_signals, is_asked_to_stop
+from nnunet_al.stopping import SIGNAL, handling_signals, is_asked_to_stop
 
 _HOST = "127.0.0.1"
 _POLL_SECONDS = 0.5
@@ -184,7 +184,7 @@ def _run_rank(
     os.setpgrp()  # so that the rank's data loading processes can be killed with it
     threading.Thread(target=_exit_with_parent, daemon=True).start()
     with ExitStack() as stack:
-        stack.enter_context(heeding_signals())
+        stack.enter_context(handling_signals())
         # end at once: a rank may be waiting for another one that has already ended
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {SIGNAL})

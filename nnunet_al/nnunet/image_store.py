@@ -151,7 +151,7 @@ def ensure_image(
     if stored.exists:
         return True
     # one file holds the locks of all images, one byte each
-    lock = file_lock(stored.folder / "lock", byte=int(stored.key[:10], 16), patience_seconds=math.inf if wait else 0)
+    lock = file_lock(stored.folder / "lock", byte=int(stored.key[:10], 16), timeout_seconds=math.inf if wait else 0)
     with ExitStack() as others_wait:
         try:
             others_wait.enter_context(lock)

@@ -1,1 +1,1 @@
-"""What can be annotated: regions, their boxes in raw and in network space, tiles and windows."""
+"""Regions for annotation, their boxes in raw and in network space, tiles and windows."""

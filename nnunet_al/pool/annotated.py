@@ -1,4 +1,4 @@
-"""How much of a box is annotated already, from one bool mask of raw voxels per case."""
+"""Regions that are annotated completely, from one bool mask of raw voxels per case."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def fully_annotated(regions: Sequence[Region], annotated: Mapping[str, np.ndarra
     regions
         N regions of any cases in any order
     annotated
-        per case a bool mask of the raw image's shape; a case that is absent has no annotation
+        case -> bool mask of the raw image's shape; a missing case has no annotation
 
     Returns
     -------
@@ -35,11 +35,11 @@ def fully_annotated(regions: Sequence[Region], annotated: Mapping[str, np.ndarra
 
 
 def _boxes_filled(boxes: list[Box], mask: np.ndarray) -> np.ndarray:
-    """Answer for all boxes of a case from one integral image, so that overlapping boxes cost nothing extra."""
+    """Tell for each box of a case whether the mask is True in all its voxels, from one integral image."""
     bounds = _bounding_box(mask)
     if bounds is None:
         return np.zeros(len(boxes), dtype=bool)
-    # Outside its bounding box the mask is empty: only what may be full is summed, in most rounds a small part.
+    # Only boxes inside the mask's bounding box can be full; in most rounds that is a small part of the image.
     filled = np.array([contains(bounds, box) for box in boxes])
     inner = mask[to_slices(bounds)]
     if not filled.any() or inner.all():
@@ -61,7 +61,7 @@ def integral_image(mask: np.ndarray) -> np.ndarray:
 
 
 def _box_sums(integral: np.ndarray, boxes_N_axes_2: np.ndarray) -> np.ndarray:
-    """Inclusion and exclusion over a box's corners, for N boxes at once."""
+    """Return the sums (N,) over N boxes by inclusion and exclusion over their corners."""
     n_axes = integral.ndim
     total_N = np.zeros(len(boxes_N_axes_2), dtype=np.int64)
     for corner in np.ndindex(*(2,) * n_axes):

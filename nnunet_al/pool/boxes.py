@@ -1,4 +1,4 @@
-"""Boxes of voxels and regions: what one annotation costs."""
+"""Boxes of voxels, and regions, the units of annotation."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ class Region:
 
     @property
     def name(self) -> str:
-        """The region as people read it, for example ``case_01[3:4,0:40,8:48]``."""
+        """The region as text, for example ``case_01[3:4,0:40,8:48]``."""
         return f"{self.case}[{','.join(f'{low}:{high}' for low, high in self.box)}]"
 
 
 def as_box(intervals: Iterable[Iterable[int]]) -> Box:
-    """Make a box of plain integers out of anything nested that holds two numbers per axis (JSON lists, arrays)."""
+    """Return a box of Python integers from nested sequences with two numbers per axis (JSON lists, arrays)."""
     box = []
     for interval in intervals:
         low, high = interval
@@ -36,27 +36,27 @@ def as_box(intervals: Iterable[Iterable[int]]) -> Box:
 
 
 def whole(shape: Sequence[int]) -> Box:
-    """The box that holds every voxel of an array of this shape."""
+    """Return the box of all voxels of an array of this shape."""
     return tuple((0, int(length)) for length in shape)
 
 
 def to_slices(box: Box) -> tuple[slice, ...]:
-    """The box as an index: ``array_xyz[to_slices(box)]`` are its voxels."""
+    """Return the box as an index: ``array_xyz[to_slices(box)]`` are its voxels."""
     return tuple(slice(low, high) for low, high in box)
 
 
 def box_shape(box: Box) -> tuple[int, ...]:
-    """How many voxels the box has along each axis."""
+    """Return the number of voxels along each axis."""
     return tuple(high - low for low, high in box)
 
 
 def n_voxels(box: Box) -> int:
-    """How many voxels the box holds; 0 if it is empty along an axis."""
+    """Return the number of voxels; 0 if the box is empty along an axis."""
     return prod(max(length, 0) for length in box_shape(box))
 
 
 def intersect(a: Box, b: Box) -> Box | None:
-    """The voxels that both boxes hold, or None where they share none."""
+    """Return the intersection of two boxes, or None where it is empty."""
     shared = tuple(
         (max(a_low, b_low), min(a_high, b_high)) for (a_low, a_high), (b_low, b_high) in zip(a, b, strict=True)
     )
@@ -64,10 +64,10 @@ def intersect(a: Box, b: Box) -> Box | None:
 
 
 def contains(outer: Box, inner: Box) -> bool:
-    """Whether every voxel of ``inner`` lies in ``outer``."""
+    """Tell whether every voxel of ``inner`` lies in ``outer``."""
     return all(low <= a and b <= high for (low, high), (a, b) in zip(outer, inner, strict=True))
 
 
 def shift(box: Box, offset: Sequence[int]) -> Box:
-    """The box moved by ``offset`` voxels along each axis."""
+    """Return the box moved by ``offset`` voxels along each axis."""
     return tuple((low + step, high + step) for (low, high), step in zip(box, offset, strict=True))

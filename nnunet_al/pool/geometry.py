@@ -1,4 +1,4 @@
-"""How raw voxels of a case become voxels of the network's image: transpose, crop, resample."""
+"""Conversion between raw voxels of a case and voxels of the network's image: transpose, crop, resample."""
 
 from __future__ import annotations
 
@@ -11,27 +11,22 @@ from nnunet_al.pool.boxes import Box, as_box, box_shape, contains, intersect, sh
 
 
 class OutsideCropError(CampaignError, ValueError):
-    """A region lies where nnU-Net cuts the image away, so that the network never sees any of it."""
+    """A region lies completely in the part of the image that nnU-Net crops away."""
 
 
 @dataclass(frozen=True)
 class CaseGeometry:
-    """What nnU-Net's preprocessing does to the voxel grid of one case.
+    """Effect of nnU-Net's preprocessing on the voxel grid of one case.
 
     Attributes
     ----------
-    case
-        the case's identifier
-    raw_shape
-        voxels per axis as nnU-Net's reader gives them (SimpleITK: z, y, x)
-    raw_spacing_mm
-        distance of voxels in mm, in the same axis order
-    transpose_forward
-        axis ``i`` after the transpose is raw axis ``transpose_forward[i]``
-    crop_box
-        nnU-Net's ``bbox_used_for_cropping``: raw voxels, TRANSPOSED axes
-    network_shape
-        voxels per axis after transpose, crop and resampling: the preprocessed array is ``(C, *network_shape)``
+    case : the case's identifier
+    raw_shape : voxels per axis as nnU-Net's reader gives them (SimpleITK: z, y, x)
+    raw_spacing_mm : voxel spacing in mm, in the same axis order
+    transpose_forward : axis ``i`` after the transpose is raw axis ``transpose_forward[i]``
+    crop_box : nnU-Net's ``bbox_used_for_cropping``: raw voxels, TRANSPOSED axes
+    network_shape : voxels per axis after transpose, crop and resampling: the preprocessed array is ``(C,
+        *network_shape)``
 
     Along each axis ``n`` cropped voxels become ``m`` network voxels; network voxel ``i`` covers the raw interval
     ``[i * n / m, (i + 1) * n / m)``, which is how nnU-Net resamples: the outer borders of both grids coincide.
@@ -46,7 +41,7 @@ class CaseGeometry:
     network_shape: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        """Hold the grids against each other."""
+        """Check that the grids are consistent."""
         assert sorted(self.transpose_forward) == list(range(len(self.raw_shape)))
         assert contains(whole(self.transposed(self.raw_shape)), self.crop_box)
         assert min(self.crop_shape) > 0
@@ -64,18 +59,18 @@ class CaseGeometry:
         return self.untransposed(self.crop_box)
 
     def transposed(self, values: tuple) -> tuple:
-        """Bring one value per raw axis into nnU-Net's order of axes."""
+        """Reorder one value per raw axis to nnU-Net's order of axes."""
         return tuple(values[axis] for axis in self.transpose_forward)
 
     def untransposed(self, values: tuple) -> tuple:
-        """Bring one value per transposed axis back into the order of the raw axes."""
+        """Reorder one value per transposed axis to the order of the raw axes."""
         return tuple(values[self.transpose_forward.index(axis)] for axis in range(len(values)))
 
     def to_network(self, raw_box: Box) -> Box:
-        """Return the smallest box of network voxels that covers what the network sees of ``raw_box``.
+        """Return the smallest box of network voxels that covers ``raw_box`` as far as it lies in the crop box.
 
-        Transpose, cut to the crop box, subtract its corner, then per axis ``[lo, hi)`` of ``n`` raw voxels becomes
-        ``[floor(lo * m / n), ceil(hi * m / n))`` of ``m`` network voxels.
+        Transpose, intersect with the crop box, subtract its corner, then per axis ``[lo, hi)`` of ``n`` raw voxels
+        becomes ``[floor(lo * m / n), ceil(hi * m / n))`` of ``m`` network voxels.
 
         Raises
         ------
@@ -85,8 +80,8 @@ class CaseGeometry:
         seen = intersect(self.transposed(raw_box), self.crop_box)
         if seen is None:
             raise OutsideCropError(
-                f"The box {raw_box} of case {self.case} lies wholly outside {self.raw_crop_box}, the part of the image "
-                "that nnU-Net keeps (the rest is zero in every channel): choose a region that meets it."
+                f"The box {raw_box} of case {self.case} lies completely outside {self.raw_crop_box}, the part of the "
+                "image that nnU-Net keeps (the rest is zero in every channel): choose a region that overlaps it."
             )
         cropped = shift(seen, [-low for low, _ in self.crop_box])
         return _rescale(cropped, self.crop_shape, self.network_shape)
@@ -102,8 +97,8 @@ class CaseGeometry:
         inside = intersect(network_box, whole(self.network_shape))
         if inside is None:
             raise OutsideCropError(
-                f"The box {network_box} lies wholly outside the {self.network_shape} network voxels of case "
-                f"{self.case}: choose a box that meets them."
+                f"The box {network_box} lies completely outside the {self.network_shape} network voxels of case "
+                f"{self.case}: choose a box that overlaps them."
             )
         cropped = _rescale(inside, self.network_shape, self.crop_shape)
         return self.untransposed(shift(cropped, [low for low, _ in self.crop_box]))
@@ -121,7 +116,7 @@ class CaseGeometry:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> CaseGeometry:
-        """Build the geometry from what `to_json` returned."""
+        """Return the geometry from the result of `to_json`."""
         return cls(
             case=str(content["case"]),
             raw_shape=tuple(int(length) for length in content["raw_shape"]),

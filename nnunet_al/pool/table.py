@@ -1,4 +1,4 @@
-"""All regions of a campaign in one file, in one order."""
+"""All regions of a campaign in one file, in a fixed order."""
 
 from __future__ import annotations
 
@@ -12,15 +12,14 @@ from nnunet_al.pool.boxes import Region, as_box
 
 
 def save_regions(path: Path, regions: Iterable[Region]) -> None:
-    """Write regions, sorted: the index of a region in this order is its number throughout a campaign."""
+    """Write regions, sorted: the index of a region in this order is its number in the whole campaign."""
     _write(path, sorted(regions))
 
 
 def append_regions(path: Path, regions: Iterable[Region], known: Collection[str]) -> None:
-    """Write new regions, sorted, behind those of the cases ``known``, which keep their numbers.
+    """Write new regions, sorted, after those of the cases ``known``, which keep their numbers.
 
-    Regions of other cases can only be what an interrupted call left at the end of the file, which no number stands for
-    yet; they go.
+    Regions of other cases come from an interrupted call; their numbers are not in use yet, and they are removed.
     """
     earlier = load_regions(path)
     kept = [region for region in earlier if region.case in known]

@@ -1,4 +1,4 @@
-"""Cutting a case into the regions that may be asked for: the case, its slices or patches."""
+"""Division of a case into regions for annotation: the whole case, slices or patches."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ UNITS = ("case", "slice", "patch")
 
 
 def tile_case(geometry: CaseGeometry, unit: str, patch_size: Sequence[int], overlap: float = 0.5) -> list[Region]:
-    """Cut a case into regions, sorted and unique.
+    """Divide a case into regions, sorted and unique.
 
     Parameters
     ----------
     geometry
         the case's voxel grids
     unit
-        ``"case"``: the whole raw volume. ``"slice"``: one raw slice along the first transposed axis with its full
-        raw extent, for every slice that meets the crop box. ``"patch"``: boxes that cover the crop box; in 2d
-        (two numbers in ``patch_size``) each of them lies in one slice.
+        ``"case"``: the whole raw volume. ``"slice"``: one raw slice along the first transposed axis with its full raw
+        extent, for every slice that overlaps the crop box. ``"patch"``: boxes that cover the crop box; in 2d (two
+        numbers in ``patch_size``) each of them lies in one slice.
     patch_size
         the planned patch in network voxels, two numbers (2d) or three (3d)
     overlap
-        share of a tile that neighbours have in common at least, in [0, 1); patches only
+        smallest share of a tile that neighbours have in common, in [0, 1); patches only
 
     Raises
     ------
@@ -65,7 +65,7 @@ def tile_case(geometry: CaseGeometry, unit: str, patch_size: Sequence[int], over
         ]
         if len(patch_size) < n_axes:
             intervals = [slices, *intervals]
-    # Sorted intervals in the order of the raw axes: their product is sorted too, with nothing to compare.
+    # The product of sorted intervals in the order of the raw axes is sorted.
     return [Region(geometry.case, box) for box in product(*geometry.untransposed(tuple(intervals)))]
 
 
@@ -84,10 +84,10 @@ def tile_axis(raw_length: int, network_length: int, patch_length: int, overlap: 
 
 
 def longest_tile(raw_length: int, network_length: int, patch_length: int) -> int:
-    """The most raw voxels that a tile may have so that, wherever it starts, its network box fits the patch.
+    """Return the largest number of raw voxels of a tile whose network box fits the patch at every start.
 
-    A tile of L raw voxels from s on covers network voxels ``[floor(s m / n), ceil((s + L) m / n))`` with n raw and m
-    network voxels on the axis. Where even one raw voxel is larger than the patch, the tile is that one voxel, and
+    A tile of L raw voxels that starts at s covers network voxels ``[floor(s m / n), ceil((s + L) m / n))`` with n raw
+    and m network voxels on the axis. If one raw voxel is already larger than the patch, the tile is one voxel, and
     `windows_of` needs several windows for it.
     """
     fits, too_long = 1, raw_length + 1
@@ -95,6 +95,6 @@ def longest_tile(raw_length: int, network_length: int, patch_length: int) -> int
         tile = (fits + too_long) // 2
         starts = np.arange(raw_length - tile + 1, dtype=np.int64)
         widest = (-(-(starts + tile) * network_length // raw_length) - starts * network_length // raw_length).max()
-        # A tile holds all shorter ones, so the widest network box only grows with it: bisection is right.
+        # The widest network box cannot decrease with the length of the tile, so bisection is valid.
         fits, too_long = (tile, too_long) if widest <= patch_length else (fits, tile)
     return fits

@@ -1,4 +1,4 @@
-"""Windows of the planned patch size through which the network sees a region, each voxel counted once."""
+"""Windows of the planned patch size that cover a region; each voxel counts in one of them."""
 
 from __future__ import annotations
 
@@ -13,17 +13,14 @@ from nnunet_al.pool.boxes import Box, contains, intersect, shift, to_slices, who
 
 @dataclass(frozen=True)
 class Window:
-    """One patch that the network sees, and the voxels in it that count.
+    """One input patch of the network, and the voxels in it that count.
 
     Attributes
     ----------
-    start
-        first network voxel per axis; negative, or so that the window reaches beyond the image, where the image is
-        smaller than the patch: what lies outside is padding
-    shape
-        the patch size per axis; ``(1, y, x)`` in 2d
-    cell
-        the network voxels of the region that are counted in this window; the cells of a region's windows are
+    start : first network voxel per axis; may be negative where the image is smaller than the patch, because the window
+        then extends beyond the image on both sides (padding)
+    shape : the patch size per axis; ``(1, y, x)`` in 2d
+    cell : the network voxels of the region that are counted in this window; the cells of a region's windows are
         disjoint and their union is the region's network box
     """
 
@@ -38,11 +35,11 @@ class Window:
 
 
 def windows_of(network_box: Box, patch_size: Sequence[int], network_shape: Sequence[int]) -> list[Window]:
-    """Cut a region's network box into the fewest balanced cells that fit the patch, and put a window around each.
+    """Divide a region's network box into the fewest balanced cells that fit the patch, with a window around each.
 
-    A window is centred on its cell and then moved inside the image, so that the network sees as much of the
-    surroundings as there is; along an axis where the image is smaller than the patch, the image is centred in the
-    window. With two numbers in ``patch_size`` (2d) each slice along the first axis has its own windows.
+    A window is centred on its cell and then moved into the image, so that it contains as much context as possible;
+    along an axis where the image is smaller than the patch, the image is centred in the window. With two numbers in
+    ``patch_size`` (2d) each slice along the first axis has its own windows.
 
     Parameters
     ----------
@@ -66,7 +63,7 @@ def windows_of(network_box: Box, patch_size: Sequence[int], network_shape: Seque
 
 
 def read_window(array_C_xyz: np.ndarray, window: Window) -> np.ndarray:
-    """Read a window out of a preprocessed image ``(C, x, y, z)``; zeros where it reaches beyond the image.
+    """Read a window of a preprocessed image ``(C, x, y, z)``; zeros where it extends beyond the image.
 
     Only the window's voxels are read, so that ``array_C_xyz`` may be a file on disk (memory map, Blosc2).
 
@@ -84,14 +81,14 @@ def read_window(array_C_xyz: np.ndarray, window: Window) -> np.ndarray:
 
 
 def cell_mask(window: Window) -> np.ndarray:
-    """Mark the window's counted voxels: bool, of shape ``window.shape``, with as many True as the cell has voxels."""
+    """Return the mask of the window's cell: bool, of shape ``window.shape``."""
     mask_xyz = np.zeros(window.shape, dtype=bool)
     mask_xyz[to_slices(shift(window.cell, [-start for start in window.start]))] = True
     return mask_xyz
 
 
 def inside_mask(window: Window, network_shape: Sequence[int]) -> np.ndarray:
-    """Mark the window's voxels that lie in the image and are no padding: bool, of shape ``window.shape``."""
+    """Return the mask of the window's voxels inside the image (not padding): bool, of shape ``window.shape``."""
     mask_xyz = np.zeros(window.shape, dtype=bool)
     inside = intersect(window.box, whole(network_shape))
     if inside is not None:

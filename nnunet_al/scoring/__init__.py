@@ -8,11 +8,11 @@ background in channel 0 (``exclusive=True``) or sigmoid heads (``exclusive=False
 * region scores: `region_scores` with `evidence_of` and the reductions `Mean`, `Localized`, `Target`, `Boundary`,
   `ClassWeighted`, `ClassMeans`; `group_weights` for fair scores
 * samples: `insert_dropout`, `DropoutSampler`, `EnsembleSampler`, `AugmentationSampler`, `DeterministicSampler`
-* gradients of each sample on its own: `convolutions`, `weight_gradients`, `gradient_entries`, `log_likelihood` (USIM),
-  `self_loss` (BADGE)
-* what they return: `Evidence`, `Samples`, `GroupWeights`
+* per-sample gradients: `convolutions`, `weight_gradients`, `gradient_entries`, `log_likelihood` (USIM), `self_loss`
+  (BADGE)
+* types of results: `Evidence`, `Samples`, `GroupWeights`
 
-Two windows of 4 x 4 pixels and two samples, which agree in the first window and contradict each other in the second:
+Two windows of 4 x 4 pixels and two samples, which agree in the first window and disagree in the second:
 
 >>> import torch
 >>> from nnunet_al.scoring import bald, evidence_of, region_scores

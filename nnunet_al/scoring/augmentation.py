@@ -1,9 +1,9 @@
 """Test-time augmentation: predictions for rotated and noisy windows, rotated back (paper 3, section 4.3.2).
 
-Which parts of the transforms are ours, where the paper is silent: rotations are physical and about the window's centre,
-in the plane of its last two axes, so that in 3d all slices along the first axis turn alike (nnU-Net puts the coarsest
-axis first); intensities are interpolated bilinearly with 0 outside the window, as nnU-Net's training does; noise is
-added after the rotation, because interpolation would weaken it.
+Our choices where the paper gives no details: rotations are physical (in mm) and about the window's centre, in the plane
+of its last two axes, so that in 3d all slices along the first axis are rotated in the same way (nnU-Net puts the
+coarsest axis first); intensities are interpolated bilinearly with 0 outside the window, as in nnU-Net's training; noise
+is added after the rotation, because interpolation would weaken it.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ _ROUNDING = 1e-6  # voxels
 
 
 class AugmentationSampler:
-    """K = `passes` transforms, the same for all windows: each a rotation and a field of noise.
+    """K = `passes` transforms, the same for all windows, each a rotation and additive noise.
 
     Paper 3 uses K = 8, angles from U(-10°, 10°) and noise from N(0, 0.01). The second number is read as a variance, so
-    noise has a standard deviation of 0.1, in the unit of the preprocessed intensities: the images' standard deviation
-    where nnU-Net normalises by z-score.
+    noise has a standard deviation of 0.1, in the unit of the preprocessed intensities: with z-score normalisation, the
+    standard deviation of the image.
     """
 
     def __init__(
@@ -39,16 +39,24 @@ class AugmentationSampler:
         noise_variance: float = 0.01,
         max_angle_deg: float = 10.0,
     ) -> None:
-        """Keep what is needed; angles and noise are drawn from `rng` at the first call, and nothing is drawn later.
+        """Store the settings; angles and noise are drawn from `rng` once, at the first call.
 
-        Args:
-            network: dropout stays off.
-            exclusive: softmax classes, else sigmoid heads.
-            passes: K, at least 1.
-            rng: the generator of this purpose.
-            spacing_mm: spacing of the window's spatial axes; only the ratio of the last two matters.
-            noise_variance: variance of the noise, not its standard deviation, at least 0.
-            max_angle_deg: angles are uniform between minus and plus this, in degrees.
+        Parameters
+        ----------
+        network
+            the trained network; its dropout stays off.
+        exclusive
+            softmax classes, else sigmoid heads.
+        passes
+            K, at least 1.
+        rng
+            the generator of this purpose.
+        spacing_mm
+            spacing of the window's spatial axes; only the ratio of the last two matters.
+        noise_variance
+            variance of the noise, not its standard deviation, at least 0.
+        max_angle_deg
+            angles are uniform between minus and plus this, in degrees.
         """
         assert passes >= 1, passes
         assert noise_variance >= 0, noise_variance
@@ -61,19 +69,19 @@ class AugmentationSampler:
     def __call__(self, data_B_C_xyz: torch.Tensor) -> Samples:
         """Return K samples and, as `visible_B_xyz`, the voxels in view in all of them, the same in each window.
 
-        A voxel that a rotation takes out of view carries the prediction of the nearest place in view, so probabilities
-        of exclusive classes sum to 1 everywhere. A region may have no visible voxel in a window; what happens
-        then is the caller's choice.
+        A voxel that a rotation moves out of view gets the prediction of the nearest position in view, so probabilities
+        of exclusive classes sum to 1 everywhere. A region may have no visible voxel in a window, which the caller must
+        handle.
         """
         if self._drawn is None:
             self._drawn = self._draw(data_B_C_xyz[0])
         samples = []
         for transform in self._drawn.transforms:
             assert transform.noise_C_xyz.shape == data_B_C_xyz.shape[1:], "windows of different shapes"
-            turned = transform.there(data_B_C_xyz) + transform.noise_C_xyz
-            probs_B_C_xyz = deterministic_probabilities(self._network, turned, self._exclusive)[0]
-            # weights of four places may add up to more than 1 in the last digit
-            samples.append(transform.back(probs_B_C_xyz).clamp_(0.0, 1.0))
+            augmented = transform.rotate(data_B_C_xyz) + transform.noise_C_xyz
+            probs_B_C_xyz = deterministic_probabilities(self._network, augmented, self._exclusive)[0]
+            # the four weights may add up to more than 1 in the last digit
+            samples.append(transform.rotate_back(probs_B_C_xyz).clamp_(0.0, 1.0))
         visible_B_xyz = self._drawn.visible_yx.expand(len(data_B_C_xyz), *data_B_C_xyz.shape[2:])
         return Samples(torch.stack(samples), visible_B_xyz)
 
@@ -82,12 +90,12 @@ class AugmentationSampler:
         plane, steps_mm = window_C_xyz.shape[-2:], self._spacing_mm[-2:]
         transforms, visible_yx = [], np.ones(plane, dtype=bool)
         for angle_deg in self._rng.uniform(-self._max_angle_deg, self._max_angle_deg, self._passes):
-            there = rotated_positions(plane, steps_mm, -angle_deg)
+            forward = rotated_positions(plane, steps_mm, -angle_deg)
             back = rotated_positions(plane, steps_mm, angle_deg)
             noise = self._noise_std * self._rng.standard_normal(window_C_xyz.shape, dtype=np.float32)
             transforms.append(
                 _Transform(
-                    bilinear(there, plane).to(window_C_xyz.device, window_C_xyz.dtype),
+                    bilinear(forward, plane).to(window_C_xyz.device, window_C_xyz.dtype),
                     bilinear(nearest_inside(back, plane), plane).to(window_C_xyz.device, torch.float32),
                     torch.from_numpy(noise).to(window_C_xyz),
                 )
@@ -98,26 +106,26 @@ class AugmentationSampler:
 
 @dataclass(frozen=True)
 class Bilinear:
-    """Bilinear interpolation at fixed positions of a plane, as four places and their weights for each position.
+    """Bilinear interpolation at fixed positions of a plane: four voxels and their weights for each position.
 
-    Not torch's ``grid_sample``: its positions are scaled to [-1, 1], so that a rotation by nothing would change values
-    in their last digits. Here a weight of 1 returns the very value.
+    Not torch's ``grid_sample``: it scales positions to [-1, 1], so that a rotation by 0° would change the last digits
+    of the values. Here a weight of 1 returns the value exactly.
 
     Attributes
     ----------
-    places : (4, P), int64, index into the flattened plane
-    weights : (4, P), 0 where the place lies outside the plane
+    places : (4, P), int64, indices of the voxels in the flattened plane
+    weights : (4, P), 0 for a voxel outside the plane
     """
 
     places: torch.Tensor
     weights: torch.Tensor
 
     def to(self, device: torch.device, dtype: torch.dtype) -> Bilinear:
-        """Return it on a device, with weights of a type."""
+        """Return the same interpolation on another device, with weights of ``dtype``."""
         return Bilinear(self.places.to(device), self.weights.to(device, dtype))
 
     def __call__(self, values_yx: torch.Tensor) -> torch.Tensor:
-        """Interpolate (..., y, x), for P = y · x positions, into the same shape; all leading axes alike."""
+        """Interpolate values (..., y, x) at P = y · x positions; the result has the same shape."""
         flat = values_yx.flatten(-2)
         result = torch.zeros_like(flat)
         for places_P, weights_P in zip(self.places, self.weights, strict=True):
@@ -127,8 +135,8 @@ class Bilinear:
 
 @dataclass(frozen=True)
 class _Transform:
-    there: Bilinear
-    back: Bilinear
+    rotate: Bilinear
+    rotate_back: Bilinear
     noise_C_xyz: torch.Tensor
 
 
@@ -139,32 +147,38 @@ class _Drawn:
 
 
 def rotated_positions(plane: Sequence[int], steps_mm: Sequence[float], angle_deg: float) -> np.ndarray:
-    """Return where each voxel of a plane lies after a physical rotation about the plane's centre.
+    """Return the position of each voxel of a plane after a physical rotation about the plane's centre.
 
-    Args:
-        plane: voxels (Y, X).
-        steps_mm: spacing of the two axes.
-        angle_deg: positive angles turn the first axis towards the second.
+    Parameters
+    ----------
+    plane
+        voxels (Y, X).
+    steps_mm
+        spacing of the two axes.
+    angle_deg
+        positive angles turn the first axis towards the second.
 
-    Returns:
+    Returns
+    -------
+    np.ndarray
         (2, Y, X) in voxels, float64; may lie outside the plane.
     """
     centre = (np.asarray(plane, dtype=np.float64) - 1).reshape(2, 1, 1) / 2
     y, x = np.indices(plane) - centre
     ratio = steps_mm[1] / steps_mm[0]
     cos, sin = np.cos(np.deg2rad(angle_deg)), np.sin(np.deg2rad(angle_deg))
-    # by the ratio, and not to mm and back: a rotation by nothing then leaves each position exactly where it was
+    # by the ratio of the spacings, not by mm and back: a rotation by 0° then keeps each position exactly
     return np.stack([cos * y - sin * ratio * x, sin / ratio * y + cos * x]) + centre
 
 
 def inside(positions_2_yx: np.ndarray, plane: Sequence[int]) -> np.ndarray:
-    """Return which positions lie in the plane, between the centres of its outermost voxels, as bool (Y, X)."""
+    """Return bool (Y, X): whether a position lies in the plane, between the centres of its outermost voxels."""
     last = np.asarray(plane).reshape(2, 1, 1) - 1
     return np.all((positions_2_yx >= -_ROUNDING) & (positions_2_yx <= last + _ROUNDING), axis=0)
 
 
 def nearest_inside(positions_2_yx: np.ndarray, plane: Sequence[int]) -> np.ndarray:
-    """Return the positions, those outside moved to the nearest place between the outermost voxels' centres."""
+    """Return the positions, those outside moved to the nearest position between the outermost voxels' centres."""
     return np.clip(positions_2_yx, 0, np.asarray(plane).reshape(2, 1, 1) - 1)
 
 

@@ -1,4 +1,4 @@
-"""One forward and one backward pass that hands out each sample's own gradient of each layer."""
+"""Per-sample gradients of each layer, from one forward and one backward pass."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nnunet_al.scoring.dropout import evaluating
 from nnunet_al.scoring.tensors import full_resolution
 
 Objective = Callable[[torch.Tensor, torch.Tensor, bool], torch.Tensor]
-"""From logits_B_C_xyz, weight_B_xyz and ``exclusive`` to L_B, where L_b depends on sample b alone."""
+"""Maps logits_B_C_xyz, weight_B_xyz and ``exclusive`` to L_B, where L_b depends on sample b only."""
 
 Summary = TypeVar("Summary")
 
@@ -31,9 +31,9 @@ def summaries_of_gradients(
 ) -> dict[str, Summary]:
     """Return ``summarise(name, uses)`` of each layer, in the order of `layers`; arguments as `weight_gradients`.
 
-    The layer's gradient is the sum over its uses: one as a rule, several where the network runs through it more than
-    once, none where the output does not depend on it. It is asked for as soon as it is known, so that what it is made
-    of is held for one layer at a time (for a layer with several uses until the last of them is known).
+    The gradient of a layer is the sum over its uses in the forward pass: usually one, several where the network calls
+    the layer more than once, none where the output does not depend on it. `summarise` is called as soon as the last use
+    is known, so that inputs and output gradients are kept for one layer at a time.
     """
     for name, layer in layers.items():
         refuse_unsupported(name, layer)
@@ -42,8 +42,8 @@ def summaries_of_gradients(
     expected = dict.fromkeys(layers, 0)
     starts: list[torch.Tensor] = []
 
-    def listen(name: str) -> Callable[[nn.Module, tuple[Any, ...], torch.Tensor], torch.Tensor]:
-        def tap(layer: nn.Module, args: tuple[Any, ...], output: torch.Tensor) -> torch.Tensor:
+    def hook_for(name: str) -> Callable[[nn.Module, tuple[Any, ...], torch.Tensor], torch.Tensor]:
+        def record(layer: nn.Module, args: tuple[Any, ...], output: torch.Tensor) -> torch.Tensor:
             inputs, version = args[0].detach(), args[0]._version
             expected[name] += 1
 
@@ -55,19 +55,19 @@ def summaries_of_gradients(
                     found[name] = summarise(name, uses.pop(name))
 
             if not output.requires_grad:
-                # The graph starts behind the shallowest of the wanted layers: nothing upstream is recorded, and nobody
-                # computes what the gradient of that layer's input would be.
+                # The graph starts at the output of the shallowest wanted layer: nothing upstream is recorded, and the
+                # gradient with respect to that layer's input is not computed.
                 starts.append(output.detach().requires_grad_())
-                output = starts[-1].clone()  # which an activation may overwrite, as it may not the start itself
-            # A hook sees the gradient of the value as it is now, also where an in-place activation changes it later.
+                output = starts[-1].clone()  # an in-place activation may overwrite the copy, but not the leaf itself
+            # The hook gets the gradient of the present value, also where an in-place activation changes it later.
             output.register_hook(receive)
             return output
 
-        return tap
+        return record
 
-    handles = [layer.register_forward_hook(listen(name)) for name, layer in layers.items()]
+    handles = [layer.register_forward_hook(hook_for(name)) for name, layer in layers.items()]
     device = data_B_C_xyz.device.type
-    # older versions of torch know no autocast on MPS, so there is none to turn off
+    # older versions of torch have no autocast on MPS, so there is none to turn off
     full_precision = nullcontext() if device == "mps" else torch.autocast(device, enabled=False)
     try:
         with evaluating(network), _frozen(network), torch.enable_grad(), full_precision:
@@ -78,14 +78,14 @@ def summaries_of_gradients(
     finally:
         for handle in handles:
             handle.remove()
-    for name in list(uses):  # what did not come to the output as often as it was used
+    for name in list(uses):  # layers of which some use does not reach the output
         found[name] = summarise(name, uses.pop(name))
     return {name: found[name] for name in layers}
 
 
 @contextmanager
 def _frozen(network: nn.Module) -> Iterator[None]:
-    """Let no parameter ask for a gradient: the batch's sums of them would be computed for nothing."""
+    """Turn off the parameters' own gradients, which would be sums over the batch that nobody needs."""
     wanted = [parameter for parameter in network.parameters() if parameter.requires_grad]
     try:
         for parameter in wanted:

@@ -1,8 +1,8 @@
 """The weight gradient of one convolution for each sample: its input correlated with the gradient of its output.
 
-It comes in parts, one for each offset k of the kernel: part k, (B, P, I), holds the weight's entries [p, i, k]. Whoever
-needs the gradient only to pick from it or to sum it up never holds more than one part. Parts are cut along the kernel
-and not along the batch, because a matrix product over fewer samples may be rounded in another way.
+It is computed in parts, one for each offset k of the kernel: part k, (B, P, I), holds the weight's entries [p, i, k]. A
+caller that needs only single entries or sums of the gradient holds one part at a time. The gradient is divided along
+the kernel and not along the batch, because a matrix product over fewer samples may round differently.
 """
 
 from __future__ import annotations
@@ -21,8 +21,10 @@ from nnunet_al.scoring.sample_products import aligned, empty_samples, padded, sa
 TRANSPOSED = (nn.ConvTranspose2d, nn.ConvTranspose3d)
 CONVOLUTIONS = (nn.Conv2d, nn.Conv3d, *TRANSPOSED)
 COPY = 48
-"""How many multiplications cost as much as copying one number: measured on a CPU, and the same everywhere, so that it
-depends on shapes and counts alone which way is taken (the ways differ in the last digits)."""
+"""Number of multiplications that cost as much as copying one number, measured on a CPU.
+
+It is the same on all machines, so that the choice between two algorithms, which differ in the last digits, depends on
+shapes and counts only."""
 
 
 def kernel_offsets(layer: nn.Module) -> int:
@@ -33,13 +35,13 @@ def kernel_offsets(layer: nn.Module) -> int:
 class LayerGradient:
     """∂L_b/∂weight of one use of a 2d or 3d (transposed) convolution with any stride and dilation, part by part.
 
-    For a kernel offset k, ∂L/∂w[p, i, k] = Σ_x g[p, x] · a[i, stride · x + dilation · k - padding], a the input and
-    g the output's gradient. A transposed convolution swaps a and g. Below, ``coarse`` is what stands in the place of g,
-    (B, P, xyz), and ``fine`` what stands in the place of a, (B, I, xyz); X is the number of positions of ``coarse``.
+    For a kernel offset k, ∂L/∂w[p, i, k] = Σ_x g[p, x] · a[i, stride · x + dilation · k - padding], a the input and g
+    the output's gradient. A transposed convolution swaps a and g. Below, ``coarse``, (B, P, xyz), is g, or a for a
+    transposed convolution, and ``fine``, (B, I, xyz), is the other one; X is the number of positions of ``coarse``.
     """
 
     def __init__(self, layer: nn.Module, input_B_I_xyz: torch.Tensor, output_gradient_B_O_xyz: torch.Tensor) -> None:
-        """Keep what the parts are made of; nothing is computed yet."""
+        """Store input and output gradient; nothing is computed yet."""
         both = (input_B_I_xyz, output_gradient_B_O_xyz)
         self._layer = layer
         self._fine, self._coarse = reversed(both) if isinstance(layer, TRANSPOSED) else both
@@ -63,7 +65,7 @@ class LayerGradient:
     def block(self, k: int, rows: Sequence[int], columns: Sequence[int]) -> torch.Tensor:
         """Return ``part(k)[:, rows][:, :, columns]`` without the rest of the part; both strictly rising.
 
-        Only the channels that are named are copied, and only the positions whose partner is no padding.
+        Only the named channels are copied, and only positions whose partner is not padding.
         """
         layer = self._layer
         axes = zip(
@@ -90,20 +92,20 @@ class LayerGradient:
 
     @cached_property
     def _steps(self) -> list[int]:
-        """How far apart neighbours along each axis are in ``_padded_B_I_xyz``."""
+        """Strides: distance in memory of neighbours along each axis of ``_padded_B_I_xyz``."""
         sizes = self._padded_B_I_xyz.shape[2:]
         return [math.prod(sizes[axis + 1 :]) for axis in range(len(sizes))]
 
     @cached_property
     def _length(self) -> int:
-        """L, how far the last position of ``coarse`` lies from the first in ``_padded_B_I_xyz``, both included."""
+        """L, number of memory positions in ``_padded_B_I_xyz`` from the first to the last position of ``coarse``."""
         return 1 + sum((n - 1) * step for n, step in zip(self._coarse.shape[2:], self._steps, strict=True))
 
     @cached_property
     def _slides(self) -> bool:
-        """Whether views take the place of a copy of ``fine`` for each offset, see `_widened_B_P_L`.
+        """Whether views of ``fine`` replace a copy for each offset, see `_widened_B_P_L`.
 
-        The product is longer then, L instead of X: it pays where that costs less than the copy of X numbers.
+        The product then has length L instead of X, which must cost less than copying X numbers.
         """
         positions = math.prod(self._coarse.shape[2:])
         unit_strides = all(stride == 1 for stride in self._layer.stride)
@@ -111,9 +113,9 @@ class LayerGradient:
 
     @cached_property
     def _widened_B_P_L(self) -> torch.Tensor:
-        """``coarse`` with zeros between its rows, so that position x lies as far from the first as in padded ``fine``.
+        """``coarse`` with zeros between its rows, so that its positions have the same strides as the padded ``fine``.
 
-        Then each offset's partners are one stretch of the padded ``fine``: no copy is needed to bring them together.
+        The partners for each offset are then one contiguous slice of the padded ``fine``, which needs no copy.
         """
         sizes, wide = self._coarse.shape[2:], self._padded_B_I_xyz.shape[2:]
         gaps = [(0, 0), *((0, w - n) for n, w in zip(sizes[1:], wide[1:], strict=True))]
@@ -131,10 +133,10 @@ def _inside(coarse: int, fine: int, offset: int, dilation: int, stride: int, pad
 
 
 def _channels(values_B_C_xyz: torch.Tensor, some: Sequence[int]) -> torch.Tensor:
-    """Return some of the channels, (B, c, X), `aligned`."""
+    """Return the given channels, (B, c, X), `aligned`."""
     if len(some) == values_B_C_xyz.shape[1]:
         return aligned(values_B_C_xyz).flatten(2)
-    # stacked and not indexed: several times as fast on a CPU where the channels are not contiguous
+    # stacking is several times faster than indexing on a CPU where the channels are not contiguous
     channels = values_B_C_xyz.unbind(1)
     room = empty_samples(len(values_B_C_xyz), (len(some), *values_B_C_xyz.shape[2:]), values_B_C_xyz)
     return torch.stack([channels[channel] for channel in some], 1, out=room).flatten(2)
@@ -153,10 +155,10 @@ def summed_parts(layer: nn.Module, uses: Sequence[LayerGradient], batch: int) ->
 
 
 def whole_gradient(layer: nn.Module, parts: Iterable[torch.Tensor]) -> torch.Tensor:
-    """Return the gradient (B, \\*weight.shape) that the parts make up."""
+    """Return the whole gradient (B, \\*weight.shape) from its parts."""
     result: torch.Tensor | None = None
     for k, part_B_P_I in enumerate(parts):
-        if result is None:  # filled in place: a list of the parts would need the memory twice
+        if result is None:  # filled in place: stacking a list of the parts would need twice the memory
             result = part_B_P_I.new_empty(*part_B_P_I.shape, kernel_offsets(layer))
         result[..., k] = part_B_P_I
     assert result is not None
@@ -167,6 +169,6 @@ def refuse_unsupported(name: str, layer: nn.Module) -> None:
     """Raise ModelError for a layer that `LayerGradient` does not cover: groups, or padding that is not zeros."""
     if layer.groups != 1 or layer.padding_mode != "zeros" or isinstance(layer.padding, str):
         raise ModelError(
-            f"Layer {name} has groups or a padding other than a number of zeros, which has no gradient of each region: "
-            "choose a strategy that needs no gradients or another network."
+            f"Layer {name} has groups or a padding other than a number of zeros, for which gradients per region are "
+            "not implemented: choose a strategy that needs no gradients or another network."
         )

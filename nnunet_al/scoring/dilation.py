@@ -1,4 +1,4 @@
-"""Dilation by a ball given in mm, on the device where the mask is."""
+"""Dilation by a ball with a radius in mm, on the device of the mask."""
 
 from __future__ import annotations
 
@@ -7,20 +7,23 @@ from collections.abc import Sequence
 
 import torch
 
-_ROUNDING = 1e-5  # relative: three steps of 0.1 mm are not more than 0.3 mm, whatever float32 says
+_ROUNDING = 1e-5  # relative: three steps of 0.1 mm must not exceed 0.3 mm by float32 rounding
 
 
 def dilate(mask_B_xyz: torch.Tensor, radius_mm: float, spacing_mm: Sequence[float]) -> torch.Tensor:
     """Return the voxels that have a True voxel within `radius_mm`, from centre to centre, as a bool mask B_xyz.
 
-    The exact ball, not an approximation by boxes: squared distances are minimised along one axis after the other, which
-    for Euclidean distances gives the minimum over all axes, and only as far as the radius reaches. What lies outside
-    the tensor counts as False.
+    The ball is exact, not approximated by boxes: squared distances are minimised along one axis after the other, up to
+    the radius, which gives the Euclidean minimum. Voxels outside the tensor count as False.
 
-    Args:
-        mask_B_xyz: bool, with as many spatial axes as `spacing_mm` has entries.
-        radius_mm: at least 0; 0 returns the mask itself.
-        spacing_mm: distance of neighbouring voxels along each spatial axis.
+    Parameters
+    ----------
+    mask_B_xyz
+        bool, with as many spatial axes as `spacing_mm` has entries.
+    radius_mm
+        at least 0; 0 returns the mask itself.
+    spacing_mm
+        distance of neighbouring voxels along each spatial axis.
     """
     assert radius_mm >= 0, radius_mm
     assert len(spacing_mm) == mask_B_xyz.ndim - 1, (tuple(spacing_mm), tuple(mask_B_xyz.shape))

@@ -1,7 +1,7 @@
-"""Dropout inside the activations of a finished network, so that its state dict stays the stock one.
+"""Dropout inserted into the activations of an existing network, without changes to its state dict.
 
-The sub-networks of Monte Carlo dropout (Gal and Ghahramani, ICML 2016) are drawn as channel masks, once, and put into
-the network for one call: every region meets the same T sub-networks, whatever batch it comes in.
+The T sub-networks of Monte Carlo dropout (Gal and Ghahramani, ICML 2016) are drawn once, as channel masks, and applied
+to every batch: all regions are scored by the same sub-networks, independent of the batch size.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class DropoutActivation(nn.Module):
         assert 0.0 <= p < 1.0, p
         self.activation = activation
         self.p = p
-        self.mask_C: torch.Tensor | None = None  # a plain attribute: a buffer would show up in the state dict
+        self.mask_C: torch.Tensor | None = None  # a plain attribute: a buffer would be part of the state dict
 
     def forward(self, x_B_C_xyz: torch.Tensor) -> torch.Tensor:
         """Apply the activation and the dropout of the current mode."""
@@ -42,7 +42,7 @@ class DropoutActivation(nn.Module):
         if self.mask_C is not None:
             scale_C = self.mask_C.to(y_B_C_xyz) / (1.0 - self.p)
             scale_C_xyz = scale_C.reshape(-1, *[1] * (y_B_C_xyz.ndim - 2))
-            # nobody else holds the activation's output, so without a graph it need not be copied
+            # without a graph nothing else uses the activation's output, so it can be changed in place
             return y_B_C_xyz * scale_C_xyz if torch.is_grad_enabled() else y_B_C_xyz.mul_(scale_C_xyz)
         if self.training:
             return torch.feature_dropout(y_B_C_xyz, self.p, True)
@@ -54,29 +54,37 @@ class DropoutActivation(nn.Module):
 
 
 def insert_dropout(network: nn.Module, p: float = 0.1, where: str = "decoder") -> list[DropoutActivation]:
-    """Replace activations in memory by dropout activations; weights and state dict keys stay as they are.
+    """Replace activations in memory by dropout activations; weights and state dict keys do not change.
 
     ``"decoder"`` means the bottleneck (``network.encoder.stages[-1]``) and ``network.decoder.stages``; ``"all"`` means
     every activation of the network. An activation that is registered in several places becomes one wrapper in all of
-    them. Layers inside `where` that already hold dropout are kept and get `p`, so a second call is harmless.
+    them. Dropout activations already inside `where` are kept and get the new `p`, so a second call is harmless.
 
-    Args:
-        network: any network whose activations are modules; it is changed.
-        p: probability that a channel is dropped, 0 <= p < 1.
-        where: which part of the network gets dropout.
+    Parameters
+    ----------
+    network
+        any network whose activations are modules; it is changed.
+    p
+        probability that a channel is dropped, 0 <= p < 1.
+    where
+        part of the network that gets dropout, "decoder" or "all".
 
-    Returns:
-        The layers, in the network's order.
+    Returns
+    -------
+    list of DropoutActivation
+        in the network's order.
 
-    Raises:
-        ModelError: `p` or `where` is not valid, the part does not exist, an activation has weights (PReLU: its state
-            dict keys would change), or there is no activation to replace.
+    Raises
+    ------
+    ModelError
+        if `p` or `where` is not valid, the part does not exist, an activation has weights (PReLU: its state dict keys
+        would change), or there is no activation to replace.
     """
     if not 0.0 <= p < 1.0:
         raise ModelError(f"The dropout probability must be at least 0 and less than 1, not {p}: choose another one.")
     wrappers: dict[int, DropoutActivation] = {}
     for part in _parts(network, where):
-        for module in part.modules():  # a wrapper comes before the activation that it holds
+        for module in part.modules():  # yields a wrapper before the activation inside it
             if isinstance(module, nn.PReLU):
                 raise ModelError("Dropout cannot be put into PReLU, whose weights would change their names: use ReLU.")
             if isinstance(module, DropoutActivation):
@@ -123,19 +131,29 @@ def draw_masks(
     """Draw T sub-networks: for each dropout layer a bool mask (T, C), True = the channel is kept, P(keep) = 1 - p.
 
     The channel counts come from one forward pass of `example_input` (1, C, xyz); its values do not matter. Where all
-    channels of a layer would be dropped, one drawn at random is kept: an all-zero layer tells nothing about the input.
+    channels of a layer would be dropped, one drawn at random is kept: an all-zero layer carries no information about
+    the input.
 
-    Args:
-        network: a network that holds dropout layers.
-        example_input: a valid input on the network's device.
-        passes: T, the number of sub-networks.
-        rng: the generator of this purpose; the draw depends on nothing else.
+    Parameters
+    ----------
+    network
+        a network with dropout layers.
+    example_input
+        a valid input on the network's device.
+    passes
+        T, the number of sub-networks.
+    rng
+        the generator of this purpose; the draw depends on nothing else.
 
-    Returns:
-        One tensor for each layer, in the order of `dropout_layers`, on the CPU.
+    Returns
+    -------
+    list of torch.Tensor
+        one mask for each layer, in the order of `dropout_layers`, on the CPU.
 
-    Raises:
-        ModelError: the network holds no dropout, or a layer is used with different numbers of channels.
+    Raises
+    ------
+    ModelError
+        if the network has no dropout, or a layer is used with different numbers of channels.
     """
     layers = _layers_or_refuse(network)
     channels: list[set[int]] = [set() for _ in layers]
@@ -178,10 +196,12 @@ def _layers_or_refuse(network: nn.Module) -> list[DropoutActivation]:
 
 @contextmanager
 def sub_network(network: nn.Module, masks: Sequence[torch.Tensor], t: int) -> Iterator[nn.Module]:
-    """Make the network the t-th of the sub-networks drawn by `draw_masks`, for as long as the block lasts.
+    """Turn the network into the t-th sub-network drawn by `draw_masks`, inside the ``with`` block.
 
-    Raises:
-        ModelError: the network holds no dropout.
+    Raises
+    ------
+    ModelError
+        if the network has no dropout.
     """
     layers = _layers_or_refuse(network)
     assert len(layers) == len(masks), (len(layers), len(masks))
@@ -197,7 +217,7 @@ def sub_network(network: nn.Module, masks: Sequence[torch.Tensor], t: int) -> It
 
 @contextmanager
 def evaluating(network: nn.Module) -> Iterator[nn.Module]:
-    """Put the network into evaluation mode; each module's own mode comes back afterwards."""
+    """Put the network into evaluation mode inside the ``with`` block, then restore each module's mode."""
     modes = [(module, module.training) for module in network.modules()]
     network.eval()
     try:

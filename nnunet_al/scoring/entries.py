@@ -1,4 +1,4 @@
-"""Single entries of each sample's weight gradient, without the rest of it."""
+"""Single entries of per-sample weight gradients, without computing the whole gradients."""
 
 from __future__ import annotations
 
@@ -18,14 +18,19 @@ def layer_entries(
     """Return the entries of a layer's gradient, (B, n), for n >= 1 flat indices into its weight, in any order.
 
     Entry [p, i, k] is the dot product of one channel of the output's gradient with one shifted channel of the input.
-    For each offset k of the kernel with R rows p and C columns i among the indices, either their R · C products are
-    taken, after a copy of those R + C channels, or all P · I, whatever costs less by the counts alone.
+    For each offset k of the kernel with R rows p and C columns i among the indices, either R · C products are computed,
+    after copying those R + C channels, or all P · I, whichever costs less by these counts.
 
-    Args:
-        layer: the convolution.
-        uses: its gradients, which are added up; none of them: zeros.
-        indices_n: into the flattened weight.
-        like_B: B samples whose precision and device the result gets where there is no use.
+    Parameters
+    ----------
+    layer
+        the convolution.
+    uses
+        its gradients, which are summed; without any the result is 0.
+    indices_n
+        into the flattened weight.
+    like_B
+        gives the number of samples, precision and device of the result where `uses` is empty.
     """
     if not uses:
         return like_B.new_zeros(len(like_B), len(indices_n))

@@ -1,4 +1,4 @@
-"""A network arranged for many passes over a pool: its number type, the layout of its weights, and quicker norms."""
+"""A network prepared for fast inference over a pool: precision, memory layout of the weights, and faster norms."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ PRECISIONS = ("float32", "half")
 
 _INSTANCE_NORMS = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
 _CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
-# from here on torch sums up channels that lie side by side together, below one after the other, 20 times slower
+# with fewer voxels torch's group norm of a channels-last tensor is 20 times slower
 _MANY_VOXELS = 1024
 
 
 def half_type(device: torch.device) -> torch.dtype:
-    """Return what half precision means on a device: bfloat16 on a CPU, which multiplies nothing shorter, else float16.
+    """Return the type for half precision: bfloat16 on a CPU, the only fast half type there, else float16.
 
-    float16 has three more bits for digits; on a GPU nnU-Net predicts in it too, under autocast.
+    float16 has three more bits of precision; on a GPU nnU-Net predicts in it too, under autocast.
     """
     return torch.bfloat16 if device.type == "cpu" else torch.float16
 
 
 def fast_network(network: nn.Module, precision: str = "float32") -> nn.Module:
-    """Arrange a network, in place, for many passes, and return it; gradients are taken in float32.
+    """Prepare a network, in place, for fast inference, and return it; gradients need float32.
 
-    * ``"half"``: the weights become `half_type`. Sums inside convolutions and norms stay float32, as the libraries do
-      them, and so do probabilities, maps and scores. On a CPU the channels of a voxel lie side by side, which is what
-      its matrix instructions read.
-    * On a CPU instance norms are computed as group norms of one channel each: the same formula, which torch computes
-      several times faster. Float32 outputs differ by rounding, as they do between batch sizes.
+    * ``"half"``: the weights become `half_type`. The libraries accumulate inside convolutions and norms in float32;
+      probabilities, maps and scores are float32 too. On a CPU the weights become channels-last, the layout of its
+      matrix instructions.
+    * On a CPU instance norms are computed as group norms of one channel each: the same formula, several times faster in
+      torch. Float32 outputs differ by rounding, as they do between batch sizes.
 
     State dict keys stay as they are. `precision` is one of `PRECISIONS`.
     """
@@ -59,7 +59,7 @@ def fast_network(network: nn.Module, precision: str = "float32") -> nn.Module:
 
 
 def exact_convolutions() -> AbstractContextManager[None]:
-    """Let a GPU convolve float32 as float32, without TensorFloat-32, and each time in the same way, within the block.
+    """Make float32 convolutions on a GPU deterministic and without TensorFloat-32, inside the ``with`` block.
 
     On a CPU nothing changes.
     """
@@ -70,7 +70,7 @@ def exact_convolutions() -> AbstractContextManager[None]:
 
 
 def as_weights(network: nn.Module, data_B_C_xyz: torch.Tensor) -> torch.Tensor:
-    """Return windows in the number type of the network's weights: the same tensor where it has that already."""
+    """Return windows in the precision of the network's weights, without a copy where they already have it."""
     weight = next(network.parameters(), None)
     return data_B_C_xyz if weight is None else data_B_C_xyz.to(weight.dtype)
 

@@ -1,4 +1,4 @@
-"""What the encoder makes of a region: the activation after its last convolution, as a vector."""
+"""Features of a region: the output of the encoder's last stage as a vector."""
 
 from __future__ import annotations
 
@@ -18,27 +18,37 @@ def bottleneck_features(
 ) -> torch.Tensor:
     """Return the output f of the encoder's last stage, ``network.encoder.stages[-1]``, as one vector for each window.
 
-    Core-set (Sener and Savarese, ICLR 2018; the features are those of USIM, appendix C) compares regions by it.
+    Core-set (Sener and Savarese, ICLR 2018; features as in USIM, appendix C) compares regions by these vectors.
 
-    * By default (B, d = features): Σ_v w_v f_v. The voxels' weights are brought to the coarser grid of f by area: a
-      voxel gives its weight to the cell that it lies in, or in parts to those that it overlaps. The total stays, so
-      with w = 1 / |V_r| on a region's voxels in view the sum over the region's windows is the mean of f over it.
+    * By default (B, d = features): Σ_v w_v f_v. The voxels' weights are resampled to the coarser grid of f by area: a
+      voxel's weight goes to the cell that contains it, or is divided among the cells that it overlaps. The sum of the
+      weights is kept, so with w = 1 / |V_r| on a region's voxels in view, the sum over the region's windows is the mean
+      of f over the region.
     * ``flatten``: the whole map, (B, d = features · its voxels), for pools in which every region is one window (the
       paper's form). The weights are not used.
 
-    Dropout is off, autocast is off, no graph is recorded, and nothing behind the stage is computed.
+    Dropout is off, autocast is off, no graph is recorded, and later layers are not computed.
 
-    Args:
-        network: uncompiled. A sample's result must not depend on the other samples of the batch, as with instance norm.
-        data_B_C_xyz: B windows.
-        weight_B_xyz: the voxels' weights; a window without weight gives 0.
-        flatten: the map itself instead of its weighted sum.
+    Parameters
+    ----------
+    network
+        uncompiled. A sample's result must not depend on the other samples of the batch, as with instance norm.
+    data_B_C_xyz
+        B windows.
+    weight_B_xyz
+        the voxels' weights; a window without weight gives 0.
+    flatten
+        return the map itself instead of its weighted sum.
 
-    Returns:
+    Returns
+    -------
+    torch.Tensor
         (B, d) in the precision of the network, at least float32.
 
-    Raises:
-        ModelError: the network has no ``encoder.stages`` that it runs through.
+    Raises
+    ------
+    ModelError
+        if the network has no ``encoder.stages`` or does not call them.
     """
     with evaluating(network), torch.no_grad(), torch.autocast(data_B_C_xyz.device.type, enabled=False):
         features_B_F_xyz = at_least_float32(_bottleneck_output(network, data_B_C_xyz))
@@ -55,7 +65,7 @@ def share_by_area(weight_B_xyz: torch.Tensor, grid: torch.Size) -> torch.Tensor:
     """
     for axis, cells in enumerate(grid, start=1):
         voxels = weight_B_xyz.shape[axis]
-        # in units of 1 / cells of a voxel, where both grids have their borders at integers: the shares are exact
+        # in units of 1 / cells of a voxel both grids have integer borders, so the shares are exact
         voxel_m = torch.arange(voxels, device=weight_B_xyz.device) * cells
         cell_n_1 = torch.arange(cells, device=weight_B_xyz.device).unsqueeze(1) * voxels
         covered_n_m = torch.minimum(voxel_m + cells, cell_n_1 + voxels) - torch.maximum(voxel_m, cell_n_1)
@@ -67,7 +77,7 @@ def share_by_area(weight_B_xyz: torch.Tensor, grid: torch.Size) -> torch.Tensor:
     return weight_B_xyz
 
 
-class _Reached(Exception):  # noqa: N818 -- not an error: it ends a forward pass whose rest nobody needs
+class _StageOutput(Exception):  # noqa: N818 -- not an error: it ends a forward pass early
     """Carries a stage's output out of the network."""
 
     def __init__(self, output: torch.Tensor) -> None:
@@ -83,13 +93,13 @@ def _bottleneck_output(network: nn.Module, data_B_C_xyz: torch.Tensor) -> torch.
     if isinstance(stage, nn.Module):
 
         def stop(_stage: nn.Module, _args: tuple[Any, ...], output: torch.Tensor) -> None:
-            raise _Reached(output)
+            raise _StageOutput(output)
 
         handle = stage.register_forward_hook(stop)
         try:
             network(data_B_C_xyz)
-        except _Reached as reached:
-            return reached.output
+        except _StageOutput as stopped:
+            return stopped.output
         finally:
             handle.remove()
     raise ModelError(

@@ -1,4 +1,4 @@
-"""The diagonal of the Fisher information, and a similarity of regions that is measured by it.
+"""The diagonal of the Fisher information, and the similarity of regions that it defines.
 
 USIM, appendix A: F = mean over samples of the squared gradients of the log-likelihood of the network's own decision,
 S_uq = g_uᵀ (F + λ)⁻¹ g_q over parameters drawn with probability proportional to F.
@@ -20,21 +20,29 @@ def sample_parameters(
 ) -> dict[str, npt.NDArray[np.int64]]:
     """Draw parameters without replacement with probability proportional to F (USIM: 10 000 of them).
 
-    An exponential race draws them: the `count` smallest of E_j / F_j, E_j ~ Exp(1), are distributed as successive
-    draws (Efraimidis and Spirakis 2006), in one step however unequal F is. Fewer parameters with F > 0 than `count`:
-    all of those, and the rest uniformly from the others (so everything is uniform where F is 0 everywhere). Fewer
-    parameters than `count`: all.
+    They are drawn in one step: the `count` smallest of E_j / F_j, E_j ~ Exp(1), are distributed as successive draws
+    (Efraimidis and Spirakis 2006). Where fewer than `count` parameters have F > 0, all of those are taken, and the rest
+    uniformly from the others (all uniformly where F is 0 everywhere). Where there are fewer parameters than `count`,
+    all are taken.
 
-    Args:
-        fisher: F for each layer, of the weight's shape.
-        count: number of parameters d.
-        rng: the generator of this purpose.
+    Parameters
+    ----------
+    fisher
+        F for each layer, of the weight's shape.
+    count
+        number of parameters d.
+    rng
+        the generator of this purpose.
 
-    Returns:
-        For each layer, in the order of `fisher`, sorted indices into its flattened weight (int64, maybe none).
+    Returns
+    -------
+    dict of np.ndarray
+        for each layer, in the order of `fisher`, sorted indices into its flattened weight (int64, possibly empty).
 
-    Raises:
-        ModelError: F is not finite, as after a training that diverged.
+    Raises
+    ------
+    ModelError
+        if F is not finite, as after a training that diverged.
     """
     values_P = np.concatenate([tensor.detach().cpu().numpy().astype(np.float64).ravel() for tensor in fisher.values()])
     if not np.isfinite(values_P).all():
@@ -56,7 +64,7 @@ def sample_parameters(
 
 
 def _smallest(keys_P: npt.NDArray[np.float64], indices: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.int64]:
-    """The `count` of the indices whose keys are smallest, in no order; all where there are not more."""
+    """Return the `count` indices with the smallest keys, unsorted; all where there are not more."""
     if count >= len(indices):
         return indices
     return indices[np.argpartition(keys_P[indices], count)[:count]]
@@ -65,21 +73,20 @@ def _smallest(keys_P: npt.NDArray[np.float64], indices: npt.NDArray[np.int64], c
 def sampled_fisher(
     fisher: Mapping[str, torch.Tensor], entries: Mapping[str, npt.NDArray[np.int64]]
 ) -> npt.NDArray[np.float64]:
-    """Return F of the sampled parameters, (d,) float64, in the order that `select_entries` gives the gradients."""
+    """Return F of the sampled parameters, (d,) float64, in the order of `select_entries`."""
     parts = [fisher[name].detach().cpu().numpy().astype(np.float64).ravel()[part] for name, part in entries.items()]
     return np.concatenate(parts)
 
 
 def damping(fisher_d: npt.NDArray[np.float64], factor: float = 1e-3) -> float:
-    """Return λ = factor · mean of F over the sampled parameters (the paper has none; its kernel is then unbounded)."""
+    """Return λ = factor · mean of F over the sampled parameters (not in the paper, whose kernel is unbounded)."""
     return factor * float(np.mean(fisher_d))
 
 
 def fisher_scale(fisher_d: npt.NDArray[np.float64], factor: float = 1e-3) -> npt.NDArray[np.float64]:
     """Return (F + λ)^(-1/2), (d,): scaled embeddings e = g · scale give S_uq = e_uᵀ e_q = g_uᵀ (F + λ)⁻¹ g_q.
 
-    Where F is 0 for all sampled parameters (every gradient was 0) λ is 0 too; the scale is then 1, which leaves those
-    gradients as they are.
+    Where F is 0 for all sampled parameters (every gradient was 0), λ is 0 too and the scale is 1.
     """
     values_d = np.asarray(fisher_d, dtype=np.float64)
     if not values_d.any():

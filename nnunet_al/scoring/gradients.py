@@ -1,13 +1,13 @@
-"""Weight gradients of each region on its own, from one forward and one backward pass over a batch.
+"""Per-sample weight gradients, from one forward and one backward pass over a batch.
 
-The samples of a batch must not see each other: instance, group and layer norm are fine, batch norm is in evaluation
-mode here. Then the output gradient at a convolution holds each sample's share, and the sample's weight gradient is the
-correlation of the layer's input with it (Goodfellow 2015, arXiv:1510.01799, for linear layers; the same for
-convolutions), so nothing has to be repeated for each sample.
+The samples of a batch must not influence each other: instance, group and layer norm are allowed, batch norm is in
+evaluation mode here. Then the output gradient of a convolution splits by sample, and a sample's weight gradient is the
+correlation of the layer's input with its part (Goodfellow 2015, arXiv:1510.01799, for linear layers; the same holds for
+convolutions), so no pass is repeated per sample.
 
 A large layer has 512 · 512 · 27 weights, 28 MB for each sample. Where only entries, a sketch or sums of the gradient
-are wanted, at most one offset of the kernel is held at a time, 1 MB for each sample (see ``correlation``). Entries cost
-only the channels that they lie in (see ``entries``).
+are needed, one offset of the kernel is held at a time, 1 MB for each sample (see ``correlation``). For entries, only
+the channels that they belong to are computed (see ``entries``).
 """
 
 from __future__ import annotations
@@ -29,17 +29,19 @@ from nnunet_al.scoring.sketch import CountSketch
 from nnunet_al.scoring.tensors import at_least_float32
 
 Visit = Callable[[str, Iterator[torch.Tensor]], None]
-"""Takes a layer's name and the parts of its gradient, which are computed when they are asked for."""
+"""Takes a layer's name and an iterator over the parts of its gradient, each computed when it is requested."""
 
 
 def log_likelihood(logits_B_C_xyz: torch.Tensor, weight_B_xyz: torch.Tensor, exclusive: bool = True) -> torch.Tensor:
     """L_b = Σ_v weight_v · ln p(ŷ_v | v), in nats times the weights' unit (USIM, appendix A).
 
-    ŷ is the network's own decision and a constant for the gradient: argmax of exclusive classes; p > 0.5 for each
-    head otherwise, where ln p is the sum over the heads' Bernoulli variables. With 1 / |V_r| on the voxels of a
-    region and 0 elsewhere, L is the mean over the region.
+    ŷ is the network's own decision and a constant for the gradient: argmax of exclusive classes; p > 0.5 for each head
+    otherwise, where ln p is the sum over the heads' Bernoulli variables. With 1 / |V_r| on the voxels of a region and 0
+    elsewhere, L is the mean over the region.
 
-    Returns:
+    Returns
+    -------
+    torch.Tensor
         L_B, in the precision of the logits, at least float32.
     """
     logits = at_least_float32(logits_B_C_xyz)
@@ -62,21 +64,32 @@ def weight_gradients(
 ) -> dict[str, torch.Tensor]:
     """Return ∂L_b/∂weight of each layer and sample, from one pass; dropout off, autocast off, ``.grad`` untouched.
 
-    Args:
-        network: uncompiled; its first output is the one of full resolution. A sample's result must not depend on the
-            other samples of the batch (see the module's head).
-        data_B_C_xyz: B windows.
-        weight_B_xyz: the voxels' weights in L, see `objective`; a sample without weight has gradient 0.
-        layers: convolutions of the network by name, see `layers.convolutions`.
-        exclusive: softmax classes, or sigmoid heads.
-        objective: L; `log_likelihood` (USIM), or `segmentation_loss.self_loss` (BADGE).
+    Parameters
+    ----------
+    network
+        uncompiled; its first output has full resolution. A sample's result must not depend on the other samples of the
+        batch (see the module's docstring).
+    data_B_C_xyz
+        B windows.
+    weight_B_xyz
+        the voxels' weights in L, see `objective`; a sample without weight has gradient 0.
+    layers
+        convolutions of the network by name, see `layers.convolutions`.
+    exclusive
+        softmax classes, or sigmoid heads.
+    objective
+        L; `log_likelihood` (USIM), or `segmentation_loss.self_loss` (BADGE).
 
-    Returns:
-        For each layer, in the order of `layers`, a tensor (B, \\*weight.shape); zeros where the output does not
-        depend on the layer (heads of deep supervision).
+    Returns
+    -------
+    dict of torch.Tensor
+        for each layer, in the order of `layers`, (B, \\*weight.shape); zeros where the output does not depend on the
+        layer (heads of deep supervision).
 
-    Raises:
-        ModelError: a layer has groups, a padding other than zeros, or its input is overwritten.
+    Raises
+    ------
+    ModelError
+        if a layer has groups, a padding other than zeros, or its input is overwritten.
     """
 
     def whole(name: str, uses: list[LayerGradient]) -> torch.Tensor:
@@ -94,7 +107,7 @@ def visit_gradients(
     exclusive: bool = True,
     objective: Objective = log_likelihood,
 ) -> None:
-    """Call ``visit(name, parts)`` once for each layer with `weight_gradients` in parts; arguments and errors as there.
+    """Call ``visit(name, parts)`` once for each layer, with its gradient in parts; else as `weight_gradients`.
 
     Part k, (B, P, I), holds the entries ``[..., k]`` of the gradient (B, P, I, K), its kernel flattened.
     """
@@ -113,13 +126,15 @@ def gradient_entries(
     exclusive: bool = True,
     objective: Objective = log_likelihood,
 ) -> torch.Tensor:
-    """Return `select_entries` of `weight_gradients`, (B, d), equal up to rounding, without the rest of the gradients.
+    """Return `select_entries` of `weight_gradients`, (B, d), up to rounding, without computing whole gradients.
 
-    `entries` holds flat indices for each layer's name and at least one index; layers without any cost nothing, and the
-    backward pass ends at the shallowest layer that has some.
+    `entries` maps layer names to flat indices, at least one in total; layers without indices cost nothing, and the
+    backward pass ends at the shallowest layer with indices.
 
-    Raises:
-        ModelError: as `weight_gradients`.
+    Raises
+    ------
+    ModelError
+        as `weight_gradients`.
     """
     every = convolutions(network)
     layers = {name: every[name] for name, indices in entries.items() if len(indices)}
@@ -142,11 +157,13 @@ def sketched_gradients(
 ) -> torch.Tensor:
     """Return the sketch (B, sketch.size) of `weight_gradients`, holding one kernel offset of a layer at a time.
 
-    `sketch` takes the layers' flattened weights one after the other, in the order of `layers`; `sketch.size_in` is the
-    number of all their weights. Sketches are linear: those of a region's windows add up to the region's.
+    `sketch` is applied to the layers' flattened weights concatenated in the order of `layers`; `sketch.size_in` is
+    their total number. Sketches are linear: the sum over a region's windows is the region's sketch.
 
-    Raises:
-        ModelError: as `weight_gradients`.
+    Raises
+    ------
+    ModelError
+        as `weight_gradients`.
     """
     sizes = [layer.weight.numel() for layer in layers.values()]
     assert sketch.size_in == sum(sizes), (sketch.size_in, sizes)

@@ -1,4 +1,4 @@
-"""How much a group's uncertainty counts: the more, the worse the model segments its labelled cases."""
+"""Weights of groups for fair scores: a group has more weight if the model segments its labelled cases worse."""
 
 from __future__ import annotations
 
@@ -14,18 +14,14 @@ _NO_DEVIATION = 1e-12
 
 @dataclass(frozen=True)
 class GroupWeights:
-    """Weights of groups and what they come from; every mapping holds all known groups, sorted by name.
+    """Weights of groups and the values that they are computed from, for all known groups, sorted by name.
 
     Attributes
     ----------
-    weights : dict
-        w_g, positive, with the sum 1.
-    z : dict
-        standardised lack of Dice; the substitute for groups without a labelled case.
-    mean_dice : dict
-        mean Dice coefficient of the group's labelled cases, None where there is none.
-    counts : dict
-        number of labelled cases.
+    weights : w_g, positive, with the sum 1
+    z : standardised deficit in Dice; a substitute for groups without a labelled case
+    mean_dice : mean Dice coefficient of the group's labelled cases, None where there is none
+    counts : number of labelled cases
     """
 
     weights: dict[str, float]
@@ -39,16 +35,16 @@ def group_weights(
 ) -> GroupWeights:
     """Return w = softmax(z) over the groups with z_g = (mean Dice of all - mean Dice of g) / σ of all labelled cases.
 
-    From section 3.2 of Danaee et al. (MIDL 2026); the score of a case of group g is w_g times its entropy
-    (eq. 2). The paper does not say which standard deviation it takes: here the population's, which divides by N. Where
-    it leaves a case open:
+    From section 3.2 of Danaee et al. (MIDL 2026); the score of a case of group g is w_g times its entropy (eq. 2). The
+    paper does not specify the standard deviation: here it is the population's, with divisor N. Cases that the paper
+    leaves open:
 
     * σ below 1e-12 (all cases equally good, or a single one): every z is 0 and the weights are equal;
-    * a group without a labelled case: z is the largest one seen, but at least 0, since nothing speaks for the model
-      being good at it;
+    * a group without a labelled case: z is the largest of the other groups, but at least 0, since the model is not
+      known to be good at it;
     * no labelled case at all: every z is 0 and the weights are equal.
 
-    Neither the order of the cases nor the names of the groups change a digit.
+    The result is bitwise independent of the order of the cases and the names of the groups.
 
     Parameters
     ----------
@@ -82,7 +78,7 @@ def group_weights(
 
 def softmax(z_G: np.ndarray) -> np.ndarray:
     """Return exp(z_g) / Σ_j exp(z_j), float64 (G,), without overflow; adding one number to all z changes nothing."""
-    # fsum: the order of the groups, which is that of their names, is not to change the last digit
+    # fsum: the order of the groups, which is that of their names, must not change the last digit
     shifted_G = np.exp(z_G - z_G.max())
     return shifted_G / math.fsum(shifted_G)
 

@@ -1,4 +1,4 @@
-"""Features of regions from the image alone, for a first batch that is chosen before there is any model."""
+"""Features of regions from the image only, for a first batch that is chosen without a model."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ def image_features(
     boxes: Sequence[Sequence[tuple[int, int]]],
     scales_mm: Sequence[float] = SCALES_MM,
 ) -> np.ndarray:
-    """Describe regions of one case by intensities, edges, place and size, without any model or label.
+    """Describe regions of one case by intensities, edges, position and size, without a model or labels.
 
     For the cold start: regions whose features are far from each other (`k_center`, after Sener and Savarese, "Active
-    Learning for Convolutional Neural Networks: A Core-Set Approach", ICLR 2018, who use a network's features) are a
-    spread-out first batch. Only diversity counts, not how typical a region is, so that what is odd is chosen early.
+    Learning for Convolutional Neural Networks: A Core-Set Approach", ICLR 2018, who use a network's features) form a
+    diverse first batch. Typicality does not count, so unusual regions are chosen early.
 
     Per channel, intensities become z = (value - mean) / standard deviation, both over the image's nonzero voxels; where
-    these are all the same, their absolute value stands in for the deviation, and where there are none z is 0. A
-    gradient is that of z, smoothed by a Gaussian of a physical scale, in central differences per mm.
+    all of these are equal, their absolute value replaces the deviation, and where there are none z is 0. Gradients are
+    central differences per mm of z smoothed by a Gaussian of a physical scale.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ def image_features(
     -------
     float64 array (N, C * (7 + S) + 2 * axes)
         per channel: mean and standard deviation of z, its percentiles 5, 25, 50, 75 and 95, and the mean gradient
-        magnitude at each scale; then, as shares of the image per axis, the place of the region's middle and its size.
+        magnitude at each scale; then, per axis and relative to the image, the region's centre and size.
     """
     count, shape = len(boxes), image_C_xyz.shape[1:]
     columns = []
@@ -65,23 +65,23 @@ def image_features(
 
 
 def standardise(features_N_d: np.ndarray) -> np.ndarray:
-    """Bring each feature of a pool to mean 0 and standard deviation 1, so that all count alike in a distance.
+    """Scale each feature of a pool to mean 0 and standard deviation 1, so that all have equal weight in a distance.
 
     Parameters
     ----------
     features_N_d : array (N, d)
-        of all regions. Sums depend on the order of the rows in their last digits: sort them for a repeatable result.
+        of all regions. The last digits depend on the order of the rows: sort them for a repeatable result.
 
     Returns
     -------
     float64 array (N, at most d)
-        without the features that are the same for all regions; a column of zeros where none is left.
+        without features that are equal for all regions; a column of zeros where none is left.
     """
     features_N_d = np.asarray(features_N_d, dtype=np.float64)
     if not len(features_N_d):
         return features_N_d
     spread_d = np.ptp(features_N_d, axis=0)
-    # differences in the last digits are rounding, which must not count as much as a feature that means something
+    # differences in the last digits are rounding and must not be scaled up to a full feature
     varied_d = spread_d > 1e-6 * np.abs(features_N_d).max(0, initial=1e-6)
     if not varied_d.any():
         return np.zeros((len(features_N_d), 1))

@@ -1,4 +1,4 @@
-"""The convolutions of a network that gradients are taken from, by name."""
+"""The convolutions of a network whose weight gradients are used, by name."""
 
 from __future__ import annotations
 
@@ -19,10 +19,12 @@ def convolutions(network: nn.Module) -> dict[str, nn.Module]:
 def bottleneck_convolution(network: nn.Module) -> dict[str, nn.Module]:
     """Return the last convolution of the encoder, ``network.encoder.stages[-1]``, as {name: module}.
 
-    Projections in skips and squeeze-and-excitation lie beside the path and are not it.
+    Projections in residual skips and squeeze-and-excitation are side branches and do not count.
 
-    Raises:
-        ModelError: the network has no ``encoder.stages`` or no convolution there.
+    Raises
+    ------
+    ModelError
+        if the network has no ``encoder.stages`` or no convolution there.
     """
     return _last_convolution(network, "encoder")
 
@@ -30,11 +32,13 @@ def bottleneck_convolution(network: nn.Module) -> dict[str, nn.Module]:
 def decoder_convolution(network: nn.Module) -> dict[str, nn.Module]:
     """Return the last convolution before the output head, in ``network.decoder.stages[-1]``, as {name: module}.
 
-    BADGE takes its gradients from it (USIM, appendix C). Neither heads nor transposed convolutions nor what lies
-    beside the path (projections in skips, squeeze-and-excitation) are it.
+    BADGE uses its gradients (USIM, appendix C). Output heads, transposed convolutions and side branches (projections in
+    residual skips, squeeze-and-excitation) do not count.
 
-    Raises:
-        ModelError: the network has no ``decoder.stages`` or no convolution there.
+    Raises
+    ------
+    ModelError
+        if the network has no ``decoder.stages`` or no convolution there.
     """
     return _last_convolution(network, "decoder")
 

@@ -1,6 +1,6 @@
 """Learning loss (Yoo and Kweon, CVPR 2019): a small module reads the decoder's features and predicts a window's loss.
 
-Only the ranking of the predictions is learned, because the scale of the real losses sinks while the network trains.
+Only the ranking of the losses is learned, because their scale falls while the network trains.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from nnunet_al.scoring.tensors import at_least_float32, full_resolution
 class LossModule(nn.Module):
     """Predict one number for each sample from feature maps of several depths (Yoo and Kweon, figure 2b).
 
-    Each map: global average pooling -> Linear(C_i, width) -> ReLU; all of them concatenated -> Linear -> one number.
-    The number has no unit and may be negative: trained by `ranking_loss`, it is larger where the loss is larger.
+    Each map: global average pooling -> Linear(C_i, width) -> ReLU; all concatenated -> Linear -> one number. The number
+    has no unit and may be negative: trained by `ranking_loss`, it is larger where the loss is larger.
     """
 
     def __init__(self, channels: Sequence[int], width: int = 128) -> None:
-        """Take the number of channels of each map, see `decoder_channels`; weights come from torch's generator."""
+        """Build the module for maps with these `channels` (see `decoder_channels`), with random weights from torch."""
         super().__init__()
         assert len(channels) > 0, "a module without feature maps would predict a constant"
         self.branches = nn.ModuleList(nn.Linear(count, width) for count in channels)
@@ -44,7 +44,7 @@ class LossModule(nn.Module):
 
 
 def _linear(layer: nn.Module, values_B_C: torch.Tensor) -> torch.Tensor:
-    """Return ``layer(values)``, one product per sample: in one product of all, a row's bits depend on its place."""
+    """Return ``layer(values)`` by one product per sample: in a joint product the last digits depend on the row."""
     weight_B_C_W = layer.weight.T.expand(len(values_B_C), *layer.weight.T.shape)
     return sample_products(aligned(values_B_C.unsqueeze(1)), weight_B_C_W).squeeze(1) + layer.bias
 
@@ -52,17 +52,22 @@ def _linear(layer: nn.Module, values_B_C: torch.Tensor) -> torch.Tensor:
 def ranking_loss(predicted_B: torch.Tensor, loss_B: torch.Tensor, margin: float = 1.0) -> torch.Tensor:
     """Mean over pairs (i, j) of max(0, margin - sign(l_i - l_j) · (predicted_i - predicted_j)), eq. 2 of the paper.
 
-    The halves of the batch make the pairs: sample i goes with sample i + floor(B / 2), and the last of an odd batch is
-    left out. Two equal losses have no order: such a pair costs the margin and has gradient 0. The losses l are
-    constants for the gradient.
+    Sample i is paired with sample i + floor(B / 2); the last sample of an odd batch is left out. Two equal losses have
+    no order: such a pair costs the margin and has gradient 0. The losses l are constants for the gradient.
 
-    Args:
-        predicted_B: output of a `LossModule`.
-        loss_B: the real loss of each sample, in any unit.
-        margin: by how much predictions of a pair should differ at least, the paper's ξ.
+    Parameters
+    ----------
+    predicted_B
+        output of a `LossModule`.
+    loss_B
+        the real loss of each sample, in any unit.
+    margin
+        smallest desired difference between the predictions of a pair, the paper's ξ.
 
-    Returns:
-        A scalar; 0, with gradient 0, where there is no pair.
+    Returns
+    -------
+    torch.Tensor
+        a scalar; 0, with gradient 0, where there is no pair.
     """
     assert predicted_B.shape == loss_B.shape, (predicted_B.shape, loss_B.shape)
     pairs = len(predicted_B) // 2
@@ -76,8 +81,10 @@ def ranking_loss(predicted_B: torch.Tensor, loss_B: torch.Tensor, margin: float 
 def decoder_channels(network: nn.Module) -> tuple[int, ...]:
     """Return the number of channels of each of the decoder's feature maps, from the deepest to full resolution.
 
-    Raises:
-        ModelError: the network has no ``decoder.stages`` whose blocks name their ``output_channels``.
+    Raises
+    ------
+    ModelError
+        if the network has no ``decoder.stages`` whose blocks name their ``output_channels``.
     """
     try:
         return tuple(int(stage.output_channels) for stage in _decoder_stages(network))
@@ -87,13 +94,15 @@ def decoder_channels(network: nn.Module) -> tuple[int, ...]:
 
 @contextmanager
 def decoder_features(network: nn.Module) -> Iterator[list[torch.Tensor]]:
-    """Collect the outputs of ``network.decoder.stages`` for as long as the block lasts.
+    """Collect the outputs of ``network.decoder.stages`` inside the ``with`` block.
 
-    The list that the block gets holds the maps (B, C_i, xyz) of the latest forward pass, deepest first, as the network
-    computed them: with their graph and in its precision. Hooks do not fire in a compiled network: give the plain one.
+    The yielded list holds the maps (B, C_i, xyz) of the latest forward pass, deepest first, with their graph and in the
+    network's precision. The network must not be compiled, because hooks would not be called.
 
-    Raises:
-        ModelError: the network has no ``decoder.stages``.
+    Raises
+    ------
+    ModelError
+        if the network has no ``decoder.stages``.
     """
     stages = _decoder_stages(network)
     features: list[torch.Tensor] = []
@@ -120,7 +129,7 @@ class LossSampler:
     """
 
     def __init__(self, network: nn.Module, module: LossModule, exclusive: bool) -> None:
-        """Take the plain network, the module that was trained with it, and whether classes exclude each other."""
+        """Store the uncompiled network, the loss module trained with it, and whether classes exclude each other."""
         self._network = network
         self._module = module
         self._exclusive = exclusive
@@ -130,8 +139,10 @@ class LossSampler:
 
         Evaluation mode, no graph. A window's prediction depends neither on its batch nor on earlier calls.
 
-        Raises:
-            ModelError: the network has no ``decoder.stages``.
+        Raises
+        ------
+        ModelError
+            if the network has no ``decoder.stages``.
         """
         network, module = self._network, self._module
         with evaluating(network), evaluating(module), torch.inference_mode(), decoder_features(network) as features:

@@ -1,9 +1,9 @@
-"""Voxel maps: how uncertain the posterior samples are, voxel by voxel.
+"""Voxel maps of uncertainty, from posterior samples.
 
 All functions take ``probs_T_B_C_xyz`` (T samples, B windows, C classes or heads) and return float32. ``exclusive=True``
 means softmax classes with the background in channel 0; ``exclusive=False`` means nnU-Net's region-based sigmoid heads,
-where each head is a Bernoulli variable of its own and there is no background channel. Logarithms are natural (nats) and
-0 ln 0 = 0. A bar over p is the mean over the samples.
+where each head is a separate Bernoulli variable and there is no background channel. Logarithms are natural (nats) and 0
+ln 0 = 0. A bar over p is the mean over the samples.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ def margin(probs_T_B_C_xyz: torch.Tensor, exclusive: bool = True) -> torch.Tenso
 def mean_std(probs_T_B_C_xyz: torch.Tensor, exclusive: bool = True) -> torch.Tensor:
     """Mean over classes (heads) of the standard deviation over t of p_t(c) (Kendall et al. 2017).
 
-    It is the standard deviation that the name promises, of the T samples as they are (divisor T), so T = 1 gives 0.
-    The code released with the USIM paper computes a variance. The background counts as a class. Returns B_xyz.
+    The divisor is T, so T = 1 gives 0. The code released with the USIM paper computes a variance instead. The
+    background counts as a class. Returns B_xyz.
     """
     return at_least_float32(probs_T_B_C_xyz).std(0, correction=0).mean(1).float()
 
@@ -76,7 +76,7 @@ def class_variance(probs_T_B_C_xyz: torch.Tensor, exclusive: bool = True) -> tor
 
 
 def class_entropy(probs_T_B_C_xyz: torch.Tensor, exclusive: bool = True) -> torch.Tensor:
-    """p̄_c · H(p̄) for each foreground class, in nats, with H as `entropy` defines it (nnActive, class-balanced entropy).
+    """p̄_c · H(p̄) for each foreground class, in nats, with H as in `entropy` (nnActive, class-balanced entropy).
 
     Returns B_F_xyz: without the background's channel for exclusive classes, all heads otherwise. Heads share one H, the
     sum of the binary entropies of all heads.
@@ -87,13 +87,13 @@ def class_entropy(probs_T_B_C_xyz: torch.Tensor, exclusive: bool = True) -> torc
 
 
 def foreground_probability(probs_T_B_C_xyz: torch.Tensor, exclusive: bool = True) -> torch.Tensor:
-    """1 - p̄(background); heads: the largest p̄ of all heads, a lower bound of the chance of any. Returns B_xyz."""
+    """1 - p̄(background); heads: the largest p̄, a lower bound of the probability of any foreground. Returns B_xyz."""
     mean_B_C_xyz = _mean(probs_T_B_C_xyz)
     return (1.0 - mean_B_C_xyz[:, 0] if exclusive else mean_B_C_xyz.amax(1)).float()
 
 
 def _mean(probs_T_B_C_xyz: torch.Tensor) -> torch.Tensor:
-    """Mean over the samples, exact where all are equal: a plain mean of seven equal numbers may miss them."""
+    """Mean over the samples, exact where all are equal: a plain mean of equal numbers may differ from them."""
     probs = at_least_float32(probs_T_B_C_xyz)
     return probs[0] + (probs - probs[0]).mean(0)
 

@@ -1,4 +1,4 @@
-"""Posterior samples of a batch of windows, and batches of one fixed size."""
+"""Posterior samples of a batch of windows, and micro-batches of a fixed size."""
 
 from __future__ import annotations
 
@@ -26,11 +26,13 @@ def sampled_probabilities(
 
     Evaluation mode apart from the masks, so a sample's result depends neither on the batch nor on earlier calls.
 
-    Raises:
-        ModelError: the network holds no dropout.
+    Raises
+    ------
+    ModelError
+        if the network has no dropout.
     """
-    passes = len(masks[0]) if masks else 1  # without masks `sub_network` refuses or complains
-    data_B_C_xyz = as_weights(network, data_B_C_xyz)  # once, because the prefix knows its input by identity
+    passes = len(masks[0]) if masks else 1  # without masks `sub_network` raises
+    data_B_C_xyz = as_weights(network, data_B_C_xyz)  # once, because the prefix recognises its input by identity
     samples = []
     with shared_prefix(network), shared_skips(network):
         for t in range(passes):
@@ -53,8 +55,8 @@ def _probabilities(network: nn.Module, data_B_C_xyz: torch.Tensor, exclusive: bo
 def head_probabilities(logits_B_C_xyz: torch.Tensor, exclusive: bool) -> torch.Tensor:
     """Return the probabilities (B, C, xyz) of logits: softmax over exclusive classes, else a sigmoid for each head.
 
-    Not ``torch.softmax`` and ``torch.sigmoid``: on a CPU they compute the last voxels of a thread's share in another
-    way than the others, so that a voxel's last digit depends on its place in the batch and on the number of threads.
+    Not ``torch.softmax`` and ``torch.sigmoid``: on a CPU they use other instructions for the last voxels of each
+    thread, so that a voxel's last digit depends on its position in the batch and on the number of threads.
     """
     if not exclusive:
         return torch.exp(F.logsigmoid(logits_B_C_xyz))
@@ -63,10 +65,10 @@ def head_probabilities(logits_B_C_xyz: torch.Tensor, exclusive: bool) -> torch.T
 
 
 def micro_batch_size(patch_shape: Sequence[int]) -> int:
-    """Return the power of two M, 1 <= M <= 64, that is the largest with M · voxels of the patch <= 2^18 (or 1).
+    """Return the largest power of two M, 1 <= M <= 64, with M · voxels of the patch <= 2^18 (or 1).
 
-    A function of the patch alone: float32 results differ in the last digits between batch sizes, so a size that
-    depended on the device or the pool would change which regions are selected.
+    It depends on the patch only: float32 results differ in the last digits between batch sizes, so a size that depended
+    on the device or the pool would change the selected regions.
     """
     fitting = max(1, _MICRO_BATCH_VOXELS // math.prod(patch_shape))
     return min(_MICRO_BATCH_LARGEST, 2 ** (fitting.bit_length() - 1))
@@ -75,15 +77,20 @@ def micro_batch_size(patch_shape: Sequence[int]) -> int:
 def in_microbatches(
     function: Callable[..., torch.Tensor], size: int, *tensors_N: torch.Tensor, batch_axis: int = 0
 ) -> torch.Tensor:
-    """Call `function` on batches of exactly `size` samples and join the results along their axis `batch_axis`.
+    """Call `function` on batches of exactly `size` samples and concatenate the results along `batch_axis`.
 
-    The last batch is filled up with zeros and its surplus results are cut off.
+    The last batch is padded with zeros and the results of the padding are removed.
 
-    Args:
-        function: takes as many tensors as are given, (size, ...) each, and returns one with `size` along `batch_axis`.
-        size: number of samples in each call.
-        tensors_N: one or more tensors (N, ...), N >= 1.
-        batch_axis: the samples' axis in the result; 1 for probs_T_B_C_xyz.
+    Parameters
+    ----------
+    function
+        takes one tensor (size, ...) for each of `tensors_N` and returns one with `size` along `batch_axis`.
+    size
+        number of samples in each call.
+    tensors_N
+        one or more tensors (N, ...), N >= 1.
+    batch_axis
+        the samples' axis in the result; 1 for probs_T_B_C_xyz.
     """
     (total,) = {len(tensor_N) for tensor_N in tensors_N}
     assert total > 0, "no sample to compute"
@@ -96,7 +103,7 @@ def in_microbatches(
 
 
 def pad_batch(tensor_B: torch.Tensor, size: int) -> torch.Tensor:
-    """Return the batch with zeros (False) behind its samples up to `size` samples."""
+    """Return the batch padded with zeros (False) to `size` samples."""
     missing = size - len(tensor_B)
     assert missing >= 0, (len(tensor_B), size)
     if missing == 0:

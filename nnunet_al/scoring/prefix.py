@@ -1,4 +1,4 @@
-"""What lies in front of the first dropout is the same in all sampled sub-networks: compute it once."""
+"""Compute the layers before the first dropout once, because they are equal in all sampled sub-networks."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from nnunet_al.scoring.dropout import DropoutActivation
 
 @contextmanager
 def shared_prefix(network: nn.Module) -> Iterator[None]:
-    """Let the encoder's leading stages without dropout answer a repeated input with what they computed for it before.
+    """Cache the outputs of the encoder's leading stages without dropout, inside the ``with`` block.
 
-    A stage recognises its input by identity, so within the block the same tensor must go in again and again and nobody
-    may write into it; any other tensor is computed as always. Results are bitwise the same.
+    A stage recognises a repeated input by identity, so callers must pass the same tensor again and must not write into
+    it; another tensor is computed as usual. Results are bitwise the same.
     """
     stages = list(takewhile(lambda stage: not _holds_dropout(stage), _encoder_stages(network)))
     for stage in stages:
-        stage.forward = _Remembering(stage.forward)
+        stage.forward = _CachedForward(stage.forward)
     try:
         yield
     finally:
         for stage in stages:
-            del stage.forward  # the class's own method shows again
+            del stage.forward  # restores the method of the class
 
 
-class _Remembering:
+class _CachedForward:
     def __init__(self, forward: Callable[[torch.Tensor], torch.Tensor]) -> None:
         self._forward = forward
         self._input: torch.Tensor | None = None

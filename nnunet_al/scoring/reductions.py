@@ -1,8 +1,8 @@
 """From the voxels of a region to its score.
 
-A region may be spread over several windows, batches and processes, so a reduction never sees it whole: `partial` turns
-each window into K numbers that may be added up in any grouping, and `finish` turns the sums of a region into its score.
-V_r are the region's voxels, those where the mask is True.
+A region may be divided into several windows, batches and processes: `partial` reduces each window to K additive
+statistics, and `finish` computes the score of a region from their sums. V_r are the region's voxels, those where the
+mask is True.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from nnunet_al.scoring.region_sums import Evidence, Statistics, float64_array, m
 
 
 class Reduction(Protocol):
-    """What every reduction offers. `per_class`: it takes maps B_C_xyz instead of B_xyz."""
+    """Interface of reductions. `per_class`: it takes maps B_C_xyz instead of B_xyz."""
 
     @property
     def name(self) -> str:
@@ -34,7 +34,7 @@ class Reduction(Protocol):
         """Return additive statistics (B, K) in float64 of the voxels where the mask is True."""
 
     def finish(self, stats_N_K: Statistics, **context: Any) -> npt.NDArray[np.float64]:
-        """Return the scores (N,) of N regions from the sums of their statistics; what it does not need is ignored.
+        """Return the scores (N,) of N regions from the sums of their statistics; unknown context is ignored.
 
         `ClassMeans` returns (N, C).
         """
@@ -82,7 +82,7 @@ class ClassMeans:
 class ClassWeighted:
     """Σ_c w_c · mean over V_r of U_c, with w_c = 1 / max(n_c, 1) normalised to Σ_c w_c = 1 (USIM, appendix A).
 
-    n_c are the annotated voxels of class c so far, foreground only; a class that is not annotated yet counts as one
+    n_c is the number of annotated voxels of class c so far, foreground only; a class without annotation counts as one
     voxel, so its weight is the largest and finite. Statistics: (sum over V_r for each class, number of voxels).
     """
 
@@ -101,7 +101,7 @@ class ClassWeighted:
         means_N_C = means(float64_array(stats_N_K))
         counts_C = np.asarray(annotated_voxels_C, dtype=np.float64)
         assert counts_C.shape == means_N_C.shape[1:], (counts_C.shape, means_N_C.shape)
-        # not a matrix product, in which a row's last digit may depend on its place among the rows
+        # not a matrix product, in which a row's last digit may depend on its index
         return (means_N_C * class_weights(counts_C)).sum(1)
 
 
@@ -111,10 +111,9 @@ class Localized:
 
     The classes of interest are those of `Evidence.roi_B_xyz`: the left caudate in the paper, all foreground where none
     are named. A voxel is in R iff a voxel predicted as one of them lies within `dilation_mm` of it, from centre to
-    centre, by `spacing_mm` of the window's axes: a ball in 3d and, in 2d, a disc in the slice. Each window dilates what
-    it sees itself, also from voxels that do not belong to the region; in a region of several windows, what is predicted
-    beyond a window's edge does not reach into it. A region with an empty R falls back to the mean over V_r (the paper
-    does not say what happens there), and one without voxels scores 0.
+    centre, by `spacing_mm` of the window's axes: a ball in 3d and, in 2d, a disc in the slice. Each window is dilated
+    separately, including its voxels outside the region; predictions beyond the window's edge have no effect in it. A
+    region with an empty R gets the mean over V_r (the paper leaves this case open), and one without voxels scores 0.
 
     Statistics: (sum over R, |R|, sum over V_r, |V_r|).
     """
@@ -139,7 +138,7 @@ class Localized:
 
 @dataclass(frozen=True)
 class Target:
-    """Sum over {v in V_r : foreground probability > T} (paper 2, eq. 1 and 3); nothing there: 0.
+    """Sum over {v in V_r : foreground probability > T} (paper 2, eq. 1 and 3); 0 where this set is empty.
 
     A sum, so that large targets score more. Statistics: (sum,).
     """
@@ -159,7 +158,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Boundary:
-    """Sum over {v in V_r : |foreground probability - 0.5| < B} (paper 2, eq. 2 and 4); nothing there: 0.
+    """Sum over {v in V_r : |foreground probability - 0.5| < B} (paper 2, eq. 2 and 4); 0 where this set is empty.
 
     B is the half width of the band around the decision boundary 0.5; the paper's text swaps the two symbols.
     Statistics: (sum,).
@@ -200,11 +199,15 @@ REDUCTIONS: dict[str, Callable[[Mapping[str, Any], Sequence[float]], Reduction]]
 def make_reduction(name: str, parameters: Mapping[str, Any], spacing_mm: Sequence[float]) -> Reduction:
     """Return a reduction by its name in recipes.
 
-    Args:
-        name: one of `REDUCTIONS`.
-        parameters: ``dilation_mm`` (3.0, localized), ``target_threshold`` (0.2, target), ``boundary_width`` (0.1,
-            boundary); what a reduction does not know is ignored, what is missing takes its default.
-        spacing_mm: spacing of the window's spatial axes, so two entries for 2d windows.
+    Parameters
+    ----------
+    name
+        one of `REDUCTIONS`.
+    parameters
+        ``dilation_mm`` (3.0, localized), ``target_threshold`` (0.2, target), ``boundary_width`` (0.1, boundary);
+        unknown parameters are ignored, missing ones have their defaults.
+    spacing_mm
+        spacing of the window's spatial axes, so two entries for 2d windows.
     """
-    assert name in REDUCTIONS, name  # recipes have been checked before they come here
+    assert name in REDUCTIONS, name  # recipes have been checked before
     return REDUCTIONS[name](parameters, spacing_mm)

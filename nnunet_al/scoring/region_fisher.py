@@ -1,4 +1,4 @@
-"""The diagonal of the Fisher information over regions that are spread over windows, without any whole gradient."""
+"""The diagonal of the Fisher information over regions of several windows, without storing whole gradients."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from nnunet_al.scoring.tensors import double
 
 
 class RegionFisher:
-    """F_j = 1/n Σ_r m_r (Σ_w g_wj)², w the windows of region r, m_r how often r counts, n = Σ_r m_r.
+    """F_j = 1/n Σ_r m_r (Σ_w g_wj)², w the windows of region r, m_r its multiplicity, n = Σ_r m_r.
 
-    Gradients come in parts (`gradients.visit_gradients`) and squares are taken kernel offset by kernel offset, so that
-    no more is held than one part of a batch, F, and the gradient of ONE region, the last of a batch, which the next
-    batch may go on with. All sums are float64.
+    Gradients come in parts (`gradients.visit_gradients`), one kernel offset at a time. Memory holds one part of a
+    batch, F, and the gradient of ONE region, the last of a batch, which the next batch may continue. All sums are
+    float64.
     """
 
     def __init__(self, layers: Mapping[str, torch.nn.Module], times: Mapping[int, int]) -> None:
-        """Start with no region; ``times`` is m_r of each."""
+        """Start with no region; ``times`` is m_r of each region."""
         self._layers, self._times = dict(layers), times
         self._squares: dict[str, list[torch.Tensor]] = {name: [] for name in layers}
         self._open_parts: dict[str, list[torch.Tensor]] = {name: [] for name in layers}
@@ -28,10 +28,10 @@ class RegionFisher:
         self._seen: set[int] = set()
 
     def visitor(self, owners: Sequence[int]) -> Visit:
-        """Return what takes the gradients of the next batch of windows: each layer's name and parts (B, P, I), once.
+        """Return the function that adds the gradients of the next batch: called once per layer, with parts (B, P, I).
 
-        ``owners`` holds the region of each window, at least one; a region's windows come one after the other, maybe in
-        several batches. Samples behind those that are owned (padding of the batch) are left out.
+        ``owners`` holds the region of each window, at least one; the windows of a region are consecutive, possibly over
+        several batches. Samples beyond ``owners`` (padding of the batch) are left out.
         """
         regions = [owner for owner, _ in groupby(owners)]
         sizes = [len(list(windows)) for _, windows in groupby(owners)]
@@ -73,5 +73,5 @@ class RegionFisher:
 
 
 def _sums(values_B_P_I: torch.Tensor, sizes: Sequence[int]) -> list[torch.Tensor]:
-    """Return the sums of neighbours, each (P, I): the first ``sizes[0]`` of B, the next ``sizes[1]``, and so on."""
+    """Return sums (P, I) of consecutive samples: of the first ``sizes[0]``, the next ``sizes[1]``, and so on."""
     return [some[0] if len(some) == 1 else some.sum(0) for some in values_B_P_I.split(list(sizes))]

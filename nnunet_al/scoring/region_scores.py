@@ -1,4 +1,4 @@
-"""Scores of regions that lie in one window each, from voxel maps; and the evidence that reductions look at."""
+"""Scores of regions of one window each, from voxel maps, and the evidence that reductions need."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def evidence_of(
     channels: Sequence[int] = (),
     inside_B_xyz: torch.Tensor | None = None,
 ) -> Evidence:
-    """Return the evidence that reductions look at beside a voxel map.
+    """Return the evidence that reductions need besides a voxel map.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ def evidence_of(
     channels : sequence of int
         output channels of the classes of interest; without any, all foreground.
     inside_B_xyz : bool tensor (B, xyz), optional
-        False in padding, where nothing counts as predicted.
+        False in padding, where no voxel counts as predicted foreground.
     """
     mean_B_C_xyz = probs_T_B_C_xyz.mean(0)
     foreground_B_xyz = foreground_probability(probs_T_B_C_xyz, exclusive)
@@ -51,8 +51,8 @@ def region_scores(
 ) -> npt.NDArray[np.float64]:
     """Return the scores of B regions, one in each window, float64 (B,).
 
-    A region of several windows needs more: the statistics of its windows (``reduction.partial``) are added up before
-    ``reduction.finish`` makes one score of them.
+    For a region of several windows, add up the statistics of its windows (``reduction.partial``) and call
+    ``reduction.finish`` on the sum.
 
     Parameters
     ----------
@@ -63,9 +63,9 @@ def region_scores(
     reduction : Reduction, optional
         `Mean` if none is given.
     mask_B_xyz : bool tensor (B, xyz), optional
-        the voxels of the region; without it the whole window.
+        the voxels of the region; by default the whole window.
     **context
-        what ``reduction.finish`` needs, such as ``annotated_voxels_C`` for `ClassWeighted`.
+        arguments of ``reduction.finish``, such as ``annotated_voxels_C`` for `ClassWeighted`.
     """
     reduction = Mean() if reduction is None else reduction
     if mask_B_xyz is None:

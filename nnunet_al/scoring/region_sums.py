@@ -1,4 +1,4 @@
-"""What reductions are made of: the evidence they look at, and sums over the voxels of a mask."""
+"""Parts of the reductions: the evidence that they need, and sums over the voxels of a mask."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Statistics: TypeAlias = Union[torch.Tensor, npt.NDArray[np.float64]]  # noqa: UP
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a reduction may look at beside the map, for whole windows and not only for the region's voxels.
+    """Predictions that a reduction may use besides the map, for whole windows and not only the region's voxels.
 
     Attributes
     ----------
@@ -33,10 +33,10 @@ class Evidence:
 
 
 def predicted_voxels(mean_B_C_xyz: torch.Tensor, exclusive: bool, channels: Sequence[int] = ()) -> torch.Tensor:
-    """Return where a mean prediction is one of the given output channels, B_xyz bool; without any, all foreground.
+    """Return bool B_xyz: whether the mean prediction is one of the given output channels; without any, foreground.
 
-    Where outputs are exclusive, channel 0 is background and a voxel's class its most probable one; else each channel is
-    a head of its own, and predicted above 0.5.
+    With exclusive classes, channel 0 is background and the most probable class is predicted; with heads, each channel
+    is predicted where it is above 0.5.
     """
     if exclusive:
         classes_B_xyz = mean_B_C_xyz.argmax(1)
@@ -48,24 +48,24 @@ def predicted_voxels(mean_B_C_xyz: torch.Tensor, exclusive: bool, channels: Sequ
 
 def masked_sums(values_B_C_xyz: torch.Tensor, mask_B_xyz: torch.Tensor) -> torch.Tensor:
     """Return the sums (B, C), float64, over the voxels where the mask is True."""
-    # `where` and not a product: what lies outside the region must not count even if it is NaN
+    # `where` and not a product: voxels outside the region must not count even if they are NaN
     values = double(values_B_C_xyz)
     mask = mask_B_xyz.to(values.device).unsqueeze(1)
     return torch.where(mask, values, torch.zeros((), dtype=values.dtype, device=values.device)).flatten(2).sum(2)
 
 
 def sums_and_counts(values_B_C_xyz: torch.Tensor, mask_B_xyz: torch.Tensor) -> torch.Tensor:
-    """Return (B, C + 1), float64: the sums over the mask and, behind them, its number of voxels."""
+    """Return (B, C + 1), float64: the sums over the mask, then its number of voxels."""
     counts_B_1 = double(mask_B_xyz.flatten(1)).sum(1, keepdim=True)
     return torch.cat([masked_sums(values_B_C_xyz, mask_B_xyz), counts_B_1], dim=1)
 
 
 def float64_array(stats_N_K: Statistics) -> npt.NDArray[np.float64]:
-    """Return statistics as a numpy array, wherever they are."""
+    """Return statistics from any device as a numpy array."""
     return torch.as_tensor(stats_N_K).detach().cpu().numpy().astype(np.float64)
 
 
 def means(sums_and_counts_N_K: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Divide the first K - 1 columns by the last, the count; 0 where nothing was counted."""
+    """Divide the first K - 1 columns by the last, the count; 0 where the count is 0."""
     sums, counts = sums_and_counts_N_K[:, :-1], sums_and_counts_N_K[:, -1:]
     return np.divide(sums, counts, out=np.zeros_like(sums), where=counts > 0)

@@ -1,9 +1,9 @@
-"""Matrix products for each sample of a batch, whose bits do not depend on the sample's place in memory or in the batch.
+"""Per-sample matrix products that are bitwise independent of the sample's position in memory and in the batch.
 
-On some CPUs torch's matrix product (MKL) chooses its instructions, and with them the order of its sums, by the distance
-of a matrix from the last multiple of 64 bytes. Two equal samples of a batch then differ in their last digits where the
-size of a sample is no multiple of 64 bytes, and a region's vector depends on the regions that it is computed with. Here
-every sample begins at such a multiple, so that all are computed alike.
+On some CPUs torch's matrix product (MKL) chooses its instructions, and with them the order of its sums, by the memory
+address modulo 64 bytes. If the size of a sample is not a multiple of 64 bytes, two equal samples of a batch then differ
+in their last digits, and a region's vector depends on the other regions in its batch. Here every sample starts at a
+multiple of 64 bytes, so that all are computed in the same way.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from collections.abc import Sequence
 import torch
 
 BOUNDARY = 64
-"""Bytes: the longest vector that a CPU reads at once, and what torch's own allocations begin at."""
+"""Bytes: the longest vector register of a CPU, and the alignment of torch's own allocations."""
 
 
 def empty_samples(count: int, shape: Sequence[int], like: torch.Tensor) -> torch.Tensor:
-    """Return room for ``count`` samples (count, \\*shape), each contiguous and at a multiple of `BOUNDARY` bytes.
+    """Return an uninitialised tensor (count, \\*shape), each sample contiguous and at a multiple of `BOUNDARY` bytes.
 
-    Its number type and device are those of ``like``. The gaps between the samples are never read.
+    Type and device are those of ``like``. The gaps between the samples are never read.
     """
     length, step = math.prod(shape), BOUNDARY // like.element_size()
     room = torch.empty(count * -(-length // step) + 1, step, dtype=like.dtype, device=like.device).view(-1)
@@ -38,7 +38,7 @@ def aligned(values_B: torch.Tensor) -> torch.Tensor:
 
 
 def padded(values_B_C_xyz: torch.Tensor, widths: Sequence[tuple[int, int]]) -> torch.Tensor:
-    """Return `aligned` samples with zeros around them: for each axis of xyz, how many in front and behind."""
+    """Return `aligned` samples padded with zeros; ``widths`` are (before, after) for each axis of xyz."""
     if not any(map(any, widths)):
         return aligned(values_B_C_xyz)
     batch, channels, *sizes = values_B_C_xyz.shape
@@ -52,8 +52,8 @@ def padded(values_B_C_xyz: torch.Tensor, widths: Sequence[tuple[int, int]]) -> t
 def sample_products(left_B_P_L: torch.Tensor, right_B_L_I: torch.Tensor) -> torch.Tensor:
     """Return the products (B, P, I) of each sample's two matrices, contiguous.
 
-    Both must begin alike for every sample: give `aligned` samples, the same view into each of them, or an expanded
-    matrix that all samples share.
+    Both arguments need the same alignment for every sample: pass `aligned` samples, the same view into each of them, or
+    an expanded matrix that all samples share.
     """
     for values_B in (left_B_P_L, right_B_L_I):
         assert len(values_B) == 1 or values_B.stride(0) * values_B.element_size() % BOUNDARY == 0, values_B.stride()

@@ -1,4 +1,4 @@
-"""Where posterior samples come from: one network, its dropout, or an ensemble, all called the same way."""
+"""Sources of posterior samples with one interface: a single network, its dropout, or an ensemble."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from nnunet_al.scoring.posterior import deterministic_probabilities, sampled_pro
 
 @dataclass(frozen=True)
 class Samples:
-    """What a sampler says about a batch of windows.
+    """Predictions of a sampler for a batch of windows.
 
     Attributes
     ----------
     probs_T_B_C_xyz : probabilities of T posterior samples, float32: softmax classes, or sigmoid heads
-    visible_B_xyz : bool, the voxels that all samples have seen; None: every voxel
+    visible_B_xyz : bool, the voxels in view in all samples; None: every voxel
     predicted_loss_B : the loss that a loss module predicts (learning loss), else None
     """
 
@@ -34,8 +34,8 @@ class Samples:
 class Sampler(Protocol):
     """Turns windows into samples; a window's result depends neither on its batch nor on earlier calls.
 
-    (Convolutions may differ in the last digits between batch sizes: whoever compares scores calls with batches of one
-    size, as `posterior.pad_batch` makes them.)
+    (Convolutions may differ in the last digits between batch sizes: to compare scores, use batches of one size, see
+    `posterior.pad_batch`.)
     """
 
     def __call__(self, data_B_C_xyz: torch.Tensor) -> Samples:
@@ -58,7 +58,7 @@ class DropoutSampler:
     """Monte Carlo dropout (Gal and Ghahramani 2016): T = `passes` sub-networks, the same for every window."""
 
     def __init__(self, network: nn.Module, exclusive: bool, passes: int, rng: np.random.Generator) -> None:
-        """Keep what is needed; the masks are drawn from `rng` at the first call, and nothing is drawn later."""
+        """Store the settings; the masks are drawn from `rng` once, at the first call."""
         assert passes >= 1, passes
         self._network, self._exclusive, self._passes, self._rng = network, exclusive, passes, rng
         self._masks: list[torch.Tensor] | None = None
@@ -66,34 +66,38 @@ class DropoutSampler:
     def __call__(self, data_B_C_xyz: torch.Tensor) -> Samples:
         """Return T samples.
 
-        Raises:
-            ModelError: the network holds no dropout.
+        Raises
+        ------
+        ModelError
+            if the network has no dropout.
         """
         masks = self.masks(data_B_C_xyz)
         return Samples(sampled_probabilities(self._network, data_B_C_xyz, masks, self._exclusive))
 
     def masks(self, data_B_C_xyz: torch.Tensor) -> list[torch.Tensor]:
-        """Return the sub-networks (see `dropout.draw_masks`), which are drawn at the first call of all.
+        """Return the sub-networks (see `dropout.draw_masks`), which are drawn at the first call.
 
-        Raises:
-            ModelError: the network holds no dropout.
+        Raises
+        ------
+        ModelError
+            if the network has no dropout.
         """
         if self._masks is None:
             example = as_weights(self._network, torch.zeros_like(data_B_C_xyz[:1]))
             drawn = draw_masks(self._network, example, self._passes, self._rng)
-            self._masks = [mask_T_C.to(data_B_C_xyz.device) for mask_T_C in drawn]  # so that they travel once
+            self._masks = [mask_T_C.to(data_B_C_xyz.device) for mask_T_C in drawn]  # moved to the device once
         return self._masks
 
 
 @dataclass(frozen=True)
 class EnsembleSampler:
-    """Deep ensemble (Lakshminarayanan et al. 2017): one deterministic sample of each network, in their order."""
+    """Deep ensemble (Lakshminarayanan et al. 2017): one deterministic sample per network, in their order."""
 
     networks: Sequence[nn.Module]
     exclusive: bool
 
     def __call__(self, data_B_C_xyz: torch.Tensor) -> Samples:
-        """Return T = number of networks samples."""
+        """Return T samples, one per network."""
         assert len(self.networks) > 0, "an ensemble without members"
         return Samples(
             torch.cat([deterministic_probabilities(network, data_B_C_xyz, self.exclusive) for network in self.networks])

@@ -1,4 +1,4 @@
-"""Count sketch: long vectors made short by a seeded random projection that keeps inner products on average."""
+"""Count sketch: a seeded random projection to fewer dimensions that preserves inner products in expectation."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ class CountSketch:
     """A seeded linear map S from `size_in` to `size` numbers: y_j = Σ_{i: h_i = j} s_i x_i.
 
     The signs s_i = ±1 are independent, so ⟨Sx, Sy⟩ has the expectation ⟨x, y⟩ (Charikar, Chen and Farach-Colton 2002;
-    Weinberger et al. 2009, the hashing trick). The buckets h_i are a random deal in which all buckets get equally many
-    entries, give or take one. Two entries then meet with a probability p < 1 / size, less often than independent
-    buckets do, and the variance of ⟨Sx, Sy⟩ is p (Σ_{i≠j} x_i² y_j² + Σ_{i≠j} x_i y_i x_j y_j).
+    Weinberger et al. 2009, the hashing trick). The buckets h_i are drawn such that their sizes differ by at most one.
+    Two entries then share a bucket with a probability p < 1 / size, less than with independent buckets, and the
+    variance of ⟨Sx, Sy⟩ is p (Σ_{i≠j} x_i² y_j² + Σ_{i≠j} x_i y_i x_j y_j).
 
-    Where `size_out` >= `size_in` there is nothing to gain: the sketch is the identity, `size` = `size_in` (no zeros are
-    added), inner products are exact, and nothing is drawn.
+    Where `size_out` >= `size_in` the sketch is the identity: `size` = `size_in` (no zeros are added), inner products
+    are exact, and nothing is drawn.
 
-    The result for a sample is the same to the bit whatever batch it comes in, on every device: sums are taken in
-    pairs in a fixed order.
+    The result for a sample is bitwise the same in every batch and on every device: sums are taken in pairs in a fixed
+    order.
     """
 
     def __init__(self, size_in: int, size_out: int, rng: np.random.Generator) -> None:
@@ -40,10 +40,10 @@ class CountSketch:
         return self.part(values_B_n, slice(None))
 
     def part(self, values_B_n: torch.Tensor, entries: slice) -> torch.Tensor:
-        """Return what the entries ``x[:, entries]`` give to the sketch of x, (B, size).
+        """Return the contribution of the entries ``x[:, entries]`` to the sketch of x, (B, size).
 
-        The parts of disjoint slices that cover all entries add up to the sketch, so that a vector can be sketched that
-        is never held as a whole. What belongs to a slice is prepared once and kept.
+        The contributions of disjoint slices that cover all entries add up to the sketch, so that a vector can be
+        sketched without being stored as a whole. The index tables of a slice are built once and kept.
         """
         start, stop, step = entries.indices(self.size_in)
         assert values_B_n.shape[1] == len(range(start, stop, step)), (values_B_n.shape, entries)
@@ -55,8 +55,8 @@ class CountSketch:
         if key not in self._prepared:
             self._prepared[key] = self._prepare(start, stop, step, values_B_n.device)
         sign_n, members_m_d = self._prepared[key]
-        # One more entry, a zero, is what `members_m_d` is filled up with. The samples are the inner axis, because
-        # entries are gathered from all over: a row of samples costs little more than one number.
+        # A zero is appended, to which the padding of `members_m_d` refers. The samples are the inner axis, because
+        # entries are gathered from everywhere: reading a row of samples costs little more than reading one number.
         signed_n_B = F.pad(values_B_n.T * sign_n.unsqueeze(1), (0, 0, 0, 1))
         return _sum_in_pairs(signed_n_B[members_m_d]).T.contiguous()
 
@@ -69,7 +69,7 @@ class CountSketch:
 
 
 def bucket_members(bucket_n: npt.NDArray[np.int64], buckets: int) -> npt.NDArray[np.int64]:
-    """Return members_m_d: column j lists the entries in bucket j in rising order, then n, which stands for nothing.
+    """Return members_m_d: column j lists the entries in bucket j in ascending order, padded with n.
 
     m is the size of the largest bucket, at least 1.
     """
@@ -82,9 +82,9 @@ def bucket_members(bucket_n: npt.NDArray[np.int64], buckets: int) -> npt.NDArray
 
 
 def _sum_in_pairs(values_m: torch.Tensor) -> torch.Tensor:
-    """Return the sum over the first axis, (m, ...) -> (...); `values_m` is used up.
+    """Return the sum over the first axis, (m, ...) -> (...); `values_m` is overwritten.
 
-    Built of element-wise sums, whose order no number of threads, batch size or device can change, as it may in a
+    Only element-wise sums are used: their order does not depend on threads, batch size or device, as it may in a
     reduction or a scatter.
     """
     while (size := len(values_m)) > 1:

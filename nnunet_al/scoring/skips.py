@@ -1,4 +1,4 @@
-"""What the skips contribute to the decoder is the same in all sampled sub-networks: compute it once."""
+"""Compute the skips' contribution to the decoder once, because it is equal in all sampled sub-networks."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ Pair = tuple[torch.Tensor, torch.Tensor]
 
 @contextmanager
 def shared_skips(network: nn.Module) -> Iterator[None]:
-    """Let the decoder's first convolutions remember what a repeated skip has given.
+    """Cache the contribution of a repeated skip to the decoder's first convolutions, inside the ``with`` block.
 
-    A stage of nnU-Net's decoder starts with a convolution of what comes from below, joined with the skip. Convolutions
-    are linear: W * [x, s] = W_x * x + W_s * s, and where no dropout precedes the skip s, the second term, half of the
-    work, is the same in all passes. As in `prefix.shared_prefix` a skip is recognised by identity, so nobody may write
-    into it within the block. Outputs differ from the joined convolution's by rounding. Decoders of other kinds than
-    nnU-Net's are left alone. Of several outputs (deep supervision) the one of full resolution is returned.
+    A stage of nnU-Net's decoder starts with a convolution of the upsampled features x concatenated with the skip s.
+    Convolutions are linear: W * [x, s] = W_x * x + W_s * s, and where no dropout precedes the skip, the second term,
+    half of the work, is the same in all passes. As in `prefix.shared_prefix` a skip is recognised by identity, so
+    callers must not write into it. Outputs differ by rounding from those of the undivided convolution. Other decoders
+    than nnU-Net's are not changed. Of several outputs (deep supervision) the one of full resolution is returned.
     """
     decoder = getattr(network, "decoder", None)
     splits = {} if any(isinstance(part, DropoutActivation) for part in _above_bottleneck(network)) else _splits(decoder)
@@ -35,17 +35,17 @@ def shared_skips(network: nn.Module) -> Iterator[None]:
         yield
     finally:
         for module in (decoder, *splits):
-            del module.forward  # the class's own method shows again
+            del module.forward  # restores the method of the class
 
 
 def _above_bottleneck(network: nn.Module) -> Iterator[nn.Module]:
-    """Yield what the skips come through: with dropout there, no skip comes twice."""
+    """Yield the modules that compute the skips: with dropout among them, the skips differ between passes."""
     for stage in list(getattr(getattr(network, "encoder", None), "stages", []))[:-1]:
         yield from stage.modules()
 
 
 class _Decode:
-    """`UNetDecoder.forward` with the pair of tensors in the place of their concatenation."""
+    """`UNetDecoder.forward` with a pair of tensors instead of their concatenation."""
 
     def __init__(self, decoder: nn.Module) -> None:
         self._decoder = decoder
@@ -61,7 +61,7 @@ class _Decode:
 
 
 class _Split:
-    """A convolution of the pair's concatenation, as the sum of two."""
+    """A convolution of the concatenated pair, computed as a sum of two convolutions."""
 
     def __init__(self, convolution: nn.Conv2d | nn.Conv3d, channels_below: int) -> None:
         self._convolution = convolution
@@ -70,19 +70,19 @@ class _Split:
         below, beside = convolution.weight.detach().tensor_split([channels_below], dim=1)
         self._below, self._beside = below.contiguous(memory_format=kept), beside.contiguous(memory_format=kept)
         self._skip: torch.Tensor | None = None
-        self._remembered: torch.Tensor | None = None
+        self._from_skip: torch.Tensor | None = None
 
     def __call__(self, pair: Pair) -> torch.Tensor:
         below, skip = pair
-        if self._remembered is None or skip is not self._skip:
-            self._remembered = self._convolution._conv_forward(skip, self._beside, self._convolution.bias)
+        if self._from_skip is None or skip is not self._skip:
+            self._from_skip = self._convolution._conv_forward(skip, self._beside, self._convolution.bias)
             self._skip = skip
         result: torch.Tensor = self._convolution._conv_forward(below, self._below, None)
-        return result.add_(self._remembered)
+        return result.add_(self._from_skip)
 
 
 def _splits(decoder: nn.Module | None) -> dict[nn.Module, _Split]:
-    """Return the first convolution of each stage with its split, or nothing for a decoder of another kind."""
+    """Return the first convolution of each stage with its split form; empty for another kind of decoder."""
     try:
         from dynamic_network_architectures.building_blocks.unet_decoder import UNetDecoder
     except ImportError:

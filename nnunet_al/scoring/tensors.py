@@ -1,4 +1,4 @@
-"""Precision and shape of what networks return, in one place."""
+"""Precision and shape of network outputs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def full_resolution(output: torch.Tensor | Sequence[torch.Tensor]) -> torch.Tens
 
 
 def at_least_float32(values: torch.Tensor) -> torch.Tensor:
-    """Return half precision as float32; float32 and float64 come back as they are."""
+    """Return half precision as float32; float32 and float64 are not changed."""
     return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
 
 

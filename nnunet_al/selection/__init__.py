@@ -1,8 +1,8 @@
 """From scores or embeddings to a batch: pure functions of numpy arrays, for any network or none.
 
-Every selector returns a `Selection`: ``indices_B`` into the pool, in the order of choice, and ``gains_B``, the worth of
-each choice. Ties go by the regions' unique names and chance comes from the generator that is passed in, so the order of
-the pool changes nothing. Public are:
+Every selector returns a `Selection`: ``indices_B`` into the pool, in the order of choice, and ``gains_B``, the gain of
+each choice. Ties are broken by the regions' unique names and random numbers come from the generator that is passed in,
+so the result does not depend on the order of the pool. Public are:
 
 * rankings: `top_k`, `stochastic_batches`, `selective_union`, `class_balanced`, with `power_noise` and `softrank_noise`
   for their argument ``keys``
@@ -16,7 +16,7 @@ the pool changes nothing. Public are:
 >>> top_k(np.array([0.1, 0.9, 0.9, 0.3]), names_N, budget=2).indices_B.tolist()
 [1, 2]
 
-Core-set, with the first region as an annotated one:
+Core-set, with the first region already annotated:
 
 >>> embeddings_N_d = np.array([[0.0, 0.0], [0.0, 1.0], [4.0, 0.0], [0.0, 3.0]])
 >>> chosen = k_center(embeddings_N_d, names_N, budget=2, references_M_d=embeddings_N_d[:1])

@@ -1,4 +1,4 @@
-"""A share of the batch split evenly over the foreground classes, the rest by the scores alone."""
+"""A share of the batch divided evenly among the foreground classes, the rest by the overall scores."""
 
 from __future__ import annotations
 
@@ -19,31 +19,31 @@ def class_balanced(
     class_share: float,
     keys: Keys = unchanged,
 ) -> Selection:
-    """Select round(class_share · B) regions evenly by the scores of each class and the rest by the scores of all.
+    """Select round(class_share · B) regions evenly by the scores per class and the rest by the overall scores.
 
-    The class-stratified part of ClaSP PE (Lüth et al., "Finally Outshining the Random
-    Baseline", TMLR 2026). The batch is in the order of choice: class by class in the order of the columns, then the
-    rest; each ranking skips what earlier ones took.
+    The class-stratified part of ClaSP PE (Lüth et al., "Finally Outshining the Random Baseline", TMLR 2026). The batch
+    is in the order of choice: class by class in the order of the columns, then the rest; each ranking skips regions
+    that an earlier one chose.
 
     Parameters
     ----------
     scores_N : float array (N,)
         finite scores, larger is more informative, for example the mean of H(p̄).
     class_scores_N_C : float array (N, C)
-        finite scores for each foreground class, for example means of p̄_c · H(p̄). A class for which all regions score
-        the same is ranked by names like any tie. No class: the whole batch goes by ``scores_N``.
+        finite scores for each foreground class, for example means of p̄_c · H(p̄). A class with equal scores for all
+        regions is ranked by names, like any tie. Without classes the whole batch goes by ``scores_N``.
     names_N : sequence of str
-        unique names; they alone decide ties, so that the order of the pool changes nothing.
+        unique names; they break ties, so that the order of the pool has no effect.
     budget : int
-        B; a pool that holds fewer is returned whole.
+        B; a smaller pool is returned whole.
     rng : numpy generator
-        draws the classes, without replacement, that get one region more where the share does not divide evenly; one
-        permutation of C, whatever the remainder.
+        draws the classes, without replacement, that get one region more where the share does not divide evenly; always
+        one permutation of C.
     class_share : float
-        part of the batch, 0 to 1, that is split over the classes; halves are rounded to the even number.
+        share of the batch, 0 to 1, that is divided among the classes; halves are rounded to the even number.
     keys : Keys
-        from scores to the keys that are ranked instead, called once for each ranking (a class that gets no region
-        has none), so noise that it draws at each call is independent between them.
+        maps scores to the keys that are ranked instead; called once per ranking (none for a class without regions), so
+        noise drawn in each call is independent between rankings.
 
     Returns
     -------

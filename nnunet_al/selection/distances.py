@@ -1,25 +1,25 @@
-"""Squared Euclidean distances in float64, whose bits depend on nothing but the two rows."""
+"""Squared Euclidean distances in float64, bitwise determined by the two rows."""
 
 from __future__ import annotations
 
 import numpy as np
 
-# float64 numbers of a tile: it and its differences stay in the processor's cache
+# float64 numbers per tile: the tile and its differences stay in the processor's cache
 _TILE_ELEMENTS = 1 << 16
 
 
 def squared_to(rows_K_d: np.ndarray, point_d: np.ndarray) -> np.ndarray:
     """Return Σ (x - p)² of each row, float64 (K,).
 
-    The squares of the float64 differences are summed, so that equal rows are exactly 0 apart and squares of small
-    gradients do not vanish. A row's result depends neither on its place nor on the rows that it is read with.
+    The squares of the float64 differences are summed, so that equal rows have distance 0 exactly and squares of small
+    gradients do not underflow. A row's result depends neither on its index nor on the other rows.
 
     Parameters
     ----------
     rows_K_d : float array (K, d)
-        may be mapped from disk, for it is read in tiles of rows, once.
+        may be memory-mapped: it is read once, in tiles of rows.
     point_d : float array (d,)
-        what the distances are to.
+        reference point.
     """
     point_d = np.asarray(point_d, dtype=np.float64)
     squared_K = np.empty(len(rows_K_d))
@@ -28,11 +28,11 @@ def squared_to(rows_K_d: np.ndarray, point_d: np.ndarray) -> np.ndarray:
     return squared_K
 
 
-def squared_pairs(rows_K_d: np.ndarray, which_P: np.ndarray, points_M_d: np.ndarray, point_P: np.ndarray) -> np.ndarray:
-    """Return the same of P pairs, float64 (P,): of row ``which_P[i]`` and point ``point_P[i]``."""
-    squared_P = np.empty(len(which_P))
-    for tile in tiles(len(which_P), rows_K_d.shape[1]):
-        rows = np.asarray(rows_K_d[which_P[tile]], dtype=np.float64)
+def squared_pairs(rows_K_d: np.ndarray, row_P: np.ndarray, points_M_d: np.ndarray, point_P: np.ndarray) -> np.ndarray:
+    """Return the squared distances of P pairs, float64 (P,): of row ``row_P[i]`` and point ``point_P[i]``."""
+    squared_P = np.empty(len(row_P))
+    for tile in tiles(len(row_P), rows_K_d.shape[1]):
+        rows = np.asarray(rows_K_d[row_P[tile]], dtype=np.float64)
         squared_P[tile] = _squares_summed(rows, np.asarray(points_M_d[point_P[tile]], dtype=np.float64))
     return squared_P
 
@@ -44,7 +44,7 @@ def tiles(count: int, dimensions: int, elements: int | None = None) -> list[slic
 
 
 def _squares_summed(rows: np.ndarray, points: np.ndarray) -> np.ndarray:
-    # in C order whatever the order of the rows, because the order of the sum's terms decides its last bit
+    # always in C order, because the order of the sum's terms decides its last bit
     terms = np.empty(rows.shape)
     np.subtract(rows, points, out=terms)
     np.square(terms, out=terms)

@@ -1,4 +1,4 @@
-"""Facility location mutual information with a query set: the choice between two engines for one greedy rule."""
+"""Facility location mutual information (FLQMI) with a query set, maximised greedily by one of two engines."""
 
 from __future__ import annotations
 
@@ -83,8 +83,8 @@ def flqmi_gain_order(
 ) -> Selection:
     """Select a batch A that maximises FLQMI (equation 1 of Föllmer et al. 2024) greedily.
 
-    I(A; Q) = Σ_q m_q max_{a∈A} S_aq + η Σ_{a∈A} max_q S_aq, where both maxima start at 0, so that a negative
-    similarity counts as none.
+    I(A; Q) = Σ_q m_q max_{a∈A} S_aq + η Σ_{a∈A} max_q S_aq, where both maxima start at 0, so that a negative similarity
+    counts as 0.
 
     Parameters
     ----------
@@ -94,20 +94,20 @@ def flqmi_gain_order(
     multiplicities_Q : int array (Q,)
         m, how often each member was drawn.
     budget : int
-        number of regions asked for; a pool that holds fewer is returned whole, in the order of gains.
+        number of regions; a smaller pool is returned whole, in the order of gains.
     rng : numpy generator
         draws the candidates of stochastic greedy.
     eta : float
         η, weight of relevance to the query set against its coverage.
     epsilon : float
-        stochastic greedy looks at floor(N/budget · ln(1/ε)) random candidates a step, at least 1.
+        stochastic greedy evaluates floor(N/budget · ln(1/ε)) random candidates per step, at least 1.
     greedy : {"stochastic", "naive"}
-        naive looks at all that remain.
+        naive evaluates all remaining regions.
     engine : {"streaming", "submodlib"}
-        numpy, ties to the lowest index; or submodlib's optimiser, which breaks ties in an order of its own. Where all
-        candidates are looked at and there are no ties, both choose the same regions in the same order.
+        numpy, ties to the lowest index; or submodlib's optimiser, with its own order of ties. Where all candidates are
+        evaluated and there are no ties, both choose the same regions in the same order.
     memory : int, optional
-        bytes that are free, which submodlib's form of the kernel has to fit into; streaming takes next to none.
+        free bytes, into which submodlib's copy of the kernel must fit; streaming needs almost none.
 
     Returns
     -------
@@ -119,13 +119,13 @@ def flqmi_gain_order(
     StrategyError
         if there is no such engine or greedy rule.
     SetupError
-        if submodlib is asked for and cannot be imported.
+        if the engine is submodlib and it cannot be imported.
     NotEnoughMemoryError
-        if submodlib's form of the kernel does not fit into ``memory``.
+        if submodlib's copy of the kernel does not fit into ``memory``.
     """
-    for value, known, what in ((engine, ENGINES, "engine"), (greedy, GREEDY, "greedy rule")):
+    for value, known, option in ((engine, ENGINES, "engine"), (greedy, GREEDY, "greedy rule")):
         if value not in known:
-            raise StrategyError(f"FLQMI has no {what} '{value}': use one of {', '.join(known)}.")
+            raise StrategyError(f"FLQMI has no {option} '{value}': use one of {', '.join(known)}.")
     assert eta >= 0
     assert 0 < epsilon < 1
     if engine == "submodlib":

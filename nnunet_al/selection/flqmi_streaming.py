@@ -1,4 +1,4 @@
-"""Greedy maximisation of FLQMI on the rows of a kernel, with nothing of the kernel's size beside it."""
+"""Greedy maximisation of FLQMI on the rows of a kernel, without a second array of the kernel's size."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nnunet_al.selection.selection import Selection
 
 
 def sample_size(count: int, budget: int, epsilon: float) -> int:
-    """Return the number of candidates a step of stochastic greedy: floor(N/B ln(1/ε)), at least 1."""
+    """Return the number of candidates per step of stochastic greedy: floor(N/B ln(1/ε)), at least 1."""
     return max(1, math.floor(count / max(budget, 1) * math.log(1 / epsilon)))
 
 
@@ -24,18 +24,18 @@ def streaming_greedy(
     candidates: int | None,
     rng: np.random.Generator,
 ) -> Selection:
-    """Add ``budget`` times the candidate with the largest gain; ties go to the lowest index.
+    """Add the candidate with the largest gain, ``budget`` times; ties go to the lowest index.
 
-    A gain can only fall while the batch grows, so one seen earlier bounds today's, and a candidate is looked at again
-    only if its bound reaches the best gain of the step; ``flqmi_gains.Gains`` says why the result is nevertheless that
-    of computing all gains.
+    Gains cannot increase while the batch grows, so earlier gains are upper bounds, and a candidate is evaluated again
+    only if its bound reaches the best gain of the step. The result is that of computing all gains, see
+    ``flqmi_gains.Gains``.
 
     Parameters
     ----------
     kernel_N_Q, multiplicities_Q, budget, eta, rng
         as in ``flqmi.flqmi_gain_order``.
     candidates : int or None
-        number of random candidates a step, at least 1 and capped by what remains; None looks at all.
+        number of random candidates per step, at least 1, at most the remaining regions; None: all of them.
     """
     count = kernel_N_Q.shape[0]
     wanted = min(max(budget, 0), count)

@@ -1,4 +1,4 @@
-"""FLQMI by submodlib's optimiser (Kaushal et al. 2022), guarded against the calls that it does not survive."""
+"""FLQMI by submodlib's optimiser (Kaushal et al. 2022), without the calls that make it crash."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from nnunet_al.selection.flqmi_streaming import streaming_greedy
 from nnunet_al.selection.kernel_rows import KernelRows
 from nnunet_al.selection.selection import Selection
 
-# seen, for the kernel as a list of lists: a float object and a pointer an element, and copies of its own
+# measured, for the kernel as a list of lists: per element a float object, a pointer and submodlib's own copies
 _BYTES_PER_ELEMENT = 48
-# what submodlib reports where nothing was gained
+# the value that submodlib reports for a gain of 0
 _NO_GAIN = float(np.finfo(np.float32).tiny)
 
 
 def submodlib_available() -> bool:
-    """Say whether submodlib can be imported here; it has wheels for some interpreters only."""
+    """Tell whether submodlib can be imported; it has wheels for some Python versions only."""
     try:
         import submodlib  # noqa: F401
     except ImportError:
@@ -28,12 +28,12 @@ def submodlib_available() -> bool:
 
 
 def submodlib_bytes(pool: int, draws: int) -> int:
-    """Return the bytes that submodlib needs for a kernel; it knows no multiplicities: a column for each draw."""
+    """Return the bytes that submodlib needs for a kernel, which has one column per draw (no multiplicities)."""
     return pool * draws * _BYTES_PER_ELEMENT
 
 
 def submodlib_sentence(pool: int, draws: int) -> str:
-    """Return what submodlib will take, as people read it."""
+    """Return a sentence about the memory that submodlib will need."""
     return f"submodlib takes the similarity kernel, {pool} x {draws}, in {gigabytes(submodlib_bytes(pool, draws))}"
 
 
@@ -49,22 +49,22 @@ def submodlib_greedy(
 ) -> Selection:
     """Maximise FLQMI with submodlib; parameters as in ``flqmi.flqmi_gain_order``.
 
-    Where all candidates are looked at, the streaming engine chooses the same regions in the same order; it can be
-    seeded, and takes a fraction of the time and memory. This one is for those who repeat what submodlib did.
+    Where all candidates are evaluated, the streaming engine chooses the same regions in the same order; it can be
+    seeded and takes a fraction of the time and memory. This engine is for repeating experiments with submodlib.
 
-    * A multiplicity becomes as many equal columns. Gains are those of the kernel rounded to float32.
-    * Its stochastic optimiser restarts the C library's generator from 1 at every call and so cannot be seeded: the
-      rows are permuted by ``rng`` instead.
-    * It ends the process where its sample size rounds to 0: the naive optimiser takes its place.
-    * It refuses a budget of the whole pool, and an empty query set means nothing to it: the streaming engine's naive
-      greedy orders these.
+    * A multiplicity m becomes m equal columns. Gains are those of the kernel rounded to float32.
+    * Its stochastic optimiser restarts the C library's generator from 1 in every call and so cannot be seeded: the rows
+      are permuted by ``rng`` instead.
+    * It crashes where its sample size rounds to 0: the naive optimiser is used instead.
+    * It accepts neither a budget of the whole pool nor an empty query set: the streaming engine's naive greedy is used
+      for these.
 
     Raises
     ------
     SetupError
         if submodlib cannot be imported.
     NotEnoughMemoryError
-        if its form of the kernel does not fit into ``memory`` bytes.
+        if its copy of the kernel does not fit into ``memory`` bytes.
     """
     if not submodlib_available():
         raise SetupError(
@@ -83,7 +83,7 @@ def submodlib_greedy(
             f"{draws}, and {gigabytes(memory)} are free: start another campaign with -tag and -engine streaming."
         )
 
-    # 1.001: submodlib rounds down a product of its own, which may fall short of ours in the last digit
+    # 1.001: submodlib rounds down its own product, which may be smaller than ours in the last digit
     stochastic = greedy == "stochastic" and count / budget * math.log(1 / epsilon) >= 1.001
     order_N = rng.permutation(count) if stochastic else np.arange(count)
     pairs = _maximise(kernel_N_Q, order_N, multiplicities_Q, budget, eta, epsilon, stochastic)
@@ -113,7 +113,7 @@ def _maximise(
         query_sijs=np.repeat(rows, multiplicities_Q, axis=1),
         queryDiversityEta=float(eta),
     )
-    # the optimiser works on a copy of its own: let the array and the list of lists go
+    # the optimiser works on its own copy: free the array and the list of lists
     function.query_sijs = function.cpp_query_sijs = None
     return function.maximize(
         budget,

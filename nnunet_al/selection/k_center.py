@@ -9,12 +9,12 @@ import numpy as np
 
 from nnunet_al.selection.distances import tiles
 from nnunet_al.selection.lower_bound import Centres, product_type
-from nnunet_al.selection.nearest import anchor_amid, lower_nearest, nearest_squared
+from nnunet_al.selection.nearest import central_anchor, nearest_squared, update_nearest
 from nnunet_al.selection.selection import Selection, order_by_name
 
-# regions that are brought up to date at first; twice as many whenever they were not enough
+# regions whose distances are updated first; twice as many whenever they were not enough
 _FIRST_BLOCK = 32
-# numbers of those that are brought up to date at a time
+# numbers read at a time for an update
 _ROW_ELEMENTS = 1 << 21
 
 
@@ -24,29 +24,29 @@ def k_center(
     budget: int,
     references_M_d: np.ndarray | None = None,
 ) -> Selection:
-    """Take ``budget`` times the region that is farthest from its nearest centre, which makes it a centre.
+    """Choose the region that is farthest from its nearest centre, make it a centre, and repeat ``budget`` times.
 
-    Algorithm 1 (k-Center-Greedy) of Sener and Savarese, "Active Learning for Convolutional Neural Networks: A
-    Core-Set Approach" (ICLR 2018): the largest distance that remains is at most twice the smallest possible one.
-    The pool is read once for all references together (`nearest_squared`), and then in the few rows that may be the
-    farthest. Beyond the embeddings it takes less than 150 MB, some numbers a region, and two copies of the batch.
+    Algorithm 1 (k-Center-Greedy) of Sener and Savarese, "Active Learning for Convolutional Neural Networks: A Core-Set
+    Approach" (ICLR 2018): the largest remaining distance is at most twice the smallest possible one. The pool is read
+    once for all references together (`nearest_squared`); after that, only the few rows are read that may be the
+    farthest. Memory besides the embeddings: less than 150 MB, a few numbers per region, and two copies of the batch.
 
     Parameters
     ----------
     embeddings_N_d : float array (N, d)
-        finite features, compared by Euclidean distance; may be mapped from disk.
+        finite features, compared by Euclidean distance; may be memory-mapped.
     names_N : sequence of str
-        unique names; they alone decide ties, so that the order of the pool changes nothing.
+        unique names; they break ties, so that the order of the pool has no effect.
     budget : int
-        number of regions asked for; a pool that holds fewer is returned whole.
+        number of regions; a smaller pool is returned whole.
     references_M_d : float array (M, d), optional
-        features of the annotated regions, the first centres. Without any the first region by name is chosen first.
+        features of the annotated regions, the initial centres. Without any, the first region by name is chosen first.
 
     Returns
     -------
     Selection
-        gains are the distances to the nearest centre at the time of choice, which never increase; a first choice
-        without references, far from nothing yet, gets 0.
+        gains are the distances to the nearest centre at the time of choice, which never increase; the first choice
+        without references gets 0.
     """
     order_N = order_by_name(names_N)
     assert embeddings_N_d.shape[0] == len(order_N)
@@ -63,29 +63,29 @@ def k_center(
         references_M_d = embeddings_N_d[picked[0] : picked[0] + 1]
     farthest = _Farthest.of(embeddings_N_d, order_N, references_M_d, wanted)
     for index in picked:
-        farthest.close(index)
+        farthest.exclude(index)
     while True:
         index, squared = farthest.find()
         picked.append(index)
         worth.append(float(np.sqrt(squared)))
         if len(picked) == wanted:
             return Selection(np.array(picked), np.array(worth))
-        farthest.close(index)
+        farthest.exclude(index)
         farthest.add_centre(index)
 
 
 @dataclass(eq=False)
 class _Farthest:
-    """Finds the region that is farthest from its nearest centre, and looks at few others.
+    """Finds the region that is farthest from its nearest centre, reading few other rows.
 
-    A distance to the nearest centre only falls as centres are added: one that was right some centres ago is an upper
-    bound, and a region whose bound is below another's distance cannot be the farthest.
+    Distances to the nearest centre cannot increase when centres are added: an earlier distance is an upper bound, and a
+    region whose bound is below another's distance cannot be the farthest.
 
     Attributes
     ----------
-    upper_N : float64 array (N,)
-        squared distance of each region to the nearest of the references and the first ``seen_N`` centres, by name,
-        because argmax takes the first of equal ones; -1 for a region that was chosen, for its copies are 0 away.
+    upper_N : float64 array (N,), squared distance of each region to the nearest of the references and the first
+        ``seen_N`` centres, sorted by name, because argmax takes the first of equal values; -1 for a chosen region,
+        since its duplicates have distance 0
     """
 
     embeddings_N_d: np.ndarray
@@ -104,20 +104,20 @@ class _Farthest:
         kind = product_type(embeddings_N_d)
         room = Centres.room_for(wanted, embeddings_N_d.shape[1], embeddings_N_d.dtype, kind)
         seen_N = np.zeros(len(order_N), dtype=np.int64)
-        return cls(embeddings_N_d, order_N, place_N, anchor_amid(references_M_d), room, 0, upper_N, seen_N)
+        return cls(embeddings_N_d, order_N, place_N, central_anchor(references_M_d), room, 0, upper_N, seen_N)
 
-    def close(self, index: int) -> None:
-        """Never find this region again."""
+    def exclude(self, index: int) -> None:
+        """Never return this region again."""
         self.upper_N[self.place_N[index]] = -1
 
     def add_centre(self, index: int) -> None:
-        """Let distances be to this region as well."""
+        """Make this region a centre."""
         row_1_d = np.asarray(self.embeddings_N_d[index : index + 1])
         self.centres.put(slice(self.count, self.count + 1), row_1_d, self.anchor_d)
         self.count += 1
 
     def find(self) -> tuple[int, float]:
-        """Return the farthest region, the first by name of equally far ones, and its squared distance."""
+        """Return the farthest region and its squared distance; ties go to the first name."""
         block = _FIRST_BLOCK
         while True:
             top = int(self.upper_N.argmax())
@@ -126,15 +126,15 @@ class _Farthest:
             stale_K = np.flatnonzero((self.seen_N < self.count) & (self.upper_N >= 0))
             if len(stale_K) > block:
                 stale_K = stale_K[np.argpartition(self.upper_N[stale_K], -block)[-block:]]
-            self._bring_up_to_date(stale_K)
+            self._update(stale_K)
             block *= 2
 
-    def _bring_up_to_date(self, places_K: np.ndarray) -> None:
-        # together with others that have seen as few centres
+    def _update(self, places_K: np.ndarray) -> None:
+        # sorted, so that regions of one tile have missed about the same centres
         places_K = places_K[np.argsort(self.seen_N[places_K], kind="stable")]
         for tile in tiles(len(places_K), self.embeddings_N_d.shape[1], _ROW_ELEMENTS):
             places = places_K[tile]
             missed = self.centres[int(self.seen_N[places[0]]) : self.count]
             upper_T, rows_T_d = self.upper_N[places], self.embeddings_N_d[self.order_N[places]]
-            lower_nearest(upper_T, rows_T_d, missed, self.anchor_d)
+            update_nearest(upper_T, rows_T_d, missed, self.anchor_d)
             self.upper_N[places], self.seen_N[places] = upper_T, self.count

@@ -1,4 +1,4 @@
-"""A similarity kernel by its rows: those that memory has room for are kept, the others computed when asked for."""
+"""A similarity kernel by rows: some are kept in memory, the others are computed again at each request."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from nnunet_al.selection.kernel_blocks import BLOCK_ROWS, KernelBlocks
 
 
 class SimilarityKernel:
-    """The rows of `KernelBlocks`, some of them kept; which ones are kept changes no value.
+    """The rows of `KernelBlocks`, some of them kept in memory, which changes no value.
 
     Parameters
     ----------
@@ -21,39 +21,39 @@ class SimilarityKernel:
     """
 
     def __init__(self, blocks: KernelBlocks, kept_rows: int) -> None:
-        """Compute nothing yet."""
+        """Store the settings; nothing is computed yet."""
         self.shape = blocks.shape
         self._blocks = blocks
         self._kept_rows = min(kept_rows, self.shape[0])
-        self._forget(0, np.zeros(self.shape[0]))
+        self._reset(0, np.zeros(self.shape[0]))
 
-    def scan(self, look: Callable[[int, np.ndarray], None], worth_N: np.ndarray) -> None:
-        """Compute every row once, and keep those that are likely to be asked for again.
+    def scan(self, visit: Callable[[int, np.ndarray], None], priority_N: np.ndarray) -> None:
+        """Compute every row once, and keep those that are likely to be requested again.
 
         Parameters
         ----------
-        look : callable
-            is shown each block: the index of its first row, and its rows (n, Q), which hold during the call.
-        worth_N : float array (N,)
-            says how likely each row will be asked for again, at the time when it is looked at.
+        visit : callable
+            called for each block with the index of its first row and its rows (n, Q), which are valid during the call.
+        priority_N : float array (N,)
+            larger for rows that are more likely to be requested again; read at each use, so it may change later.
         """
-        self._forget(self._kept_rows, worth_N)
+        self._reset(self._kept_rows, priority_N)
         everything = self._kept_rows == self.shape[0]
         for block, rows in self._blocks.compute(range(len(self._blocks)), self._kept_K_Q if everything else None):
             indices = self._blocks.rows(block)
-            look(int(indices[0]), rows)
+            visit(int(indices[0]), rows)
             if everything:
                 self._slot_of_N[indices] = indices
             else:
                 self.keep(indices, rows)
 
-    def at_hand(self, indices: np.ndarray) -> np.ndarray:
-        """Say of each row whether it is kept."""
+    def is_kept(self, indices: np.ndarray) -> np.ndarray:
+        """Return for each row whether it is kept."""
         kept: np.ndarray = self._slot_of_N[indices] >= 0
         return kept
 
-    def companions(self, index: int) -> np.ndarray:
-        """Return the rows that are computed together with one, itself included."""
+    def block_of(self, index: int) -> np.ndarray:
+        """Return the indices of the rows that are computed together with this one, itself included."""
         return self._blocks.rows(index // BLOCK_ROWS)
 
     def __getitem__(self, indices: np.ndarray) -> np.ndarray:
@@ -67,12 +67,12 @@ class SimilarityKernel:
         missing = np.flatnonzero(slots < 0)
         block_of = indices[missing] // BLOCK_ROWS
         for block, rows in self._blocks.compute(np.unique(block_of).tolist()):
-            mine = missing[block_of == block]
-            found[mine] = rows[indices[mine] - block * BLOCK_ROWS]
+            wanted = missing[block_of == block]
+            found[wanted] = rows[indices[wanted] - block * BLOCK_ROWS]
         return found
 
     def keep(self, indices: np.ndarray, rows: np.ndarray) -> None:
-        """Keep rows that were asked for in place of kept ones that are worth less."""
+        """Keep computed rows instead of kept ones of lower priority."""
         new = np.flatnonzero(self._slot_of_N[indices] < 0)
         room = min(len(self._kept_K_Q) - self._filled, len(new))
         self._put(np.arange(self._filled, self._filled + room), indices[new[:room]], rows[new[:room]])
@@ -80,15 +80,15 @@ class SimilarityKernel:
         new = new[room:]
         if len(new) == 0 or self._filled == 0:
             return
-        worth = np.concatenate([self._worth_N[self._row_of_K], self._worth_N[indices[new]]])
-        stays = np.zeros(len(worth), dtype=bool)
-        stays[np.argpartition(-worth, self._filled - 1)[: self._filled]] = True
+        priority = np.concatenate([self._priority_N[self._row_of_K], self._priority_N[indices[new]]])
+        stays = np.zeros(len(priority), dtype=bool)
+        stays[np.argpartition(-priority, self._filled - 1)[: self._filled]] = True
         leaving, entering = np.flatnonzero(~stays[: self._filled]), new[stays[self._filled :]]
         self._slot_of_N[self._row_of_K[leaving]] = -1
         self._put(leaving, indices[entering], rows[entering])
 
-    def _forget(self, room: int, worth_N: np.ndarray) -> None:
-        self._worth_N = worth_N
+    def _reset(self, room: int, priority_N: np.ndarray) -> None:
+        self._priority_N = priority_N
         self._kept_K_Q = self._blocks.empty(room)
         self._row_of_K = np.zeros(room, dtype=np.int64)
         self._filled = 0

@@ -1,4 +1,4 @@
-"""The similarity of the pool to a query set, from gradient embeddings, by fixed blocks of rows."""
+"""The similarity of the pool to a query set, from gradient embeddings, in fixed blocks of rows."""
 
 from __future__ import annotations
 
@@ -13,49 +13,51 @@ if TYPE_CHECKING:
     import torch
 
 BLOCK_ROWS = 1024
-"""Rows of a block. On two cores, a product of 1024 rows by 2000 to 6600 queries of 10 000 numbers takes 2 to 8 % longer
-than its share of the whole one, of 512 rows about 10 %, of 256 rows 30 %. To compute one row again is to compute its
-block; as all rows of it are then looked at, the rows that are computed again hardly depend on this number."""
+"""Rows per block.
+
+On two cores, blocks of 1024 rows by 2000 to 6600 queries of 10 000 numbers are 2 to 8 % slower than one product of all
+rows, blocks of 512 rows about 10 %, of 256 rows 30 %. To compute one row again its whole block is computed; as all its
+rows are then used, the number of rows computed again hardly depends on the block's size."""
 
 _READ_ROWS = 128
-_ALIGNED_NUMBERS = 16  # 64 bytes, which the order of adding in a product may depend on
-_NORMALISED_ROWS = 8  # so that they stay in a core's cache; divides the others
+_ALIGNED_NUMBERS = 16  # 64 bytes: the order of the sums in a product may depend on the alignment
+_NORMALISED_ROWS = 8  # few enough for a core's cache; divides _READ_ROWS and BLOCK_ROWS
 
 
 class KernelBlocks:
     """S_uq = g_u · g_q, or its cosine, for rows u in a given order, as float32 blocks of ``BLOCK_ROWS`` rows.
 
     The last digits of a matrix product depend on its shape. A block therefore always holds the same rows and is always
-    computed whole, from buffers that lie alike in memory, so that a row has the same value each time.
+    computed whole, from buffers of the same alignment, so that a row has the same value each time.
 
     Parameters
     ----------
     embeddings_N_d : float array (N, d)
-        one embedding for each region; it may be mapped from disk, for blocks are read one after the other, forwards
-        within each, while the one before is multiplied.
+        one embedding per region; may be memory-mapped: blocks are read one after the other, each in ascending order,
+        while the previous one is multiplied.
     order_M : int array (M,)
         rows of the kernel as indices into the embeddings.
     query_Q : int array (Q,)
         columns of the kernel as indices into the embeddings.
     cosine : bool
-        divide by the norms (USIMC, equation 2 of Föllmer et al. 2024); a zero embedding is similar to nothing: 0.
-        Without, the plain inner product (USIMF, equation 4, for embeddings scaled by (F + λ)^-1/2).
+        divide by the norms (USIMC, equation 2 of Föllmer et al. 2024), 0 for a zero embedding; else the plain inner
+        product (USIMF, equation 4, for embeddings scaled by (F + λ)^-1/2).
     device : str
-        where the products are computed. Devices differ in the last digits, and so may numbers of threads
-        (OMP_NUM_THREADS): torch divides long sums among them.
+        device of the products. The last digits depend on the device and may depend on the number of threads
+        (OMP_NUM_THREADS), among which torch divides long sums.
     """
 
     def __init__(
         self, embeddings_N_d: np.ndarray, order_M: np.ndarray, query_Q: np.ndarray, cosine: bool, device: str = "cpu"
     ) -> None:
-        """Read the queries; nothing else is read or computed before it is asked for."""
+        """Read the queries; blocks are read and computed at request."""
         import torch
 
         self.shape = (len(order_M), len(query_Q))
         self._order_M, self._cosine = order_M, cosine
-        self._embeddings_N_d = np.asarray(embeddings_N_d)  # a view; to index a memmap costs more than to copy its row
+        self._embeddings_N_d = np.asarray(embeddings_N_d)  # a view: indexing a memmap is slower than copying its row
         self._device = torch.device(device)
-        # zeros behind each row let all begin at multiples of 64 bytes: elsewhere a product may add in another order
+        # rows are padded with zeros to multiples of 64 bytes: with another alignment a product may add in another order
         width = -(-embeddings_N_d.shape[1] // _ALIGNED_NUMBERS) * _ALIGNED_NUMBERS
         self._threads = torch.get_num_threads()
         queries_Q_d = torch.zeros((len(query_Q), width), dtype=torch.float32)
@@ -75,20 +77,20 @@ class KernelBlocks:
         return np.arange(block * BLOCK_ROWS, min((block + 1) * BLOCK_ROWS, self.shape[0]))
 
     def empty(self, count: int) -> np.ndarray:
-        """Return an array (count, Q) for rows; one for all rows can be computed into."""
+        """Return an uninitialised array (count, Q) for rows; one for all rows can be passed to ``compute``."""
         room = np.empty(count * self.shape[1] + _ALIGNED_NUMBERS, dtype=np.float32)
         start = (-room.ctypes.data // room.itemsize) % _ALIGNED_NUMBERS
         return room[start : start + count * self.shape[1]].reshape(count, self.shape[1])
 
     def compute(self, blocks: Sequence[int], into_M_Q: np.ndarray | None = None) -> Iterator[tuple[int, np.ndarray]]:
-        """Yield blocks with their numbers.
+        """Yield (number, rows) of blocks.
 
         Parameters
         ----------
         blocks : sequence of int
             numbers of the blocks.
         into_M_Q : array (M, Q), optional
-            of ``empty``; takes the rows. Without, a block holds until the next one is asked for.
+            from ``empty``; the rows are written into it. Without it, a block is valid until the next one is requested.
         """
         import torch
 
@@ -107,7 +109,7 @@ class KernelBlocks:
                 yield block, product.numpy()
 
     def _readers(self) -> ThreadPoolExecutor:
-        # as many threads as multiply, which then all lose the same little time to reading
+        # one reading thread per multiplying thread, so that reading slows all of them equally
         return ThreadPoolExecutor(self._threads)
 
     def _read_ahead(self, block: int, buffer: int, readers: ThreadPoolExecutor) -> tuple[torch.Tensor, list[Future]]:
@@ -123,13 +125,13 @@ class KernelBlocks:
         ]
 
     def _read(self, indices: np.ndarray, places: np.ndarray, out_H_d: np.ndarray) -> None:
-        """Read the embeddings of ``indices[places]`` to ``out_H_d[places]``, in float32, normalised for a cosine."""
+        """Read the embeddings of ``indices[places]`` into ``out_H_d[places]``, in float32, normalised for a cosine."""
         out_H_d = out_H_d[:, : self._embeddings_N_d.shape[1]]
         if not self._cosine:
             for place, index in zip(places.tolist(), indices[places].tolist(), strict=True):
                 out_H_d[place] = self._embeddings_N_d[index]
             return
-        # float64, because the square of a small gradient vanishes in float32
+        # float64, because the square of a small gradient underflows in float32
         tile = np.empty((_NORMALISED_ROWS, out_H_d.shape[1]))
         for start in range(0, len(places), _NORMALISED_ROWS):
             some = places[start : start + _NORMALISED_ROWS].tolist()
@@ -157,7 +159,7 @@ class KernelBlocks:
 
 @contextmanager
 def _full_precision() -> Iterator[None]:
-    """Multiply float32 as float32, whatever short formats a program has allowed."""
+    """Multiply float32 in full precision, also where the program has allowed TensorFloat-32 or bfloat16."""
     import torch
 
     before = torch.get_float32_matmul_precision()

@@ -1,4 +1,4 @@
-"""How much memory FLQMI takes, and how many rows of its kernel are kept in it."""
+"""Memory of FLQMI, and the number of rows of its kernel that are kept in memory."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from nnunet_al.memory import USABLE_SHARE, gigabytes
 from nnunet_al.selection.kernel_blocks import BLOCK_ROWS
 
 _KEPT_WHERE_UNKNOWN = 4 << 30
-_BYTES_PER_REGION = 128  # bounds, orders, names' ranks
+_BYTES_PER_REGION = 128  # bounds, orders, ranks of names
 _SCRATCH = 64 << 20
 
 
 @dataclass(frozen=True)
 class KernelPlan:
-    """What the streaming engine will take.
+    """Memory plan of the streaming engine.
 
     Attributes
     ----------
     rows, queries : shape of the kernel
-    kept_rows : rows that stay in memory; the others are computed again when they are asked for
-    bytes_needed : of memory, embeddings not counted: they stay on disk
+    kept_rows : number of rows kept in memory; the others are computed again at each request
+    bytes_needed : bytes of memory without the embeddings, which stay on disk
     """
 
     rows: int
@@ -31,7 +31,7 @@ class KernelPlan:
 
     @property
     def sentence(self) -> str:
-        """The plan as people read it."""
+        """The plan in words."""
         kept = "all of its rows" if self.kept_rows == self.rows else f"{self.kept_rows} of its rows"
         return (
             f"the similarity kernel is {self.rows} x {self.queries}: {kept} stay in memory, "
@@ -40,24 +40,24 @@ class KernelPlan:
 
 
 def plan_kernel(rows: int, queries: int, dimensions: int, memory: int | None) -> KernelPlan:
-    """Keep as many rows as memory has room for.
+    """Plan to keep as many rows as fit into memory.
 
     Parameters
     ----------
     rows, queries : int
         N and Q, the shape of the kernel; a row takes 4 Q bytes.
     dimensions : int
-        d of the embeddings. The queries (4 Q d bytes), two blocks of embeddings and some copies of one of the kernel
-        are always held.
+        d of the embeddings. The queries (4 Q d bytes), two blocks of embeddings and some copies of one block of the
+        kernel are always in memory.
     memory : int or None
-        bytes that are free, of which four fifths are used; None, where nobody knows, keeps at most 4 GiB of rows.
+        free bytes, of which four fifths are used; None (unknown) keeps at most 4 GiB of rows.
 
     Raises
     ------
     NotEnoughMemoryError
-        if not even one block has room beside the queries.
+        if the queries and one block do not fit.
     """
-    # a block of the kernel: as computed, as copied from another device, and twice as rows that gains are computed from
+    # a block of the kernel: as computed, as copied from another device, and twice as rows for the gains
     block = 8 * BLOCK_ROWS * dimensions + 16 * min(BLOCK_ROWS, rows) * queries
     least = 4 * queries * dimensions + block + _BYTES_PER_REGION * rows + _SCRATCH
     if memory is None:

@@ -1,4 +1,4 @@
-"""What the greedy engines ask of a kernel: rows by index, and a word on what each costs."""
+"""Interface between the greedy engines and a kernel: rows by index, and whether they are in memory."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _SHOWN_ELEMENTS = 1 << 21
 
 
 class KernelRows(Protocol):
-    """A kernel (N, Q) by its rows: an array, a file mapped to memory, or rows computed when they are asked for."""
+    """A kernel (N, Q) by rows: an array, a memory map, or rows computed at request."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -25,48 +25,49 @@ class KernelRows(Protocol):
 
 @runtime_checkable
 class ComputedRows(KernelRows, Protocol):
-    """Rows that cost much where they are not kept, as those of ``kernel.SimilarityKernel``."""
+    """Rows that are expensive where they are not kept in memory, as in ``kernel.SimilarityKernel``."""
 
-    def scan(self, look: Callable[[int, np.ndarray], None], worth_N: np.ndarray) -> None:
-        """Show every row once, in order: ``look(first index, rows)``; ``worth_N`` says what each is worth keeping."""
+    def scan(self, visit: Callable[[int, np.ndarray], None], priority_N: np.ndarray) -> None:
+        """Call ``visit(first index, rows)`` over all rows, in order; keep those with the highest ``priority_N``."""
         ...
 
-    def at_hand(self, indices: np.ndarray) -> np.ndarray:
-        """Say of each row whether it costs nothing."""
+    def is_kept(self, indices: np.ndarray) -> np.ndarray:
+        """Return for each row whether it is in memory."""
         ...
 
-    def companions(self, index: int) -> np.ndarray:
-        """Return the rows that cost nothing more once a row is computed, itself included."""
+    def block_of(self, index: int) -> np.ndarray:
+        """Return the indices of the rows that are computed together with this one, itself included."""
         ...
 
     def keep(self, indices: np.ndarray, rows: np.ndarray) -> None:
-        """Keep rows that were asked for, if they are worth it now."""
+        """Keep computed rows, if their priority is now high enough."""
         ...
 
 
 def as_computed_rows(rows_N_Q: KernelRows) -> ComputedRows:
-    """Return the rows themselves, or rows that all cost nothing."""
-    return rows_N_Q if isinstance(rows_N_Q, ComputedRows) else _AllAtHand(rows_N_Q)
+    """Return computed rows as they are, and wrap other rows as always kept."""
+    return rows_N_Q if isinstance(rows_N_Q, ComputedRows) else _AllKept(rows_N_Q)
 
 
-class _AllAtHand:
+class _AllKept:
     def __init__(self, rows_N_Q: KernelRows) -> None:
         self._rows_N_Q = rows_N_Q
         self.shape = rows_N_Q.shape
 
-    def scan(self, look: Callable[[int, np.ndarray], None], worth_N: np.ndarray) -> None:
+    def scan(self, visit: Callable[[int, np.ndarray], None], priority_N: np.ndarray) -> None:
         count, queries = self.shape
         height = max(1, _SHOWN_ELEMENTS // max(queries, 1))
         for start in range(0, count, height):
             stop = min(start + height, count)
             # a slice of an array is no copy
             array = isinstance(self._rows_N_Q, np.ndarray)
-            look(start, self._rows_N_Q[start:stop] if array else self._rows_N_Q[np.arange(start, stop)])  # type: ignore[index]
+            rows = slice(start, stop) if array else np.arange(start, stop)
+            visit(start, self._rows_N_Q[rows])  # type: ignore[index]
 
-    def at_hand(self, indices: np.ndarray) -> np.ndarray:
+    def is_kept(self, indices: np.ndarray) -> np.ndarray:
         return np.ones(len(indices), dtype=bool)
 
-    def companions(self, index: int) -> np.ndarray:
+    def block_of(self, index: int) -> np.ndarray:
         return np.array([index])
 
     def keep(self, indices: np.ndarray, rows: np.ndarray) -> None:

@@ -1,4 +1,4 @@
-"""k-means++ seeding as a selection: centres drawn with a chance that grows with the squared distance."""
+"""k-means++ seeding as a selection: centres drawn with probability proportional to the squared distance."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import numpy as np
 
 from nnunet_al.selection.distances import squared_to
 from nnunet_al.selection.lower_bound import Centres, product_type
-from nnunet_al.selection.nearest import lower_nearest
+from nnunet_al.selection.nearest import update_nearest
 from nnunet_al.selection.selection import Selection, order_by_name
 from nnunet_al.selection.sketch import Sketch, sketch_of
 
 FIRST_CENTRES = ("largest_norm", "uniform")
-# fewer are drawn faster than a sketch is made
+# with fewer centres, the draws take less time than the sketch
 _FEWEST_CENTRES = 12
-# beyond this share of the pool, reading all rows is faster than picking some out
+# beyond this share of the pool, reading all rows is faster than reading single rows
 _DENSE = 0.5
 
 
@@ -29,34 +29,34 @@ def kmeans_plusplus(
 ) -> Selection:
     """Draw ``budget`` centres one after the other, each with p(r) = D(r)² / Σ D².
 
-    D is the Euclidean distance to the nearest centre drawn so far (Arthur and Vassilvitskii, "k-means++: The
-    Advantages of Careful Seeding", 2007; one draw a step, without the local trials of later versions). On gradient
-    embeddings it is BADGE (Ash et al., ICLR 2020).
+    D is the Euclidean distance to the nearest centre drawn so far (Arthur and Vassilvitskii, "k-means++: The Advantages
+    of Careful Seeding", 2007; one draw per step, without the local trials of later versions). On gradient embeddings it
+    is BADGE (Ash et al., ICLR 2020).
 
-    Every D² is the sum of squared differences in float64 of `squared_to`. The pool is read once for the distances to
-    an anchor, with a sketch where rows are long, and once for the first centre; then, for each centre, in the rows that
-    the sketch does not exclude, of which a product in the embeddings' own type excludes most. Beyond the embeddings it
-    takes less than 200 MB, and about 400 bytes a region (more for float64).
+    Every D² is the sum of squared differences in float64 of `squared_to`. The pool is read once for the distances to an
+    anchor (with a sketch where rows are long) and once for the first centre; then, for each centre, only the rows are
+    read that the sketch does not exclude, and a matrix product in the embeddings' own type excludes most of these.
+    Memory besides the embeddings: less than 200 MB, and about 400 bytes per region (more for float64).
 
     Parameters
     ----------
     embeddings_N_d : float array (N, d)
-        finite; may be mapped from disk.
+        finite; may be memory-mapped.
     names_N : sequence of str
         unique names; draws are over the pool sorted by them.
     budget : int
-        number of regions asked for; a pool that holds fewer is returned whole.
+        number of regions; a smaller pool is returned whole.
     rng : numpy generator
-        the only source of chance; with the same state a smaller batch begins a larger one.
+        the only source of randomness; with the same state, a smaller batch is the beginning of a larger one.
     first : {"largest_norm", "uniform"}
         the first centre: the largest Euclidean norm, ties to the earlier name (BADGE's released code); or a uniform
-        draw (the method's own).
+        draw (the original method).
 
     Returns
     -------
     Selection
-        gains are D at the time of choice; of the first centre its norm with ``"largest_norm"``, else 0. Where all
-        that remain equal a centre, D = 0, the next one is drawn uniformly from them.
+        gains are D at the time of choice; for the first centre its norm with ``"largest_norm"``, else 0. Where all
+        remaining regions equal a centre (D = 0), the next one is drawn uniformly from them.
     """
     assert first in FIRST_CENTRES, first
     order_N = order_by_name(names_N)
@@ -90,7 +90,7 @@ def kmeans_plusplus(
 
 @dataclass(frozen=True, eq=False)
 class _Pool:
-    """The embeddings, and what tells cheaply which of them a new centre cannot be nearer to."""
+    """The embeddings, and a sketch that excludes cheaply those to which a new centre cannot be nearer."""
 
     embeddings_N_d: np.ndarray
     anchor_d: np.ndarray
@@ -105,13 +105,13 @@ class _Pool:
         return cls(embeddings_N_d, anchor_d, away_N, sketch)
 
     def add_centre(self, index: int, squared_N: np.ndarray) -> None:
-        """Lower the squared distances to those to an embedding."""
+        """Update the squared distances by a new centre."""
         rows_K = None if self.sketch is None else self.sketch.open_to(index, squared_N)
         if rows_K is not None and len(rows_K) > _DENSE * len(squared_N):
             rows_K = None
         point_1_d = np.asarray(self.embeddings_N_d[index : index + 1])
         centre = Centres.of(point_1_d, self.anchor_d, product_type(self.embeddings_N_d))
-        lower_nearest(squared_N, self.embeddings_N_d, centre, self.anchor_d, rows_K, self.away_N)
+        update_nearest(squared_N, self.embeddings_N_d, centre, self.anchor_d, rows_K, self.away_N)
 
 
 def _draw(order_N: np.ndarray, squared_N: np.ndarray, picked: list[int], rng: np.random.Generator) -> np.integer:

@@ -20,31 +20,31 @@ def kmeans_uncertain(
     rng: np.random.Generator,
     per_case: float = 2.0,
 ) -> Selection:
-    """Keep the most uncertain regions of each case and seed k-means++ on their standardised features.
+    """Keep the most uncertain regions of each case, and choose among them by k-means++ on standardised features.
 
     Parameters
     ----------
     scores_N : float array (N,)
         finite scores, larger is more informative.
     embeddings_N_d : float array (N, d)
-        finite features; may be mapped from disk, of which the kept rows are read.
+        finite features; may be memory-mapped: only the kept rows are read.
     cases_N : sequence of str
         the case of each region.
     names_N : sequence of str
         unique names; they decide ties, and draws are over the pool sorted by them.
     budget : int
-        B; a pool that holds fewer is returned whole.
+        B; a smaller pool is returned whole.
     rng : numpy generator
-        the only source of chance.
+        the only source of randomness.
     per_case : float
-        round(per_case · B) regions of each case are kept, at least 1. Where B regions are not reached this way, the
-        number grows, for all cases alike, until they are.
+        round(per_case · B) regions of each case are kept, at least 1. Where this gives fewer than B regions, the number
+        is raised for all cases until B are reached.
 
     Returns
     -------
     Selection
-        gains are the distances to the nearest centre so far in units of standard deviations; 0 for the first, which
-        is drawn uniformly.
+        gains are the distances to the nearest centre so far, in standard deviations; 0 for the first, which is drawn
+        uniformly.
     """
     assert per_case >= 0
     assert embeddings_N_d.shape[0] == len(names_N)
@@ -76,7 +76,7 @@ def standardised(features_K_d: np.ndarray) -> np.ndarray:
 
 
 def _place_in_case(ranked_N: np.ndarray, cases_N: Sequence[str]) -> np.ndarray:
-    """Return how many regions of its own case rank before each region, (N,)."""
+    """Return (N,): the number of regions of the same case that rank before each region."""
     assert len(cases_N) == len(ranked_N)
     place_N = np.empty(len(ranked_N), dtype=np.int64)
     seen: dict[str, int] = {}

@@ -1,4 +1,4 @@
-"""Distances of the pool to the nearest of some centres: exact, but summed only where they can matter."""
+"""Exact distances of the pool to the nearest of several centres, computed only where a lower bound requires it."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from nnunet_al.selection.lower_bound import Centres, product_type
 _ROW_ELEMENTS = 1 << 22
 _BOUND_ELEMENTS = 1 << 19
 _CENTRE_ELEMENTS = 1 << 22
-# with fewer numbers in a row, a sum of squares costs no more than a bound
+# with fewer numbers per row, a sum of squares costs no more than a bound
 _FEWEST_DIMENSIONS = 8
-# beyond this share of the pairs one centre after the other is faster than pair by pair
+# beyond this share of the pairs, all rows per centre are faster than single pairs
 _DENSE = 0.25
 
 
 def nearest_squared(embeddings_N_d: np.ndarray, centres_M_d: np.ndarray) -> np.ndarray:
     """Return the squared Euclidean distance (N,) of each embedding to its nearest centre, as float64.
 
-    It is, bit for bit, the smallest of the sums of squared differences of `squared_to` over all centres; a lower bound
-    from matrix products (`lower_bound.Centres`) tells which centres need no such sum. Beyond the result it takes less
-    than 100 MB, whatever N and M, where a row has less than 65 536 numbers.
+    The result is bitwise the minimum of `squared_to` over all centres; a lower bound from matrix products
+    (`lower_bound.Centres`) excludes most pairs. Besides the result it needs less than 100 MB for any N and M, if a row
+    has less than 65 536 numbers.
 
     Parameters
     ----------
     embeddings_N_d : float array (N, d)
-        finite; it may be mapped from disk, for it is read in tiles of rows, once where M · d is at most 4 million.
+        finite; may be memory-mapped: it is read in tiles of rows, once if M · d is at most 4 million.
     centres_M_d : float array (M, d)
-        no centre, M = 0, is infinitely far away.
+        the centres; without any (M = 0) the distance is infinite.
     """
     assert embeddings_N_d.ndim == centres_M_d.ndim == 2
     count, dimensions = embeddings_N_d.shape
@@ -37,26 +37,26 @@ def nearest_squared(embeddings_N_d: np.ndarray, centres_M_d: np.ndarray) -> np.n
     if len(centres_M_d) == 0:
         return squared_N
     assert centres_M_d.shape[1] == dimensions, f"centres of {centres_M_d.shape[1]} for embeddings of {dimensions}"
-    # a bound would cost as much: it needs the distance to an anchor, and one to a centre
+    # a bound would cost as much: it needs the distance to an anchor and to a centre
     if len(centres_M_d) <= 2 or dimensions < _FEWEST_DIMENSIONS:
         for point_d in centres_M_d:
             np.minimum(squared_N, squared_to(embeddings_N_d, point_d), out=squared_N)
     else:
-        anchor_d = anchor_amid(centres_M_d)
+        anchor_d = central_anchor(centres_M_d)
         for part in tiles(len(centres_M_d), dimensions, _CENTRE_ELEMENTS):
             centres = Centres.of(centres_M_d[part], anchor_d, product_type(embeddings_N_d))
-            lower_nearest(squared_N, embeddings_N_d, centres, anchor_d)
+            update_nearest(squared_N, embeddings_N_d, centres, anchor_d)
     assert np.isfinite(squared_N).all(), "an embedding is not finite"
     return squared_N
 
 
-def anchor_amid(centres_M_d: np.ndarray) -> np.ndarray:
-    """Return a float64 point (d,) in the middle of at most 512 of the centres."""
+def central_anchor(centres_M_d: np.ndarray) -> np.ndarray:
+    """Return the float64 mean (d,) of at most 512 of the centres."""
     with np.errstate(all="ignore"):
         return np.asarray(centres_M_d[:: max(1, len(centres_M_d) // 512)].mean(axis=0, dtype=np.float64))
 
 
-def lower_nearest(
+def update_nearest(
     squared_N: np.ndarray,
     embeddings_N_d: np.ndarray,
     centres: Centres,
@@ -64,12 +64,12 @@ def lower_nearest(
     rows_K: np.ndarray | None = None,
     away_N: np.ndarray | None = None,
 ) -> None:
-    """Lower the squared distances to the nearest centre, in place, to those to some more centres.
+    """Update the squared distances to the nearest centre, in place, by additional centres.
 
     Parameters
     ----------
     squared_N : float64 array (N,)
-        so far; inf without any centre.
+        squared distances so far; inf without any centre.
     embeddings_N_d : float array (N, d)
         the pool.
     centres : Centres
@@ -77,9 +77,9 @@ def lower_nearest(
     anchor_d : float64 array (d,)
         any point.
     rows_K : int array (K,), optional
-        only these rows, each at most once.
+        update only these rows, each at most once.
     away_N : float64 array (N,), optional
-        squared distances to the anchor by `squared_to`, where they are known.
+        squared distances to the anchor by `squared_to`, if already known.
     """
     count, dimensions = squared_N.size if rows_K is None else len(rows_K), embeddings_N_d.shape[1]
     columns = min(max(len(centres), 1), 512)
@@ -88,13 +88,13 @@ def lower_nearest(
         rows_T_d, nearest_T = np.asarray(embeddings_N_d[rows]), squared_N[rows]
         away_T = squared_to(rows_T_d, anchor_d) if away_N is None else away_N[rows]
         for start in range(0, len(centres), columns):
-            _lower_tile(nearest_T, rows_T_d, away_T, centres[start : start + columns])
+            _update_tile(nearest_T, rows_T_d, away_T, centres[start : start + columns])
         squared_N[rows] = nearest_T
 
 
-def _lower_tile(nearest_T: np.ndarray, rows_T_d: np.ndarray, away_T: np.ndarray, centres: Centres) -> None:
+def _update_tile(nearest_T: np.ndarray, rows_T_d: np.ndarray, away_T: np.ndarray, centres: Centres) -> None:
     lower_T_M = centres.lower(rows_T_d, away_T)
-    # the most promising centre of each row first: its distance excludes most of the others; NaN comes first of all
+    # the centre with the smallest bound first: its distance excludes most of the others; argmin prefers NaN
     best_T = lower_T_M.argmin(axis=1)
     every_T = np.arange(len(rows_T_d))
     open_K = np.flatnonzero(~(lower_T_M[every_T, best_T] >= nearest_T))
@@ -111,5 +111,5 @@ def _lower_tile(nearest_T: np.ndarray, rows_T_d: np.ndarray, away_T: np.ndarray,
     else:
         row_P, point_P = np.nonzero(open_T_M)
         squared_P = squared_pairs(rows_T_d, row_P, centres.points_M_d, point_P)
-        with np.errstate(invalid="ignore"):  # NaN stays, to be noticed
+        with np.errstate(invalid="ignore"):  # NaN is kept and detected later
             np.minimum.at(nearest_T, row_P, squared_P)

@@ -1,4 +1,4 @@
-"""USIM's query set: how many uncertain regions, and which (Föllmer et al. 2024, Algorithm 1 and appendix D)."""
+"""USIM's query set: number and draw of uncertain regions (Föllmer et al. 2024, Algorithm 1 and appendix D)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LOGGER = logging.getLogger(__name__)
 
 QUERY_MODES = ("uncertainty", "uniform", "max")
 
-# the paper says only "elbow method"; the query set sizes that it reports fit Kneedle with this sensitivity
+# the paper says only "elbow method"; its query set sizes are consistent with Kneedle at this sensitivity
 _KNEEDLE_SENSITIVITY = 10.0
 _FLOOR_IN_BUDGETS = 5
 
@@ -27,17 +27,15 @@ class QuerySet:
 
     Attributes
     ----------
-    indices_Q : int64 array (Q,)
-        unique positions in the pool, in the order of the regions' names.
-    multiplicities_Q : int64 array (Q,)
-        how often each was drawn, at least once.
+    indices_Q : int64 array (Q,), unique positions in the pool, in the order of the regions' names
+    multiplicities_Q : int64 array (Q,), number of draws of each region, at least 1
     """
 
     indices_Q: np.ndarray
     multiplicities_Q: np.ndarray
 
     def __post_init__(self) -> None:
-        """Bring both arrays to int64 and check that they describe a query set."""
+        """Convert both arrays to int64 and check that they describe a query set."""
         for name in ("indices_Q", "multiplicities_Q"):
             object.__setattr__(self, name, np.asarray(getattr(self, name), dtype=np.int64).reshape(-1))
         assert self.indices_Q.shape == self.multiplicities_Q.shape
@@ -50,15 +48,15 @@ class QuerySet:
 
     @property
     def draws(self) -> int:
-        """Number of draws: the size of the query set before equal ones were put together."""
+        """Number of draws: the size of the query set, repetitions included."""
         return int(self.multiplicities_Q.sum())
 
 
 def query_size(scores_N: np.ndarray, budget: int) -> int:
     """Return Q: the elbow of the descending scores, at least 5 budgets, at most the pool.
 
-    The elbow is Kneedle's (Satopää et al. 2011) with S = 10 on a convex, decreasing curve, counted from 1. Where
-    there is none, as for constant scores, the floor of 5 budgets holds.
+    The elbow is Kneedle's (Satopää et al. 2011) with S = 10 on a convex, decreasing curve, counted from 1. Where there
+    is none, as for constant scores, Q is 5 budgets.
     """
     scores_N = finite_scores(scores_N, len(scores_N))
     floor = _FLOOR_IN_BUDGETS * max(budget, 0)
@@ -82,19 +80,19 @@ def draw_query(
     names_N : sequence of str
         unique names; the draw is over the pool sorted by them.
     budget : int
-        batch size, which sets the floor of the query set's size.
+        batch size, for ``query_size``.
     rng : numpy generator
-        the only source of chance.
+        the only source of randomness.
     size : int, optional
-        number of draws; without it, ``query_size``.
+        number of draws; by default ``query_size``.
     mode : {"uncertainty", "uniform", "max"}
         draw with replacement and p(r) = u(r) / Σ u (the method); with replacement and equal p; or take the ``size``
-        most uncertain regions once each (both of appendix D).
+        most uncertain regions once each (the last two from appendix D).
 
     Returns
     -------
     QuerySet
-        Where every score is 0, p is uniform and a line goes to the log.
+        where every score is 0, p is uniform and a warning is logged.
     """
     assert mode in QUERY_MODES, mode
     count = len(names_N)
@@ -116,10 +114,10 @@ def draw_query(
 
 
 def _elbow(descending_N: np.ndarray) -> int:
-    # a straight line, two points or equal scores have no elbow, and Kneedle would divide by their range
+    # fewer than three points or equal scores have no elbow, and Kneedle would divide by their range
     if len(descending_N) < 3 or descending_N[0] == descending_N[-1]:
         return 0
-    from kneed import KneeLocator  # here, because it draws in matplotlib
+    from kneed import KneeLocator  # here, because it imports matplotlib
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # some versions of kneed warn where there is no elbow

@@ -1,4 +1,4 @@
-"""A batch drawn from the query set alone: the baseline that shows what FLQMI adds (Föllmer et al. 2024, appendix E)."""
+"""A batch drawn from the query set only: the baseline to measure the effect of FLQMI (USIM, appendix E)."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from nnunet_al.selection.selection import Selection, finite_scores, rank_by_name
 def query_sampling(
     query: QuerySet, scores_N: np.ndarray, names_N: Sequence[str], budget: int, rng: np.random.Generator
 ) -> Selection:
-    """Draw ``budget`` unique regions uniformly from the draws of the query set.
+    """Draw ``budget`` unique regions uniformly from the draws of the query set (Föllmer et al. 2024, appendix E).
 
     The draws are permuted and the first unique regions taken, so that a region that was drawn twice is twice as likely
-    to be the next one, and with the same generator a smaller batch begins a larger one.
+    to be the next one, and with the same generator a smaller batch is the beginning of a larger one.
 
     Parameters
     ----------
     query : QuerySet
         drawn with replacement in proportion to the uncertainty (``query.draw_query``).
     scores_N : float array (N,)
-        finite scores; the largest of the other regions fill the batch where the query set holds too few regions.
+        finite scores; if the query set has too few regions, the other regions with the largest scores fill the batch.
     names_N : sequence of str
         unique names; the draw is over the query set sorted by them.
     budget : int
-        number of regions asked for; a pool that holds fewer is returned whole.
+        number of regions; a smaller pool is returned whole.
     rng : numpy generator
-        the only source of chance.
+        the only source of randomness.
 
     Returns
     -------
     Selection
-        the drawn regions and then those that fill the batch; gains are the scores.
+        the drawn regions, then those that fill the batch; gains are the scores.
     """
     scores_N = finite_scores(scores_N, len(names_N))
     wanted = min(max(budget, 0), len(scores_N))

@@ -1,4 +1,4 @@
-"""Random baselines: uniform, and with a share for regions in which the model sees foreground."""
+"""Random baselines: uniform, and with a share of regions with predicted foreground."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from nnunet_al.selection.selection import Selection, order_by_name
 def random_draw(names_N: Sequence[str], budget: int, rng: np.random.Generator) -> Selection:
     """Draw ``budget`` regions uniformly without replacement; every gain is 0.
 
-    The pool is permuted in the order of its names, so that its own order changes nothing, and the first regions
-    are taken, so that with the same generator a smaller batch begins a larger one.
+    The pool, sorted by names, is permuted and the first regions are taken, so that the order of the pool has no effect,
+    and with the same generator a smaller batch is the beginning of a larger one.
     """
     order_N = order_by_name(names_N)
     indices_B = order_N[rng.permutation(len(order_N))[: max(budget, 0)]]
@@ -28,10 +28,10 @@ def random_foreground(
     rng: np.random.Generator,
     share: float = 1 / 3,
 ) -> Selection:
-    """Draw a share of the batch from regions with predicted foreground and the rest from all that remain.
+    """Draw a share of the batch from regions with predicted foreground and the rest from all remaining regions.
 
-    After the foreground-aware random baseline of nnActive (Lüth et al. 2025). Theirs draws around voxels of the true
-    classes, which only an oracle knows; this one uses the model's prediction.
+    After the foreground-aware random baseline of nnActive (Lüth et al. 2025), which draws around voxels of the true
+    classes; here the model's prediction is used, because only an oracle knows the true classes.
 
     Parameters
     ----------
@@ -40,12 +40,12 @@ def random_foreground(
     names_N : sequence of str
         unique names; the draw is over the pool sorted by them.
     budget : int
-        number of regions asked for.
+        number of regions; a smaller pool is returned whole.
     rng : numpy generator
-        the only source of chance.
+        the only source of randomness.
     share : float
-        part of the batch, rounded up, that is drawn uniformly from the eligible regions. Where there are too few,
-        the uniform draw fills the batch.
+        share of the batch, rounded up, that is drawn uniformly from the eligible regions. Where there are too few, the
+        uniform draw fills the batch.
 
     Returns
     -------
@@ -57,7 +57,7 @@ def random_foreground(
     foreground_voxels_N = np.asarray(foreground_voxels_N, dtype=np.float64)
     assert foreground_voxels_N.shape == order_N.shape
     wanted = min(max(budget, 0), len(order_N))
-    # 1e-9: a product such as 0.07 * 100 lies above the whole number that it stands for
+    # 1e-9: a product such as 0.07 * 100 is above the exact integer by rounding
     quota = math.ceil(share * wanted - 1e-9)
 
     shuffled_N = order_N[rng.permutation(len(order_N))]
@@ -65,7 +65,7 @@ def random_foreground(
     taken_N = np.zeros(len(order_N), dtype=bool)
     taken_N[from_foreground] = True
 
-    # a second permutation, because what the first leaves over is no uniform draw from the remaining regions
+    # a second permutation, because the rest of the first is not in uniformly random order
     reshuffled_N = order_N[rng.permutation(len(order_N))]
     from_all = reshuffled_N[~taken_N[reshuffled_N]][: wanted - len(from_foreground)]
     gains_B = np.concatenate([np.ones(len(from_foreground)), np.zeros(len(from_all))])

@@ -1,4 +1,4 @@
-"""By what a list of scores is ranked: the scores themselves, or noisy keys that make a batch less redundant."""
+"""Keys by which scores are ranked: the scores themselves, or scores with noise that makes a batch less redundant."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ def ranking(scores_N: np.ndarray, names_N: Sequence[str], keys: Keys = unchanged
 def power_noise(names_N: Sequence[str], rng: np.random.Generator, beta: float) -> Keys:
     """Return keys ln s + G with G ~ Gumbel(0, 1/β), drawn for each region in the order of names.
 
-    With β = 1 the first region is drawn with probability s_i / Σ s, with any β with probability s_i^β / Σ s^β, and each
-    following one likewise from those that remain. The larger β, the less noise. From the power acquisition of Kirsch
-    et al., "Stochastic Batch Acquisition" (TMLR 2023), as nnActive (Lüth et al. 2025) uses it.
+    The first region is drawn with probability s_i^β / Σ s^β, and each following one likewise from the remaining ones.
+    The larger β, the less noise. From the power acquisition of Kirsch et al., "Stochastic Batch Acquisition" (TMLR
+    2023), as nnActive (Lüth et al. 2025) uses it.
 
-    Scores of 0, whose logarithm is infinite, rank behind all positive scores and among each other by their G, which
-    is a uniformly random order.
+    Scores of 0, whose logarithm is infinite, rank below all positive scores, among themselves by G, which is a
+    uniformly random order.
 
     Parameters
     ----------
     names_N : sequence of str
         unique names of the regions that will be scored.
     rng : numpy generator
-        N numbers are drawn from it EACH time the keys are called, so that every ranking gets noise of its own.
+        N numbers are drawn from it in EACH call of the keys, so that every ranking gets new noise.
     beta : float
         β, more than 0.
 
@@ -71,15 +71,15 @@ def power_noise(names_N: Sequence[str], rng: np.random.Generator, beta: float) -
 def softrank_noise(names_N: Sequence[str], rng: np.random.Generator) -> Keys:
     """Return keys -ln(rank) + G with G ~ Gumbel(0, 1), drawn for each region in the order of names.
 
-    The rank is the position, counted from 1, in the list that ``top_k`` would take, so that scores may have any sign
-    and scale; rank i comes first with probability (1/i) / Σ_j (1/j). Softrank acquisition of Kirsch et al. (TMLR 2023).
+    The rank is the position, counted from 1, in the ranking of ``top_k``, so that scores may have any sign and scale;
+    rank i comes first with probability (1/i) / Σ_j (1/j). Softrank acquisition of Kirsch et al. (TMLR 2023).
 
     Parameters
     ----------
     names_N : sequence of str
         unique names of the regions that will be scored.
     rng : numpy generator
-        N numbers are drawn from it EACH time the keys are called, so that every ranking gets noise of its own.
+        N numbers are drawn from it in EACH call of the keys, so that every ranking gets new noise.
     """
 
     def keys(scores_N: np.ndarray) -> np.ndarray:
@@ -99,11 +99,11 @@ def scheduled_beta(beta: float, beta_end: float | None, step: int, steps: int) -
     beta : float
         β of the first step.
     beta_end : float, optional
-        β of the last step and of all that follow; None keeps ``beta``.
+        β of the last step and of all later ones; None keeps ``beta``.
     step : int
         counted from 0.
     steps : int
-        planned steps, at least 1; a plan of one step has ``beta_end`` at once.
+        planned steps, at least 1; with one step the result is ``beta_end``.
 
     After the schedule of ClaSP PE (Lüth et al., TMLR 2026), where β grows from 1 to 100.
     """

@@ -1,4 +1,4 @@
-"""What a selection may use."""
+"""Device and memory for a selection."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 
-def _keep_silent(_: str) -> None:
+def _silent(_: str) -> None:
     pass
 
 
 @dataclass(frozen=True)
 class Resources:
-    """What a selection may use; memory changes no batch, and devices differ in last digits only.
+    """Device and memory for a selection; memory changes no batch, and devices differ in last digits only.
 
     Attributes
     ----------
-    device : where similarities are computed: "cpu", "cuda" or "mps"
-    memory : bytes that may be taken; None where nobody knows
-    announce : is told in one sentence what will be needed, before it is
+    device : device of the similarities: "cpu", "cuda" or "mps"
+    memory : free bytes; None where unknown
+    announce : called with one sentence about the memory that will be needed, in advance
     """
 
     device: str = "cpu"
     memory: int | None = None
-    announce: Callable[[str], None] = _keep_silent
+    announce: Callable[[str], None] = _silent

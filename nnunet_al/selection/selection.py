@@ -1,4 +1,4 @@
-"""What every selector returns, and the order by names that makes a selection independent of the pool's order."""
+"""The result of every selector, and the order by names that makes it independent of the pool's order."""
 
 from __future__ import annotations
 
@@ -14,17 +14,15 @@ class Selection:
 
     Attributes
     ----------
-    indices_B : int64 array (B,)
-        positions in the pool that was passed to the selector, each at most once.
-    gains_B : float64 array (B,)
-        what each choice was worth to its selector: a score, a marginal gain, or 0 for a uniform draw.
+    indices_B : int64 array (B,), positions in the pool that was passed to the selector, each at most once
+    gains_B : float64 array (B,), the selector's value of each choice: a score, a marginal gain, or 0 for a uniform draw
     """
 
     indices_B: np.ndarray
     gains_B: np.ndarray
 
     def __post_init__(self) -> None:
-        """Bring both arrays to their types and check that they describe a batch."""
+        """Convert both arrays to their types and check that they describe a batch."""
         object.__setattr__(self, "indices_B", np.asarray(self.indices_B, dtype=np.int64).reshape(-1))
         object.__setattr__(self, "gains_B", np.asarray(self.gains_B, dtype=np.float64).reshape(-1))
         assert self.indices_B.shape == self.gains_B.shape, "there is not one gain for each region"
@@ -51,7 +49,7 @@ def rank_by_name(names_N: Sequence[str]) -> np.ndarray:
 
 
 def finite_scores(scores_N: np.ndarray, count: int) -> np.ndarray:
-    """Return the scores as float64 (N,), after checking that there is one finite number for each region."""
+    """Return the scores as float64 (N,) and assert that there is one finite number per region."""
     scores_N = np.asarray(scores_N, dtype=np.float64)
     assert scores_N.shape == (count,), f"{scores_N.shape} scores for {count} regions"
     assert np.isfinite(scores_N).all(), "a score is not finite"

@@ -20,22 +20,22 @@ def selective_union(
     """Select TopK(target, B/2) ∪ TopK(boundary, B/2), filled up to exactly B regions.
 
     Equation 5 of Ma et al., "Breaking the Barrier: Selective Uncertainty-based Active Learning for Medical Image
-    Segmentation" (2024). It leaves open what happens to a region in both lists; its released
-    code then returns fewer than B. Here the lists take turns, target first, and each takes its best region that is
-    not taken yet. So the target list chooses ceil(B/2) regions and the boundary list floor(B/2), a region that both
-    want counts for the list that came to it first and is replaced by the other's next best, every region of the
-    plain union is in the batch, and where the two halves are disjoint the batch is the plain union.
+    Segmentation" (2024). The equation does not define how a region in both lists counts; the released code then returns
+    fewer than B. Here the lists choose in turn, target first, each its best region that is not chosen yet. So the
+    target list chooses ceil(B/2) regions and the boundary list floor(B/2); a region at the top of both lists counts for
+    the list that chooses it first, and the other list takes its next best; the batch contains the plain union, and
+    equals it where the two halves are disjoint.
 
     Parameters
     ----------
     target_scores_N, boundary_scores_N : float array (N,)
         finite scores (equations 3 and 4), larger is more informative.
     names_N : sequence of str
-        unique names; they alone decide ties, so that the order of the pool changes nothing.
+        unique names; they break ties, so that the order of the pool has no effect.
     budget : int
-        B; a pool that holds fewer is returned whole.
+        B; a smaller pool is returned whole.
     keys : Keys
-        from scores to the keys that are ranked instead; called for the target list first, then for the boundary list.
+        maps scores to the keys that are ranked instead; called for the target list first, then for the boundary list.
 
     Returns
     -------

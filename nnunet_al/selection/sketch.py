@@ -1,4 +1,4 @@
-"""A few coordinates of each embedding, kept in memory, that tell which of them a new centre cannot be nearer to."""
+"""A few coordinates of each embedding, kept in memory, to exclude embeddings to which a new centre is not nearer."""
 
 from __future__ import annotations
 
@@ -19,38 +19,34 @@ from nnunet_al.selection.lower_bound import (
 
 _COORDINATES = 64
 _SAMPLE = 256
-# with fewer numbers in a row, reading the row costs hardly more than reading its sketch
+# with fewer numbers per row, reading the row costs hardly more than reading its sketch
 _FEWEST_DIMENSIONS = 1024
-# of the sample, so that the directions stay small where rows are long, and of a tile of rows
+# numbers of the sample, to limit the directions' memory where rows are long, and of a tile of rows
 _SAMPLE_ELEMENTS = 1 << 22
 _ROW_ELEMENTS = 1 << 21
 
 
 @dataclass(frozen=True, eq=False)
 class Sketch:
-    """Coordinates z = V x' of each embedding's x' = x - m along nearly orthonormal directions, and ρ, what is left.
+    """Coordinates z = V x' of x' = x - m along nearly orthonormal directions, and ρ, the norm of the residual.
 
-    With r = x' less its projection on the rows of V, and the same of a centre's c', Cauchy and Schwarz's inequality
+    With r = x' minus its projection on the rows of V, and the same for a centre's c', the Cauchy-Schwarz inequality
     gives x' · c' <= z_x · z_c + ρ_x ρ_c for ρ >= ‖r‖, and so
 
         ‖x - c‖² >= (1 - ε) (‖x'‖² + ‖c'‖²) - 2 (z_x · z_c + ρ_x ρ_c) - τ
 
-    without a look at x. ε covers what rounding does to it. With K the inverse of V Vᵀ, ‖K - I‖ <= h, and z off by at
-    most κ ‖x'‖, x' · c' is z_x · z_c + r_x · r_c up to (2.1 κ + 1.1 h) ‖x'‖ ‖c'‖; ρ² is a little more than
-    ‖x'‖² - (‖z‖ - κ ‖x'‖)² (1 - h); the product of (z, ρ) and (z, ρ) is off by at most `product_error` of r + 1 numbers
-    times 1.1 ‖x'‖ ‖c'‖; and 2 ‖x'‖ ‖c'‖ <= ‖x'‖² + ‖c'‖². κ is √r (g + 3 u) with g = `product_error` of d numbers. What
-    underflows, at most a = 8 d √r times the smallest normal number of z, is in τ, as 4 a² / κ.
+    without reading x. ε covers the rounding errors. With K the inverse of V Vᵀ, ‖K - I‖ <= h, and z off by at most κ
+    ‖x'‖, x' · c' is z_x · z_c + r_x · r_c up to (2.1 κ + 1.1 h) ‖x'‖ ‖c'‖; ρ² is a little more than ‖x'‖² - (‖z‖ - κ
+    ‖x'‖)² (1 - h); the product of (z, ρ) and (z, ρ) is off by at most `product_error` of r + 1 numbers times 1.1 ‖x'‖
+    ‖c'‖; and 2 ‖x'‖ ‖c'‖ <= ‖x'‖² + ‖c'‖². κ is √r (g + 3 u) with g = `product_error` of d numbers. The loss by
+    underflow, at most a = 8 d √r times the smallest normal number of z, is part of τ, as 4 a² / κ.
 
     Attributes
     ----------
-    coordinates_N_r : float32 or float64 array (N, r + 1)
-        z and ρ.
-    away_N : float64 array (N,)
-        squared distances to the anchor by `squared_to`.
-    error : float
-        ε.
-    lost : float
-        the part of τ that is the same for all centres.
+    coordinates_N_r : float32 or float64 array (N, r + 1), z and ρ
+    away_N : float64 array (N,), squared distances to the anchor by `squared_to`
+    error : ε
+    lost : the part of τ that is the same for all centres
     """
 
     coordinates_N_r: np.ndarray
@@ -59,11 +55,11 @@ class Sketch:
     lost: float
 
     def open_to(self, centre: int, squared_N: np.ndarray) -> np.ndarray:
-        """Return the indices (K,) of the embeddings that may be nearer to this one than they are to a centre so far."""
+        """Return the indices (K,) of the embeddings that may be nearer to this centre than to all earlier ones."""
         return np.flatnonzero(~(self.lower(centre) >= squared_N))
 
     def lower(self, centre: int) -> np.ndarray:
-        """Return the bound of all embeddings' squared distances to this one, float64 (N,); NaN where not known."""
+        """Return the lower bounds of all squared distances to this embedding, float64 (N,); NaN where unknown."""
         kind = self.coordinates_N_r.dtype
         with np.errstate(all="ignore"):
             away_N = below_overflow(self.away_N, kind)
@@ -77,17 +73,17 @@ class Sketch:
 
 
 def sketch_of(embeddings_N_d: np.ndarray, anchor_d: np.ndarray) -> Sketch | None:
-    """Return a sketch along the main axes of some rows, from one pass; None where it would not pay.
+    """Return a sketch along the principal axes of some rows, from one pass; None where it would not save time.
 
-    Which rows are looked at for the axes changes the time that a selection takes, never its result. It takes
-    260 bytes a region (float32), and less than 150 MB besides.
+    The choice of the rows for the axes affects the time of a selection, never its result. Memory: 260 bytes per region
+    (float32), and less than 150 MB besides.
 
     Parameters
     ----------
     embeddings_N_d : float array (N, d)
-        finite; it may be mapped from disk.
+        finite; may be memory-mapped.
     anchor_d : float64 array (d,)
-        any point m, best amid the data.
+        any point m, best in the middle of the data.
     """
     count, dimensions = embeddings_N_d.shape
     kind, precision = product_type(embeddings_N_d), np.finfo(product_type(embeddings_N_d))
@@ -96,7 +92,7 @@ def sketch_of(embeddings_N_d: np.ndarray, anchor_d: np.ndarray) -> Sketch | None
         return None
     with np.errstate(all="ignore"):
         sample_S_d = embeddings_N_d[:: count // sampled][:sampled] - anchor_d
-        directions_r_d = _main_axes(sample_S_d, min(_COORDINATES, sampled // 4)).astype(kind)
+        directions_r_d = _principal_axes(sample_S_d, min(_COORDINATES, sampled // 4)).astype(kind)
         del sample_S_d
         rank = len(directions_r_d)
         skew = _skew(directions_r_d)
@@ -112,14 +108,14 @@ def sketch_of(embeddings_N_d: np.ndarray, anchor_d: np.ndarray) -> Sketch | None
             shifted = np.asarray(rows - anchor_d if anchor_d.any() else rows, dtype=kind)
             z = products(shifted, directions_r_d).astype(kind)
             coordinates_N_r[tile, :rank] = z
-            coordinates_N_r[tile, rank] = _left(away_N[tile], z, skew, relative, absolute, dimensions)
+            coordinates_N_r[tile, rank] = _residual_norm(away_N[tile], z, skew, relative, absolute, dimensions)
     error = 2.2 * relative + relative + 1.2 * skew + 1.2 * product_error(rank + 1, kind) + float64_error(dimensions)
     lost = 4 * absolute**2 / relative + dimensions * 2.0**-1016
     return Sketch(coordinates_N_r, away_N, error, lost)
 
 
-def _main_axes(rows_S_d: np.ndarray, rank: int) -> np.ndarray:
-    """Return orthonormal rows along the largest principal axes, around 0, of a sample, which is scaled in place."""
+def _principal_axes(rows_S_d: np.ndarray, rank: int) -> np.ndarray:
+    """Return orthonormal rows along the largest principal axes of an uncentred sample, which is scaled in place."""
     largest = max(rows_S_d.max(), -rows_S_d.min())
     if not (np.isfinite(largest) and largest > 0):
         return rows_S_d[:0]
@@ -138,13 +134,13 @@ def _skew(directions_r_d: np.ndarray) -> float:
     return off / (1 - off) if off < 0.5 else np.inf
 
 
-def _left(
+def _residual_norm(
     away_T: np.ndarray, z_T_r: np.ndarray, skew: float, relative: float, absolute: float, dimensions: int
 ) -> np.ndarray:
-    """Return ρ, not below the true norm of what is left, (T,)."""
+    """Return ρ, (T,), an upper bound of the norm of the residual."""
     unit = float(np.finfo(z_T_r.dtype).eps)
     slack = 1 + float64_error(dimensions)
     least_T = np.linalg.norm(z_T_r.astype(np.float64), axis=1) - 1.01 * relative * np.sqrt(away_T) - 1.01 * absolute
-    left_T = np.sqrt(np.maximum(away_T * slack - np.square(np.maximum(least_T, 0)) * (1 - skew) / slack, 0))
-    left_T = left_T + norm_above(np.zeros(()), dimensions)
-    return (left_T * (1 + 2 * unit) + float(np.finfo(z_T_r.dtype).tiny)).astype(z_T_r.dtype)
+    rho_T = np.sqrt(np.maximum(away_T * slack - np.square(np.maximum(least_T, 0)) * (1 - skew) / slack, 0))
+    rho_T = rho_T + norm_above(np.zeros(()), dimensions)
+    return (rho_T * (1 + 2 * unit) + float(np.finfo(z_T_r.dtype).tiny)).astype(z_T_r.dtype)

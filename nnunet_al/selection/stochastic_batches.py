@@ -1,4 +1,4 @@
-"""Stochastic batches: of many random batches the most uncertain one (Gaillochet et al. 2023)."""
+"""Stochastic batches: the most uncertain of many random batches (Gaillochet et al. 2023)."""
 
 from __future__ import annotations
 
@@ -27,25 +27,25 @@ def stochastic_batches(
     names_N : sequence of str
         unique names; the draw is over the pool sorted by them.
     budget : int
-        B, the size of a batch; a pool that holds no more is returned whole, without a draw.
+        B, the size of a batch; a pool of at most B regions is returned whole, without a draw.
     rng : numpy generator
-        the only source of chance.
+        the only source of randomness.
     num_batches : int, optional
-        Q, at least 1. Without it the permuted pool is cut into floor(N/B) disjoint batches, and what is left over
-        belongs to none (section 4.3.2). With it, Q batches are drawn without replacement inside, each from the whole
+        Q, at least 1. Without it, the permuted pool is divided into floor(N/B) disjoint batches, and the remaining
+        regions belong to none (section 4.3.2). With it, Q batches are drawn, each without replacement from the whole
         pool (section 5.2.4): 1 is a uniform draw, very many approach ``top_k``.
 
     Returns
     -------
     Selection
-        the batch by descending score, equal scores in the order of names; gains are the scores. Of batches with equal
-        means the first one drawn is selected.
+        the batch by descending score, equal scores in the order of names; gains are the scores. Among batches with
+        equal means the first one drawn is selected.
     """
     assert num_batches is None or num_batches >= 1, f"{num_batches} stochastic batches"
     scores_N = finite_scores(scores_N, len(names_N))
     order_N = order_by_name(names_N)
     if 0 < budget < len(order_N):
-        # batches are of one size, so sums do for means; fsum, because rounding must not part equal batches
+        # all batches have one size, so sums replace means; fsum, because rounding must not separate equal batches
         batches = _batches(len(order_N), budget, rng, num_batches)
         members = order_N[max(batches, key=lambda batch_B: math.fsum(scores_N[order_N[batch_B]]))]
     else:

@@ -18,12 +18,11 @@ def top_k(scores_N: np.ndarray, names_N: Sequence[str], budget: int, keys: Keys 
     scores_N : float array (N,)
         finite scores, larger is more informative.
     names_N : sequence of str
-        unique names; they alone decide ties, so that the order of the pool changes nothing.
+        unique names; they break ties, so that the order of the pool has no effect.
     budget : int
-        number of regions asked for; a pool that holds fewer is returned whole.
+        number of regions; a smaller pool is returned whole.
     keys : Keys
-        from the scores to the keys that are ranked instead, called once (``ranking_noise``); the gains stay the
-        scores.
+        maps the scores to the keys that are ranked instead, called once (``ranking_noise``); gains are the scores.
     """
     scores_N = finite_scores(scores_N, len(names_N))
     indices_B = ranking(scores_N, names_N, keys)[: max(budget, 0)]

@@ -24,20 +24,14 @@ class PhantomDesign:
 
     Attributes
     ----------
-    shape
-        voxels per axis of a typical image, in the order in which nnU-Net reads them: z, y, x; the first may be 1
+    shape : voxels per axis of a typical image, in the order in which nnU-Net reads them: z, y, x; the first may be 1
         for two-dimensional images
-    spacing_mm
-        typical distance of voxels in mm, in the same order
-    spacing_variation
-        0: all images have this grid; 0.15: each image's spacing differs from it by up to 15 %, in-plane and across
-        independently, while the field of view stays about the same
-    modality
-        ``"MRI"`` or ``"CT"``: the intensities, and the name by which nnU-Net chooses its normalisation
-    channels
-        1 or 2
-    lesion_in_organ
-        whether each lesion is centred in the organ; otherwise every other one lies elsewhere in the body
+    spacing_mm : typical distance of voxels in mm, in the same order
+    spacing_variation : 0: all images have this grid; 0.15: each image's spacing differs from it by up to 15 %, in-plane
+        and across independently, while the field of view stays about the same
+    modality : ``"MRI"`` or ``"CT"``: the intensities, and the name by which nnU-Net chooses its normalisation
+    channels : 1 or 2
+    lesion_in_organ : whether each lesion is centred in the organ; otherwise every other one lies elsewhere in the body
     """
 
     shape: tuple[int, int, int] = (40, 48, 32)

@@ -51,12 +51,16 @@ def brain_phantom(spacing_mm: float = 1.0) -> LabelMap:
     view the volumes of all structures of the cerebrum lie within a factor of two of the medians of 14 real heads. The
     two sides differ slightly. There is no randomness: one spacing, one map.
 
-    Args:
-        spacing_mm: of the voxels in mm, the same along all axes. All shapes are formulas in mm, so volumes hardly
-            depend on it; what is thinner than a voxel, such as sulci, is lost where it is coarse.
+    Parameters
+    ----------
+    spacing_mm
+        of the voxels in mm, the same along all axes. All shapes are formulas in mm, so volumes hardly depend on it;
+        what is thinner than a voxel, such as sulci, is lost where it is coarse.
 
-    Raises:
-        DatasetError: if the spacing is not positive or so coarse that a caudate nucleus would be a few voxels.
+    Raises
+    ------
+    DatasetError
+        if the spacing is not positive or so coarse that a caudate nucleus would be a few voxels.
     """
     if not 0 < spacing_mm <= _COARSEST_MM:
         raise DatasetError(

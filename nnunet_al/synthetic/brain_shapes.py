@@ -49,12 +49,10 @@ class Sweep:
 
     Attributes
     ----------
-    axis
-        0, 1 or 2: the axis w, v or u along which the ellipse moves
-    rows
-        position along it; the ellipse's centre on the other two axes, in their order; its semi-axes in mm; and by how
-        many degrees the first of these leans from the first towards the second of the other axes. Between the rows all
-        are interpolated without overshoot.
+    axis : 0, 1 or 2: the axis w, v or u along which the ellipse moves
+    rows : position along it; the ellipse's centre on the other two axes, in their order; its semi-axes in mm; and by
+        how many degrees the first of these leans from the first towards the second of the other axes. Between the rows
+        all are interpolated without overshoot.
     """
 
     axis: int

@@ -25,14 +25,10 @@ class Cohort:
 
     Attributes
     ----------
-    design, template
-        what was asked for
-    grid
-        the images' voxels
-    head_zyx
-        where the template has a head, see `head_mask`
-    everywhere, caudate
-        the components of the deformations
+    design, template : what was asked for
+    grid : the images' voxels
+    head_zyx : where the template has a head, see `head_mask`
+    everywhere, caudate : the components of the deformations
     """
 
     design: CohortDesign

@@ -26,10 +26,8 @@ class Displacement:
 
     Attributes
     ----------
-    vectors_3_zyx
-        float32, components z, y, x in mm
-    lattice
-        where they are
+    vectors_3_zyx : float32, components z, y, x in mm
+    lattice : where they are
     """
 
     vectors_3_zyx: np.ndarray

@@ -25,18 +25,13 @@ class CohortDesign:
 
     Attributes
     ----------
-    cases, test_cases
-        how many go into ``imagesTr``/``labelsTr`` and ``imagesTs``/``labelsTs``; half of each part is group 1
-    strength
-        one of `STRENGTHS`
-    shape
-        voxels z, y, x around the middle between both caudates; None: what the template covers
-    spacing_mm
-        distance of voxels z, y, x in mm; None: the template's
-    paired
-        whether the cases come in pairs that differ in nothing but the local deformation of the left caudate
-    seed
-        same seed, same cohort
+    cases, test_cases : how many go into ``imagesTr``/``labelsTr`` and ``imagesTs``/``labelsTs``; half of each part is
+        group 1
+    strength : one of `STRENGTHS`
+    shape : voxels z, y, x around the middle between both caudates; None: what the template covers
+    spacing_mm : distance of voxels z, y, x in mm; None: the template's
+    paired : whether the cases come in pairs that differ in nothing but the local deformation of the left caudate
+    seed : same seed, same cohort
     """
 
     cases: int = 312
@@ -83,14 +78,11 @@ class Case:
 
     Attributes
     ----------
-    number
-        from 0, training cases first
-    group
-        `BIASED` or `UNBIASED`
-    strength
-        the outward component's coefficient; 0 in group 2
-    couple
-        two cases that follow each other, one of each group, are a couple; in a paired cohort they share the anatomy
+    number : from 0, training cases first
+    group : `BIASED` or `UNBIASED`
+    strength : the outward component's coefficient; 0 in group 2
+    couple : two cases that follow each other, one of each group, are a couple; in a paired cohort they share the
+        anatomy
     """
 
     number: int

@@ -23,10 +23,8 @@ class LabelMap:
 
     Attributes
     ----------
-    labels_zyx
-        int16; x runs to the patient's left, y to the back and z upwards (the array of an LPS image)
-    spacing_mm
-        distance of voxels in mm in the order z, y, x
+    labels_zyx : int16; x runs to the patient's left, y to the back and z upwards (the array of an LPS image)
+    spacing_mm : distance of voxels in mm in the order z, y, x
     """
 
     labels_zyx: np.ndarray
@@ -39,12 +37,9 @@ class Grid:
 
     Attributes
     ----------
-    shape
-        voxels in the order z, y, x
-    spacing_mm
-        their distances in mm
-    origin_mm
-        position of the first voxel's centre in mm
+    shape : voxels in the order z, y, x
+    spacing_mm : their distances in mm
+    origin_mm : position of the first voxel's centre in mm
     """
 
     shape: tuple[int, int, int]

@@ -38,10 +38,8 @@ class GlobalBasis:
 
     Attributes
     ----------
-    components_k_3_zyx
-        smooth vector fields on a periodic box of nodes 8 mm apart, of root mean square length 1
-    deviations_k
-        standard deviations of their coefficients in mm
+    components_k_3_zyx : smooth vector fields on a periodic box of nodes 8 mm apart, of root mean square length 1
+    deviations_k : standard deviations of their coefficients in mm
     """
 
     components_k_3_zyx: np.ndarray
@@ -88,11 +86,9 @@ class LocalBasis:
 
     Attributes
     ----------
-    components_k_3_zyx
-        vector fields in mm; the first flows out of the caudate, the others are smooth and random; all are 0 in and
-        beside everything but white matter and the caudate, and further than 16 mm from it
-    lattice
-        where they are
+    components_k_3_zyx : vector fields in mm; the first flows out of the caudate, the others are smooth and random; all
+        are 0 in and beside everything but white matter and the caudate, and further than 16 mm from it
+    lattice : where they are
     """
 
     components_k_3_zyx: np.ndarray

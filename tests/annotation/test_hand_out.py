@@ -377,8 +377,8 @@ def test_a_disk_that_is_full_at_any_moment_leaves_nothing(tmp_path, cases, monke
     [
         (None, "is missing"),
         ("{", "cannot be read"),
-        ("[]", "lacks parts"),
-        ('{"schema": 1}', "lacks parts"),
+        ("[]", "is an incomplete"),
+        ('{"schema": 1}', "is an incomplete"),
         ('{"schema": 2}', "has schema 2 and not 1"),
     ],
 )
@@ -395,10 +395,10 @@ def test_a_manifest_that_lacks_a_part_is_refused(folder, key):
     manifest = read_manifest(folder)
     del manifest[key]
     (folder / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(CampaignError, match="lacks parts of a manifest"):
+    with pytest.raises(CampaignError, match="is an incomplete manifest"):
         read_manifest(folder)
     manifest[key] = [{"case": "a"}]
     (folder / "manifest.json").write_text(json.dumps(manifest))
     if key == "cases":
-        with pytest.raises(CampaignError, match="lacks parts of a manifest"):
+        with pytest.raises(CampaignError, match="is an incomplete manifest"):
             read_manifest(folder)

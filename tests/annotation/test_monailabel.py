@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 import SimpleITK
 
-from nnunet_al.annotation.gate import Asked, examine
 from nnunet_al.annotation.hand_out import Batch, CaseHandOut, HandedRegion, read_manifest
+from nnunet_al.annotation.import_check import ExpectedCase, check_returned
 from nnunet_al.annotation.monailabel import returned_labels, write_datastore
 from nnunet_al.annotation.segments import segments_of
 from nnunet_al.annotation.volumes import Grid, place, read_segmentation, write_nifti, write_seg_nrrd
@@ -207,7 +207,7 @@ def test_an_image_that_cannot_be_converted_leaves_nothing(tmp_path, monkeypatch)
 
 
 def test_several_readings_are_refused(tmp_path):
-    with pytest.raises(CampaignError, match="one label of an image, not 2 readings"):
+    with pytest.raises(CampaignError, match="one label per image, not 2 readings"):
         write_datastore(tmp_path / "batch", batch(readings=2), [])
     assert list(tmp_path.iterdir()) == []
 
@@ -513,8 +513,8 @@ def test_3d_slicers_numbers_pass_the_gate_by_their_names(folder):
     segments = segments_of({"background": 0, "hippocampus": 1, "tumour": 4})
     submit(folder, "a.1", {"label_info": TWO}, labels_kji=labels(1, 2))
     (label,) = returned_labels(folder)
-    asked = Asked("a.1", GRID, np.zeros(SHAPE_KJI, np.int32), np.full(SHAPE_KJI, 5), 5, {1: WHOLE})
-    reading = examine(label.path, asked, segments, [1], {}, names=label.names)
+    asked = ExpectedCase("a.1", GRID, np.zeros(SHAPE_KJI, np.int32), np.full(SHAPE_KJI, 5), 5, {1: WHOLE})
+    reading = check_returned(label.path, asked, segments, [1], {}, names=label.names)
     np.testing.assert_array_equal(reading.labels_kji, labels(1, 4))
 
 

@@ -58,7 +58,7 @@ def test_a_name_that_a_header_would_not_keep_is_put_in_order_or_refused():
     [("Liver", "liver"), ("left kidney", "left_kidney"), ("a  b", "a b"), ("Clear Label", "x"), ("Ignore", "x")],
 )
 def test_names_that_programs_would_mix_up_are_refused(one, other):
-    with pytest.raises(DatasetError, match=r"no more than case, blanks or underscores.*: rename one"):
+    with pytest.raises(DatasetError, match=r"only by case, blanks or underscores.*: rename one"):
         segments_of({"background": 0, one: 1, other: 2})
 
 
@@ -141,7 +141,7 @@ def test_tables_of_3d_slicer(tmp_path):
     ],
 )
 def test_what_is_no_label_table_is_refused_by_name(tmp_path, name, text):
-    with pytest.raises(ReturnError, match=rf"{name} is no label table"):
+    with pytest.raises(ReturnError, match=rf"{name} is not a label table"):
         read_label_file(table(tmp_path, name, text))
 
 

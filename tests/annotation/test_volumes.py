@@ -386,7 +386,7 @@ def test_a_header_that_contradicts_itself_is_refused(tmp_path, labels_kji, pairs
 
 def test_fractional_labelmaps_are_refused(tmp_path, labels_kji):
     pairs = {"Segmentation_MasterRepresentation": "Fractional labelmap", "Segment0_Name": "a"}
-    with pytest.raises(ReturnError, match="is no binary labelmap but a 'Fractional labelmap'"):
+    with pytest.raises(ReturnError, match="is not a binary labelmap but a 'Fractional labelmap'"):
         read_segmentation(write_slicer(tmp_path / "a.seg.nrrd", labels_kji.T, pairs))
 
 
@@ -424,7 +424,7 @@ def test_a_file_that_names_its_segments_needs_no_table_and_a_note_is_none(tmp_pa
     (tmp_path / "b.csv").write_text("rank,case,region,reviewed\n1,b,,yes\n")
     assert read_segmentation(save(tmp_path / "b.nii.gz", labels_kji)).names is None
     (tmp_path / "c.label").write_text("1 255 0\n")
-    with pytest.raises(ReturnError, match=r"c\.label is no label table"):
+    with pytest.raises(ReturnError, match=r"c\.label is not a label table"):
         read_segmentation(save(tmp_path / "c.nii.gz", labels_kji))
 
 
@@ -533,5 +533,5 @@ def test_a_header_whose_voxels_lie_elsewhere_is_refused(tmp_path, labels_kji):
 
 
 def test_another_ending_is_refused(tmp_path):
-    with pytest.raises(ReturnError, match=r"a\.png is no segmentation file: save it as one of \.seg\.nrrd"):
+    with pytest.raises(ReturnError, match=r"a\.png is not a segmentation file: save it as one of \.seg\.nrrd"):
         read_segmentation(tmp_path / "a.png")

@@ -59,7 +59,7 @@ def test_three_rounds(project, tmp_path):
     assert "cut short" in project.reason(0, f"returned/{cut}") or "cannot be read" in project.reason(
         0, f"returned/{cut}"
     )
-    assert "outside of the regions" in project.reason(0, f"returned/{rotated}")
+    assert "outside the requested regions" in project.reason(0, f"returned/{rotated}")
     project.expect((0, slicer), (0, rotated))
     assert run_round() == 3
 

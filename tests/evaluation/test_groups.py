@@ -341,13 +341,15 @@ def test_one_group(table):
 
 def test_a_case_that_is_alone_in_its_group_is_named(table):
     message = refusal(table(), ["sex"], ["sub-01", "sub-02", "sub-03"])
-    assert "sub-02 would each be alone" in message
+    assert "sub-02 would each be the only case of a group" in message
     assert "merge groups" in message
 
 
 @pytest.mark.parametrize("column", ["name", "birth_date"])
 def test_what_is_different_for_everybody_is_not_shown(table, column):
-    assert "sub-01, sub-02, sub-03, sub-04, sub-05 and 1 more would each be alone" in refusal(table(), [column])
+    assert "sub-01, sub-02, sub-03, sub-04, sub-05 and 1 more would each be the only case of a group" in refusal(
+        table(), [column]
+    )
 
 
 @pytest.mark.parametrize("nobody", ["", "n/a", "NA", "None", "null", "nan"])
@@ -370,7 +372,7 @@ def test_the_first_reason_is_given(table):
         (["sex", "age:x"], ["gone"], "bins"),
         (["sex", "age:q2"], ["gone"], "no row"),
         (["sex", "age:q2"], CASES, "no value"),
-        (["age:q2"], CASES, "else than a number"),
+        (["age:q2"], CASES, "not a number"),
         (["site"], ["sub-01", "sub-02"], "one group"),
         (["site"], ["sub-01", "sub-02", "sub-03"], "alone"),
     ]

@@ -22,7 +22,7 @@ from nnunet_al.nnunet.checkpoints import load_network_weights
 from nnunet_al.nnunet.distributed import check_gpus, run_distributed
 from nnunet_al.nnunet.environment import Roots
 from nnunet_al.nnunet.trainer_settings import TrainerSettings
-from nnunet_al.stopping import heeding_signals
+from nnunet_al.stopping import handling_signals
 
 from . import distributed_work
 from .trainers_on_cpu.nnUNetTrainerALOnCPU import STOP_IN
@@ -89,7 +89,7 @@ def test_the_wish_to_stop_reaches_all_processes(tmp_path):
             time.sleep(0.01)
         os.kill(os.getpid(), signal.SIGUSR1)
 
-    with heeding_signals():
+    with handling_signals():
         asker = threading.Thread(target=ask, daemon=True)
         asker.start()
         done = run_distributed(partial(distributed_work.wait_to_be_stopped, tmp_path), 2, CPU, None)
@@ -135,7 +135,7 @@ def train(monkeypatch):
         folder = tiny.results / tiny.name / f"{TRAINER}__{tiny.plans_name}__{tiny.configuration}" / "fold_0"
         final = folder / "checkpoint_final.pth"
         log = tiny.results / "log.txt"
-        with heeding_signals():
+        with handling_signals():
             training.train(roots, tiny.name, tiny.configuration, 0, TRAINER, tiny.plans_name, CPU, final, log, gpus)
         return folder
 

@@ -14,7 +14,7 @@ from nnunet_al.campaign.stages import is_done
 from nnunet_al.errors import DatasetError, StorageError
 from nnunet_al.files import read_json
 from nnunet_al.rounds.run_stages import Stage, run_stages
-from nnunet_al.stopping import SIGNAL, heeding_signals
+from nnunet_al.stopping import SIGNAL, handling_signals
 
 
 class Notes(list):
@@ -68,14 +68,14 @@ def test_who_is_asked_to_stop_stops_between_stages_and_never_behind_the_last(not
         os.kill(os.getpid(), SIGNAL)
 
     asks = Stage("asks", "", asked)
-    with heeding_signals(), pytest.raises(KeyboardInterrupt):
+    with handling_signals(), pytest.raises(KeyboardInterrupt):
         run(notes, notes.stage("a"), asks, notes.stage("b"))
     assert notes == ["a"]
     assert is_done(notes.folder / "stages", "asks")
     run(notes, notes.stage("a"), asks, notes.stage("b"))
     assert notes == ["a", "b"]
     (notes.folder / "stages" / "asks.json").unlink()
-    with heeding_signals():
+    with handling_signals():
         run(notes, notes.stage("a"), notes.stage("b"), asks)
 
 

@@ -30,7 +30,7 @@ from nnunet_al.rounds import network_delay, round_model, shards
 from nnunet_al.rounds.embedding_parts import EmbeddingPart
 from nnunet_al.rounds.stages import embed, fisher, score
 from nnunet_al.seeding import generator
-from nnunet_al.stopping import heeding_signals
+from nnunet_al.stopping import handling_signals
 from nnunet_al.strategies import catalog
 
 from .kill_lab import kill_at, moments_of, some_of
@@ -518,7 +518,7 @@ def test_a_scheduler_s_signal_stops_where_the_next_call_goes_on(new_lab, expecte
             os.kill(os.getpid(), signal.SIGUSR1)
             yield from batches
 
-        with heeding_signals(), monkeypatch.context() as patch:
+        with handling_signals(), monkeypatch.context() as patch:
             for module in (pool_scoring, pool_embedding):
                 patch.setattr(module, "micro_batches", signalled)
             with pytest.raises(KeyboardInterrupt):
@@ -526,7 +526,7 @@ def test_a_scheduler_s_signal_stops_where_the_next_call_goes_on(new_lab, expecte
         held = lab.held(files[name])
         assert 0 < len(held) < 22
         lab.given.clear()
-        with heeding_signals():  # as the next process begins
+        with handling_signals():  # as the next process begins
             stage()
         assert lab.given == Counter({*range(22)} - {*held})
         if name == "score":

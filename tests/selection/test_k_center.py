@@ -8,7 +8,7 @@ from scipy.spatial.distance import cdist
 
 from nnunet_al.selection import distances
 from nnunet_al.selection.k_center import k_center
-from nnunet_al.selection.nearest import lower_nearest, nearest_squared
+from nnunet_al.selection.nearest import nearest_squared, update_nearest
 
 from . import plain
 from .embeddings import KINDS, embeddings
@@ -132,9 +132,9 @@ def test_few_regions_are_looked_at_for_each_choice(monkeypatch):
 
     def counted(squared_N, *others):
         looked_at.append(len(squared_N))
-        lower_nearest(squared_N, *others)
+        update_nearest(squared_N, *others)
 
-    monkeypatch.setattr(k_center_module, "lower_nearest", counted)
+    monkeypatch.setattr(k_center_module, "update_nearest", counted)
     k_center(embeddings("normal", 3000, 30), names(3000), 50)
     assert 0 < sum(looked_at) < 0.1 * 50 * 3000
 

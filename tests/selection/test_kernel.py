@@ -80,10 +80,10 @@ def test_a_similarity_that_is_no_number_is_found(embeddings_N_d):
         whole(embeddings_N_d, np.arange(COUNT), np.array([COUNT - 1]), cosine=False)
 
 
-def scanned(blocks: KernelBlocks, kept_rows: int, worth_N: np.ndarray) -> tuple[SimilarityKernel, np.ndarray]:
+def scanned(blocks: KernelBlocks, kept_rows: int, priority_N: np.ndarray) -> tuple[SimilarityKernel, np.ndarray]:
     """The kernel after its scan, and what the scan showed."""
     kernel, shown = SimilarityKernel(blocks, kept_rows), []
-    kernel.scan(lambda first, rows: shown.append((first, rows.copy())), worth_N)
+    kernel.scan(lambda first, rows: shown.append((first, rows.copy())), priority_N)
     assert [first for first, _ in shown] == list(range(0, COUNT, BLOCK_ROWS))
     return kernel, np.concatenate([rows for _, rows in shown])
 
@@ -106,21 +106,21 @@ def test_a_row_is_the_same_kept_or_computed_again_alone_or_among_others(cosine, 
 
 
 def test_the_rows_that_are_worth_most_are_kept(embeddings_N_d):
-    worth_N = np.random.default_rng(5).permutation(COUNT).astype(float)
-    kernel, shown = scanned(KernelBlocks(embeddings_N_d, np.arange(COUNT), np.arange(4), True), 100, worth_N)
-    np.testing.assert_array_equal(kernel.at_hand(np.arange(COUNT)), worth_N >= COUNT - 100)
+    priority_N = np.random.default_rng(5).permutation(COUNT).astype(float)
+    kernel, shown = scanned(KernelBlocks(embeddings_N_d, np.arange(COUNT), np.arange(4), True), 100, priority_N)
+    np.testing.assert_array_equal(kernel.is_kept(np.arange(COUNT)), priority_N >= COUNT - 100)
     # worth changes, and a row that was asked for takes the place of the one that is now worth least
-    worth_N[worth_N == COUNT - 50] = -1
-    stranger = int(np.flatnonzero(worth_N == 3)[0])
+    priority_N[priority_N == COUNT - 50] = -1
+    stranger = int(np.flatnonzero(priority_N == 3)[0])
     kernel.keep(np.array([stranger]), shown[[stranger]])
-    np.testing.assert_array_equal(kernel.at_hand(np.arange(COUNT)), (worth_N >= COUNT - 100) | (worth_N == 3))
+    np.testing.assert_array_equal(kernel.is_kept(np.arange(COUNT)), (priority_N >= COUNT - 100) | (priority_N == 3))
     np.testing.assert_array_equal(kernel[np.arange(COUNT)], shown)
 
 
 def test_rows_that_come_together():
     kernel = SimilarityKernel(KernelBlocks(np.ones((COUNT, 2)), np.arange(COUNT), np.arange(2), True), 0)
-    np.testing.assert_array_equal(kernel.companions(BLOCK_ROWS), np.arange(BLOCK_ROWS, 2 * BLOCK_ROWS))
-    np.testing.assert_array_equal(kernel.companions(COUNT - 1), np.arange(2 * BLOCK_ROWS, COUNT))
+    np.testing.assert_array_equal(kernel.block_of(BLOCK_ROWS), np.arange(BLOCK_ROWS, 2 * BLOCK_ROWS))
+    np.testing.assert_array_equal(kernel.block_of(COUNT - 1), np.arange(2 * BLOCK_ROWS, COUNT))
 
 
 @pytest.mark.parametrize("greedy", ["naive", "stochastic"])

@@ -10,7 +10,7 @@ from sklearn.cluster import kmeans_plusplus as sklearn_kmeans_plusplus
 
 from nnunet_al.selection import sketch
 from nnunet_al.selection.kmeans_plusplus import kmeans_plusplus
-from nnunet_al.selection.nearest import lower_nearest
+from nnunet_al.selection.nearest import update_nearest
 
 from . import plain
 from .embeddings import KINDS, embeddings
@@ -127,9 +127,9 @@ def test_a_sketch_spares_reading_most_rows(monkeypatch):
 
     def counted(squared_N, embeddings_N_d, centre, anchor_d, rows_K, away_N):
         read.append(len(squared_N) if rows_K is None else len(rows_K))
-        lower_nearest(squared_N, embeddings_N_d, centre, anchor_d, rows_K, away_N)
+        update_nearest(squared_N, embeddings_N_d, centre, anchor_d, rows_K, away_N)
 
-    monkeypatch.setattr(module, "lower_nearest", counted)
+    monkeypatch.setattr(module, "update_nearest", counted)
     kmeans_plusplus(embeddings("low rank", 2000, 1100), names(2000), 40, np.random.default_rng(0))
     assert len(read) == 38
     assert 0 < sum(read) < 0.3 * 38 * 2000

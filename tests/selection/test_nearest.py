@@ -122,7 +122,7 @@ def test_the_product_error_holds_for_the_worst_order_of_a_sum(dimensions):
 )
 def test_the_bound_is_near_the_distance(kind, least):
     rows, centres = embeddings(kind, 60, 50), embeddings(kind, 30, 50, seed=1)
-    anchor_d = nearest.anchor_amid(centres)
+    anchor_d = nearest.central_anchor(centres)
     lower = Centres.of(centres, anchor_d, product_type(rows)).lower(rows, squared_to(rows, anchor_d))
     assert (lower >= least * all_squared(rows, centres)).all()
 
@@ -131,9 +131,9 @@ def test_the_bound_is_near_the_distance(kind, least):
 def test_few_distances_are_summed(kind, most, monkeypatch):
     summed = []
 
-    def counted(rows, which_P, *others):
-        summed.append(len(which_P))
-        return distances.squared_pairs(rows, which_P, *others)
+    def counted(rows, row_P, *others):
+        summed.append(len(row_P))
+        return distances.squared_pairs(rows, row_P, *others)
 
     monkeypatch.setattr(nearest, "squared_pairs", counted)
     rows = embeddings(kind, 900, 64)

@@ -1,4 +1,4 @@
-"""Files that were copied by half: what SimpleITK reads of them without a word."""
+"""Detection of truncated or damaged files that SimpleITK reads without an error."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _HEADER_BYTES = 1 << 16
 
 
 def defect(path: Path) -> str | None:
-    """What is wrong with a file that SimpleITK could read, or None: that its end is missing, or that it holds NaN.
+    """Return the defect of a file that SimpleITK could read (a missing end, or NaN), or None without one.
 
-    SimpleITK (seen with 2.5) reads NIfTI files cut short, compressed NRRD files without their end, and damaged
-    compressed MetaImage files, and it turns NaN in NIfTI files into 0; that raw NRRD and MetaImage files are cut short
-    it notices itself. What compressed data ends with, a checksum, tells whether all of it is there.
+    SimpleITK (seen with 2.5) reads truncated NIfTI files, truncated compressed NRRD files, and damaged compressed
+    MetaImage files, and it turns NaN in NIfTI files into 0; it detects truncated raw NRRD and MetaImage files itself.
+    The checksum at the end of compressed data shows whether the data are complete.
     """
     ending = path.name.lower().removesuffix(".gz")[-4:]
     try:
@@ -26,7 +26,7 @@ def defect(path: Path) -> str | None:
             with gzip.open(path) as file:
                 _read_to_its_end(file)
         if not nifti_is_finite(path):
-            return "holds values that are no numbers"
+            return "holds values that are not numbers"
         if ending == "nrrd":
             _check_nrrd(path)
         if ending in (".mha", ".mhd"):
@@ -50,7 +50,7 @@ def _check_nrrd(path: Path) -> None:
 def _check_meta_image(path: Path) -> None:
     fields: dict[str, str] = {}
     with path.open("rb") as file:
-        while "ElementDataFile" not in fields:  # by definition the last one
+        while "ElementDataFile" not in fields:  # by definition the last field
             line = file.readline(_HEADER_BYTES)
             if not line:
                 raise EOFError(path)
@@ -58,7 +58,7 @@ def _check_meta_image(path: Path) -> None:
             fields[key.strip()] = value.strip()
         data = fields["ElementDataFile"]
         if data != "LOCAL" and Path(data).name != data:
-            raise ValueError(data)  # its voxels lie elsewhere, and nobody returned them
+            raise ValueError(data)  # its voxels are in another folder and were not returned
         if fields.get("CompressedData", "False").lower() != "true":
             return
         if data == "LOCAL":

@@ -1,4 +1,4 @@
-"""The import gate: whether a returned file answers for the regions asked for, and what it says there."""
+"""Check of a returned file against the handed-out case, and its labels in the reviewed regions."""
 
 from __future__ import annotations
 
@@ -10,34 +10,29 @@ import numpy as np
 import SimpleITK
 
 from nnunet_al.annotation.label_names import Labelled, label_segments
-from nnunet_al.annotation.resemblance import mean_dice, renumbered
+from nnunet_al.annotation.label_overlap import mean_dice, renumbered
 from nnunet_al.annotation.segments import Segment
 from nnunet_al.annotation.volumes import Grid, place, read_segmentation
 from nnunet_al.errors import ReturnError
 from nnunet_al.pool.boxes import Box, to_slices
 
-_SHARED_TABLE = "labels.txt"  # lies there for all files, so that it says nothing on how this one was numbered
-_SAME_CASE, _OTHER_CASE = 0.9, 0.5  # mean Dice with a pre-segmentation above which a file was drawn on it, or not
+_SHARED_TABLE = "labels.txt"  # one table for all files, so it does not prove the numbering of a single file
+# mean Dice with a pre-segmentation: above the first, the file was drawn on it; below the second, possibly not
+_SAME_CASE, _OTHER_CASE = 0.9, 0.5
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What was handed out of one case.
+class ExpectedCase:
+    """One case as it was handed out.
 
     Attributes
     ----------
-    case : str
-        its id
-    grid : Grid
-        the image's grid
-    handed_out_kji : np.ndarray
-        the pre-segmentation, zeros where there was none
-    earlier_kji : np.ndarray
-        what is annotated already, ``ignore`` elsewhere
-    ignore : int
-        value of unannotated voxels
-    boxes : mapping from int to Box
-        rank of each region -> its voxels, half-open, k first
+    case : its id
+    grid : the image's grid
+    handed_out_kji : the pre-segmentation, zeros without one
+    earlier_kji : earlier annotations, ``ignore`` elsewhere
+    ignore : value of unannotated voxels
+    boxes : rank of each region -> its voxels, half-open, k first
     """
 
     case: str
@@ -50,24 +45,18 @@ class Asked:
 
 @dataclass(frozen=True)
 class Reading:
-    """What a returned file says of one case.
+    """The accepted content of a returned file.
 
     Attributes
     ----------
-    case : str
-        its id
-    labels_kji : np.ndarray
-        the reader's labels (int32) inside the reviewed regions and where nothing was annotated before, ``ignore``
+    case : its id
+    labels_kji : the reader's labels (int32) in the reviewed regions where nothing was annotated before, ``ignore``
         elsewhere
-    ranks : tuple of int
-        the regions that it answers for, sorted; also such as were annotated in full before
-    edits_outside : int
-        voxels outside of all regions asked for that differ from what was handed out, and voxels drawn outside of the
-        image; none of them is used
-    disagreements : int
-        voxels of the reviewed regions annotated earlier with another label, which stands
-    remarks : tuple of str
-        sentences for the reader and the campaign's owner
+    ranks : ranks of the reviewed regions, sorted, including regions that were already annotated completely
+    edits_outside : number of voxels outside all requested regions that differ from the handed-out labels, and of voxels
+        drawn outside the image; they are not used
+    disagreements : number of voxels in the reviewed regions with another, earlier label, which is kept
+    remarks : sentences for the reader and the campaign's owner
     """
 
     case: str
@@ -78,40 +67,40 @@ class Reading:
     remarks: tuple[str, ...]
 
 
-def examine(
+def check_returned(
     path: Path,
-    asked: Asked,
+    asked: ExpectedCase,
     segments: Sequence[Segment],
     reviewed: Collection[int],
-    others: Mapping[str, Asked],
+    others: Mapping[str, ExpectedCase],
     names: Mapping[int, str] | None = None,
 ) -> Reading:
-    """Take what a returned file says inside the reviewed regions, or refuse it with the first of the reasons.
+    """Return the labels of a returned file in the reviewed regions, or raise an error for the first problem.
 
-    The file is read, never changed. What it says counts where it was asked for, is marked as reviewed and nothing was
-    annotated before; everything else is reported and not used.
+    The file is read, never changed. Its labels count inside requested regions that are marked as reviewed, where
+    nothing was annotated before; all other labels are reported and not used.
 
     Parameters
     ----------
     path : Path
         the returned file
-    asked : Asked
-        what was handed out of the case that the file is named by
+    asked : ExpectedCase
+        the handed-out case with the file's name
     segments : sequence of Segment
         the dataset's foreground
     reviewed : collection of int
-        ranks marked as reviewed; those of other cases do not matter
-    others : mapping from str to Asked
-        cases of the batch, looked up one by one where the file does not look like its own case; may be lazy
+        ranks marked as reviewed; those of other cases are ignored
+    others : mapping from str to ExpectedCase
+        cases of the batch, looked up one by one if the file does not resemble its own case; may be lazy
     names : mapping from int to str, optional
-        number -> name of a segment, known from elsewhere for a file that names nothing itself
+        number -> segment name from another source, for a file without names
 
     Raises
     ------
     ReturnError
-        if the file cannot be read, bears the mark of another case, does not lie on the image's grid, has segments or
-        numbers that are none of the dataset's, or classes that overlap, looks like another case's file or a renumbered
-        one, or no region of the case is marked as reviewed.
+        if the file cannot be read, is marked as another case, is not on the image's grid, has segments or numbers that
+        the dataset does not have, has overlapping classes, resembles another case's file or a renumbered one, or no
+        region of the case is marked as reviewed.
     """
     file = read_segmentation(path)
     if file.case is not None and file.case != asked.case:
@@ -143,7 +132,7 @@ def _placed(path: Path, image: SimpleITK.Image, grid: Grid, may_be_cropped: bool
         raise ReturnError(f"{path.name}: {error}") from None
 
 
-def _check_case(path: Path, labels_kji: np.ndarray, asked: Asked, others: Mapping[str, Asked]) -> None:
+def _check_case(path: Path, labels_kji: np.ndarray, asked: ExpectedCase, others: Mapping[str, ExpectedCase]) -> None:
     if mean_dice(labels_kji, asked.handed_out_kji) >= _OTHER_CASE:
         return
     for case in others:
@@ -151,7 +140,7 @@ def _check_case(path: Path, labels_kji: np.ndarray, asked: Asked, others: Mappin
         if handed_out_kji.shape == labels_kji.shape and mean_dice(labels_kji, handed_out_kji) > _SAME_CASE:
             raise ReturnError(
                 f"{path.name} looks like the pre-segmentation of {case} and not like that of {asked.case}: return it "
-                "under that case's name, or as .seg.nrrd, which says what it was drawn on."
+                "under that case's name, or as .seg.nrrd, which names its case."
             )
 
 
@@ -162,15 +151,15 @@ def _check_numbers(path: Path, labels_kji: np.ndarray, handed_out_kji: np.ndarra
         drawn, handed_out = pair
         raise ReturnError(
             f"{path.name} names no segments, and its number {drawn} ({of[drawn]}) lies where {handed_out} "
-            f"({of.get(handed_out)}) was handed out, as if it had been renumbered on export: return the .seg.nrrd, or "
+            f"({of.get(handed_out)}) was handed out, so it seems to be renumbered: return the .seg.nrrd, or "
             f"put the label table beside it as {path.name.partition('.')[0]}.label."
         )
 
 
 def _inside(
-    asked: Asked, labelled: Labelled, segments: Sequence[Segment], ranks: tuple[int, ...], beyond_image: int
+    asked: ExpectedCase, labelled: Labelled, segments: Sequence[Segment], ranks: tuple[int, ...], beyond_image: int
 ) -> Reading:
-    """What the labels say in the reviewed regions, with remarks on all that is not used."""
+    """Return the labels in the reviewed regions, with remarks on everything that is not used."""
     labels_kji = labelled.labels_kji
     reviewed_kji = _union(labels_kji.shape, (asked.boxes[rank] for rank in ranks))
     asked_kji = _union(labels_kji.shape, asked.boxes.values())
@@ -179,24 +168,24 @@ def _inside(
     new_kji = reviewed_kji & ~annotated_kji
     edits_outside = int((changed_kji & ~asked_kji).sum()) + beyond_image
     disagreements = int((labels_kji != asked.earlier_kji)[reviewed_kji & annotated_kji].sum())
-    told = list(labelled.remarks)
+    remarks = list(labelled.remarks)
     if left := sorted(asked.boxes.keys() - set(ranks)):
-        told.append(f"Not marked as reviewed and not taken: rank {', '.join(map(str, left))}.")
+        remarks.append(f"Not marked as reviewed and not used: rank {', '.join(map(str, left))}.")
     if edits_outside:
-        told.append(f"Changes outside of the regions asked for are not used: {_voxels(edits_outside)}.")
+        remarks.append(f"Changes outside the requested regions are not used: {_voxels(edits_outside)}.")
     if disagreements:
-        told.append(f"What was annotated earlier stands where the file has another label: {_voxels(disagreements)}.")
-    if lost := _lost(labels_kji[new_kji], asked.handed_out_kji[new_kji], segments):
-        told.append(f"Handed out in the reviewed regions and no longer there: {', '.join(lost)}.")
+        remarks.append(f"Earlier annotations are kept where the file has another label: {_voxels(disagreements)}.")
+    if missing := _missing(labels_kji[new_kji], asked.handed_out_kji[new_kji], segments):
+        remarks.append(f"Handed out in the reviewed regions and missing in the file: {', '.join(missing)}.")
     if not new_kji.any():
-        told.append("Everything in the reviewed regions was annotated before.")
+        remarks.append("Everything in the reviewed regions was annotated before.")
     elif not changed_kji[new_kji].any():
-        told.append("Nothing was changed in the reviewed regions: they are taken as they were handed out.")
+        remarks.append("Nothing was changed in the reviewed regions: they are used as they were handed out.")
     inside_kji = np.where(new_kji, labels_kji, np.int32(asked.ignore))
-    return Reading(asked.case, inside_kji, ranks, edits_outside, disagreements, tuple(told))
+    return Reading(asked.case, inside_kji, ranks, edits_outside, disagreements, tuple(remarks))
 
 
-def _lost(labels_N: np.ndarray, handed_out_N: np.ndarray, segments: Sequence[Segment]) -> list[str]:
+def _missing(labels_N: np.ndarray, handed_out_N: np.ndarray, segments: Sequence[Segment]) -> list[str]:
     gone = set(np.unique(handed_out_N[handed_out_N != 0])) - set(np.unique(labels_N[labels_N != 0]))
     return [f"'{segment.name}'" for segment in segments if segment.value in gone]
 

@@ -19,7 +19,7 @@ import slicerio
 
 from nnunet_al.annotation.cost import annotation_cost
 from nnunet_al.annotation.fusion import fuse
-from nnunet_al.annotation.gate import Asked, Reading, examine
+from nnunet_al.annotation.import_check import ExpectedCase, Reading, check_returned
 from nnunet_al.annotation.review_sheet import read_sheet
 from nnunet_al.annotation.segments import Segment
 from nnunet_al.annotation.volumes import Grid, write_nifti, write_seg_nrrd
@@ -58,8 +58,8 @@ def corrected() -> np.ndarray:
 
 
 @pytest.fixture
-def asked() -> Asked:
-    return Asked("case_a", GRID, organs(), np.full(SHAPE, IGNORE, np.int32), IGNORE, BOXES)
+def asked() -> ExpectedCase:
+    return ExpectedCase("case_a", GRID, organs(), np.full(SHAPE, IGNORE, np.int32), IGNORE, BOXES)
 
 
 @pytest.fixture(autouse=True)
@@ -124,11 +124,11 @@ def renumbered(labels: np.ndarray, numbers: Mapping[int, int]) -> np.ndarray:
     return result
 
 
-def take(path: Path, asked: Asked, reviewed: Sequence[int] = (1, 5), **options: object) -> Reading:
-    return examine(path, asked, SEGMENTS, reviewed, options.pop("others", {}), **options)
+def take(path: Path, asked: ExpectedCase, reviewed: Sequence[int] = (1, 5), **options: object) -> Reading:
+    return check_returned(path, asked, SEGMENTS, reviewed, options.pop("others", {}), **options)
 
 
-def refusal(path: Path, asked: Asked, reviewed: Sequence[int] = (1, 5), **options: object) -> str:
+def refusal(path: Path, asked: ExpectedCase, reviewed: Sequence[int] = (1, 5), **options: object) -> str:
     with pytest.raises(ReturnError) as caught:
         take(path, asked, reviewed, **options)
     sentence = str(caught.value)
@@ -172,7 +172,7 @@ class TestWhatIsTaken:
         segments = (Segment(1, "A b", (0, 0, 0)), Segment(2, "a_b", (0, 0, 1)))
         labels = np.where(organs() == 3, 2, organs())
         path = slicer(tmp_path, renumbered(labels, {1: 2, 2: 1}), [(1, "a_b"), (2, "A b")])
-        reading = examine(path, replace(asked, ignore=3, earlier_kji=np.full(SHAPE, 3)), segments, [1], {})
+        reading = check_returned(path, replace(asked, ignore=3, earlier_kji=np.full(SHAPE, 3)), segments, [1], {})
         inside = to_slices(BOXES[1])
         assert np.array_equal(reading.labels_kji[inside], labels[inside])
 
@@ -248,7 +248,7 @@ class TestWhatIsRemarked:
         reading = take(snap(tmp_path, labels), asked)
         check(reading, labels)
         assert reading.edits_outside == 12 * 14 + 1
-        assert reading.remarks == ("Changes outside of the regions asked for are not used: 169 voxels.",)
+        assert reading.remarks == ("Changes outside the requested regions are not used: 169 voxels.",)
 
     def test_what_lies_outside_of_the_image_is_counted_and_not_used(self, tmp_path, asked):
         larger = np.zeros((12, 12, 14), np.int32)
@@ -262,7 +262,7 @@ class TestWhatIsRemarked:
         reading = take(slicer(tmp_path, corrected()), asked, reviewed=(5, 77))
         check(reading, corrected(), ranks=(5,))
         assert reading.edits_outside == 0, "changes in a region asked for lie not outside"
-        assert reading.remarks == ("Not marked as reviewed and not taken: rank 1.",)
+        assert reading.remarks == ("Not marked as reviewed and not used: rank 1.",)
 
     def test_the_first_annotation_stands(self, tmp_path, asked):
         earlier = asked.earlier_kji.copy()
@@ -276,7 +276,7 @@ class TestWhatIsRemarked:
         assert np.array_equal(reading.labels_kji, wanted)
         assert reading.disagreements == 4  # the reader's row of the left kidney in slice 1
         assert reading.edits_outside == 2
-        assert reading.remarks[-1] == ("What was annotated earlier stands where the file has another label: 4 voxels.")
+        assert reading.remarks[-1] == ("Earlier annotations are kept where the file has another label: 4 voxels.")
 
     def test_a_region_annotated_before_in_full_is_answered_with_nothing_new(self, tmp_path, asked):
         reading = take(slicer(tmp_path, organs()), replace(asked, earlier_kji=organs()))
@@ -288,19 +288,19 @@ class TestWhatIsRemarked:
         reading = take(slicer(tmp_path, organs()), asked)
         check(reading, organs())
         assert reading.remarks == (
-            "Nothing was changed in the reviewed regions: they are taken as they were handed out.",
+            "Nothing was changed in the reviewed regions: they are used as they were handed out.",
         )
 
     def test_empty_segments_may_have_any_name(self, tmp_path, asked):
         reading = take(slicer(tmp_path, corrected(), [*SLICER_ORDER, (4, "Segment_4"), (5, "tumour")]), asked)
         check(reading, corrected())
-        assert reading.remarks == ("Empty segments that the dataset does not have were left out: 'Segment_4'.",)
+        assert reading.remarks == ("Empty segments that the dataset does not have were ignored: 'Segment_4'.",)
 
     def test_a_class_that_has_gone_is_told(self, tmp_path, asked):
         labels = np.where(corrected() == 3, 2, corrected())
         reading = take(slicer(tmp_path, labels, SLICER_ORDER[:2]), asked)
         check(reading, labels)
-        assert reading.remarks[-1] == "Handed out in the reviewed regions and no longer there: 'Tumour'."
+        assert reading.remarks[-1] == "Handed out in the reviewed regions and missing in the file: 'Tumour'."
 
 
 class TestWhatIsRefused:
@@ -426,7 +426,7 @@ class TestWhatIsNotMistaken:
 
     def test_others_are_not_read_without_need(self, tmp_path, asked):
         class Unread(dict):
-            def __getitem__(self, case: str) -> Asked:
+            def __getitem__(self, case: str) -> ExpectedCase:
                 raise AssertionError("nobody asked for it")
 
         check(take(snap(tmp_path, corrected()), asked, others=Unread(case_b=asked)), corrected())

@@ -1,35 +1,36 @@
-"""How much a returned file looks like what was handed out, class by class."""
+"""Overlap of a returned file with the handed-out labels, per class."""
 
 from __future__ import annotations
 
 import numpy as np
 
-_ENOUGH_VOXELS = 20  # fewer say nothing about which class is meant
-_LIES_ON = 0.5  # Dice from which two segments may be one organ
+_ENOUGH_VOXELS = 20  # smaller classes are not compared
+_SAME_ORGAN = 0.5  # Dice above which two segments may be the same organ
 _TIMES = 2
 
 
 def mean_dice(labels_kji: np.ndarray, handed_out_kji: np.ndarray) -> float:
-    """Mean over the foreground classes of either of Dice = 2 |a and b| / (|a| + |b|); 0 where neither has any."""
+    """Return the mean Dice = 2 |a and b| / (|a| + |b|) over the foreground classes of either; 0 without any class."""
     _, dice_V_V, sizes_V, handed_V = _dice(labels_kji, handed_out_kji)
-    there_V = sizes_V + handed_V > 0
-    return float(np.diagonal(dice_V_V)[there_V].mean()) if there_V.any() else 0.0
+    present_V = sizes_V + handed_V > 0
+    return float(np.diagonal(dice_V_V)[present_V].mean()) if present_V.any() else 0.0
 
 
 def renumbered(labels_kji: np.ndarray, handed_out_kji: np.ndarray) -> tuple[int, int] | None:
-    """Find a value v that lies where another value u was handed out, as after an export that numbers segments anew.
+    """Find a value v at the position of another handed-out value u, as after an export that renumbers segments.
 
-    That is so where Dice(v, handed out u) > 1/2, and more than twice both Dice(v, handed out v) and Dice(u, handed out
-    u): a reader who moves a border between classes leaves something of u where it was. Classes of fewer than 20 voxels
-    are not judged.
+    The condition is Dice(v, handed out u) > 1/2, and more than twice both Dice(v, handed out v) and Dice(u, handed out
+    u): a reader who moves a border between classes leaves a part of u in its place. Classes of fewer than 20 voxels are
+    not compared.
 
     Returns
     -------
-    (v, u) with the largest Dice, or None where nothing speaks for another numbering
+    tuple of int or None
+        (v, u) with the largest Dice, or None without any such pair
     """
     values_V, dice_V_V, sizes_V, handed_V = _dice(labels_kji, handed_out_kji)
     own_V = np.diagonal(dice_V_V)
-    suspect_V_V = (dice_V_V > _LIES_ON) & (dice_V_V > _TIMES * own_V[:, None]) & (dice_V_V > _TIMES * own_V)
+    suspect_V_V = (dice_V_V > _SAME_ORGAN) & (dice_V_V > _TIMES * own_V[:, None]) & (dice_V_V > _TIMES * own_V)
     suspect_V_V &= (sizes_V >= _ENOUGH_VOXELS)[:, None] & (handed_V >= _ENOUGH_VOXELS)
     if not suspect_V_V.any():
         return None
@@ -38,7 +39,7 @@ def renumbered(labels_kji: np.ndarray, handed_out_kji: np.ndarray) -> tuple[int,
 
 
 def _dice(labels_kji: np.ndarray, handed_out_kji: np.ndarray) -> tuple[np.ndarray, ...]:
-    """All foreground values of either, Dice of each with each, and the voxels of each in either."""
+    """Return all foreground values, the Dice of each with each, and the numbers of voxels in both arrays."""
     drawn_kji = (labels_kji != 0) | (handed_out_kji != 0)
     a_N, b_N = labels_kji[drawn_kji], handed_out_kji[drawn_kji]
     values = np.union1d(np.union1d(a_N, b_N), [0])  # background first, labels are never negative
