@@ -11,11 +11,11 @@ from nnunet_al.errors import SetupError
 from nnunet_al.files import read_json, write_json
 
 SETTINGS_FILE = "nnUNetTrainerAL.json"
-OPTIMIZERS = ("sgd", "adamw")
 DROPOUT_PLACES = ("decoder", "all")
 
 _LEARNING_RATES = {"sgd": 1e-2, "adamw": 1e-3}
 _WEIGHT_DECAYS = {"sgd": 3e-5, "adamw": 1e-2}
+OPTIMIZERS = tuple(_LEARNING_RATES)
 _COUNTS = ("epochs", "iterations", "batch_size")
 
 
@@ -89,10 +89,6 @@ class TrainerSettings:
         """Weight decay of the optimiser."""
         return _WEIGHT_DECAYS[self.optimizer]
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the settings as a JSON object."""
-        return asdict(self)
-
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> TrainerSettings:
         """Read settings from a JSON object; missing settings keep their defaults.
@@ -111,7 +107,7 @@ class TrainerSettings:
     def write(self, preprocessed_dataset: Path) -> Path:
         """Write the settings beside the plans in ``nnUNet_preprocessed/DatasetXXX_Name`` and return the file."""
         path = preprocessed_dataset / SETTINGS_FILE
-        write_json(path, self.to_json())
+        write_json(path, asdict(self))
         return path
 
     @classmethod
