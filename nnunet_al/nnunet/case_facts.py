@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -46,12 +46,8 @@ class CaseFacts:
         """Share of the image's voxels that the crop keeps."""
         return float(np.prod(self.shape_after_crop) / np.prod(self.raw_shape))
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the facts as a JSON value."""
-        return asdict(self)
-
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> CaseFacts:
-        """Build the facts from the JSON value that `to_json` returned."""
+        """Build the facts from the JSON value of their ``asdict``."""
         lists = {key: tuple(content[key]) for key in ("image_hashes", "raw_shape", "spacing_mm")}
         return cls(**{**content, **lists, "crop_box": as_box(content["crop_box"])})

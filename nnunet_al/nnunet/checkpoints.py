@@ -36,16 +36,8 @@ def write_checkpoint(checkpoint: dict[str, Any], path: Path) -> None:
 def load_network_weights(network: nn.Module, checkpoint: Path, plans: str) -> None:
     """Copy all weights of a checkpoint into a network of the same architecture.
 
-    nnU-Net's ``-pretrained_weights`` leaves out the output heads; from round to round they are kept.
-
-    Parameters
-    ----------
-    network
-        the plain network, not wrapped for distributed training or compiled.
-    checkpoint
-        a ``checkpoint_*.pth`` of nnU-Net, trained on any device.
-    plans
-        name of the network's plans, for the message.
+    nnU-Net's ``-pretrained_weights`` leaves out the output heads; from round to round they are kept. The network must
+    not be wrapped for distributed training or compiled; ``plans`` is the name of its plans, for the message.
 
     Raises
     ------

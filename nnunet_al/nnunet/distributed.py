@@ -34,17 +34,9 @@ _MAX_REPORT_CHARACTERS = 20_000  # must fit into an unread pipe, which holds 65 
 def check_gpus(device: torch.device, gpus: int, batch_size: int | None = None, batch_dice: bool = False) -> None:
     """Check that a training can be distributed over this number of GPUs.
 
-    Parameters
-    ----------
-    device
-        device of the training.
-    gpus
-        number of processes, one per GPU.
-    batch_size
-        patches per step, which the GPUs share; ``None`` if not yet known.
-    batch_dice
-        whether the Dice loss is computed over the whole batch, as in nnU-Net's 2d plans: then nnU-Net gathers the
-        shares patch by patch, and shares of unequal size would give wrong results or block forever.
+    The GPUs share the ``batch_size`` patches of a step, if that is known yet. With ``batch_dice``, as in nnU-Net's 2d
+    plans, the Dice loss is computed over the whole batch: then nnU-Net gathers the shares patch by patch, and shares of
+    unequal size would give wrong results or block forever.
 
     Raises
     ------
@@ -75,19 +67,9 @@ def check_gpus(device: torch.device, gpus: int, batch_size: int | None = None, b
 def run_distributed(work: Callable[[], object], processes: int, device: torch.device, log: Path | None) -> bool:
     """Do ``work`` in several new processes of one torch process group, and return when all have ended.
 
-    The processes get the environment variables of the moment of the call. Only the first process prints. If one fails,
-    the others are ended.
-
-    Parameters
-    ----------
-    work
-        the function that each process calls; it must be picklable.
-    processes
-        their number; on a GPU, process i uses GPU i.
-    device
-        the processes communicate by NCCL with "cuda", by gloo with "cpu".
-    log
-        file to which the first process appends its output; ``None``: it is not redirected.
+    The processes get the environment variables of the moment of the call; with "cuda", process i uses GPU i. ``work``
+    must be picklable. Only the first process prints, to the file ``log`` if it is given. If one fails, the others are
+    ended.
 
     Returns
     -------

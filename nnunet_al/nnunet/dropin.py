@@ -41,12 +41,8 @@ def install(link: bool = False, nnunet: Path | None = None) -> list[Path]:
 
     Files of an earlier call are replaced, so the call may be repeated.
 
-    Parameters
-    ----------
-    link
-        link to this package's files instead of copying them, so that updates of this package take effect.
-    nnunet
-        folder of the package ``nnunetv2``; default: the one that Python imports.
+    With links, updates of this package take effect. ``nnunet`` is the folder of the package ``nnunetv2``; default: the
+    one that Python imports.
 
     Raises
     ------
@@ -65,10 +61,7 @@ def install(link: bool = False, nnunet: Path | None = None) -> list[Path]:
 def remove(nnunet: Path | None = None) -> tuple[list[Path], list[Path]]:
     """Remove trainers and planners, and their compiled files, from the nnU-Net install.
 
-    Returns
-    -------
-    removed, foreign
-        the removed files, and files of the same name that are not ours and stay.
+    Returns the removed files, and files of the same name that are not ours and stay.
 
     Raises
     ------

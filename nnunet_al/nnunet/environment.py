@@ -33,7 +33,7 @@ class Roots:
         SetupError
             if a variable is unset or names a folder that does not exist.
         """
-        return cls(*(_folder(variable) for variable in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")))
+        return cls(*map(_folder, ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")))
 
     @classmethod
     def below(cls, folder: Path) -> Roots:

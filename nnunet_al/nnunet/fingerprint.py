@@ -52,12 +52,10 @@ def extract_fingerprint(
         number of cases that share the samples; constant over the rounds
     ignore
         the label value of unannotated voxels
-    workers
-        number of processes
-    log
-        file for nnU-Net's output
+    workers, log
+        number of processes, and file for nnU-Net's output
     max_voxels
-        voxels sampled in the whole pool; nnU-Net's number
+        voxels sampled in the whole pool
     samples
         folder that keeps the voxels drawn from each case, so that the next call reads only cases with new annotations;
         see ``case_samples``
@@ -95,13 +93,7 @@ def intensity_drift(
     A channel has drifted if its mean, its 0.5 or its 99.5 percentile moved by more than ``tolerance`` old standard
     deviations, or if its standard deviation changed by more than a factor of ``1 + tolerance``. The threshold is our
     choice: nnU-Net normalises CT by these numbers, so half a standard deviation shifts the network's input by 0.5.
-
-    Parameters
-    ----------
-    old, new
-        ``foreground_intensity_properties_per_channel`` of two fingerprints or plans
-    tolerance
-        in old standard deviations
+    ``old`` and ``new`` are ``foreground_intensity_properties_per_channel`` of two fingerprints or plans.
     """
     sentences = []
     after_of = {str(channel): statistics for channel, statistics in new.items()}

@@ -21,12 +21,7 @@ from nnunet_al.nnunet.environment import Roots
 from nnunet_al.nnunet.raw_dataset import CaseFiles
 from nnunet_al.nnunet.workers import run_jobs
 
-_WITHOUT_STATISTICS = {
-    "ZScoreNormalization",
-    "NoNormalization",
-    "RescaleTo01Normalization",
-    "RGBTo01Normalization",
-}
+_WITHOUT_STATISTICS = {"ZScoreNormalization", "NoNormalization", "RescaleTo01Normalization", "RGBTo01Normalization"}
 
 
 @dataclass(frozen=True)
@@ -77,11 +72,26 @@ def store_folder(roots: Roots, dataset_name: str) -> Path:
     return roots.preprocessed / dataset_name / "al_images"
 
 
+def common_dependencies(plans: Mapping[str, Any], chosen: Any) -> dict[str, Any]:
+    """Collect the settings of a configuration of the plans that every preprocessed file depends on.
+
+    The patch size determines the chunks of the file.
+    """
+    return {
+        "nnunetv2": ".".join(version("nnunetv2").split(".")[:2]),
+        "reader": plans["image_reader_writer"],
+        "preprocessor": chosen.preprocessor_name,
+        "transpose": list(plans["transpose_forward"]),
+        "spacing": list(chosen.spacing),
+        "patch_size": list(chosen.patch_size),
+    }
+
+
 def image_dependencies(plans: Mapping[str, Any], configuration: str) -> dict[str, Any]:
     """Collect the settings of the plans and of nnU-Net that a preprocessed image depends on.
 
     Intensity statistics are included for CT channels and for normalisation schemes that may use them, being unknown to
-    us. The patch size determines the chunks of the file.
+    us.
     """
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
@@ -89,12 +99,7 @@ def image_dependencies(plans: Mapping[str, Any], configuration: str) -> dict[str
     chosen = manager.get_configuration(configuration)
     statistics = manager.foreground_intensity_properties_per_channel
     return {
-        "nnunetv2": ".".join(version("nnunetv2").split(".")[:2]),
-        "reader": plans["image_reader_writer"],
-        "preprocessor": chosen.preprocessor_name,
-        "transpose": list(manager.transpose_forward),
-        "spacing": list(chosen.spacing),
-        "patch_size": list(chosen.patch_size),
+        **common_dependencies(plans, chosen),
         "normalization": list(chosen.normalization_schemes),
         "use_mask": list(chosen.use_mask_for_norm),
         "resampling": chosen.configuration["resampling_fn_data"],
@@ -110,15 +115,8 @@ def image_dependencies(plans: Mapping[str, Any], configuration: str) -> dict[str
 def image_key(facts: CaseFacts, dependencies: Mapping[str, Any], outside: np.ndarray | None = None) -> str:
     """Hash all inputs of a preprocessed image into 16 hexadecimal digits.
 
-    Parameters
-    ----------
-    facts
-        of the case, for the hashes of its files
-    dependencies
-        see ``image_dependencies``
-    outside
-        bool, of the shape after transpose and crop: labelled voxels outside the nonzero mask, which nnU-Net's masked
-        normalisation counts as part of the mask. None if there are none.
+    ``outside`` (bool, of the shape after transpose and crop) are labelled voxels outside the nonzero mask, which
+    nnU-Net's masked normalisation counts as part of the mask; None if there are none.
     """
     digest = None if outside is None or not outside.any() else hash_array(np.flatnonzero(outside))
     return hash_json([list(facts.image_hashes), dependencies, digest])[:16]
@@ -137,11 +135,7 @@ def ensure_image(
 
     ``outside`` must be the array in the key of ``stored`` (see ``image_key``). If another process is preprocessing the
     image, this one waits for it, or with ``wait`` False returns at once.
-
-    Returns
-    -------
-    bool
-        whether ``stored`` exists now.
+    Returns whether ``stored`` exists now.
 
     Raises
     ------

@@ -40,20 +40,7 @@ def case_samples(
     nnU-Net's version. Cases with a kept sample are not read; samples that are no longer needed are removed. The folder
     may be deleted at any time, and holds at most 8 bytes per drawn voxel, before compression.
 
-    Parameters
-    ----------
-    annotated
-        image files and composed label per case
-    facts
-        of these cases, or of more
-    rule
-        number of voxels, and ignore label
-    folder
-        the campaign's folder of samples; None: samples are not kept
-    workers
-        number of processes
-    log
-        file for nnU-Net's output
+    ``annotated`` holds the image files and the composed label per case, ``facts`` those of these cases, or of more.
     """
     cases = sorted(annotated)
     files: dict[str, Path] = {}

@@ -37,17 +37,8 @@ def intensity_statistics(parts: list[ValueCounts], dtype: type[np.floating] = np
     ``parts`` is emptied during the computation. Peak memory is 8 bytes per distinct value of each part (nnU-Net: 12 to
     16 bytes per voxel), so values that repeat within a case, as in CT, cost almost no memory.
 
-    Parameters
-    ----------
-    parts
-        the voxels of each case
-    dtype
-        type of the joined voxels in numpy, to which its interpolation is rounded
-
-    Returns
-    -------
-    dict or None
-        nnU-Net's keys; None if there is no voxel.
+    Returns nnU-Net's keys; None if there is no voxel. numpy rounds its interpolation to ``dtype``, the type of the
+    joined voxels.
     """
     n_voxels = sum(int(counts_M.sum(dtype=np.int64)) for _, counts_M in parts)
     if n_voxels == 0:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,8 @@ import numpy as np
 
 from nnunet_al.nnunet.blosc_files import move_into_place, temporary_file_in, verified_write, write_pickle
 from nnunet_al.nnunet.case_facts import CaseFacts
-from nnunet_al.nnunet.geometry import case_geometry
-from nnunet_al.nnunet.image_store import StoredImage, ensure_image, image_dependencies, image_key
+from nnunet_al.nnunet.geometry import case_geometry, planned_spacing
+from nnunet_al.nnunet.image_store import StoredImage, common_dependencies, ensure_image, image_dependencies, image_key
 from nnunet_al.nnunet.raw_dataset import CaseFiles
 from nnunet_al.pool.boxes import Box, to_slices
 from nnunet_al.pool.geometry import CaseGeometry, OutsideCropError
@@ -46,15 +45,9 @@ def label_dependencies(plans: Mapping[str, Any], configuration: str, dataset_jso
     """Collect the settings that a preprocessed label depends on besides its files."""
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-    manager = PlansManager(dict(plans))
-    chosen = manager.get_configuration(configuration)
+    chosen = PlansManager(dict(plans)).get_configuration(configuration)
     return {
-        "nnunetv2": ".".join(version("nnunetv2").split(".")[:2]),
-        "reader": plans["image_reader_writer"],
-        "preprocessor": chosen.preprocessor_name,
-        "transpose": list(manager.transpose_forward),
-        "spacing": list(chosen.spacing),
-        "patch_size": list(chosen.patch_size),
+        **common_dependencies(plans, chosen),
         "resampling": chosen.configuration["resampling_fn_seg"],
         "resampling_kwargs": chosen.configuration["resampling_fn_seg_kwargs"],
         "label_manager": plans.get("label_manager"),
@@ -70,11 +63,8 @@ def preprocess_label(job: LabelJob) -> tuple[str, list[str]]:
     resample, sample the locations of each class with nnU-Net's seed. If labelled voxels outside the mask change the
     normalisation, a separate image is stored for this label.
 
-    Returns
-    -------
-    tuple[str, list[str]]
-        the key of the stored image that belongs to this label, and one sentence per annotated class or box that is
-        lost in resampling.
+    Returns the key of the stored image that belongs to this label, and one sentence per annotated class or box that is
+    lost in resampling.
 
     Raises
     ------
@@ -98,8 +88,7 @@ def preprocess_label(job: LabelJob) -> tuple[str, list[str]]:
 
     geometry = case_geometry(job.facts, job.plans, job.configuration)
     spacing = [properties["spacing"][axis] for axis in manager.transpose_forward]
-    planned = list(chosen.spacing)
-    planned = [spacing[0], *planned] if len(planned) < len(spacing) else planned
+    planned = planned_spacing(chosen.spacing, spacing)
     seg_1_xyz = chosen.resampling_fn_seg(seg_1_xyz, np.array(geometry.network_shape), spacing, planned)
 
     preprocessor = chosen.preprocessor_class(verbose=False)

@@ -177,13 +177,8 @@ def counted_target(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Convert nnU-Net's target of one resolution for `segmentation_loss`.
 
-    Parameters
-    ----------
-    target_B_C_xyz
-        exclusive classes: one channel of labels; regions: one channel of 0 and 1 per region, and with an ignore label
-        a last channel that is 1 at unannotated voxels.
-    exclusive, ignore_label
-        from the label manager; ``None`` means that every voxel is annotated.
+    Exclusive classes have one channel of labels; regions one channel of 0 and 1 each, and with an ignore label a last
+    channel that is 1 at unannotated voxels. Without an ignore label every voxel is annotated.
 
     Returns
     -------

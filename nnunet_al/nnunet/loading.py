@@ -68,19 +68,9 @@ def clamp_patch_centres(
 ) -> dict[Any, np.ndarray | Sequence]:
     """Move the centre voxels of patches down until the patch ends at the upper border of the image.
 
-    Parameters
-    ----------
-    locations
-        nnU-Net's ``class_locations``: class -> voxels (n, 1 + axes), a channel before the axes
-    shape
-        voxels of the image
-    patch_size
-        the network's patch; with one axis less it is 2d, in slices across the first axis
-
-    Returns
-    -------
-    dict
-        Same classes, new arrays; a patch around a moved centre still holds the original voxel.
+    ``locations`` are nnU-Net's ``class_locations``: class -> voxels (n, 1 + axes), a channel before the axes. A patch
+    with one axis less than the image is 2d, in slices across the first axis. A patch around a moved centre still holds
+    the original voxel.
     """
     patch = [1] * (len(shape) - len(patch_size)) + [int(length) for length in patch_size]
     padding = [max(length - size, 0) for length, size in zip(patch, shape, strict=True)]
@@ -118,12 +108,8 @@ class PaddingAwareDatasetNumpy(_BorderAware, nnUNetDatasetNumpy):
     """The same for data that nnU-Net stored as ``.npz``."""
 
 
-_PADDING_AWARE = {nnUNetDatasetBlosc2: PaddingAwareDatasetBlosc2, nnUNetDatasetNumpy: PaddingAwareDatasetNumpy}
-
-
-def padding_aware_class(dataset_class: type) -> type:
-    """Return the padding-aware counterpart of nnU-Net's ``dataset_class``."""
-    return _PADDING_AWARE[dataset_class]
+PADDING_AWARE = {nnUNetDatasetBlosc2: PaddingAwareDatasetBlosc2, nnUNetDatasetNumpy: PaddingAwareDatasetNumpy}
+"""The padding-aware counterparts of nnU-Net's dataset classes."""
 
 
 def padding_to_ignore_label(transforms: ComposeTransforms, ignore_label: int) -> ComposeTransforms:

@@ -161,13 +161,8 @@ class nnUNetPlannerALTwoStages(ActiveLearningPlanning, ExperimentPlanner):
         }
 
 
-_OURS = (
-    nnUNetPlannerAL,
-    nnUNetPlannerALResEncM,
-    nnUNetPlannerALResEncL,
-    nnUNetPlannerALResEncXL,
-    nnUNetPlannerALTwoStages,
-)
+_RESENC = (nnUNetPlannerALResEncM, nnUNetPlannerALResEncL, nnUNetPlannerALResEncXL)
+_OURS = {planner.__name__: planner for planner in (nnUNetPlannerAL, *_RESENC, nnUNetPlannerALTwoStages)}
 
 
 def planner_class(name: str) -> type[ActiveLearningPlanning]:
@@ -178,13 +173,12 @@ def planner_class(name: str) -> type[ActiveLearningPlanning]:
     SetupError
         if there is no such planner.
     """
-    ours = {planner.__name__: planner for planner in _OURS}
-    if name in ours:
-        return ours[name]
+    if name in _OURS:
+        return _OURS[name]
     folder = os.path.join(nnunetv2.__path__[0], "experiment_planning")  # noqa: PTH118 -- nnU-Net wants a string
     found = recursive_find_python_class(folder, name, current_module="nnunetv2.experiment_planning")
     if not (isinstance(found, type) and issubclass(found, ExperimentPlanner)):
-        raise SetupError(f"There is no planner {name}: choose one of {', '.join(ours)} or one of nnU-Net's.")
+        raise SetupError(f"There is no planner {name}: choose one of {', '.join(_OURS)} or one of nnU-Net's.")
     if issubclass(found, ActiveLearningPlanning):
         return found
     return type(name, (ActiveLearningPlanning, found), {})
@@ -201,22 +195,8 @@ def plan(
 ) -> dict[str, Any]:
     """Plan in a view that holds ``dataset.json`` and the fingerprint; write and return the plan to use.
 
-    Parameters
-    ----------
-    view
-        the folders to plan in
-    dataset_name
-        the dataset's folder in them
-    planner_class_name
-        one of our planners, or any of nnU-Net's
-    settings
-        written beside the fingerprint
-    gpu_memory_gb
-        nnU-Net's memory target in GB; default: the planner's
-    plans_name
-        name of the plans file without its ending; default: the planner's
-    log
-        file for nnU-Net's output
+    ``settings`` are written beside the fingerprint. nnU-Net's memory target ``gpu_memory_gb`` and ``plans_name``, the
+    name of the plans file without its ending, default to the planner's.
 
     Raises
     ------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -10,13 +10,10 @@ from functools import partial
 import numpy as np
 import torch
 
-from nnunet_al.allocation import keeping_memory
-from nnunet_al.nnunet.pool_scoring import micro_batches, round_up_to_batches
-from nnunet_al.nnunet.window_stream import Chunk, Pool
-from nnunet_al.scoring.fast_network import exact_convolutions
+from nnunet_al.nnunet.pool_scoring import pool_batches
+from nnunet_al.nnunet.window_stream import Pool
 from nnunet_al.scoring.gradients import visit_gradients
 from nnunet_al.scoring.layers import convolutions
-from nnunet_al.scoring.posterior import micro_batch_size, pad_batch
 from nnunet_al.scoring.region_fisher import RegionFisher
 
 Fisher = dict[str, torch.Tensor]
@@ -84,20 +81,11 @@ class Embedder:
     def _batches(
         self, pool: Pool, numbers_of_case: Mapping[str, Sequence[int]]
     ) -> Generator[tuple[list[int], torch.Tensor, torch.Tensor], None, None]:
-        size = micro_batch_size(pool.patch_size)
-        chunks = pool.chunks(numbers_of_case, round_up_to_batches(self.chunk_windows, size), self.readers)
-        with keeping_memory(), exact_convolutions(), closing(chunks):
-            for chunk in chunks:
-                yield from self._weighted(chunk, size)
-
-    def _weighted(self, chunk: Chunk, size: int) -> Iterator[tuple[list[int], torch.Tensor, torch.Tensor]]:
-        for first, (owners, data_B_C_xyz, mask_B_xyz, _) in zip(
-            range(0, len(chunk.numbers), size), micro_batches(chunk, size), strict=True
-        ):
-            voxels_B = pad_batch(chunk.voxels_B[first : first + size], size).clamp_min(1)
-            shape = (-1,) + (1,) * (mask_B_xyz.ndim - 1)
-            weight_B_xyz = (mask_B_xyz.double() / voxels_B.view(shape)).float()
-            yield owners, data_B_C_xyz.to(self.device), weight_B_xyz.to(self.device)
+        with closing(pool_batches(pool, numbers_of_case, self.chunk_windows, self.readers)) as batches:
+            for owners, data_B_C_xyz, mask_B_xyz, _, voxels_B in batches:
+                shape = (-1,) + (1,) * (mask_B_xyz.ndim - 1)
+                weight_B_xyz = (mask_B_xyz.double() / voxels_B.clamp_min(1).view(shape)).float()
+                yield owners, data_B_C_xyz.to(self.device), weight_B_xyz.to(self.device)
 
 
 def _first(numbers: list[int], count: int) -> list[int]:

@@ -123,21 +123,11 @@ class Scorer:
     ) -> PoolStatistics:
         """Score the given regions; an exception of ``save_partial`` ends the pass."""
         sums = _Sums([number for some in numbers_of_case.values() for number in some])
-        with keeping_memory(), exact_convolutions(), closing(self._batches(pool, numbers_of_case)) as batches:
-            for owners, *tensors in batches:
+        with closing(pool_batches(pool, numbers_of_case, self.chunk_windows, self.readers)) as batches:
+            for owners, *tensors, _ in batches:
                 save_partial(partial(sums.before, owners[0]))
                 sums.add(owners, *self._partials(*(tensor.to(self.device) for tensor in tensors)))
-        return sums.first(None)
-
-    def _batches(
-        self, pool: Pool, numbers_of_case: Mapping[str, Sequence[int]]
-    ) -> Generator[tuple[list[int], torch.Tensor, torch.Tensor, torch.Tensor], None, None]:
-        micro = micro_batch_size(pool.patch_size)
-        with closing(
-            pool.chunks(numbers_of_case, round_up_to_batches(self.chunk_windows, micro), self.readers)
-        ) as chunks:
-            for chunk in chunks:
-                yield from micro_batches(chunk, micro)
+        return sums.before(None)
 
     def _partials(
         self, data_B_C_xyz: torch.Tensor, mask_B_xyz: torch.Tensor, inside_B_xyz: torch.Tensor
@@ -180,13 +170,9 @@ class _Sums:
         for index, owner in enumerate(owners):
             self._foreground_N[self._row[owner]] += foreground_B[index]
 
-    def before(self, number: int) -> PoolStatistics:
-        """Return the statistics of all regions that come before this one."""
-        return self.first(self._row[number])
-
-    def first(self, count: int | None) -> PoolStatistics:
-        """Return a copy of the statistics of the first ``count`` regions, or of all."""
-        order_N = np.argsort(self._numbers_N[:count])
+    def before(self, number: int | None) -> PoolStatistics:
+        """Return a copy of the statistics of all regions that come before this one, or of all."""
+        order_N = np.argsort(self._numbers_N[: None if number is None else self._row[number]])
         stats = {name: stats_N_K.numpy() for name, stats_N_K in self._stats.items()}
         return PoolStatistics(self._numbers_N, self._foreground_N.numpy(), stats).take(order_N)
 
@@ -200,21 +186,22 @@ def _visible(mask_B_xyz: torch.Tensor, visible_B_xyz: torch.Tensor | None) -> to
     return torch.where(nothing_B.view(-1, *[1] * (mask_B_xyz.ndim - 1)), mask_B_xyz, seen_B_xyz)
 
 
-def round_up_to_batches(wanted: int, micro: int) -> int:
-    """Round ``wanted`` up to a multiple of ``micro``, because incomplete batches are padded with zeros."""
-    return max(1, -(-wanted // micro)) * micro
+def pool_batches(
+    pool: Pool, numbers_of_case: Mapping[str, Sequence[int]], chunk_windows: int, readers: int
+) -> Generator[Chunk, None, None]:
+    """Yield the windows of the given regions in batches for the network, with exact convolutions while it is used."""
+    micro = micro_batch_size(pool.patch_size)
+    size = max(1, -(-chunk_windows // micro)) * micro  # only the last batch of a chunk may be padded
+    with keeping_memory(), exact_convolutions(), closing(pool.chunks(numbers_of_case, size, readers)) as chunks:
+        for chunk in chunks:
+            yield from micro_batches(chunk, micro)
 
 
-def micro_batches(chunk: Chunk, size: int) -> Iterator[tuple[list[int], torch.Tensor, torch.Tensor, torch.Tensor]]:
-    """Cut a chunk into batches of exactly ``size`` windows; the last is padded with zeros that belong to no region.
-
-    Yields the owners, data_B_C_xyz, mask_B_xyz and inside_B_xyz.
-    """
+def micro_batches(chunk: Chunk, size: int) -> Iterator[Chunk]:
+    """Cut a chunk into batches of exactly ``size`` windows; the last is padded with zeros that belong to no region."""
     for first in range(0, len(chunk.numbers), size):
         some = slice(first, first + size)
-        tensors = (chunk.data_B_C_xyz, chunk.mask_B_xyz, chunk.inside_B_xyz)
-        data_B_C_xyz, mask_B_xyz, inside_B_xyz = (pad_batch(tensor[some], size) for tensor in tensors)
-        yield chunk.numbers[some], data_B_C_xyz, mask_B_xyz, inside_B_xyz
+        yield Chunk(chunk.numbers[some], *(pad_batch(tensor[some], size) for tensor in chunk[1:]))
 
 
 def merge(parts: Sequence[PoolStatistics]) -> PoolStatistics:

@@ -64,26 +64,9 @@ def write_round_view(
 ) -> None:
     """Write ``dataset.json`` and, if given, fingerprint, plans and ``splits_final.json`` into a view.
 
-    Planning needs ``dataset.json`` and the fingerprint; the planner writes the plans itself.
-
-    Parameters
-    ----------
-    view
-        the round's folders; created where they do not exist
-    dataset
-        the raw dataset
-    labels
-        the composed label of each annotated case; None for a case without a label
-    fingerprint
-        as `extract_fingerprint` returns it
-    plans
-        written under their ``plans_name``
-    fold
-        the campaign's fold; every fold up to it gets the same lists, so that ``-f fold`` finds them
-    split
-        training and validation cases
-    member_splits
-        the splits of an ensemble's members, which become the folds after ``fold``
+    Planning needs ``dataset.json`` and the fingerprint; the planner writes the plans itself. ``labels`` are the
+    composed labels of the annotated cases; None for a case without a label. Every fold up to ``fold``, the campaign's,
+    gets the same ``split``, so that ``-f fold`` finds it; ``member_splits``, of an ensemble, become the folds after it.
     """
     view.create()
     content = view_dataset_json(dataset, labels)
@@ -115,32 +98,9 @@ def preprocess_round(
     """Preprocess a view, with the same result as nnU-Net's own preprocessing.
 
     Only cases whose label, image or plans changed are preprocessed; files of the others stay, or are taken from
-    ``previous``. The view must hold ``dataset.json``. Files of cases that are no longer annotated are removed.
-
-    Parameters
-    ----------
-    view
-        the round's folders
-    dataset
-        the raw dataset
-    labels
-        the composed label of each annotated case
-    facts
-        of each annotated case, or of more cases
-    plans
-        the round's plans
-    configuration
-        the configuration of the plans to use
-    store
-        folder of the stored images
-    previous
-        the folders of the previous round
-    boxes
-        annotated boxes per case (raw voxels), for the check that resampling does not lose them
-    workers
-        number of processes
-    log
-        file for nnU-Net's output
+    ``previous``, the folders of the previous round. The view must hold ``dataset.json``. Files of cases that are no
+    longer annotated are removed. ``labels`` are the composed labels of the annotated cases, ``facts`` are of these or
+    of more cases, ``store`` is the folder of the stored images, ``boxes`` are annotated boxes per case (raw voxels).
 
     Returns
     -------

@@ -22,7 +22,7 @@ from torch import nn
 
 from nnunet_al.files import remove_temporary_files
 from nnunet_al.nnunet.checkpoints import load_network_weights, write_checkpoint
-from nnunet_al.nnunet.loading import deterministic_blur, padding_aware_class, padding_to_ignore_label
+from nnunet_al.nnunet.loading import PADDING_AWARE, deterministic_blur, padding_to_ignore_label
 from nnunet_al.nnunet.trainer_settings import TrainerSettings
 from nnunet_al.scoring.dropout import insert_dropout
 from nnunet_al.seeding import derive_seed
@@ -89,7 +89,7 @@ class nnUNetTrainerAL(nnUNetTrainer):
             load_network_weights(network, Path(self.settings.initial_weights), plans)
             self.print_to_log_file(f"Starting from the weights of {self.settings.initial_weights}")
         if self.label_manager.has_ignore_label:
-            self.dataset_class = padding_aware_class(self.dataset_class)
+            self.dataset_class = PADDING_AWARE[self.dataset_class]
 
     def get_tr_and_val_datasets(self) -> tuple[Any, Any]:
         """Return nnU-Net's datasets for training and validation, with patch centres limited to the image."""
@@ -166,7 +166,7 @@ class nnUNetTrainerAL(nnUNetTrainer):
         """
         epoch = self.current_epoch
         last = epoch == self.num_epochs - 1
-        self.logger.set_last_epoch(last)
+        self.logger.last_epoch = last
         every, self.save_every = self.save_every, sys.maxsize
         super().on_epoch_end()
         self.save_every = every
@@ -248,15 +248,11 @@ class _ThrottledPlots:
     def __init__(self, logger: Any) -> None:
         self._logger = logger
         self._drawn_at = monotonic()
-        self._last_epoch = False
-
-    def set_last_epoch(self, last_epoch: bool) -> None:
-        """Set whether the epoch that ends is the last one."""
-        self._last_epoch = last_epoch
+        self.last_epoch = False
 
     def plot_progress_png(self, output_folder: str) -> None:
         """Draw if a minute has passed, or after the last epoch."""
-        if self._last_epoch or monotonic() - self._drawn_at >= _SECONDS_BETWEEN_PLOTS:
+        if self.last_epoch or monotonic() - self._drawn_at >= _SECONDS_BETWEEN_PLOTS:
             self._logger.plot_progress_png(output_folder)
             self._drawn_at = monotonic()
 

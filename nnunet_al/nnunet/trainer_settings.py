@@ -79,10 +79,6 @@ class TrainerSettings(Training):
         """Weight decay of the optimiser."""
         return _WEIGHT_DECAYS[self.optimizer]
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the settings as a JSON object."""
-        return asdict(self)
-
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> TrainerSettings:
         """Read settings from a JSON object; missing settings keep their defaults.
@@ -101,7 +97,7 @@ class TrainerSettings(Training):
     def write(self, preprocessed_dataset: Path) -> Path:
         """Write the settings beside the plans in ``nnUNet_preprocessed/DatasetXXX_Name`` and return the file."""
         path = preprocessed_dataset / SETTINGS_FILE
-        write_json(path, self.to_json())
+        write_json(path, asdict(self))
         return path
 
     @classmethod

@@ -30,12 +30,7 @@ def trainer_variables() -> dict[str, str]:
 def require_trainer(name: str, base: str | None = None) -> None:
     """Check that nnU-Net finds a trainer of this name, and that it is derived from the required classes.
 
-    Parameters
-    ----------
-    name
-        the trainer's class.
-    base
-        name of the class that it must be or be derived from, if the strategy requires one.
+    ``base`` is the class that the strategy requires, if it requires one.
 
     Raises
     ------

@@ -120,7 +120,7 @@ def verify_dataset(
     cache_file: Path | None = None,
     cases: Mapping[str, CaseFiles] | None = None,
     log: Path | None = None,
-    defer_write: Callable[[Callable[[], None]], object] | None = None,
+    defer_write: Callable[[Callable[[], None]], object] = lambda write: write(),
     before_reading: Callable[[], object] = lambda: None,
 ) -> dict[str, CaseFacts]:
     """Verify all cases (or those given) and return their facts, sorted by case.
@@ -128,22 +128,9 @@ def verify_dataset(
     A case is not read again if the sizes, times, first and last bytes of its files are those in ``cache_file``. The
     cache is written only if every case is correct, so bad input changes no file.
 
-    Parameters
-    ----------
-    dataset
-        the raw dataset
-    workers
-        number of processes
-    cache_file
-        file with the facts of earlier calls; None: all files are read
-    cases
-        the cases to verify; default: those of ``dataset.cases``
-    log
-        file for printed output
-    defer_write
-        receives the function that writes the cache, so that the caller can call it after further checks
-    before_reading
-        is called before any image is read, for example to take a lock; the cache is read again when it returns
+    ``defer_write`` receives the function that writes the cache, so that the caller can call it after further checks.
+    ``before_reading`` is called before any image is read, for example to take a lock; the cache is read again when it
+    returns.
 
     Raises
     ------
@@ -153,13 +140,11 @@ def verify_dataset(
     chosen = dict(sorted((dataset.cases if cases is None else cases).items()))
     rules = hash_json([_CACHE_VERSION, asdict(requirements(dataset)), _reader_choice(dataset)])
     stamps = {case: _stamp(files) for case, files in chosen.items()}
-    cached = _read_cache(cache_file, rules)
-    facts = _known_facts(cached, stamps)
+    cached, facts = _read_cache(cache_file, rules, stamps)
     if len(facts) == len(chosen):
         return facts
     before_reading()
-    cached = _read_cache(cache_file, rules)
-    facts = _known_facts(cached, stamps)
+    cached, facts = _read_cache(cache_file, rules, stamps)
     unread = [case for case in chosen if case not in facts]
     if unread:
         reader = find_reader(dataset)
@@ -174,19 +159,9 @@ def verify_dataset(
         facts.update(zip(unread, results, strict=True))
     if cache_file is not None and unread:
         kept = {case: entry for case, entry in cached.items() if case not in stamps}
-        new = {case: {"files": stamps[case], "facts": facts[case].to_json()} for case in chosen}
-        write = partial(write_json, cache_file, {"rules": rules, "cases": {**kept, **new}})
-        (defer_write or _at_once)(write)
+        new = {case: {"files": stamps[case], "facts": asdict(facts[case])} for case in chosen}
+        defer_write(partial(write_json, cache_file, {"rules": rules, "cases": {**kept, **new}}))
     return {case: facts[case] for case in chosen}
-
-
-def _known_facts(cached: Mapping[str, Any], stamps: Mapping[str, list[list[Any]]]) -> dict[str, CaseFacts]:
-    known = [case for case, stamp in stamps.items() if cached.get(case, {}).get("files") == stamp]
-    return {case: CaseFacts.from_json(cached[case]["facts"]) for case in known}
-
-
-def _at_once(write: Callable[[], None]) -> None:
-    write()
 
 
 def _facts_or_error(case: str, files: CaseFiles, required: CaseRequirements, reader: str) -> CaseFacts | str:
@@ -244,7 +219,7 @@ def _reader_choice(dataset: RawDataset) -> list[Any]:
 
 
 def _stamp(files: CaseFiles) -> list[list[Any]]:
-    paths = [*files.images, *([files.label] if files.label is not None else [])]
+    paths = filter(None, [*files.images, files.label])
     return [[str(path), path.stat().st_size, path.stat().st_mtime_ns, _hash_of_ends(path)] for path in paths]
 
 
@@ -259,9 +234,14 @@ def _hash_of_ends(path: Path) -> str:
         return hashlib.sha256(first + file.read()).hexdigest()[:16]
 
 
-def _read_cache(cache_file: Path | None, rules: str) -> dict[str, Any]:
+def _read_cache(
+    cache_file: Path | None, rules: str, stamps: Mapping[str, list[list[Any]]]
+) -> tuple[dict[str, Any], dict[str, CaseFacts]]:
+    """Return the entries of all cached cases, and the facts of those in ``stamps`` whose files are unchanged."""
     try:
         content = read_json(cache_file) if cache_file is not None else {}
-        return content["cases"] if content.get("rules") == rules else {}
+        cached = content["cases"] if content.get("rules") == rules else {}
     except (OSError, ValueError, AttributeError, KeyError):  # absent or of another version: read the images again
-        return {}
+        cached = {}
+    known = [case for case, stamp in stamps.items() if cached.get(case, {}).get("files") == stamp]
+    return cached, {case: CaseFacts.from_json(cached[case]["facts"]) for case in known}

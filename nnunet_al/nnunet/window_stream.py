@@ -19,8 +19,7 @@ from nnunet_al.terminal import progress
 ReadImage = Callable[[str], np.ndarray]
 
 
-@dataclass(frozen=True)
-class Chunk:
+class Chunk(NamedTuple):
     """Some windows, ready for the network.
 
     Attributes

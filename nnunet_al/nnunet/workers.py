@@ -37,20 +37,8 @@ def iterate_jobs(
     With one worker, one job or little work everything runs in this process; otherwise in newly started processes, so
     ``function`` must be importable by name. The results are the same in both cases.
 
-    Parameters
-    ----------
-    function
-        the function to call
-    jobs
-        arguments of each call
-    workers
-        number of processes
-    description
-        of the work, for the progress bar and for messages
-    log
-        file for printed output
-    voxels
-        approximate number of voxels per job; if not given, the work is assumed to be large
+    ``description`` names the work in the progress bar and in messages, ``log`` is a file for printed output, and
+    ``voxels`` the approximate number of voxels per job; without it the work is assumed to be large.
 
     Raises
     ------
@@ -97,17 +85,12 @@ def run_jobs(
     voxels: Sequence[int] | None = None,
 ) -> list[Any]:
     """Return the results of ``iterate_jobs`` in the order of ``jobs``."""
-    results: list[Any] = [None] * len(jobs)
-    for index, result in iterate_jobs(function, jobs, workers, description, log, voxels):
-        results[index] = result
-    return results
+    results = dict(iterate_jobs(function, jobs, workers, description, log, voxels))
+    return [results[index] for index in range(len(jobs))]
 
 
 def _silence(log: Path | None) -> None:
-    for number in (
-        signal.SIGINT,
-        SIGNAL,
-    ):  # terminals and schedulers signal all processes; the parent ends this one
+    for number in (signal.SIGINT, SIGNAL):  # terminals and schedulers signal all processes; the parent ends this one
         signal.signal(number, signal.SIG_IGN)
     if log is not None:
         log.parent.mkdir(parents=True, exist_ok=True)  # a failure here would look like a killed process

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -73,7 +74,7 @@ def training_inputs(context: RoundContext, settings: TrainerSettings) -> dict[st
         "configuration": decided.configuration,
         "fold": decided.fold,
         "trainer": decided.trainer,
-        "settings": {**settings.to_json(), "initial_weights": None if start is None else hash_file(Path(start))},
+        "settings": {**asdict(settings), "initial_weights": None if start is None else hash_file(Path(start))},
         "plans": hash_json(context.plans),
         "dataset_json": hash_json(dataset_json),
         "splits": hash_json(read_json(folder / "splits_final.json")),

@@ -1,4 +1,4 @@
-"""What is known about the pool when a batch is chosen, and when that is."""
+"""The candidates of a batch with their scores and embeddings, and the round in which it is chosen."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Generators = Callable[[str], np.random.Generator]
 
 @dataclass(frozen=True, eq=False)
 class Candidates:
-    """The regions that may be chosen, in any order, with what the recipe's phases have found out about them.
+    """The regions that may be chosen, in any order, with the results of the recipe's phases.
 
     Attributes
     ----------
@@ -28,7 +28,7 @@ class Candidates:
     embeddings_N_d : float array (N, d), optional
         gradients or features; for the Fisher kernel already scaled by (F + λ)^-1/2. May be mapped from disk.
     query : QuerySet, optional
-        as ``draw_query_for`` returned it for the same regions in the same order; drawn anew where it is missing.
+        as ``draw_query_for`` returned it for the same regions in the same order; drawn again if it is missing.
     target_scores_N, boundary_scores_N : float array (N,), optional
         sums of the map over likely foreground and over the predicted boundary.
     class_scores_N_C : float array (N, C), optional
@@ -36,7 +36,7 @@ class Candidates:
     cases_N : sequence of str, optional
         the case of each region.
     references_M_d : float array (M, d), optional
-        embeddings of the annotated regions; None where there are none.
+        embeddings of the annotated regions; None if there are none.
     """
 
     names_N: Sequence[str]

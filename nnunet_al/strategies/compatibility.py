@@ -1,4 +1,4 @@
-"""Which ingredients go together: every refusal is one sentence that says what does not fit and what does."""
+"""Checks that ingredients are compatible; every refusal is one sentence that names the conflict and a remedy."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ from nnunet_al.strategies.selectors import SELECTORS
 
 
 def checked(recipe: Recipe) -> Recipe:
-    """Return the recipe in full, if its ingredients exist and go together.
+    """Return the complete recipe, if its ingredients exist and are compatible.
 
     The entropy of averaged samples has one metric name for each posterior: ``mc_dropout`` for dropout samples,
-    ``entropy`` for all others; and ``jsd`` is ``bald``. The metric is brought to that name, and parameters that are not
-    given get their defaults.
+    ``entropy`` for all others; and ``jsd`` is ``bald``. The metric gets that name, and parameters that are not given
+    get their defaults.
 
     Raises
     ------
     StrategyError
-        if an ingredient does not exist, does not go with the others, or a parameter does not do.
+        if an ingredient does not exist or is incompatible with the others, or a parameter is not allowed.
     """
     recipe = replace(recipe, metric=_one_name(recipe.metric, recipe.posterior))
     _check(recipe)
@@ -46,18 +46,18 @@ def checked(recipe: Recipe) -> Recipe:
 
 
 def read(content: Mapping[str, Any]) -> Recipe:
-    """Return the recipe that was written as ``Recipe.to_json``, with defaults for all that is younger than it.
+    """Return the recipe that ``Recipe.to_json`` wrote, with defaults for fields and parameters added since.
 
     Raises
     ------
     StrategyError
-        if it was written by another version, or needs a package that is not there.
+        if it was written by another version, or needs a package that is not installed.
     """
     return checked(Recipe.from_json(content))
 
 
 def known_parameters(ingredients: Iterable[str | None]) -> dict[str, Parameter]:
-    """Return every parameter that the ingredients take."""
+    """Return the parameters of all ingredients."""
     return {name: known for ingredient in ingredients for name, known in parameters_of(ingredient).items()}
 
 
@@ -158,9 +158,9 @@ def _check_reduction(recipe: Recipe, selector: Selector, metric: Metric) -> None
                 f"{metric.reduction}",
             )
     if metric.learned and (selector.needs.pair or recipe.reduction != "mean"):
-        what = recipe.reduction or recipe.selector
+        asked = recipe.reduction or recipe.selector
         _refuse(
-            recipe, f"asks for '{what}' of '{recipe.metric}', which has no values for voxels: use the reduction mean"
+            recipe, f"asks for '{asked}' of '{recipe.metric}', which has no values for voxels: use the reduction mean"
         )
     if selector.needs.class_scores:
         if recipe.metric not in ENTROPIES:
@@ -192,11 +192,11 @@ def _check_samples(recipe: Recipe, selector: Selector, metric: Metric) -> None:
             f"has the metric '{recipe.metric}', which comes from one pass of the model: leave out '{recipe.posterior}'",
         )
     if recipe.draws_query or recipe.noise == "power":
-        what = recipe.noise if recipe.noise == "power" else recipe.selector
+        drawing = recipe.noise if recipe.noise == "power" else recipe.selector
         instead = "softrank" if recipe.noise == "power" else "kmeans or stochastic_batches"
         _refuse(
             recipe,
-            f"draws by '{what}' in proportion to the score, but that of '{recipe.metric}' may be negative: "
+            f"draws by '{drawing}' in proportion to the score, but that of '{recipe.metric}' may be negative: "
             f"use {instead}",
         )
 
@@ -217,10 +217,10 @@ def _check_embedding(recipe: Recipe, selector: Selector) -> None:
             f"{' or '.join(selector.embeddings)}",
         )
     if recipe.draws_query and not selector.needs.scores:
-        what = "selector" if selector.needs.query else "embedding"
+        kind = "selector" if selector.needs.query else "embedding"
         _refuse(
             recipe,
-            f"has the {what} '{getattr(recipe, what)}', which works on a query set that is drawn by scores, and the "
+            f"has the {kind} '{getattr(recipe, kind)}', which works on a query set that is drawn by scores, and the "
             f"selector '{recipe.selector}' needs none: use a selector that needs scores too",
         )
 

@@ -22,7 +22,7 @@ KINDS = ("reduction", "weighting", "posterior", "noise", "selector")
 
 @dataclass(frozen=True)
 class Addon:
-    """One part of a spelling: its kind, and what it puts into the recipe."""
+    """One part of a spelling: its kind, and the ingredient and embedding that it puts into the recipe."""
 
     kind: str
     value: str
@@ -36,7 +36,7 @@ def _addons() -> dict[str, Addon]:
     addons |= {name: Addon("noise", name) for name in NOISES}
     scored = [name for name, selector in SELECTORS.items() if selector.needs.metric and name != "flqmi"]
     addons |= {name: Addon("selector", name, next(iter(SELECTORS[name].embeddings), None)) for name in scored}
-    # the two embeddings of FLQMI have names of their own in the paper
+    # in the paper the two embeddings of FLQMI have separate names
     addons["usimc"] = Addon("selector", "flqmi", "bottleneck_gradient")
     addons["usimf"] = Addon("selector", "flqmi", "fisher")
     return addons
@@ -50,7 +50,7 @@ registry.set_built_in((*ADDONS, *METRICS, *METRIC_ALIASES, *CLASS_SCORES, *SELEC
 def alone(name: str) -> Recipe | None:
     """Return the recipe of a metric alone, which selects the highest scores, or of a selector that needs no scores.
 
-    It has the ingredient's own posterior, and reduction or embedding. None where there is no such ingredient.
+    It has the ingredient's default posterior, and reduction or embedding. None if there is no such ingredient.
     """
     metric, selector = registry.metric(name), registry.selector(name)
     if metric is not None:
@@ -72,14 +72,14 @@ def compose(spelling: str, find_base: Callable[[str], Recipe], posterior: str | 
     spelling : str
         ``BASE[+ADDON...]``, add-ons in any order, at most one of each kind.
     find_base : callable
-        from a name to its recipe; raises StrategyError where there is none.
+        from a name to its recipe; raises StrategyError if there is none.
     posterior : str, optional
-        one more add-on, as ``-posterior`` gives it; it may repeat what the spelling says.
+        a further add-on, as ``-posterior`` gives it; it may repeat one of the spelling.
 
     Raises
     ------
     StrategyError
-        if a part does not exist, or does not go with the others.
+        if a part does not exist, or is incompatible with the others.
     """
     first, *names = spelling.split("+")
     if first in ADDONS and first not in {*METRICS, *METRIC_ALIASES} and not _is_base(first, find_base):
@@ -105,7 +105,7 @@ def compose(spelling: str, find_base: Callable[[str], Recipe], posterior: str | 
 
 
 def spell(recipe: Recipe) -> str | None:
-    """Return the canonical spelling from the metric on; None where the recipe has no metric or no such add-on."""
+    """Return the canonical spelling from the metric on; None if the recipe has no metric or no such add-on."""
     if recipe.metric is None:
         return None
     parts = [recipe.metric]
@@ -120,7 +120,7 @@ def spell(recipe: Recipe) -> str | None:
 
 
 def spell_from(base: Recipe, recipe: Recipe) -> str:
-    """Return the canonical spelling of a recipe that was made of a base with parameters of its own."""
+    """Return the canonical spelling of a recipe that extends a base with changed parameters."""
     changed = [kind for kind in KINDS if _value(base, kind) != _value(recipe, kind)]
     return "+".join([base.name, *(str(_addon_name(recipe, kind)) for kind in changed)])
 
@@ -132,7 +132,7 @@ def presets(recipe: Recipe) -> dict[str, Any]:
 
 
 def same(one: Recipe, other: Recipe) -> bool:
-    """Return whether two recipes differ in name, summary and paper at most."""
+    """Return whether two recipes differ at most in name, summary and paper."""
     return replace(one, name="", summary="", paper="") == replace(other, name="", summary="", paper="")
 
 
@@ -213,13 +213,13 @@ def _combine(base: Recipe, spelling: str, chosen: Mapping[str, tuple[str, Addon]
         content[kind] = addon.value
         if kind == "selector":
             content["embedding"] = addon.embedding
-    # a selector with reductions of its own takes away what nobody asked for
+    # a selector with built-in reductions replaces the default one
     selector = registry.selector(content["selector"])
     assert selector is not None
     if "reduction" not in chosen and selector.needs.reduces and content["reduction"] == _default(base, "reduction"):
         content["reduction"] = None
     made = checked(replace(base, name=spelling, parameters={}, **content))
-    # a number of samples, say, means something else for another posterior
+    # the number of samples, for example, has another meaning for another posterior
     gone = {name for part in set(base.ingredients) - set(made.ingredients) for name in parameters_of(part)}
     kept = {name: value for name, value in presets(base).items() if name in made.parameters and name not in gone}
     return checked(replace(made, parameters=kept))

@@ -128,7 +128,7 @@ EMBEDDINGS: Mapping[str, Embedding] = MappingProxyType(
     }
 )
 
-# what takes the parameters of a query set: no ingredient, since selectors and the Fisher information share one
+# owner of the parameters of a query set, which is no ingredient: selectors and the Fisher information share one
 QUERY = "query set"
 _QUERY_PARAMETERS = {
     "query_mode": choice(QUERY_MODES, "how the query set is drawn (paper: appendix D)"),
@@ -137,7 +137,7 @@ _QUERY_PARAMETERS = {
 
 
 def parameters_of(ingredient: str | None) -> Mapping[str, Parameter]:
-    """Return what an ingredient takes; no two kinds of ingredients that take parameters share a name."""
+    """Return the parameters of an ingredient; names are unique among the kinds of ingredients that take parameters."""
     if ingredient == QUERY:
         return _QUERY_PARAMETERS
     if ingredient is None:

@@ -1,4 +1,4 @@
-"""The kinds of ingredients: metrics and selectors with their functions, and what else makes up a recipe."""
+"""The kinds of ingredients of a recipe; metrics and selectors have functions."""
 
 from __future__ import annotations
 
@@ -11,16 +11,15 @@ from typing import Any
 from nnunet_al.errors import StrategyError
 from nnunet_al.strategies.parameters import Parameter
 
-# what any selector may be called with, beside the fields of ``candidates.Candidates`` and its own parameters
+# arguments that every selector may take, besides the fields of ``candidates.Candidates`` and its parameters
 CALL = ("budget", "rng", "keys", "cosine", "engine", "resources")
-
 
 SCORE = "{score}"
 
 
 @dataclass(frozen=True)
 class Ingredient:
-    """What any ingredient is known by: a part of a sentence, its paper and its parameters."""
+    """The description of an ingredient, a part of a sentence, with its paper and its parameters."""
 
     phrase: str
     paper: str = "-"
@@ -29,16 +28,16 @@ class Ingredient:
 
 @dataclass(frozen=True)
 class Reduction(Ingredient):
-    """From voxels to a region's score: ``per_class`` tells which maps it takes."""
+    """Reduces voxel values to a region's score; ``per_class``: values per class."""
 
     per_class: bool = False
 
 
 @dataclass(frozen=True)
 class Embedding(Ingredient):
-    """Vectors that compare regions: the phases that produce them, and whether that takes a backward pass.
+    """Vectors for comparing regions: the phases that compute them, and whether these need a backward pass.
 
-    ``cosine`` tells a selector of similar regions to compare them by their direction alone.
+    With ``cosine``, regions are compared by the cosine similarity of their vectors.
     """
 
     phases: tuple[str, ...] = ("embed",)
@@ -52,20 +51,19 @@ class Metric:
 
     Attributes
     ----------
-    function : callable, or str as ``"module:name"``, or None where the model itself predicts the score
-        ``function(probs_T_B_C_xyz, exclusive) -> values_B_xyz`` (``B_F_xyz`` where ``per_class``), float tensors;
-        ``exclusive`` is False for region-based training. Values must not be negative where power noise or a query set
-        draws by them.
+    function : callable, or str as ``"module:name"``, or None if the model itself predicts the score
+        ``function(probs_T_B_C_xyz, exclusive) -> values_B_xyz`` (``B_F_xyz`` with ``per_class``), float tensors;
+        ``exclusive`` is False for region-based training. Power noise and query sets need values that are not negative.
     phrase, paper : str
-        what it measures, as a noun, and where it comes from.
+        the measured quantity, as a noun, and its source.
     needs_samples : bool
-        it is not defined for a single forward pass.
+        undefined for a single forward pass.
     per_class : bool
-        one value for each foreground class, so that it needs the reduction ``class_weighted``.
+        one value per foreground class, which needs the reduction ``class_weighted``.
     trainer : str, optional
         the trainer that the model needs.
     listed : bool
-        whether recipes and spellings can name it; the others are measured for a selector.
+        whether recipes and spellings can name it; the others are computed for a selector.
     """
 
     function: str | Callable[..., Any] | None
@@ -83,18 +81,18 @@ class Metric:
 
     @property
     def posterior(self) -> str:
-        """The posterior where none is asked for."""
+        """The default posterior."""
         return "mc_dropout" if self.needs_samples else "deterministic"
 
     @property
     def reduction(self) -> str:
-        """The reduction where none is asked for."""
+        """The default reduction."""
         return "class_weighted" if self.per_class else "mean"
 
 
 @dataclass(frozen=True)
 class Needs:
-    """What a selector works on, as fields of ``candidates.Candidates``.
+    """The inputs of a selector, as fields of ``candidates.Candidates``.
 
     Attributes
     ----------
@@ -118,22 +116,22 @@ class Needs:
 
     @property
     def metric(self) -> bool:
-        """Whether it works on scores of any kind."""
+        """Whether scores of any kind are needed."""
         return self.scores or self.pair or self.class_scores
 
     @property
     def model(self) -> bool:
-        """Whether any of it comes from a model."""
+        """Whether any input comes from a model."""
         return self.metric or self.foreground or self.embedding or self.references or self.query
 
     @property
     def reduces(self) -> bool:
-        """Whether it sums over target and boundary alone, so that a recipe has no reduction of its own."""
+        """Whether the selector only sums over target and boundary, so that a recipe has no reduction."""
         return self.pair and not self.scores
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """The fields of ``candidates.Candidates`` that are filled; names and cases always are."""
+        """The fields of ``candidates.Candidates`` that are filled, always with names and cases."""
         fields = {
             "scores_N": self.scores,
             "target_scores_N": self.pair,
@@ -149,28 +147,26 @@ class Needs:
 
 @dataclass(frozen=True)
 class Selector:
-    """From what is known about the pool to a batch.
+    """Selects a batch from the candidates.
 
     Attributes
     ----------
     function : callable, or str as ``"module:name"``
         returns a ``Selection`` of min(budget, N) regions. It is called with the arguments that its signature names:
 
-        * fields of ``candidates.Candidates``: ``names_N``, ``cases_N`` and those that ``needs`` asks for;
-        * ``budget``, the number of regions asked for;
-        * ``rng``, a numpy generator, the only source of chance;
-        * ``keys``, from scores to the keys that are ranked instead, which brings in the noise (``ranking_noise``);
-        * ``cosine``, whether embeddings are compared by their direction alone; ``engine`` (of FLQMI) and
-          ``resources``, the device and the memory that may be used;
-        * its own ``parameters``.
-    needs : Needs
-        what it works on.
+        * fields of ``candidates.Candidates``: ``names_N``, ``cases_N`` and those in ``needs``;
+        * ``budget``, the number of regions to select;
+        * ``rng``, a numpy generator, the only source of randomness;
+        * ``keys``, a function from scores to the keys to rank by, which adds the noise (``ranking_noise``);
+        * ``cosine``, whether to compare embeddings by cosine similarity; ``engine`` (of FLQMI) and ``resources``, the
+          device and the memory that may be used;
+        * its ``parameters``.
     phrase, paper : str
-        what it selects, as the object of "Selects", with ``SCORE`` in place of the metric, and where it comes from.
+        the selected regions, as the object of "Selects", with ``SCORE`` in place of the metric, and the source.
     embeddings : tuple of str
-        the embeddings that it takes; the first one where none is asked for, any where there is none.
+        the embeddings that it accepts, the default first; empty: any.
     noise : bool
-        whether it ranks by ``keys``, so that a noise makes sense.
+        whether it ranks by ``keys``, so that noise has an effect.
     parameters : mapping
         from the name of each parameter to its default and its limits (``parameters.count`` and others).
     """
@@ -189,7 +185,7 @@ class Selector:
         Raises
         ------
         StrategyError
-            if there is an argument that nothing fills.
+            if the function requires another argument.
         """
         known = (*self.needs.fields, *CALL, *self.parameters)
         function = loaded(self.function)
@@ -198,14 +194,14 @@ class Selector:
         for one in by_name:
             if one.default is one.empty and one.name not in known:
                 raise StrategyError(
-                    f"The selector function {getattr(function, '__name__', function)} takes '{one.name}', and what it "
-                    f"needs fills {', '.join(known)} only: let it need more, or take less."
+                    f"The selector function {getattr(function, '__name__', function)} takes '{one.name}', but "
+                    f"`needs` fills {', '.join(known)} only: let it need more, or remove the argument."
                 )
         return tuple(one.name for one in by_name if one.name in known)
 
 
 def loaded(function: str | Callable[..., Any]) -> Callable[..., Any]:
-    """Return the function, imported where it is given as ``"module:name"``."""
+    """Return the function, imported if it is given as ``"module:name"``."""
     if not isinstance(function, str):
         return function
     module, _, name = function.partition(":")

@@ -1,4 +1,4 @@
-"""The strategies as people read them: a list, an explanation of one, and the README's table, from one source."""
+"""The strategies as text: a list, an explanation of one, and the table of the documentation."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _COLUMNS = ("name", "recipe", "summary", "needs", "passes per region", "stored p
 
 
 def table() -> str:
-    """Return all strategies as plain text: a table with one line each, those that do not load, and the add-ons."""
+    """Return all strategies as plain text: a table, the problems of packages that do not load, and the add-ons."""
     rows = [_COLUMNS, *(tuple(row.values()) for row in _rows())]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_COLUMNS))]
     rows.insert(1, tuple("-" * width for width in widths))
@@ -23,7 +23,7 @@ def table() -> str:
 
 
 def markdown() -> str:
-    """Return the built-in strategies as the README's table."""
+    """Return the built-in strategies as a Markdown table, for the documentation."""
     lines = [f"| {' | '.join(_COLUMNS)} |", f"|{' --- |' * len(_COLUMNS)}"]
     for row in map(_row, catalog.CATALOG.values()):
         cells = {**row, "name": f"`{row['name']}`", "recipe": f"`{row['recipe']}`"}
@@ -32,7 +32,7 @@ def markdown() -> str:
 
 
 def grammar() -> str:
-    """Return how strategies are spelled: the add-ons by kind."""
+    """Return the grammar of spellings: the add-ons by kind."""
     lines = ["Strategies compose: METRIC[+ADDON...] or NAME[+ADDON...], in any order, at most one add-on of each kind:"]
     for kind in KINDS:
         names = [name for name, addon in ADDONS.items() if addon.kind == kind]
@@ -43,17 +43,12 @@ def grammar() -> str:
 
 
 def explain(spelling: str) -> str:
-    """Return everything about one strategy as plain text: recipe, phases and parameters with their defaults.
-
-    Parameters
-    ----------
-    spelling : str
-        a name, or ``BASE[+ADDON...]``.
+    """Explain one strategy (a name, or ``BASE[+ADDON...]``) as plain text: recipe, phases and parameters.
 
     Raises
     ------
     StrategyError
-        if there is none of that spelling.
+        if there is no such strategy.
     """
     recipe = catalog.get(spelling)
     others = catalog.other_names(recipe)
@@ -80,15 +75,12 @@ def _rows() -> Iterable[Mapping[str, str]]:
 
 
 def _row(recipe: Recipe) -> dict[str, str]:
-    cells = (
-        recipe.name, _recipe(recipe), recipe.summary, _needs(recipe), _passes(recipe), _stored(recipe),
-        recipe.paper,
-    )  # fmt: skip
-    return dict(zip(_COLUMNS, cells, strict=True))
+    costs = (_needs(recipe), _passes(recipe), _stored(recipe))
+    return dict(zip(_COLUMNS, (recipe.name, _recipe(recipe), recipe.summary, *costs, recipe.paper), strict=True))
 
 
 def _recipe(recipe: Recipe) -> str:
-    """Return the recipe's spelling and the parameters that this lacks; the ingredients where none spells it."""
+    """Return the recipe's spelling with the parameters that it does not imply; without a spelling, the ingredients."""
     settings = "".join(f" {name}={_shown(value)}" for name, value in presets(recipe).items())
     return (spell(recipe) or recipe.spelling) + settings
 
@@ -122,7 +114,7 @@ def _once(recipe: Recipe) -> str:
 
 
 def _stored(recipe: Recipe) -> str:
-    """Return how many numbers a region leaves on the disk: the predicted foreground's size, scores, and embedding."""
+    """Return how many numbers are stored per region: size of the predicted foreground, scores, and embedding."""
     if not recipe.phases():
         return "none"
     scores = sum(name != "class_scores" for name in recipe.measures())

@@ -54,7 +54,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
 )
 # other names of one function: the Jensen-Shannon divergence of equally weighted samples is their mutual information
 METRIC_ALIASES: Mapping[str, str] = MappingProxyType({"jsd": "bald"})
-# what class_balanced ranks each class by, beside the entropy of all classes: a map and a reduction of its own
+# map and reduction of the scores by which class_balanced ranks each class, besides the entropy of all classes
 CLASS_SCORES = ("class_entropy", "class_means")
 CLASS_ENTROPY = Metric(f"{_MAPS}:class_entropy", per_class=True, listed=False)
 ENTROPIES = ("entropy", "mc_dropout")

@@ -1,4 +1,4 @@
-"""The parameters of ingredients: their defaults, what they must be, and what they mean."""
+"""The parameters of ingredients: their defaults, allowed values and meanings."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from nnunet_al.errors import StrategyError
 
-# far beyond all that makes sense, so that no arithmetic overflows and no array outgrows the memory
+# far beyond all sensible values, so that no arithmetic overflows and no array exceeds the memory
 _SMALLEST, _LARGEST, _LARGEST_COUNT = 1e-6, 1_000_000, 10_000_000
 
 
@@ -19,14 +19,12 @@ class Parameter:
 
     Attributes
     ----------
-    default : Any
-        its value where none is given.
     meaning : str
-        what it means, with its unit.
+        a description, with the unit.
     must_be : str
-        the values that it may have, in words.
+        the allowed values, in words.
     accepts : callable
-        whether it may have a value.
+        whether a value is allowed.
     """
 
     default: Any
@@ -40,7 +38,7 @@ def _is_number(value: Any) -> bool:
 
 
 def number(default: float, meaning: str, must_be: str, within: Callable[[float], bool]) -> Parameter:
-    """Return a parameter that is a number within the limits that ``must_be`` puts into words."""
+    """Return a parameter that is a number within limits; ``must_be`` describes them in words."""
     return Parameter(default, meaning, f"a number {must_be}", lambda value: _is_number(value) and within(value))
 
 
@@ -50,12 +48,12 @@ def from_zero(default: float, meaning: str) -> Parameter:
 
 
 def positive(default: float, meaning: str) -> Parameter:
-    """Return a parameter that is more than 0."""
+    """Return a parameter that is above 0."""
     return number(default, meaning, f"from {_SMALLEST:f} to {_LARGEST}", lambda value: _SMALLEST <= value <= _LARGEST)
 
 
 def share(default: float, meaning: str) -> Parameter:
-    """Return a parameter that is a part of a whole."""
+    """Return a parameter that is a fraction."""
     return number(default, meaning, "from 0 to 1", lambda value: 0 <= value <= 1)
 
 
@@ -70,7 +68,7 @@ def count(default: int | None, meaning: str, least: int = 1) -> Parameter:
 
 
 def choice(options: tuple[str, ...], meaning: str) -> Parameter:
-    """Return a parameter that is one of some words; the first is the default."""
+    """Return a parameter with a choice of words; the first is the default."""
     return Parameter(options[0], meaning, f"one of {', '.join(options)}", lambda value: value in options)
 
 
@@ -85,14 +83,14 @@ def or_none(parameter: Parameter, none_means: str) -> Parameter:
 
 
 def completed(strategy: str, known: Mapping[str, Parameter], given: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the value of every known parameter: the one given, else the default; read-only.
+    """Return the value of every known parameter: the given one, else the default; read-only.
 
-    The word ``"none"`` stands for None where None will do, since a command line has words only.
+    The word ``"none"`` stands for None if None is allowed, because a command line has only words.
 
     Raises
     ------
     StrategyError
-        if a parameter is given that the strategy does not take, or a value that it must not have.
+        if the strategy has no such parameter, or a value is not allowed.
     """
     values = {name: parameter.default for name, parameter in known.items()}
     for name, value in given.items():

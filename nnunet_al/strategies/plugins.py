@@ -1,7 +1,7 @@
 """Strategies of other packages, by the entry points ``nnunet_al.strategies``.
 
-A package's entry point loads to a ``Recipe``; its module registers the metrics and selectors of its own before
-(``registry.register``). Packages are loaded once, when a name is asked for that is not built in.
+A package's entry point loads to a ``Recipe``; its module registers the package's metrics and selectors before
+(``registry.register``). Packages are loaded once, when a name that is not built in is looked up.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _STATE = _State()
 
 
 def load() -> None:
-    """Load all entry points, once; a package that asks for a name while it is loaded finds what is there so far."""
+    """Load all entry points, once; a package that looks up a name meanwhile finds only the names loaded so far."""
     if _STATE.loaded:
         return
     _STATE.loaded = True
@@ -43,7 +43,7 @@ def load() -> None:
         try:
             with registry.undone_on_failure():
                 catalog.add(_recipe(entries[0]))
-        except Exception as error:  # whatever a package of others does, it must not stop the strategies of others
+        except Exception as error:  # a broken package must not disable the strategies of others
             reason = " ".join(str(error).split()) or type(error).__name__
             registry.note_problem(
                 name,

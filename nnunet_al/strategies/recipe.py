@@ -1,4 +1,4 @@
-"""A recipe: which map, reduction, weighting, posterior, embedding, noise and selector make up a strategy."""
+"""A recipe: the map, reduction, weighting, posterior, embedding, noise and selector of a strategy."""
 
 from __future__ import annotations
 
@@ -16,32 +16,32 @@ from nnunet_al.strategies.metrics import CLASS_SCORES
 
 @dataclass(frozen=True)
 class Recipe:
-    """A strategy in full, as it is written into ``campaign.json``.
+    """A complete strategy, as it is written into ``campaign.json``.
 
-    These are plain data: ``compatibility.checked`` refuses what does not go together and completes the parameters, and
-    all that the functions of this package return went through it.
+    A recipe is plain data: ``compatibility.checked`` refuses incompatible ingredients and completes the parameters, and
+    all recipes that the functions of this package return have passed it.
 
     Attributes
     ----------
     name, summary, paper : str
-        what it is called, what it does in one sentence, where it comes from.
+        its name, a description in one sentence, its source.
     selector : str
         from scores or embeddings to a batch (``selectors.SELECTORS``).
     metric : str or None
         voxel map (``metrics.METRICS``); None for strategies that need no score.
     reduction : str or None
-        from voxels to a region's score (``ingredients.REDUCTIONS``); goes with ``metric``, except that the selector
-        ``selective`` brings two of its own.
+        from voxels to a region's score (``ingredients.REDUCTIONS``); given with ``metric``, except that the selector
+        ``selective`` has two built in.
     posterior : str
-        where probabilities come from (``ingredients.POSTERIORS``), ``"none"`` where no model is asked.
+        source of probabilities (``ingredients.POSTERIORS``); ``"none"``: no model.
     embedding : str or None
         vectors for selectors that compare regions (``ingredients.EMBEDDINGS``).
     noise : str or None
-        chance in the ranking (``ingredients.NOISES``).
+        randomness in the ranking (``ingredients.NOISES``).
     weighting : str or None
-        what each group's scores are multiplied by before anything is chosen by them (``ingredients.WEIGHTINGS``).
+        factor of each group's scores (``ingredients.WEIGHTINGS``).
     parameters : mapping
-        read-only; of all parameters that these ingredients take.
+        read-only; all parameters of these ingredients.
     """
 
     name: str
@@ -62,46 +62,43 @@ class Recipe:
 
     @property
     def ingredients(self) -> tuple[str | None, ...]:
-        """The ingredients that may take parameters, a query set among them where one is drawn."""
+        """The ingredients that may take parameters, and the query set if one is drawn."""
         query = QUERY if self.draws_query else None
         return (self.posterior, self.reduction, self.embedding, self.noise, query, self.selector)
 
     @property
     def draws_query(self) -> bool:
-        """Whether a query set is drawn: for the selector, or for the Fisher information that is averaged over it."""
+        """Whether a query set is drawn: for the selector, or for the Fisher information, averaged over it."""
         return self.needs.query or self.embedding == "fisher"
 
     @property
     def needs(self) -> Needs:
-        """What the selector works on."""
+        """The inputs of the selector."""
         selector = registry.selector(self.selector)
         assert selector is not None
         return selector.needs
 
     @property
     def passes(self) -> int:
-        """Forward passes over each region while it is scored: samples, members of the ensemble, 1 or 0."""
+        """Forward passes over each region in scoring: samples, members of the ensemble, 1 or 0."""
         if self.posterior in SAMPLING:
             return int(self.parameters["members" if self.posterior == "ensemble" else "passes"])
         return 0 if self.posterior == "none" else 1
 
     @property
     def trainer(self) -> str | None:
-        """The trainer that its models need, where any other than the campaign's default is needed."""
+        """The trainer that its models need; None: the campaign's default."""
         metric = None if self.metric is None else registry.metric(self.metric)
         return metric.trainer if metric is not None else None
 
     @property
     def spelling(self) -> str:
         """The ingredients in the order in which they act: ``"mc_dropout > bald > mean > power > top_k"``."""
-        posterior = None if self.posterior == "none" else self.posterior
-        parts = (
-            posterior, self.metric, self.reduction, self.weighting, self.embedding, self.noise, self.selector,
-        )  # fmt: skip
-        return " > ".join(part for part in parts if part)
+        kinds = ("posterior", "metric", "reduction", "weighting", "embedding", "noise", "selector")
+        return " > ".join(name for kind in kinds if (name := getattr(self, kind)) not in (None, "none"))
 
     def measures(self) -> dict[str, tuple[str, str]]:
-        """Return what the scoring pass computes: field of ``select.Candidates`` (less ``_N``) -> (map, reduction)."""
+        """Return the measures of the scoring pass: field of ``Candidates`` (without ``_N``) -> (map, reduction)."""
         needs, measures = self.needs, {}
         if self.metric is not None and needs.scores:
             measures["scores"] = (self.metric, str(self.reduction))
@@ -113,10 +110,10 @@ class Recipe:
         return measures
 
     def phases(self) -> tuple[str, ...]:
-        """Return what comes before selection: nothing, or ``"score"``, then ``"weigh"``, ``"fisher"``, ``"embed"``.
+        """Return the phases before selection: none, or ``"score"``, then ``"weigh"``, ``"fisher"``, ``"embed"``.
 
-        All are passes over the pool, but ``"weigh"``, which predicts the annotated cases. Strategies without a metric
-        are scored too: that pass finds the predicted foreground and fixes the candidates.
+        All are passes over the pool, except ``"weigh"``, which predicts the annotated cases. Strategies without a
+        metric are scored too: that pass finds the predicted foreground and fixes the candidates.
         """
         if self.posterior == "none":
             return ()
@@ -130,7 +127,7 @@ class Recipe:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Recipe:
-        """Rebuild a recipe from ``to_json``; fields that are younger than the file get their defaults.
+        """Rebuild a recipe from ``to_json``; fields added since the file was written get their defaults.
 
         Raises
         ------
@@ -148,5 +145,5 @@ class Recipe:
         return cls(**content)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle by way of JSON, since a read-only mapping cannot be pickled and workers get recipes."""
+        """Pickle through JSON, because read-only mappings cannot be pickled and workers get recipes."""
         return Recipe.from_json, (self.to_json(),)

@@ -1,4 +1,4 @@
-"""From what is known about the pool to the batch: the one place that joins recipes and selectors."""
+"""Select the batch by the selector of a recipe."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ __all__ = ["Candidates", "Generators", "Moment", "draw_query_for", "select_batch
 
 
 def draw_query_for(recipe: Recipe, candidates: Candidates, budget: int, rngs: Generators) -> QuerySet:
-    """Draw the query set of a recipe whose selector or embedding works on one, from the candidates' scores.
+    """Draw the query set of a recipe whose selector or embedding needs one, from the candidates' scores.
 
-    It stands apart from ``select_batch``, because the Fisher information is averaged over the query set before there
-    are embeddings. Same generators, same set.
+    This is separate from ``select_batch``, because the Fisher information is averaged over the query set before there
+    are embeddings. Equal generators draw equal sets.
 
     Raises
     ------
@@ -59,19 +59,19 @@ def select_batch(
     Parameters
     ----------
     recipe : Recipe
-        names the selector, the noise of its ranking, and their parameters.
+        the selector, the noise of its ranking, and their parameters.
     candidates : Candidates
-        the pool. Selectors see it sorted by names, so that its order changes nothing.
+        the pool. Selectors get it sorted by names, so its order has no effect.
     budget : int
-        number of regions asked for.
+        number of regions to select.
     rngs : callable
         from a purpose (``"query"``, ``"noise"``, ``"select"``) to its generator.
     engine : {"streaming", "submodlib"}
         of FLQMI; other selectors have none.
     moment : Moment
-        where schedules stand.
+        step of schedules.
     resources : Resources
-        device and memory that FLQMI may use; other selectors have no need of them.
+        device and memory that FLQMI may use; other selectors need none.
 
     Returns
     -------
@@ -81,8 +81,8 @@ def select_batch(
     Raises
     ------
     StrategyError
-        if a score is negative and the recipe draws in proportion to it, or a selector of another package returns
-        something else than it promised.
+        if a score is negative and the recipe draws in proportion to it, or a selector of another package returns no
+        valid selection.
     NotEnoughMemoryError
         if FLQMI does not fit into memory.
     """
@@ -125,16 +125,16 @@ def _keys(recipe: Recipe, candidates: Candidates, rngs: Generators, moment: Mome
     return power_noise(candidates.names_N, rngs("noise"), beta)
 
 
-def _refuse_negative(recipe: Recipe, scores_N: np.ndarray, what: str) -> None:
+def _refuse_negative(recipe: Recipe, scores_N: np.ndarray, drawing: str) -> None:
     if len(scores_N) and np.min(scores_N) < 0:
         raise StrategyError(
             f"The strategy '{recipe.name}' draws regions in proportion to their scores, and its metric "
-            f"'{recipe.metric}' gave a negative one: {what} needs a metric that is never negative."
+            f"'{recipe.metric}' gave a negative one: {drawing} needs a metric that is never negative."
         )
 
 
 def _of_package(name: str, selector: Selector, arguments: dict[str, Any], wanted: int, count: int) -> Selection:
-    """Call a selector of another package and check what it returns."""
+    """Call a selector of another package and check its result."""
     broken = f"The selector '{name}' of another package did not return a Selection of {wanted} of the {count} regions"
     try:
         selection = loaded(selector.function)(**arguments)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from scoring.plain import mean_of_squares
 
-from nnunet_al.nnunet import pool_embedding
+from nnunet_al.nnunet import pool_scoring
 from nnunet_al.nnunet.pool_embedding import Embedder
 from nnunet_al.pool.windows import cell_mask, read_window, windows_of
 from nnunet_al.scoring.features import bottleneck_features
@@ -60,7 +60,7 @@ def test_chunked_is_whole_and_sharded_is_whole(dims, kind):
 
 @pytest.mark.parametrize("unit", ["case", "slice"])
 def test_stopped_between_any_two_batches_and_continued_is_whole(unit, monkeypatch):
-    monkeypatch.setattr(pool_embedding, "micro_batch_size", lambda patch_size: 5)
+    monkeypatch.setattr(pool_scoring, "micro_batch_size", lambda patch_size: 5)
     pool, numbers = make_pool("2d", unit)
     numbers = {case: numbers[case] for case in ("b", "c", "a")}
     order = [number for some in numbers.values() for number in some]

@@ -15,7 +15,7 @@ from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2, nn
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
-from nnunet_al.nnunet.loading import OUTSIDE_MASK, PaddingAwareSegmentation, clamp_patch_centres, padding_aware_class
+from nnunet_al.nnunet.loading import OUTSIDE_MASK, PADDING_AWARE, PaddingAwareSegmentation, clamp_patch_centres
 from nnunet_al.nnunet.trainer import nnUNetTrainerAL
 
 from .conftest import CASES, IGNORE, PATCH
@@ -192,7 +192,7 @@ def test_the_dataset_reads_what_nnunets_reads_and_survives_pickling(stock, tiny_
         data, seg, _, properties = nnUNetDatasetBlosc2(folder).load_case(CASES[0])
         folder = str(tmp_path)
         stock.save_case(data[:], seg[:], properties, str(tmp_path / CASES[0]))
-    reader = pickle.loads(pickle.dumps(padding_aware_class(stock)(folder, [CASES[0]])))
+    reader = pickle.loads(pickle.dumps(PADDING_AWARE[stock](folder, [CASES[0]])))
     image, ours, previous, properties = reader.load_case(CASES[0])
     stock_image, theirs, _, _ = stock(folder, [CASES[0]]).load_case(CASES[0])
     theirs = theirs[:]

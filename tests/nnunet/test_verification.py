@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -53,7 +54,7 @@ def test_facts_are_what_nnunet_crops(folder):
         assert facts[case].relative_size_after_crop == pytest.approx(cropped.size / images.size)
         assert facts[case].spacing_mm == tuple(sitk.ReadImage(str(files.images[0])).GetSpacing()[::-1])
         assert facts[case].label_state == "complete"
-        assert CaseFacts.from_json(json.loads(json.dumps(facts[case].to_json()))) == facts[case]
+        assert CaseFacts.from_json(json.loads(json.dumps(asdict(facts[case])))) == facts[case]
 
 
 def test_cropping_commutes_with_transposing(folder):

@@ -25,7 +25,7 @@ from nnunet_al.campaign.folders import RoundFolder
 from nnunet_al.campaign.stages import done_shards
 from nnunet_al.errors import CampaignError, ModelError, StorageError
 from nnunet_al.files import read_arrays, remove_temporary_files, write_arrays, write_json
-from nnunet_al.nnunet import pool_embedding, pool_scoring
+from nnunet_al.nnunet import pool_scoring
 from nnunet_al.rounds import network_delay, round_model, shards
 from nnunet_al.rounds.embedding_parts import EmbeddingPart
 from nnunet_al.rounds.stages import embed, fisher, score
@@ -70,9 +70,8 @@ class Probe:
                 yield batch
 
         patch.setattr(pool_scoring.Pool, "chunks", counted)
-        for module in (pool_scoring, pool_embedding):
-            patch.setattr(module, "micro_batch_size", lambda patch_size: MICRO)
-            patch.setattr(module, "micro_batches", batches)
+        patch.setattr(pool_scoring, "micro_batch_size", lambda patch_size: MICRO)
+        patch.setattr(pool_scoring, "micro_batches", batches)
 
 
 class Lab:
@@ -519,8 +518,7 @@ def test_a_scheduler_s_signal_stops_where_the_next_call_goes_on(new_lab, expecte
             yield from batches
 
         with handling_signals(), monkeypatch.context() as patch:
-            for module in (pool_scoring, pool_embedding):
-                patch.setattr(module, "micro_batches", signalled)
+            patch.setattr(pool_scoring, "micro_batches", signalled)
             with pytest.raises(KeyboardInterrupt):
                 stage()
         held = lab.held(files[name])
