@@ -152,7 +152,7 @@ def test_a_place_that_is_a_file_is_a_sentence(made, tmp_path, capsys, place, kin
         (["-spacing", "1", "1", "0"], "0.1 to 10"),
         (["-shape", "8", "8", "513"], "at most 512"),
         (["-template", "nowhere.nii.gz"], "cannot be read"),
-        (["-template", ""], "no file"),
+        (["-template", ""], "not a file"),
     ],
 )
 def test_what_does_not_fit_a_cohort_is_refused_in_a_sentence(tmp_path, capsys, wrong, says):
