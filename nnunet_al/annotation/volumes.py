@@ -81,7 +81,7 @@ def read_segmentation(path: Path) -> SegmentationFile:
         image = SimpleITK.ReadImage(path, imageIO=_IMAGE_IO[path.name.lower().removesuffix(".gz")[-4:]])
     except RuntimeError as error:  # its text contains memory addresses and paths
         raise ReturnError(
-            f"{path.name} cannot be read: it is cut short or has another format, save it again."
+            f"{path.name} cannot be read, because it is cut short or has another format: save it again."
         ) from error
     if wrong := defect(path):
         raise ReturnError(f"{path.name} {wrong}: save or copy it again.")

@@ -1,1 +1,1 @@
-"""Datasets without patients, for trying things out, for tests and for experiments: phantoms and biased cohorts."""
+"""Synthetic datasets for demos, tests and experiments: phantoms and biased cohorts."""

@@ -1,4 +1,4 @@
-"""One phantom: a body in air with an organ, a lesion and look-alikes, drawn as an image and its label."""
+"""One phantom: a body in air with an organ, a lesion and similar distractors, as an image and its label."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nnunet_al.errors import DatasetError
 
 ORGAN, LESION = 1, 2
 
-# Mean intensity of (body, organ, lesion) per channel; the spread of noise and texture is given in the same unit.
+# Mean intensity of (body, organ, lesion) per channel; noise and texture are given in the same unit.
 _TISSUES = {"MRI": ((300, 390, 560), (300, 270, 450)), "CT": ((30, 75, 160), (60, 100, 260))}
 _CHANNEL_NAMES = {"MRI": ("MRI", "MRI T2"), "CT": ("CT", "PET")}
 _CONTRAST = {"MRI": 90.0, "CT": 45.0}
@@ -20,18 +20,19 @@ _CONTRAST = {"MRI": 90.0, "CT": 45.0}
 
 @dataclass(frozen=True)
 class PhantomDesign:
-    """What the phantoms of a dataset have in common.
+    """Common properties of the phantoms of a dataset.
 
     Attributes
     ----------
     shape : voxels per axis of a typical image, in the order in which nnU-Net reads them: z, y, x; the first may be 1
         for two-dimensional images
-    spacing_mm : typical distance of voxels in mm, in the same order
+    spacing_mm : typical voxel spacing in mm, in the same order
     spacing_variation : 0: all images have this grid; 0.15: each image's spacing differs from it by up to 15 %, in-plane
         and across independently, while the field of view stays about the same
     modality : ``"MRI"`` or ``"CT"``: the intensities, and the name by which nnU-Net chooses its normalisation
     channels : 1 or 2
-    lesion_in_organ : whether each lesion is centred in the organ; otherwise every other one lies elsewhere in the body
+    lesion_in_organ : whether each lesion is centred in the organ; otherwise about half of them lie elsewhere in the
+        body
     """
 
     shape: tuple[int, int, int] = (40, 48, 32)
@@ -42,12 +43,12 @@ class PhantomDesign:
     lesion_in_organ: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be drawn.
+        """Check the values.
 
         Raises
         ------
         DatasetError
-            naming the value that does not work.
+            naming the invalid value.
         """
         if len(self.shape) != 3 or self.shape[0] < 1 or min(self.shape[1:]) < 12 or 1 < self.shape[0] < 12:
             raise DatasetError(
@@ -72,7 +73,7 @@ class PhantomDesign:
 
 @dataclass(frozen=True)
 class Phantom:
-    """One drawn case: ``image_C_zyx`` int16, exactly 0 in air and nowhere else; ``label_zyx`` uint8; spacing z y x."""
+    """One phantom: ``image_C_zyx`` int16, 0 exactly in air; ``label_zyx`` uint8; spacing z y x."""
 
     image_C_zyx: np.ndarray
     label_zyx: np.ndarray
@@ -80,13 +81,13 @@ class Phantom:
 
 
 def draw_phantom(design: PhantomDesign, rng: np.random.Generator) -> Phantom:
-    """Draw one phantom: which one depends on the design and the generator only."""
+    """Draw one phantom, determined by the design and the generator."""
     spacing = _draw_spacing(design, rng)
     extent = np.array(design.shape) * np.array(design.spacing_mm)
     flat = np.array(design.shape) == 1
     shape = np.where(flat, 1, np.maximum(np.round(extent / spacing), 12)).astype(int)
     field = _Grid(tuple(int(length) for length in shape), spacing, flat)
-    size = float(extent[~flat].min())  # mm: lengths below are shares of it
+    size = float(extent[~flat].min())  # mm: lengths below are relative to it
 
     body_axes = np.where(flat, np.inf, extent * rng.uniform(0.36, 0.43, 3))
     body_centre = rng.uniform(-0.04, 0.04, 3) * extent
@@ -103,16 +104,16 @@ def draw_phantom(design: PhantomDesign, rng: np.random.Generator) -> Phantom:
     lesion_axes = np.maximum(size * rng.uniform(0.09, 0.13, 3), 1.2 * spacing)
     lesion = field.distance(lesion_centre, lesion_axes, rng, 90) + 0.1 * field.smooth(0.05 * size, rng) < 1
 
-    lookalikes = np.zeros(field.shape, dtype=bool)
+    distractors = np.zeros(field.shape, dtype=bool)
     for _ in range(3):
         centre = body_centre + 0.27 * size * _direction(rng)
-        lookalikes |= field.distance(centre, np.full(3, 0.05 * size), rng, 0) < 1
+        distractors |= field.distance(centre, np.full(3, 0.05 * size), rng, 0) < 1
 
     label = np.zeros(field.shape, dtype=np.uint8)
     label[organ] = ORGAN
     label[lesion] = LESION
     label[~body] = 0
-    image = _paint(design, field, body, label, lookalikes & (label == 0), size, rng)
+    image = _paint(design, field, body, label, distractors & (label == 0), size, rng)
     return Phantom(image, label, tuple(float(value) for value in spacing))
 
 
@@ -140,7 +141,7 @@ class _Grid:
     def distance(
         self, centre: np.ndarray, semi_axes: np.ndarray, rng: np.random.Generator, tilt_degrees: float
     ) -> np.ndarray:
-        """Distance from the centre as a share of an ellipsoid's radius in that direction; 1 on its surface."""
+        """Return the distance from the centre relative to an ellipsoid's radius in that direction; 1 on its surface."""
         angles = rng.uniform(-tilt_degrees, tilt_degrees, 3)
         offsets = np.where(self.flat, 0, self.positions_zyx_3 - centre)
         # a flat image shows the ellipsoid's central section, turned within the plane only
@@ -150,7 +151,7 @@ class _Grid:
         return np.sqrt(((turned / semi_axes) ** 2).sum(-1))
 
     def smooth(self, length_mm: float, rng: np.random.Generator) -> np.ndarray:
-        """A Gaussian random field that varies over about ``length_mm``, with mean 0 and standard deviation 1."""
+        """Return a Gaussian random field of smoothness ``length_mm``, with mean 0 and standard deviation 1."""
         sigma = np.where(self.flat, 0, length_mm / self.spacing)
         field = gaussian_filter(rng.standard_normal(self.shape), sigma, mode="wrap")
         return (field - field.mean()) / max(float(field.std()), 1e-12)
@@ -166,7 +167,7 @@ def _paint(
     field: _Grid,
     body: np.ndarray,
     label: np.ndarray,
-    lookalikes: np.ndarray,
+    distractors: np.ndarray,
     size: float,
     rng: np.random.Generator,
 ) -> np.ndarray:
@@ -174,15 +175,15 @@ def _paint(
     image = np.zeros((design.channels, *field.shape), dtype=np.int16)
     for channel in range(design.channels):
         means = np.array(_TISSUES[design.modality][channel], dtype=float)
-        means[1:] += rng.normal(0, 0.12 * contrast, 2)  # no two patients look quite the same
+        means[1:] += rng.normal(0, 0.12 * contrast, 2)  # differences between patients
         values = means[label]
-        values[lookalikes] = means[1]
+        values[distractors] = means[1]
         values = gaussian_filter(values, 0.6 * field.spacing.min() / field.spacing)  # partial volume
         values += 0.25 * contrast * field.smooth(0.05 * size, rng)
         if design.modality == "MRI":
             values *= np.exp(0.08 * field.smooth(0.3 * size, rng))
         values += 0.25 * contrast * rng.standard_normal(field.shape)
         values = np.round(values).astype(np.int16)
-        values[values == 0] = 1  # zero says "air": nnU-Net crops by it
+        values[values == 0] = 1  # zero means air: nnU-Net crops by it
         image[channel] = np.where(body, values, 0)
     return image

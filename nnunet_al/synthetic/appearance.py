@@ -1,4 +1,4 @@
-"""How a deformed head looks in a T1-weighted image: tissues, partial volume, bias field, noise."""
+"""Appearance of a deformed head in a T1-weighted image: tissues, partial volume, bias field, noise."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from nnunet_al.synthetic.template import Grid
 from nnunet_al.synthetic.tissues import intensities
 
 TISSUE_SPREAD = 0.04
-"""Standard deviation of the mean intensity of a tissue between cases, as a share of it."""
+"""Standard deviation of the mean intensity of a tissue between cases, relative to the mean."""
 BIAS_SPREAD = 0.08
 """Standard deviation of the logarithm of the multiplicative bias field."""
 NOISE = 25.0
-"""Standard deviation of the noise in either channel of the receiver, in the unit of the intensities."""
+"""Standard deviation of the noise in each channel (real, imaginary), in the unit of the intensities."""
 _BIAS_NODES_MM, _BIAS_NODES, _BIAS_LENGTH_MM = 16.0, 16, 40.0
 
 
 def head_mask(labels_zyx: np.ndarray) -> np.ndarray:
-    """Tell for each voxel of a template whether it lies in the head: label 0 enclosed within a slice does, too."""
+    """Return the mask of the head in a template: labels other than 0, and label 0 enclosed by them within a slice."""
     return np.stack([binary_fill_holes(slice_yx != 0) for slice_yx in labels_zyx])
 
 
@@ -31,15 +31,15 @@ def paint(
     voxel_mm: Sequence[float],
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """Paint a template with a case's intensities, ``image_zyx`` float32.
+    """Return a template with a case's intensities, ``image_zyx`` float32.
 
     Parameters
     ----------
     labels_zyx, head_zyx, spacing_mm
         the template, see :func:`head_mask`
     voxel_mm
-        distance of the voxels of the image it is painted for: the boundaries between tissues are blurred with half
-        of that as standard deviation, but at least 0.5 mm
+        voxel spacing of the case's image: the boundaries between tissues are blurred with half of it as standard
+        deviation, but at least 0.5 mm
     rng
         for the tissues' intensities
     """
@@ -52,7 +52,7 @@ def paint(
 
 
 def scan(clean_zyx: np.ndarray, head_zyx: np.ndarray, grid: Grid, rng: np.random.Generator) -> np.ndarray:
-    """Add what a scanner adds to a warped image: a smooth bias field, then Rician noise.
+    """Add the effects of a scanner to a warped image: a smooth bias field, then Rician noise.
 
     With the field b, a Gaussian random field of mean 0 over about 40 mm, the value is
     :math:`|m e^{b} + n_1 + i n_2|` with two independent normal numbers of standard deviation `NOISE` (Gudbjartsson and
@@ -61,7 +61,7 @@ def scan(clean_zyx: np.ndarray, head_zyx: np.ndarray, grid: Grid, rng: np.random
     Returns
     -------
     numpy.ndarray
-        ``image_zyx`` int16: exactly 0 outside the head, at least 1 in it, since nnU-Net crops by zero.
+        ``image_zyx`` int16: 0 outside the head, at least 1 in it, because nnU-Net crops by zero.
     """
     values_zyx = clean_zyx * np.exp(BIAS_SPREAD * _bias(grid, rng))
     real_zyx = values_zyx + NOISE * rng.standard_normal(grid.shape, dtype=np.float32)

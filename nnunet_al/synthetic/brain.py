@@ -1,4 +1,4 @@
-"""A procedural head: the label map from which cohorts are deformed where no real one is given."""
+"""A procedural head: the default label map from which cohorts are deformed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FIELD_OF_VIEW_MM = (76.0, 170.0, 170.0)
 """z, y, x: around the caudate nuclei, as in Danaee et al. 2026."""
 
 SKIN, SOFT_TISSUE, SKULL, MARROW, EYES = 511, 507, 515, 516, 506
-"""Numbers of what surrounds the brain, as in the label maps published with SynthSeg."""
+"""Labels around the brain, as in the label maps published with SynthSeg."""
 
 _CSF, _THIRD_VENTRICLE, _BRAIN_STEM = 24, 14, 16
 _TISSUES = {True: (_CSF, 3, 2), False: (_CSF, 42, 41)}  # fluid, cortex, white matter of the left and the right
@@ -23,7 +23,7 @@ _EYE = Ellipsoid((-36.0, -51.0, 32.0), (12.0, 12.0, 12.0))
 _MENINGES_MM, _SKULL_MM, _MARROW_MM, _SCALP_MM, _SKIN_MM = 2.2, 6.5, 2.0, 5.5, 3.0
 _COARSEST_MM = 6.0
 
-# in the order in which they are painted: a later one covers an earlier one
+# in painting order: later structures cover earlier ones
 _PAIRED: tuple[tuple[Shape, int, int], ...] = (
     (cortex.CEREBELLUM, 8, 47),
     (cortex.CEREBELLUM_WHITE, 7, 46),
@@ -42,20 +42,20 @@ _SEPTUM_HALF_WIDTH_MM = 0.8
 
 
 def brain_phantom(spacing_mm: float = 1.0) -> LabelMap:
-    """Draw the head of an adult that never lived, 76 x 170 x 170 mm (z, y, x) around the caudate nuclei.
+    """Return the label map of an artificial adult head, 76 x 170 x 170 mm (z, y, x) around the caudate nuclei.
 
     Cerebral white matter 2/41, folded cortex 3/42, lateral ventricles 4/43 and 5/44, thalamus 10/49, caudate 11/50,
     putamen 12/51, pallidum 13/52, hippocampus 17/53, amygdala 18/54, accumbens 26/58, ventral diencephalon 28/60,
     cerebellum 7, 8/46, 47 (FreeSurfer's numbers, left/right), third ventricle 14, brain stem 16, CSF 24, and around
-    them skull, marrow, soft tissue, skin and eyes; 0 outside. Sizes and places are those of adults: within the field of
-    view the volumes of all structures of the cerebrum lie within a factor of two of the medians of 14 real heads. The
-    two sides differ slightly. There is no randomness: one spacing, one map.
+    them skull, marrow, soft tissue, skin and eyes; 0 outside. Sizes and positions are those of adults: within the field
+    of view the volumes of all structures of the cerebrum are within a factor of two of the medians of 14 real heads.
+    The two sides differ slightly. There is no randomness: the spacing determines the map.
 
     Parameters
     ----------
     spacing_mm
-        of the voxels in mm, the same along all axes. All shapes are formulas in mm, so volumes hardly depend on it;
-        what is thinner than a voxel, such as sulci, is lost where it is coarse.
+        voxel spacing in mm, the same along all axes. All shapes are formulas in mm, so volumes hardly depend on it;
+        structures thinner than a voxel, such as sulci, are lost.
 
     Raises
     ------
@@ -70,14 +70,14 @@ def brain_phantom(spacing_mm: float = 1.0) -> LabelMap:
     shape = [round(extent / spacing_mm) for extent in FIELD_OF_VIEW_MM]
     axes = [(np.arange(length) - (length - 1) / 2) * spacing_mm for length in shape]
     labels_zyx = np.zeros(shape, np.int16)
-    for z, height in enumerate(axes[0]):  # a slice at a time, so that memory does not grow with the resolution
+    for z, height in enumerate(axes[0]):  # one slice at a time, to limit the memory
         points_3_N = np.stack(np.meshgrid([height], axes[1], axes[2], indexing="ij")).reshape(3, -1)
         labels_zyx[z] = _labels(points_3_N + _asymmetry(points_3_N)).reshape(shape[1:])
     return LabelMap(labels_zyx, (float(spacing_mm),) * 3)
 
 
 def _asymmetry(points_3_N: Floats) -> Floats:
-    """Return smooth shifts of about 0.7 mm, so that the sides differ as in a person."""
+    """Return smooth displacements of about 0.7 mm, so that the two sides differ."""
     return np.stack([0.5 * cortex.waves(points_3_N, 70.0, 8, shift).clip(-2, 2) for shift in (0.0, 2.0, 4.0)])
 
 
@@ -107,7 +107,7 @@ def _brain(points_3_N: Floats, left_N: Bools) -> np.ndarray:
     labels_N = np.where(left_N, np.take(_TISSUES[True], tissue_N), np.take(_TISSUES[False], tissue_N)).astype(np.int16)
     for shape, left, right in _PAIRED:
         inside_N = shape.contains(points_3_N)
-        if shape is structures.LATERAL_VENTRICLE:  # the septum parts them
+        if shape is structures.LATERAL_VENTRICLE:  # the septum separates them
             inside_N &= points_3_N[2] > _SEPTUM_HALF_WIDTH_MM
         labels_N[inside_N] = np.where(left_N[inside_N], left, right)
     labels_N[structures.BRAIN_STEM.contains(points_3_N)] = _BRAIN_STEM

@@ -1,4 +1,4 @@
-"""The folded surface of the brain phantom: hemispheres, sulci, and the ribbon of cortex along them.
+"""The folded surface of the brain phantom: hemispheres, sulci, and the cortex along them.
 
 Lengths in mm and axes w (upwards), v (to the back), u (from the midline) as in `brain_shapes`.
 """
@@ -24,12 +24,12 @@ CISTERNS = (
 """Fluid around brain stem and hypothalamus, and above the cerebellum."""
 
 CORE = Ellipsoid((-3.0, 6.0, 0.0), (18.0, 38.0, 36.5))
-"""Around the basal ganglia, where no cortex is."""
+"""Region without cortex around the basal ganglia."""
 
-_FOLDING_CENTRE = np.array([-2.0, 20.0, 24.0])  # sulci point here, away from the surface of a hemisphere
+_FOLDING_CENTRE = np.array([-2.0, 20.0, 24.0])  # sulci run from the surface of a hemisphere towards this point
 _SULCI_MM, _SULCUS_HALF_WIDTH_MM, _CORTEX_MM = 10.5, 0.7, 2.6
 _FOLDING_WAVES = 24
-_CALLOSUM = np.array(  # the arc in the midline: w, v, half of its thickness
+_CALLOSUM = np.array(  # the arc in the midline: w, v, half the thickness
     [
         (-9.0, -17.0, 1.5),
         (-7.0, -24.0, 3.0),
@@ -47,7 +47,7 @@ _CALLOSUM = np.array(  # the arc in the midline: w, v, half of its thickness
 
 
 def hull_depth(points_3_N: Floats) -> Floats:
-    """Return how deep points lie within what fills the skull, in mm; negative outside."""
+    """Return the depth of points in the intracranial volume, in mm; negative outside."""
     parts = (CEREBRUM, TEMPORAL_LOBE, CEREBELLUM, *CISTERNS)
     return np.max([part.depth(points_3_N) for part in parts], axis=0)
 
@@ -55,9 +55,9 @@ def hull_depth(points_3_N: Floats) -> Floats:
 def hemisphere_tissue(points_3_N: Floats, left_N: Bools) -> npt.NDArray[np.int8]:
     """Return 0 for fluid, 1 for cortex, 2 for white matter at points within the skull.
 
-    Fluid is what lies outside the hemispheres' hulls and in the sulci, cortex what is at most 2.6 mm away from fluid.
-    Sulci are the zeros of a sum of plane waves on the hull, carried on towards the hemisphere's middle and ending in
-    different depths; the Sylvian fissure with the insula is added by hand. Both sides fold alike but not equally.
+    Fluid lies outside the hemispheres' hulls and in the sulci; cortex is the tissue at most 2.6 mm away from fluid.
+    Sulci are the zeros of a sum of plane waves on the hull, extended towards the centre of the hemisphere to different
+    depths; the Sylvian fissure with the insula is defined separately. Both sides have similar but not equal folds.
     """
     depth_N = np.maximum(CEREBRUM.depth(points_3_N), TEMPORAL_LOBE.depth(points_3_N))
     depth_N = np.minimum(depth_N, points_3_N[2] - 1.2)  # the falx keeps the hemispheres apart
@@ -75,7 +75,7 @@ def hemisphere_tissue(points_3_N: Floats, left_N: Bools) -> npt.NDArray[np.int8]
 
 
 def waves(points_3_N: Floats, wavelength_mm: float, count: int, shift: npt.ArrayLike = 0.0) -> Floats:
-    """Return a sum (N,) of plane waves of about one wavelength, with root mean square 1 and without any randomness.
+    """Return a sum (N,) of plane waves of similar wavelengths, with root mean square 1 and without randomness.
 
     ``shift``, (N,) or a number, moves the phases.
     """
@@ -90,9 +90,9 @@ def _plane_waves(
     for k in range(count):
         height, turn = 1 - (2 * k + 1) / count, k * np.pi * (3 - np.sqrt(5))
         radius = np.sqrt(1 - height**2)
-        stretch = 0.85 + 0.3 * ((k * np.sqrt(3)) % 1)  # no two waves of the same length, or folds would repeat
+        stretch = 0.85 + 0.3 * ((k * np.sqrt(3)) % 1)  # different wavelengths, so that folds do not repeat
         wave_3 = 2 * np.pi / wavelength_mm * stretch * np.array([height, radius * np.cos(turn), radius * np.sin(turn)])
-        # summed by hand: a matrix product may round differently in batches of another size
+        # not a matrix product, which may round differently for another number of points
         angle_N = wave_3[0] * points_3_N[0] + wave_3[1] * points_3_N[1] + wave_3[2] * points_3_N[2]
         yield wave_3, angle_N + 2 * np.pi * ((k * np.sqrt(2)) % 1) + np.asarray(shift) * (1 + k % 3)
 
@@ -110,7 +110,7 @@ def _sulci(points_3_N: Floats, left_N: Bools, depth_N: Floats) -> Floats:
         folds_N += np.sin(angle_N)
         gradient_3_N += wave_3[:, None] * np.cos(angle_N)
     tangential_3_N = gradient_3_N - (gradient_3_N * directions_3_N).sum(0) * directions_3_N
-    # between two crossing sulci the field is flat: without the floor they would meet in a lake
+    # where two sulci cross, the field is flat: without this lower limit they would join in a wide pool of fluid
     slope_N = np.sqrt((tangential_3_N**2).sum(0) + _FOLDING_WAVES / 2 * (0.6 / _SULCI_MM) ** 2)
     across_N = np.abs(folds_N) / slope_N * radius_N / to_surface_N
     ends_N = 13 + 4 * waves(surface_3_N, 45.0, 9).clip(-1.5, 1.5)
@@ -118,7 +118,7 @@ def _sulci(points_3_N: Floats, left_N: Bools, depth_N: Floats) -> Floats:
 
 
 def _sylvian_fissure(points_3_N: Floats) -> Floats:
-    """Return the distance to the Sylvian fissure in mm: a slit from the side to the insula, and a slit along that."""
+    """Return the distance in mm to the Sylvian fissure: a slit from the side to the insula, and one along it."""
     w_N, v_N, u_N = points_3_N
     above_N = w_N - (-15.0 + 0.3 * v_N - 0.3 * (u_N - 39)) - 1.5 * waves(points_3_N, 26.0, 5)
     slit = (above_N, np.maximum(np.abs(v_N - 8) - 28, 0), np.maximum(39 - u_N, 0))

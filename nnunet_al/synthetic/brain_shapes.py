@@ -1,7 +1,7 @@
-"""What the brain phantom is made of: ellipsoids, and bodies swept by an ellipse.
+"""Shapes of the brain phantom: ellipsoids, and bodies swept by an ellipse.
 
-All lengths are in mm, in the head's own axes: w upwards, v to the back, u away from the midline, all 0 near the middle
-between the caudate nuclei.
+All lengths are in mm, in axes of the head: w upwards, v to the back, u away from the midline; the origin is near the
+midpoint between the caudate nuclei.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ Bools = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Ellipsoid:
-    """Centre and semi-axes (w, v, u) in mm; ``below`` replaces the semi-axis along w under the centre."""
+    """Centre and semi-axes (w, v, u) in mm; ``below`` replaces the semi-axis along w below the centre."""
 
     centre: tuple[float, float, float]
     semi_axes: tuple[float, float, float]
     below: float | None = None
 
     def depth(self, points_3_N: Floats) -> Floats:
-        """Return about how deep each point lies below the surface, in mm; negative outside.
+        """Return the approximate depth of each point below the surface, in mm; negative outside.
 
         With ρ = |p / a|, the surface is ρ = 1, and its distance to first order (1 - ρ) / |∇ρ|.
         """
@@ -45,14 +45,14 @@ class Ellipsoid:
 
 @dataclass(frozen=True)
 class Sweep:
-    """A body whose slices across one axis are ellipses.
+    """A body whose cross-sections perpendicular to one axis are ellipses.
 
     Attributes
     ----------
     axis : 0, 1 or 2: the axis w, v or u along which the ellipse moves
-    rows : position along it; the ellipse's centre on the other two axes, in their order; its semi-axes in mm; and by
-        how many degrees the first of these leans from the first towards the second of the other axes. Between the rows
-        all are interpolated without overshoot.
+    rows : position along the axis; the ellipse's centre on the other two axes, in their order; its semi-axes in mm; and
+        the angle in degrees of the first semi-axis, from the first towards the second of the other axes. Values between
+        the rows are interpolated without overshoot.
     """
 
     axis: int

@@ -1,6 +1,6 @@
-"""The structures deep in the brain phantom, in the axes and the mm of `brain_shapes`; both sides have the same.
+"""The deep structures of the brain phantom, in the axes of `brain_shapes` and mm; the same on both sides.
 
-Places and sizes are those of adults.
+Positions and sizes are those of adults.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ CAUDATE = Sweep(
         (43.0, 2.0, 22.6, 0.3, 0.3, 0.0),
     ),
 )
-"""Head, body that tapers, and the beginning of the tail, along the ventricle's outer wall."""
+"""Head, tapering body, and the beginning of the tail, along the ventricle's lateral wall."""
 
 LATERAL_VENTRICLE = Sweep(
     1,

@@ -15,28 +15,28 @@ from nnunet_al.synthetic.design import BIASED, FEWEST_VOXELS, MOST_VOXELS, Case,
 from nnunet_al.synthetic.template import LEFT_CAUDATE, Grid, LabelMap, image_grid, native_grid
 from nnunet_al.synthetic.velocity import GlobalBasis, LocalBasis, global_lattice
 
-_MARGIN_MM = 4.0  # what the caudate is to keep from a face of the images, for it moves and grows
-_LEAST_SHARE = 0.9  # of the caudate that keeps it: the end of a thin tail may be missing
+_MARGIN_MM = 4.0  # distance of the caudate from the faces of the images, because it moves and grows
+_LEAST_SHARE = 0.9  # smallest share of the caudate with this distance: the end of a thin tail may be missing
 
 
 @dataclass(frozen=True, eq=False)
 class Cohort:
-    """What the cases of a cohort have in common, ready to make any of them.
+    """Everything that the cases of a cohort have in common.
 
     Attributes
     ----------
-    design, template : what was asked for
+    design, template : as requested
     grid : the images' voxels
-    head_zyx : where the template has a head, see `head_mask`
-    everywhere, caudate : the components of the deformations
+    head_zyx : the template's head, see `head_mask`
+    global_basis, local_basis : components of the deformations of the head and of the left caudate
     """
 
     design: CohortDesign
     template: LabelMap
     grid: Grid
     head_zyx: np.ndarray
-    everywhere: GlobalBasis
-    caudate: LocalBasis
+    global_basis: GlobalBasis
+    local_basis: LocalBasis
 
     @staticmethod
     def of(design: CohortDesign, template: LabelMap) -> Cohort:
@@ -45,7 +45,7 @@ class Cohort:
         Raises
         ------
         DatasetError
-            if the caudate has nothing to grow into, or the images have too few or too many voxels or do not hold it.
+            if the caudate has no space to grow, or the images have too few or too many voxels or do not contain it.
         """
         grid = image_grid(template, design.shape, design.spacing_mm)
         _check_grid(grid, template)
@@ -61,7 +61,7 @@ class Cohort:
 
 @dataclass(frozen=True, eq=False)
 class CaseArrays:
-    """A case that was made: ``image_zyx`` int16, ``labels_zyx`` with the template's numbers, smallest Jacobian."""
+    """Arrays of a case: ``image_zyx`` int16, ``labels_zyx`` with the template's numbers; smallest Jacobian."""
 
     image_zyx: np.ndarray
     labels_zyx: np.ndarray
@@ -69,7 +69,7 @@ class CaseArrays:
 
 
 def make_case(cohort: Cohort, case: Case) -> CaseArrays:
-    """Make one case: image(x) = template(local(global(x))), and what a scanner adds to it.
+    """Make one case: image(x) = template(local(global(x))), with bias field and noise of a scanner.
 
     Raises
     ------
@@ -86,29 +86,29 @@ def make_case(cohort: Cohort, case: Case) -> CaseArrays:
     template, native = cohort.template, native_grid(cohort.template)
     voxels_3_zyx = (sources_3_zyx - _column(native.origin_mm)) / _column(native.spacing_mm)
     del sources_3_zyx
-    # What a deformation brings in across a face of the template is what lies at the face. Only what lies beyond the
-    # template by its own position is empty.
+    # Positions that the deformation moves beyond a face of the template get the values at the face. Only voxels that
+    # are themselves outside the template are empty.
     labels_zyx = map_coordinates(template.labels_zyx, voxels_3_zyx, order=0, mode="nearest")
     head_zyx = map_coordinates(cohort.head_zyx.astype(np.uint8), voxels_3_zyx, order=0, mode="nearest") > 0
-    looks = case.generator(cohort.design, "appearance")
-    painted_zyx = paint(template.labels_zyx, cohort.head_zyx, template.spacing_mm, cohort.grid.spacing_mm, looks)
+    rng = case.generator(cohort.design, "appearance")
+    painted_zyx = paint(template.labels_zyx, cohort.head_zyx, template.spacing_mm, cohort.grid.spacing_mm, rng)
     clean_zyx = map_coordinates(painted_zyx, voxels_3_zyx, order=1, mode="nearest", output=np.float32)
     covered_zyx = _covered(cohort.grid, native)
     labels_zyx[~covered_zyx], head_zyx[~covered_zyx] = 0, False
-    return CaseArrays(scan(clean_zyx, head_zyx, cohort.grid, looks), labels_zyx, smallest)
+    return CaseArrays(scan(clean_zyx, head_zyx, cohort.grid, rng), labels_zyx, smallest)
 
 
 def sources(cohort: Cohort, case: Case) -> np.ndarray:
-    """Return where in the template each voxel of a case comes from, ``sources_3_zyx`` in mm, float32."""
+    """Return the position in the template of each voxel of a case, ``sources_3_zyx`` in mm, float32."""
     lattice = global_lattice(cohort.grid)
-    velocity = cohort.everywhere.velocity(lattice, case.generator(cohort.design, "anatomy"))
+    velocity = cohort.global_basis.velocity(lattice, case.generator(cohort.design, "anatomy"))
     axes = cohort.grid.axes()
     sources_3_zyx = exponential(velocity, lattice).on(axes)
     sources_3_zyx += np.stack(np.meshgrid(*axes, indexing="ij", sparse=False)).astype(np.float32)
     if case.group == BIASED and cohort.design.strength != "none":
         rng = generator(cohort.design.seed, 0, f"cohort caudate case {case.number}")
-        velocity = cohort.caudate.velocity(case.strength, rng)
-        points_3_N = flow(velocity, cohort.caudate.lattice, sources_3_zyx.reshape(3, -1))
+        velocity = cohort.local_basis.velocity(case.strength, rng)
+        points_3_N = flow(velocity, cohort.local_basis.lattice, sources_3_zyx.reshape(3, -1))
         sources_3_zyx = points_3_N.reshape(sources_3_zyx.shape)
     return sources_3_zyx
 
@@ -131,7 +131,7 @@ def _check_grid(grid: Grid, template: LabelMap) -> None:
         positions_N = of_template[nodes_N]
         faces = np.array([points[0] - step / 2, points[-1] + step / 2])
         beyond = np.array([of_template[0] - native_step / 2, of_template[-1] + native_step / 2])
-        # where the images end with the template nothing more can be asked for
+        # where the images end with the template no margin can be required
         margins = np.where(np.abs(faces - beyond) < 0.01, 0, _MARGIN_MM)
         kept_N &= (positions_N > faces[0] + margins[0]) & (positions_N < faces[1] - margins[1])
         enough.append(max(FEWEST_VOXELS, int(np.ceil(2 * (np.abs(positions_N).max() + _MARGIN_MM) / step)) + 1))

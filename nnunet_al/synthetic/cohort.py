@@ -32,27 +32,27 @@ def make_biased_cohort(
 ) -> Path:
     """Write a cohort of two groups of heads as a raw dataset for nnU-Net.
 
-    Each case is the template under a diffeomorphism of its own; in group 1 the left caudate is deformed besides. The
-    label is the left caudate. A case depends on the design's seed, strength and grid and on its number, not on how
-    many there are or which process makes it.
+    Each case is the template under a random diffeomorphism; in group 1 the left caudate is deformed additionally. The
+    label is the left caudate. A case depends on the design's seed, strength and grid and on its number, but not on the
+    number of cases or the process that makes it.
 
     The folder gets ``imagesTr``, ``labelsTr`` (and ``imagesTs``, ``labelsTs``), ``dataset.json``; ``participants.tsv``
     (participant_id, group, strength and, for pairs, pair); ``splits_final.json``, which nnunet-al reads here and
-    nnU-Net itself in its preprocessed folder; ``volumes.csv`` (mm³ of each structure as far as the images hold it,
-    smallest Jacobian determinant); ``cohort.json``, the design.
+    nnU-Net itself in its preprocessed folder; ``volumes.csv`` (mm³ of each structure within the images, smallest
+    Jacobian determinant); ``cohort.json``, the design.
 
     Parameters
     ----------
     folder
-        the dataset's own folder, ``.../DatasetXXX_Name``; it appears when it is complete
+        the dataset's folder, ``.../DatasetXXX_Name``; it appears when it is complete
     design
-        what the cohort is to be
+        the properties of the cohort
     template
-        whose anatomy it is; None: a built-in phantom of a head
+        label map of a head; None: a built-in phantom
     workers
-        number of processes that ``run`` is asked for
+        number of processes, passed to ``run``
     run
-        ``run(function, jobs, workers, description)`` yields (index of the job, result); None: one after the other
+        ``run(function, jobs, workers, description)`` yields (index of the job, result); None: serial
 
     Returns
     -------
@@ -62,9 +62,9 @@ def make_biased_cohort(
     Raises
     ------
     DatasetError
-        if the folder exists or the cohort cannot be made so.
+        if the folder exists or the design is not possible with the template.
     StorageError
-        if it cannot be written, for example because the disk is full; nothing is left of it then.
+        if it cannot be written, for example because the disk is full; an incomplete folder is removed.
     """
     folder = Path(folder)
     with new_folder(folder) as unfinished:
@@ -76,7 +76,7 @@ def make_biased_cohort(
         cohort, cases = Cohort.of(design, template), cases_of(design)
         jobs = [(unfinished, cohort, case) for case in cases]
         facts: list[dict[str, float]] = [{}] * len(jobs)
-        for index, result in (run or _one_by_one)(write_case, jobs, workers, "making cases"):
+        for index, result in (run or _run_serially)(write_case, jobs, workers, "making cases"):
             facts[index] = result
         write_json(unfinished / "dataset.json", _dataset_json(folder.name, design))
         write_json(unfinished / "cohort.json", _cohort_json(cohort, source))
@@ -104,7 +104,7 @@ def write_case(folder: Path, cohort: Cohort, case: Case) -> dict[str, float]:
     return {"smallest_jacobian": made.smallest_jacobian, **volumes}
 
 
-def _one_by_one(
+def _run_serially(
     function: Callable[..., Any], jobs: Sequence[tuple[Any, ...]], workers: int, description: str
 ) -> Iterator[tuple[int, Any]]:
     for index, job in enumerate(jobs):

@@ -1,4 +1,4 @@
-"""Diffeomorphisms: the flow of a stationary velocity field, its Jacobian determinant, and values along it."""
+"""Diffeomorphisms: the flow of a stationary velocity field, its interpolation, and its Jacobian determinant."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from scipy.ndimage import map_coordinates, spline_filter
 from nnunet_al.synthetic.template import Grid
 
 LONGEST_FIRST_STEP = 0.125
-"""Largest first step of scaling and squaring, in distances of the lattice's nodes."""
-STEEPEST = 0.4
-"""Largest slope, in mm per mm, of a velocity that is integrated in one piece, see `flow`."""
+"""Largest first step of scaling and squaring, in spacings of the lattice."""
+MAX_SLOPE = 0.4
+"""Largest slope, in mm per mm, of a velocity field that is integrated at once, see `flow`."""
 
 RIPPLE_MM = 1e-4
-"""What cubic splines leave of a vector far from it: `flow` takes less for nothing."""
+"""Size of the ripple of cubic splines far from a vector: `flow` ignores smaller displacements."""
 
 
 @dataclass(frozen=True, eq=False)
 class Displacement:
-    """Vectors at the nodes of a lattice, between which cubic splines interpolate.
+    """Vectors at the nodes of a lattice, interpolated by cubic splines.
 
     Attributes
     ----------
     vectors_3_zyx : float32, components z, y, x in mm
-    lattice : where they are
+    lattice : positions of the nodes
     """
 
     vectors_3_zyx: np.ndarray
@@ -55,16 +55,16 @@ class Displacement:
 def exponential(velocity_3_zyx: np.ndarray, lattice: Grid) -> Displacement:
     r"""Integrate a stationary velocity field for one unit of time: :math:`\varphi = \exp(v)`.
 
-    Scaling and squaring (Arsigny et al. 2006): :math:`\exp(v) = \exp(v / 2^n)^{2^n}` with
-    :math:`\exp(v / 2^n) \approx \mathrm{id} + v / 2^n`, where n is the least number for which no vector of the first
-    step is longer than `LONGEST_FIRST_STEP` nodes nor differs by more than that from its neighbour's.
+    Scaling and squaring (Arsigny et al. 2006): :math:`\exp(v) = \exp(v / 2^n)^{2^n}` with :math:`\exp(v / 2^n) \approx
+    \mathrm{id} + v / 2^n`, where n is the smallest number for which no vector of the first step, and no difference
+    between neighbours, is larger than `LONGEST_FIRST_STEP` nodes.
 
     Parameters
     ----------
     velocity_3_zyx
         components z, y, x in mm per unit of time
     lattice
-        where they are; what flows beyond its faces is mirrored, so leave a margin around what counts
+        positions of the nodes; the field is mirrored at its faces, so leave a margin around the region of interest
 
     Returns
     -------
@@ -85,17 +85,17 @@ def exponential(velocity_3_zyx: np.ndarray, lattice: Grid) -> Displacement:
 
 
 def flow(velocity_3_zyx: np.ndarray, lattice: Grid, points_3_N: np.ndarray) -> np.ndarray:
-    r"""Return where points in mm are after one unit of time, ``points_3_N``; outside the lattice nothing moves.
+    r"""Return the positions ``points_3_N`` of points in mm after one unit of time; points outside the lattice stay.
 
-    A flow that compresses strongly has an :math:`\exp(v)` too steep for the lattice. Here the lattice holds
-    :math:`\psi = \exp(v / m)` only, with m so large that neighbours come closer by no more than about `STEEPEST`, and
-    the points themselves are taken through :math:`\psi` m times.
+    For a strongly compressing flow :math:`\exp(v)` is too steep for the lattice. Therefore the lattice holds
+    :math:`\psi = \exp(v / m)`, with m so large that its slope is at most about `MAX_SLOPE`, and :math:`\psi` is applied
+    to the points m times.
     """
     slopes = [
         np.abs(np.diff(velocity_3_zyx, axis=axis)).max(initial=0.0) / step
         for axis, step in zip((1, 2, 3), lattice.spacing_mm, strict=True)
     ]
-    times = max(1, int(np.ceil(max(float(slope) for slope in slopes) / STEEPEST)))
+    times = max(1, int(np.ceil(max(float(slope) for slope in slopes) / MAX_SLOPE)))
     step = exponential(velocity_3_zyx / times, lattice)
     moved_3_N = points_3_N.copy()
     first_3_N = step.at(points_3_N)
@@ -113,9 +113,9 @@ def jacobian_determinant(positions_3_zyx: np.ndarray, spacing_mm: Sequence[float
     Parameters
     ----------
     positions_3_zyx
-        where each voxel is mapped to, in mm
+        target position of each voxel in mm
     spacing_mm
-        distance of the voxels in mm
+        voxel spacing in mm
     """
     rows = [np.gradient(component_zyx, *spacing_mm) for component_zyx in positions_3_zyx]
     (a, b, c), (d, e, f), (g, h, i) = rows

@@ -1,4 +1,4 @@
-"""What a biased cohort is to be, and which case in it is what."""
+"""The design of a biased cohort, and the group and strength of each case."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ STRENGTHS: dict[str, tuple[float, float]] = {"strong": (4.0, 2.0), "weak": (2.0,
 BIASED, UNBIASED = "group1", "group2"
 FOLDS = 5
 FEWEST_VOXELS, MOST_VOXELS = 8, 512
-"""Of an image along any axis."""
+"""Limits of an image along any axis."""
 
 
 @dataclass(frozen=True)
 class CohortDesign:
-    """All that decides what a cohort looks like, besides the template.
+    """All properties of a cohort besides the template.
 
     Attributes
     ----------
-    cases, test_cases : how many go into ``imagesTr``/``labelsTr`` and ``imagesTs``/``labelsTs``; half of each part is
+    cases, test_cases : numbers of cases in ``imagesTr``/``labelsTr`` and ``imagesTs``/``labelsTs``; half of each is
         group 1
     strength : one of `STRENGTHS`
-    shape : voxels z, y, x around the middle between both caudates; None: what the template covers
-    spacing_mm : distance of voxels z, y, x in mm; None: the template's
-    paired : whether the cases come in pairs that differ in nothing but the local deformation of the left caudate
-    seed : same seed, same cohort
+    shape : voxels z, y, x around the midpoint between both caudates; None: the extent of the template
+    spacing_mm : voxel spacing z, y, x in mm; None: the template's
+    paired : whether the cases come in pairs that differ only in the local deformation of the left caudate
+    seed : the same seed gives the same cohort
     """
 
     cases: int = 312
@@ -43,12 +43,12 @@ class CohortDesign:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be made.
+        """Check the values.
 
         Raises
         ------
         DatasetError
-            naming the value that does not work.
+            naming the invalid value.
         """
         if self.cases < 2 or self.test_cases < 0 or self.cases % 2 or self.test_cases % 2:
             raise DatasetError(
@@ -81,8 +81,7 @@ class Case:
     number : from 0, training cases first
     group : `BIASED` or `UNBIASED`
     strength : the outward component's coefficient; 0 in group 2
-    couple : two cases that follow each other, one of each group, are a couple; in a paired cohort they share the
-        anatomy
+    couple : number of the couple of consecutive cases, one of each group; in a paired cohort they share the anatomy
     """
 
     number: int
@@ -96,16 +95,16 @@ class Case:
         return f"sub-{self.number:04d}"
 
     def generator(self, design: CohortDesign, purpose: str) -> np.random.Generator:
-        """Return the generator for what pairs share, such as the global deformation and the noise."""
-        who = f"couple {self.couple}" if design.paired else f"case {self.number}"
-        return generator(design.seed, 0, f"cohort {purpose} {who}")
+        """Return the generator for properties that pairs share, such as the global deformation and the noise."""
+        owner = f"couple {self.couple}" if design.paired else f"case {self.number}"
+        return generator(design.seed, 0, f"cohort {purpose} {owner}")
 
 
 def cases_of(design: CohortDesign) -> list[Case]:
     """Return all cases, training cases first.
 
-    A case depends on the seed and its number, not on how many there are: chance decides which of the two of a couple
-    is biased, so both groups are equally large in every part.
+    A case depends on the seed and its number, not on the number of cases. In each couple one random case is biased, so
+    both groups have the same size in every part.
     """
     mean, deviation = STRENGTHS[design.strength]
     cases = []
@@ -121,8 +120,8 @@ def cases_of(design: CohortDesign) -> list[Case]:
 def folds_of(design: CohortDesign) -> list[dict[str, list[str]]]:
     """Return nnU-Net's ``splits_final.json`` of the training cases.
 
-    Couples stay together, so that each fold has as many of one group as of the other and no pair is torn; five folds,
-    fewer where there are fewer than five couples, none where there is one.
+    Couples stay together, so that both groups have the same size in each fold and no pair is divided; five folds, fewer
+    where there are fewer than five couples, none where there is one.
     """
     cases = cases_of(design)[: design.cases]
     order = generator(design.seed, 0, "cohort folds").permutation(design.cases // 2)

@@ -23,21 +23,21 @@ def write_image(
     origin_xyz_mm: Sequence[float],
     direction: Sequence[float] | None = None,
 ) -> None:
-    """Write an image or a label and make sure that all of it is there, for SimpleITK overlooks full disks.
+    """Write an image or a label and check that the file is complete, because SimpleITK does not notice full disks.
 
     Parameters
     ----------
     path
-        ends in ``.nii.gz``; its folder is made, the one above must be there
+        ends in ``.nii.gz``; its folder is created, the parent must exist
     array_zyx
         voxels
     spacing_xyz_mm, origin_xyz_mm, direction
-        as SimpleITK takes them; the direction is the identity where it is None
+        in SimpleITK's order; direction None: the identity
 
     Raises
     ------
     StorageError
-        if the file cannot be written, or what can be read back is not ``array_zyx``.
+        if the file cannot be written, or differs from ``array_zyx`` when it is read back.
     """
     image = SimpleITK.GetImageFromArray(array_zyx)
     image.SetSpacing(spacing_xyz_mm)
@@ -46,11 +46,11 @@ def write_image(
         image.SetDirection(direction)
     sentence = f"{path} could not be written whole: free some disk space and run the same command again."
     with storage_errors(path):
-        # without the parents: whoever is still writing when the dataset is given up does not make it anew
+        # without parents: a process that still writes after the dataset was removed must not create it again
         path.parent.mkdir(exist_ok=True)
         try:
             SimpleITK.WriteImage(image, path, useCompression=True)
-            # to the end, where the checksum is: what is missing may be zeros, which readers would fill in
+            # to the end, where the checksum is: a missing end may be zeros, which readers would fill in
             intact = gzip.decompress(path.read_bytes()).endswith(np.ascontiguousarray(array_zyx).tobytes())
         except (RuntimeError, EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise StorageError(sentence) from error

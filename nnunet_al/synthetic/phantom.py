@@ -1,4 +1,4 @@
-"""Phantom datasets: raw nnU-Net datasets that are made, not measured."""
+"""Phantom datasets: raw nnU-Net datasets of synthetic images."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ def make_phantom_dataset(
 ) -> Path:
     """Write a raw dataset of phantoms for nnU-Net: images, labels, ``dataset.json``.
 
-    Case ``i`` depends on the seed and on what a case looks like, not on how many there are. By default the coarse
-    axis is the last of the array, so that nnU-Net transposes; spacing differs between cases, so that it resamples;
-    air around the body is exactly zero, so that it crops. Origins and directions differ from case to case.
+    Case ``i`` depends on the seed and the properties of a case, not on the number of cases. By default the coarse axis
+    is the last of the array, so that nnU-Net transposes; spacing differs between cases, so that it resamples; air
+    around the body is exactly zero, so that it crops. Origins and directions differ between cases.
 
     Parameters
     ----------
     folder
-        the dataset's own folder, ``.../DatasetXXX_Name``; it appears when it is complete
+        the dataset's folder, ``.../DatasetXXX_Name``; it appears when it is complete
     cases, test_cases
-        how many go into ``imagesTr``/``labelsTr`` and into ``imagesTs``/``labelsTs``
+        numbers of cases in ``imagesTr``/``labelsTr`` and in ``imagesTs``/``labelsTs``
     seed
-        same seed and arguments, same images
+        the same seed and arguments give the same images
     shape, spacing_mm, spacing_variation, modality, channels
         as in `PhantomDesign`: voxels and mm in the order z, y, x
     regions
@@ -58,9 +58,9 @@ def make_phantom_dataset(
     Raises
     ------
     DatasetError
-        if the folder exists or the phantoms cannot be drawn so.
+        if the folder exists or an argument is invalid.
     StorageError
-        if it cannot be written, for example because the disk is full; nothing is left of it then.
+        if it cannot be written, for example because the disk is full; an incomplete folder is removed.
     """
     folder = Path(folder)
     with new_folder(folder) as unfinished:
@@ -105,7 +105,7 @@ def dataset_json(name: str, design: PhantomDesign, cases: int, regions: bool) ->
 
 def _write_case(folder: Path, part: str, name: str, phantom: Phantom, rng: np.random.Generator) -> None:
     origin = np.round(rng.uniform(-100, 100, 3), 2).tolist()
-    # as scanners write them: axes that run the other way, slightly oblique
+    # as from scanners: flipped axes, slightly oblique
     flips = np.diag(rng.choice([-1.0, 1.0]) * np.array([1.0, 1.0, rng.choice([-1.0, 1.0])]))
     direction = Rotation.from_euler("z", rng.uniform(-8, 8), degrees=True).as_matrix() @ flips
     files = [(f"images{part}", f"{name}_{channel:04d}", image) for channel, image in enumerate(phantom.image_C_zyx)]

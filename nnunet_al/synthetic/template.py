@@ -1,4 +1,4 @@
-"""Templates: the label map of a head from which a cohort is deformed, and the grid on which its images are drawn."""
+"""Templates: the label map of a head from which a cohort is deformed, and the grid of its images."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nnunet_al.files import nifti_is_finite
 
 LEFT_CAUDATE, RIGHT_CAUDATE = 11, 50
 SPACINGS_MM = (0.1, 10.0)
-"""Least and largest distance of voxels."""
+"""Smallest and largest voxel spacing."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,7 +24,7 @@ class LabelMap:
     Attributes
     ----------
     labels_zyx : int16; x runs to the patient's left, y to the back and z upwards (the array of an LPS image)
-    spacing_mm : distance of voxels in mm in the order z, y, x
+    spacing_mm : voxel spacing in mm in the order z, y, x
     """
 
     labels_zyx: np.ndarray
@@ -33,12 +33,12 @@ class LabelMap:
 
 @dataclass(frozen=True)
 class Grid:
-    """Voxels in the space of the template, whose origin is the middle between both caudates.
+    """Voxels in the space of the template, whose origin is the midpoint between both caudates.
 
     Attributes
     ----------
     shape : voxels in the order z, y, x
-    spacing_mm : their distances in mm
+    spacing_mm : voxel spacing in mm
     origin_mm : position of the first voxel's centre in mm
     """
 
@@ -59,24 +59,24 @@ class Grid:
 
 
 def read_template(path: Path) -> LabelMap:
-    """Read a label map of a head, in whatever orientation it is stored.
+    """Read a label map of a head, stored in any orientation.
 
     Raises
     ------
     DatasetError
-        if it cannot be read, is cut short, has not three dimensions or voxels of 0.1 to 10 mm, holds no whole numbers
-        or no left caudate (11).
+        if it cannot be read, is cut short, does not have three dimensions and voxels of 0.1 to 10 mm, or does not hold
+        whole numbers with a left caudate (11).
     """
     try:
         if not path.is_file():
-            raise DatasetError(f"The template {str(path)!r} cannot be read: it is no file, so give a label map.")
+            raise DatasetError(f"The template {str(path)!r} cannot be read: it is not a file, so give a label map.")
         image = SimpleITK.ReadImage(str(path))
     except (RuntimeError, OSError) as error:
         raise DatasetError(
             f"The template {path} cannot be read: give a label map in a format such as NIfTI."
         ) from error
     if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
-        raise DatasetError(f"The template {path} is no volume of three axes: give a three-dimensional label map.")
+        raise DatasetError(f"The template {path} does not have three axes: give a three-dimensional label map.")
     if not all(SPACINGS_MM[0] <= spacing <= SPACINGS_MM[1] for spacing in image.GetSpacing()):
         raise DatasetError(
             f"The template {path} has voxels of {image.GetSpacing()} mm (x, y, z): give one of 0.1 to 10 mm."
@@ -87,7 +87,9 @@ def read_template(path: Path) -> LabelMap:
         raise DatasetError(f"The template {path} holds NaN or infinite voxels: give a map of whole numbers < 32768.")
     labels_zyx = np.round(values_zyx).astype(np.int16)
     if not np.array_equal(labels_zyx, values_zyx):
-        raise DatasetError(f"The template {path} holds values that are no labels: give a map of whole numbers < 32768.")
+        raise DatasetError(
+            f"The template {path} holds values that are not labels: give a map of whole numbers < 32768."
+        )
     if not (labels_zyx == LEFT_CAUDATE).any():
         raise DatasetError(
             f"The template {path} has no left caudate: give a label map with FreeSurfer's numbers, where that is 11."
@@ -106,9 +108,9 @@ def _is_finite_and_whole(path: Path) -> bool:
 
 
 def native_grid(template: LabelMap) -> Grid:
-    """Return the template's own voxels; position 0 is the middle between both caudates.
+    """Return the template's own grid; position 0 is the midpoint between both caudates.
 
-    Where there is no right caudate (50), the centre of the left one takes the middle's place.
+    Without a right caudate (50), position 0 is the centre of the left one.
     """
     centres = [
         np.argwhere(template.labels_zyx == label).mean(0)
@@ -123,8 +125,8 @@ def native_grid(template: LabelMap) -> Grid:
 def image_grid(template: LabelMap, shape: Sequence[int] | None, spacing_mm: Sequence[float] | None) -> Grid:
     """Return the grid of a cohort's images.
 
-    Without a shape it covers what the template covers; with one it lies around the middle between both caudates.
-    Without a spacing it has the template's.
+    Without a shape it has the extent of the template; with one it is centred between both caudates. Without a spacing
+    it has the template's.
     """
     native = native_grid(template)
     if shape is None and spacing_mm is None:

@@ -1,4 +1,4 @@
-"""FreeSurfer's numbers: what structures are called and how bright their tissue is in a T1-weighted image."""
+"""FreeSurfer's labels: names of structures, and the intensities of their tissues in a T1-weighted image."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TISSUE_MEANS = {
     "skin": 600.0,
     "other": 300.0,
 }
-"""Mean intensity of each tissue in arbitrary units; those of a case vary around them."""
+"""Mean intensity of each tissue in arbitrary units; cases vary around it."""
 
 _SIDED = {
     "cerebral_white_matter": (2, 41, "white matter"),
@@ -60,7 +60,7 @@ _SINGLE = {
     165: ("skull", "bone"),
     258: ("head_extracerebral", "soft tissue"),
     259: ("eyes", "fluid"),
-    # 500 to 530: around the brain in the maps published with SynthSeg, named by where they lie
+    # 500 to 530: around the brain in the maps published with SynthSeg, named by their position
     502: ("arteries", "vessel"),
     506: ("eye_balls", "fluid"),
     507: ("soft_tissue", "soft tissue"),
@@ -81,12 +81,12 @@ _TABLE = (
 
 
 def structure_name(label: int) -> str:
-    """Return the name of a structure, such as ``left_caudate``; ``label_136`` where there is none."""
+    """Return the name of a structure, such as ``left_caudate``; ``label_136`` where it has no name."""
     return _TABLE[label][0] if label in _TABLE else f"label_{label}"
 
 
 def tissue_of(label: int) -> str:
-    """Return which of `TISSUE_MEANS` a label has: parcels of FreeSurfer's cortex are cortex, unknown labels other."""
+    """Return the tissue of a label, a key of `TISSUE_MEANS`: cortex for cortical parcels, other for unknown labels."""
     if label in _TABLE:
         return _TABLE[label][1]
     if label in {136, 137, 163, 164}:  # choroid plexus and cysts beside the ventricles in SynthSeg's maps
@@ -99,10 +99,10 @@ def tissue_of(label: int) -> str:
 
 
 def intensities(labels: np.ndarray, spread: float, rng: np.random.Generator) -> dict[int, float]:
-    """Draw the mean intensity of each label in one image; labels of one tissue have the same.
+    """Draw the mean intensity of each label in one image; labels of one tissue have the same intensity.
 
-    Each tissue's is multiplied by ``1 + spread c`` with its own c ~ N(0, 1), cut off at 2.5, whichever labels there
-    are; 0 is "other" here, since whether it is air depends on where it lies.
+    Each tissue's mean is multiplied by ``1 + spread c`` with c ~ N(0, 1), clipped at ±2.5, independent of the labels
+    present. Label 0 has the intensity of bone here, because its position decides whether it is air.
     """
     factors = 1 + spread * np.clip(rng.standard_normal(len(TISSUE_MEANS)), -2.5, 2.5)
     means = {tissue: mean * factor for (tissue, mean), factor in zip(TISSUE_MEANS.items(), factors, strict=True)}

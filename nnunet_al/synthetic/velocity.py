@@ -1,8 +1,8 @@
-"""Velocity fields of a cohort: how heads differ everywhere, and how one group's left caudate does besides.
+"""Velocity fields of a cohort: the global deformation of all heads, and the local one of one group's left caudate.
 
 Both are sums over "principal components" that are drawn once for a cohort, as in SimBA (Stanley et al. 2023), whose
-components are learnt from scans; here they are smooth random fields. All is in mm around the middle between both
-caudates, so that the resolution and the crop of the images change nothing.
+components are learnt from scans; here they are smooth random fields. Positions are in mm from the midpoint between both
+caudates, so that the fields do not depend on the resolution and the crop of the images.
 """
 
 from __future__ import annotations
@@ -15,26 +15,26 @@ from scipy.ndimage import distance_transform_edt, gaussian_filter, map_coordinat
 from nnunet_al.errors import DatasetError
 from nnunet_al.synthetic.template import LEFT_CAUDATE, Grid, LabelMap, native_grid
 
-_BOX_NODES, _BOX_MM = 32, 8.0  # components repeat after 256 mm, further than a head reaches
+_BOX_NODES, _BOX_MM = 32, 8.0  # components repeat after 256 mm, more than the size of a head
 _LENGTHS_MM = (40.0, 40.0, 40.0, 40.0, 32.0, 32.0, 32.0, 32.0, 25.0, 25.0, 25.0, 25.0, 20.0, 20.0, 16.0, 16.0)
 _SMOOTH_MM = 2.6  # root mean square length of the sum of smooth components
-_DECAY = 0.92  # of the components' standard deviations, from one to the next
+_DECAY = 0.92  # factor between the standard deviations of consecutive components
 _SCALING, _SHEARING = 0.035, 0.015  # standard deviations of the affine components' coefficients
 
 GLOBAL_NODE_MM, GLOBAL_MARGIN_MM = 4.0, 24.0
 LOCAL_NODE_MM, LOCAL_MARGIN_MM = 1.0, 18.0
 
 MOVABLE = (2, LEFT_CAUDATE, 77, 78)
-"""What the local deformation may move: the left caudate and white matter, healthy or not."""
+"""Labels that the local deformation may move: the left caudate and white matter, healthy or not."""
 OUTWARD_MM = 0.6
-"""Length of the outward flow at the caudate's surface for a coefficient of 1, where nothing is in its way."""
+"""Length of the outward flow at the caudate's surface for a coefficient of 1, far from immovable structures."""
 _REACH_MM, _RAMP_MM = 16.0, 2.5
 _LOCAL_COMPONENTS, _LOCAL_LENGTH_MM, _LOCAL_MM = 4, 6.0, 0.25
 
 
 @dataclass(frozen=True, eq=False)
 class GlobalBasis:
-    """Components of the deformation that every case has.
+    """Components of the global deformation, which every case has.
 
     Attributes
     ----------
@@ -74,7 +74,7 @@ class GlobalBasis:
 
 
 def global_lattice(grid: Grid) -> Grid:
-    """Return nodes 4 mm apart that cover an image's grid and a margin, at places that do not depend on the grid."""
+    """Return nodes 4 mm apart that cover an image's grid and a margin, at positions independent of the grid."""
     first = np.array([axis[0] for axis in grid.axes()]) - GLOBAL_MARGIN_MM
     last = np.array([axis[-1] for axis in grid.axes()]) + GLOBAL_MARGIN_MM
     return _lattice(first, last, GLOBAL_NODE_MM)
@@ -86,9 +86,9 @@ class LocalBasis:
 
     Attributes
     ----------
-    components_k_3_zyx : vector fields in mm; the first flows out of the caudate, the others are smooth and random; all
-        are 0 in and beside everything but white matter and the caudate, and further than 16 mm from it
-    lattice : where they are
+    components_k_3_zyx : vector fields in mm; the first points out of the caudate, the others are smooth and random; all
+        are 0 in and next to all labels except `MOVABLE`, and more than 16 mm from the caudate
+    lattice : positions of the nodes
     """
 
     components_k_3_zyx: np.ndarray
@@ -99,14 +99,14 @@ class LocalBasis:
         r"""Make the outward component from the template and draw the others.
 
         With the signed distance d to the caudate's surface, smoothed over 1.5 mm, the outward component is
-        :math:`0.6\,\mathrm{mm} \cdot w(x)\, p(d(x)) \nabla d(x)`; p is 1 at the surface and inside and falls to 0 at
-        16 mm; w rises linearly, which compresses least, from 0 at the node next to those that must stay in their
-        place to 1 at 2.5 mm from it.
+        :math:`0.6\,\mathrm{mm} \cdot w(x)\, p(d(x)) \nabla d(x)`; p is 1 at the surface and inside and falls to 0 at 16
+        mm; w rises linearly, which compresses least, from 0 at the nodes next to immovable ones to 1 at 2.5 mm from
+        there.
 
         Raises
         ------
         DatasetError
-            if there is no white matter into which the caudate could grow.
+            if there is no white matter into which the caudate can grow.
         """
         lattice = _local_lattice(template)
         labels_zyx = labels_on(template, lattice)
@@ -115,13 +115,13 @@ class LocalBasis:
         outside_mm = distance_transform_edt(~caudate_zyx, sampling=lattice.spacing_mm)
         frozen_zyx = ~np.isin(labels_zyx, MOVABLE)
         frozen_mm = distance_transform_edt(~frozen_zyx, sampling=lattice.spacing_mm)
-        # from the next node but one on: interpolated between nodes, too, nothing moves within a voxel that must stay
+        # 0 up to the next node, so that the interpolation between nodes moves nothing within an immovable voxel
         window_zyx = np.clip((frozen_mm - max(lattice.spacing_mm)) / _RAMP_MM, 0, 1) * _smooth_step(
             1 - outside_mm / _REACH_MM
         )
         if not window_zyx[outside_mm > 0].any():
             raise DatasetError(
-                "The template's left caudate has no white matter (2) around it into which it could grow: "
+                "The template's left caudate has no white matter (2) around it into which it can grow: "
                 "give a label map of the whole brain."
             )
         distance_mm = gaussian_filter(outside_mm - inside_mm, 1.5 / np.array(lattice.spacing_mm))
@@ -138,12 +138,12 @@ class LocalBasis:
         ``strength`` is :math:`a_1`; where it is positive the caudate grows.
         """
         coefficients_k = np.array([strength, *rng.standard_normal(len(self.components_k_3_zyx) - 1)])
-        # an image is pulled back through its map: what is to grow has to be mapped inwards
+        # images are resampled by the inverse map: to grow, a structure has to be mapped inwards
         return -np.tensordot(coefficients_k.astype(np.float32), self.components_k_3_zyx, 1)
 
 
 def _local_lattice(template: LabelMap) -> Grid:
-    """Lay nodes about 1 mm apart around the caudate so that none lies on the border of two voxels of the template."""
+    """Return nodes about 1 mm apart around the caudate, none of them on the border of two voxels of the template."""
     native, voxels = native_grid(template), np.argwhere(template.labels_zyx == LEFT_CAUDATE)
     lattice = []
     for axis, (step, origin) in enumerate(zip(native.spacing_mm, native.origin_mm, strict=True)):
@@ -159,7 +159,7 @@ def _local_lattice(template: LabelMap) -> Grid:
 
 
 def labels_on(template: LabelMap, lattice: Grid) -> np.ndarray:
-    """Return the template's label at each node of a lattice; beyond a face of the template, that of the face."""
+    """Return the template's label at each node of a lattice; beyond a face of the template, the label at the face."""
     native = native_grid(template)
     picks = []
     for points, origin, step, length in zip(

@@ -181,7 +181,7 @@ def test_agrees_with_scipy(level):
 @pytest.mark.parametrize("at_once", [1, 7, 1000])
 def test_chunks_draw_what_is_drawn_at_once(monkeypatch, at_once):
     whole = bootstrap_intervals(*cohort(5), rng(), 321)
-    monkeypatch.setattr(bootstrap, "_DRAWS_AT_ONCE", at_once)
+    monkeypatch.setattr(bootstrap, "_DRAWS_PER_CHUNK", at_once)
     assert bootstrap_intervals(*cohort(5), rng(), 321) == whole
 
 

@@ -374,7 +374,7 @@ def test_the_first_reason_is_given(table):
         (["sex", "age:q2"], CASES, "no value"),
         (["age:q2"], CASES, "not a number"),
         (["site"], ["sub-01", "sub-02"], "one group"),
-        (["site"], ["sub-01", "sub-02", "sub-03"], "alone"),
+        (["site"], ["sub-01", "sub-02", "sub-03"], "the only case of a group"),
     ]
     for group_by, cases, reason in steps:
         assert reason in refusal(path, group_by, cases)

@@ -46,7 +46,7 @@ def test_what_is_no_label_map_with_a_left_caudate_is_refused(tmp_path):
     with pytest.raises(DatasetError, match="three axes"):
         read_template(tmp_path / "vectors.nii.gz")
     values = LabelMap(head.labels_zyx * 0.3, head.spacing_mm)
-    with pytest.raises(DatasetError, match="no labels"):
+    with pytest.raises(DatasetError, match="not labels"):
         read_template(written(tmp_path / "values.nii.gz", values, kind=np.float32))
     empty = LabelMap(np.where(head.labels_zyx == LEFT_CAUDATE, 2, head.labels_zyx), head.spacing_mm)
     with pytest.raises(DatasetError, match="no left caudate"):
@@ -81,7 +81,7 @@ def test_voxels_that_no_head_can_have_are_refused(tmp_path, spacing_mm):
 def test_a_folder_is_no_template(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder").mkdir()
-    with pytest.raises(DatasetError, match="no file"):
+    with pytest.raises(DatasetError, match="not a file"):
         read_template(Path(name))
 
 
