@@ -3,57 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.resources import files
 
 from nnunet_al.annotation.manifest import Batch
 from nnunet_al.text import count
 
-_PAGE = """\
-HOW TO ANNOTATE THIS BATCH
-Dataset {dataset}, round {round}: {n_regions} in {n_cases}
-
-Your task
-  {extent}
-  Inside, every voxel counts: voxels that you leave unpainted are background.
-  {start}
-  The structures: {structures}.
-  Please do not rename structures, and do not add any.
-
-3D Slicer
-  1. Drag these three kinds of files of one case into the window:
-       images/CASE_0000{ending}   preseg/CASE.seg.nrrd   roi/CASE_*.mrk.json
-     The boxes show where to annotate.
-  2. Correct the segmentation in the module "Segment Editor".
-  3. Save (Ctrl+S) only the segmentation, into the folder returned, under the
-     name CASE.seg.nrrd.
-
-ITK-SNAP
-  1. File > Open Main Image: images/CASE_0000{ending}
-  2. Segmentation > Open Segmentation: preseg/CASE.nii.gz
-  3. Segmentation > Import Label Descriptions: labels.txt
-  4. File > Add Another Image: roi/CASE.nii.gz, as a semi-transparent overlay.
-     It frames each region; where a frame covers a whole slice, that slice is the
-     first or the last of the region and belongs to it.
-  5. Correct the segmentation and save it (Segmentation > Save Segmentation
-     Image) into the folder returned, under the name CASE.nii.gz.
-
-CASE stands for the name of the case, for example {example}.{channels}
-
-When a region is done
-  Open batch.csv (Excel or any editor) and write "yes" under "reviewed" in the
-  row of each region that you have finished, also where nothing had to be
-  changed. Under "minutes" you may write how long it took. Save it as CSV, here or
-  into the folder returned. Regions without a "yes" are not used, even if you
-  painted in them, so you can return a part now and the rest later.
-
-{readers}
-
-Notes
-  Do not crop or resample the image, and do not overwrite the files in images,
-  preseg and roi. The files that you return are only read, never changed.
-  cases.csv opens all cases one after the other with the extension
-  SlicerCaseIterator of 3D Slicer, which saves into the folder preseg under a
-  longer name: move the new file into the folder returned and name it as above.
-"""
+_PAGE = files("nnunet_al.annotation").joinpath("how_to.txt").read_text(encoding="utf-8")
 _SEVERAL = """\
 Several readers
   Each region is to be read by {readings} people independently of each other: please do
