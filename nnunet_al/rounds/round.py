@@ -42,9 +42,6 @@ def do_round(roots: Roots, request: Request, options: Options, number: int | Non
     requested = request.decide(options.device)
     folder = CampaignFolder.decided_by(roots, requested)
     decided = continued(folder, request)
-    if decided and number is not None and 0 <= number < CampaignProgress(folder.root).complete:
-        choose_round(folder, number)  # says that it is done, for which the dataset need not be read
-        return
     check_devices(options.device, options.gpus)
     try:
         with ExitStack() as reading:
