@@ -43,7 +43,7 @@ class Holder:
 
     def die(self) -> None:
         self.process.send_signal(signal.SIGKILL)
-        self.process.communicate()
+        self.process.wait()
 
 
 @pytest.fixture
