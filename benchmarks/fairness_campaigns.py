@@ -111,12 +111,7 @@ def make_cohort(strength: str, settings: Settings, roots: Roots, workers: int) -
     folder = roots.raw / dataset_of(strength)
     if folder.is_dir():
         design = CohortDesign(
-            settings.cases,
-            settings.test_cases,
-            strength,
-            settings.shape,
-            settings.spacing,
-            seed=settings.cohort_seed,
+            settings.cases, settings.test_cases, strength, settings.shape, settings.spacing, seed=settings.cohort_seed
         )
         if read_json(folder / "cohort.json")["design"] != design_json(design):
             raise SystemExit(f"{folder.name} holds another cohort than this experiment's: name another -o.")

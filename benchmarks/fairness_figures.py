@@ -13,12 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from nnunet_al.report.drawing.palette import LINE_COLOURS, MARKERS, new_figure, own_style, save
 
-LABELS = {
-    "essp": "ESSP",
-    "delta": "Δ",
-    "dice": "DSC",
-    "share_group1": "group 1's share of the annotated cases",
-}
+LABELS = {"essp": "ESSP", "delta": "Δ", "dice": "DSC", "share_group1": "group 1's share of the annotated cases"}
 
 
 def draw_all(rows: Rows, folder: Path) -> list[Path]:

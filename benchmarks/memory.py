@@ -386,11 +386,7 @@ def main() -> None:
         stages, facts = watched_round(asked)
         peaks = alone.result()
     print_stages(stages)
-    claims = [
-        round_claim(stages, facts),
-        passes_claim(peaks, case),
-        *bounded_claims(peaks, case),
-    ]
+    claims = [round_claim(stages, facts), passes_claim(peaks, case), *bounded_claims(peaks, case)]
     numbers = {
         "round": {**facts, "stages": [asdict(stage) for stage in stages]},
         "case": asdict(case),

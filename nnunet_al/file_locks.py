@@ -45,12 +45,8 @@ def file_lock(
     waiting
         called once, before the first wait.
 
-    Raises
-    ------
-    TimeoutError
-        if another process holds it for longer.
-    StorageError
-        if the file cannot be written or its file system has no locks.
+    Raises TimeoutError if another process holds it for longer; StorageError if the file cannot be written or its file
+    system has no locks.
     """
     until = time.monotonic() + timeout_seconds
     busy = False

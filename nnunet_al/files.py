@@ -37,10 +37,7 @@ _ADVICE = {  # error number of the system -> advice to the user
 def storage_errors(path: Path) -> Iterator[None]:
     """Turn errors of writing, such as a full disk or a file in the way, into one sentence.
 
-    Raises
-    ------
-    StorageError
-        naming ``path``, the system's message and the remedy.
+    Raises StorageError naming ``path``, the system's message and the remedy.
     """
     try:
         yield
@@ -74,10 +71,8 @@ def temporary_sibling(path: Path) -> Path:
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Let ``write`` fill a temporary file beside ``path``, then put it in place of ``path`` in one step.
 
-    Raises
-    ------
-    StorageError
-        if the disk is full or the folder cannot be written; an earlier version of ``path`` stays as it was.
+    Raises StorageError if the disk is full or the folder cannot be written; an earlier version of ``path`` stays as it
+    was.
     """
     temporary = temporary_sibling(path)
     with storage_errors(path):

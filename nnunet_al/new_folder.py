@@ -20,12 +20,8 @@ def new_folder(folder: Path) -> Iterator[Path]:
     After an error or an interruption nothing is left, neither the temporary folder nor newly created parents of
     ``folder``. Temporary folders that killed processes left for the same ``folder`` are removed first.
 
-    Raises
-    ------
-    DatasetError
-        if ``folder`` exists.
-    StorageError
-        if it cannot be made or written; the sentence names ``folder``, not the temporary one.
+    Raises DatasetError if ``folder`` exists; StorageError if it cannot be made or written; the sentence names
+    ``folder``, not the temporary one.
     """
     unfinished = temporary_sibling(folder)
     parents: list[Path] = []

@@ -45,10 +45,7 @@ def is_asked_to_stop() -> bool:
 def stop_if_asked() -> None:
     """Interrupt the work if a stop was requested; to be called where all results are on disk.
 
-    Raises
-    ------
-    KeyboardInterrupt
-        as Control-C does.
+    Raises KeyboardInterrupt as Control-C does.
     """
     if _asked.is_set():
         raise KeyboardInterrupt

@@ -99,11 +99,8 @@ def place(image: SimpleITK.Image, grid: Grid, may_be_cropped: bool) -> tuple[np.
     outside
         number of voxels of ``image`` that are not 0 and lie outside ``grid``
 
-    Raises
-    ------
-    ReturnError
-        if a corner of ``image`` is more than 0.001 voxels away from a voxel of ``grid``, or if ``image`` does not cover
-        ``grid`` and may not be cropped; the sentence names the difference.
+    Raises ReturnError if a corner of ``image`` is more than 0.001 voxels away from a voxel of ``grid``, or if ``image``
+    does not cover ``grid`` and may not be cropped; the sentence names the difference.
     """
     theirs = Grid.of(image)
     array_kji = SimpleITK.GetArrayViewFromImage(image)

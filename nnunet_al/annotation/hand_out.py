@@ -58,12 +58,8 @@ def write_batch_folder(folder: Path, batch: Batch, cases: Iterable[CaseHandOut])
     cases
         at least one; processed one after the other, with one case in memory
 
-    Raises
-    ------
-    DatasetError
-        if ``folder`` exists, or an image is missing or does not match its hash.
-    StorageError
-        if the disk is full or the folder cannot be written.
+    Raises DatasetError if ``folder`` exists, or an image is missing or does not match its hash; StorageError if the
+    disk is full or the folder cannot be written.
     """
     with new_folder(folder) as unfinished:
         entries: list[dict[str, Any]] = []
@@ -84,12 +80,7 @@ def write_batch_folder(folder: Path, batch: Batch, cases: Iterable[CaseHandOut])
 def copy_images(folder: Path, handed: CaseHandOut) -> list[str]:
     """Copy a case's images into ``folder`` as ``<case>_0000.nii.gz`` and so on; return the names.
 
-    Raises
-    ------
-    DatasetError
-        if an image is missing or does not match its hash.
-    StorageError
-        if a copy cannot be written.
+    Raises DatasetError if an image is missing or does not match its hash; StorageError if a copy cannot be written.
     """
     names = []
     for channel, (image, sha256) in enumerate(zip(handed.images, handed.image_hashes, strict=True)):

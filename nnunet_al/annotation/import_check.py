@@ -95,12 +95,9 @@ def check_returned(
     names : mapping from int to str, optional
         number -> segment name from another source, for a file without names
 
-    Raises
-    ------
-    ReturnError
-        if the file cannot be read, is marked as another case, is not on the image's grid, has segments or numbers that
-        the dataset does not have, has overlapping classes, resembles another case's file or a renumbered one, or no
-        region of the case is marked as reviewed.
+    Raises ReturnError if the file cannot be read, is marked as another case, is not on the image's grid, has segments
+    or numbers that the dataset does not have, has overlapping classes, resembles another case's file or a renumbered
+    one, or no region of the case is marked as reviewed.
     """
     file = read_segmentation(path)
     if file.case is not None and file.case != asked.case:

@@ -51,10 +51,8 @@ def label_segments(
     ignore : int
         value of unannotated voxels, which readers never paint
 
-    Raises
-    ------
-    ReturnError
-        if voxels have a name or number that the dataset does not have, a class occurs twice, or classes overlap.
+    Raises ReturnError if voxels have a name or number that the dataset does not have, a class occurs twice, or classes
+    overlap.
     """
     given, remarks = _given(path, layers_kji, names, segments, ignore)
     label_of_G = np.array([0, *(segment.value for *_, segment in given)], np.int32)  # 0: background

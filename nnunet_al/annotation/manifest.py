@@ -98,10 +98,7 @@ def case_entry(
             "origin_mm": grid.origin_mm,
             "direction": grid.direction,
         },
-        "presegmentation": {
-            "files": list(presegmentations),
-            "sha256": hash_array(handed.labels_kji.astype(np.int32)),
-        },
+        "presegmentation": {"files": list(presegmentations), "sha256": hash_array(handed.labels_kji.astype(np.int32))},
         "outlines": list(outlines),
         "regions": [
             {
@@ -145,10 +142,7 @@ def manifest_of(batch: Batch, entries: Iterable[Mapping[str, Any]], kind: str = 
 def read_manifest(folder: Path) -> dict[str, Any]:
     """Read the manifest of a batch folder.
 
-    Raises
-    ------
-    CampaignError
-        if it is missing, broken, or written by a later version.
+    Raises CampaignError if it is missing, broken, or written by a later version.
     """
     path = folder / MANIFEST
     try:

@@ -59,14 +59,9 @@ def write_datastore(folder: Path, batch: Batch, cases: Iterable[CaseHandOut]) ->
     cases
         at least one; processed one after the other
 
-    Raises
-    ------
-    CampaignError
-        if several readings per region are requested: MONAI Label keeps one label per image.
-    DatasetError
-        if ``folder`` exists, or an image is missing or does not match its hash.
-    StorageError
-        if the disk is full or the folder cannot be written.
+    Raises CampaignError if several readings per region are requested: MONAI Label keeps one label per image;
+    DatasetError if ``folder`` exists, or an image is missing or does not match its hash; StorageError if the disk is
+    full or the folder cannot be written.
     """
     if batch.readings > 1:
         raise CampaignError(

@@ -103,10 +103,7 @@ def write_app(
         case -> names of the segments in its pre-segmentation, sorted by value. 3D Slicer assigns these names to the
         values in this order, so an additional name would shift all later ones.
 
-    Raises
-    ------
-    StorageError
-        if it cannot be written.
+    Raises StorageError if it cannot be written.
     """
     batch = {
         "name": name,

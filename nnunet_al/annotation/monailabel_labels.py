@@ -58,10 +58,7 @@ def returned_labels(folder: Path) -> list[MonaiLabelFile]:
     (``labels/version_1`` ...) was approved in 3D Slicer's Reviewer module, that version is used. Nothing is moved or
     changed, and label files are read only if the numbers of their segments are ambiguous.
 
-    Raises
-    ------
-    ReturnError
-        if ``datastore_v2.json`` is broken.
+    Raises ReturnError if ``datastore_v2.json`` is broken.
     """
     objects = _read_objects(folder)
     final_files = _label_files(folder / "labels" / FINAL)

@@ -51,11 +51,8 @@ def read_sheet(path: Path) -> dict[tuple[str, int], Review]:
     dict
         (case, rank) -> the reader's entry for this region
 
-    Raises
-    ------
-    ReturnError
-        naming the file and the line: a workbook instead of a table, a file that is not text, missing columns, a row
-        with too many values, an invalid rank, mark or time, different rows for one region.
+    Raises ReturnError naming the file and the line: a workbook instead of a table, a file that is not text, missing
+    columns, a row with too many values, an invalid rank, mark or time, different rows for one region.
     """
     rows = _rows(path)
     first = next(rows, None)

@@ -45,10 +45,7 @@ def names_in(pairs: Mapping[str, str], n_layers: int, file: str) -> dict[tuple[i
 
     Headers of 3D Slicer 4.10 and older have neither layer nor value: each segment is a separate layer with value 1.
 
-    Raises
-    ------
-    ReturnError
-        if the header contradicts itself, or the segmentation is not a binary labelmap.
+    Raises ReturnError if the header contradicts itself, or the segmentation is not a binary labelmap.
     """
     stored = pairs.get("Segmentation_MasterRepresentation", pairs.get("Segmentation_SourceRepresentation"))
     if stored not in (None, "Binary labelmap"):

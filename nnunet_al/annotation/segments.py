@@ -67,10 +67,8 @@ def segments_of(labels: Mapping[str, LabelValue]) -> tuple[Segment, ...]:
     labels
         name -> value or values, background and ignore included (:attr:`RawDataset.labels`)
 
-    Raises
-    ------
-    DatasetError
-        if a name cannot be written into a header, or two names differ only by case, blanks or underscores.
+    Raises DatasetError if a name cannot be written into a header, or two names differ only by case, blanks or
+    underscores.
     """
     painted = [
         (_cleaned(name), value if isinstance(value, tuple) else (value,))
@@ -116,10 +114,7 @@ def colours(number: int) -> list[tuple[int, int, int]]:
 def write_label_file(path: Path, segments: Sequence[Segment]) -> None:
     """Write ITK-SNAP's label description file, in which 0 is the "Clear Label".
 
-    Raises
-    ------
-    StorageError
-        if it cannot be written.
+    Raises StorageError if it cannot be written.
     """
     lines = [_itk_snap_line(0, (0, 0, 0), 0, "Clear Label")]
     lines += [_itk_snap_line(each.value, each.colour, 1, each.name.replace('"', "'")) for each in segments]
@@ -131,10 +126,7 @@ def read_label_file(path: Path) -> dict[int, str]:
 
     3D Slicer writes underscores instead of blanks into ``.ctbl``; :func:`normalised` removes this difference.
 
-    Raises
-    ------
-    ReturnError
-        if it cannot be read, is neither format, or gives one value two names.
+    Raises ReturnError if it cannot be read, is neither format, or gives one value two names.
     """
     try:
         text = path.read_bytes().decode("utf-8-sig")

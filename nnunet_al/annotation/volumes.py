@@ -69,10 +69,8 @@ def read_segmentation(path: Path) -> SegmentationFile:
     ``.txt``, ``.ctbl`` or ``.csv``, with or without ``_ColorTable`` before the dot, else ``labels.txt``. A ``.txt`` or
     ``.csv`` file that is not a label table is ignored.
 
-    Raises
-    ------
-    ReturnError
-        if the file is missing, unreadable or cut short, does not hold one 3D volume of integers, or contradicts itself.
+    Raises ReturnError if the file is missing, unreadable or cut short, does not hold one 3D volume of integers, or
+    contradicts itself.
     """
     stem = stem_of(path)
     if stem is None:
@@ -111,10 +109,7 @@ def write_seg_nrrd(path: Path, labels_kji: np.ndarray, grid: Grid, segments: Seq
     ``labels_kji`` are integers from 0 to 65535 on ``grid``; ``case`` is written to a tag of every segment, which 3D
     Slicer keeps.
 
-    Raises
-    ------
-    StorageError
-        if the file cannot be written, or differs when it is read back.
+    Raises StorageError if the file cannot be written, or differs when it is read back.
     """
     image = grid.image(_smallest(labels_kji))
     for key, value in header_of(segments, grid.size_ijk, case).items():
@@ -125,10 +120,7 @@ def write_seg_nrrd(path: Path, labels_kji: np.ndarray, grid: Grid, segments: Seq
 def write_nifti(path: Path, labels_kji: np.ndarray, grid: Grid, case: str | None = None) -> None:
     """Write labels as NIfTI for ITK-SNAP and other programs, without names; ``case`` is written to the description.
 
-    Raises
-    ------
-    StorageError
-        if the file cannot be written, or differs when it is read back.
+    Raises StorageError if the file cannot be written, or differs when it is read back.
     """
     image = grid.image(_smallest(labels_kji))
     if case is not None and len(case_tag(case)) <= _DESCRIPTION_BYTES:

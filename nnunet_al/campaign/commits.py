@@ -72,10 +72,7 @@ class Commit:
 def read_commits(folder: Path) -> list[Commit]:
     """Return all commits of the ledger in ``folder``, in order; label volumes are not opened.
 
-    Raises
-    ------
-    CampaignError
-        if an entry is missing, cannot be read or was written by a newer version.
+    Raises CampaignError if an entry is missing, cannot be read or was written by a newer version.
     """
     return [_read_commit(path) for path in entry_files(folder)]
 

@@ -80,10 +80,7 @@ def reading_alone(
 def check_dataset(roots: Roots, dataset: str, test: str, workers: int) -> Data:
     """Read and check a dataset once, for all campaigns that come after.
 
-    Raises
-    ------
-    DatasetError
-        for the first file that is not in order.
+    Raises DatasetError for the first file that is not in order.
     """
     with reading_alone(roots, dataset, test, workers) as data:
         data.remember()
@@ -104,10 +101,7 @@ def read_data(
     campaign, may be in any state. What a killed process left half-written among the dataset's preprocessed images is
     removed. ``alone`` is called before any file has to be read.
 
-    Raises
-    ------
-    DatasetError
-        for the first file that is not in order.
+    Raises DatasetError for the first file that is not in order.
     """
     raw = RawDataset.read(roots.raw / dataset)
     cache = store_folder(roots, dataset) / "facts.json"

@@ -71,10 +71,7 @@ class Decisions(Settings):
     def load(cls, path: Path) -> Decisions:
         """Read the decisions of a campaign.
 
-        Raises
-        ------
-        CampaignError
-            if they were written by a newer version, or cannot be read.
+        Raises CampaignError if they were written by a newer version, or cannot be read.
         """
         try:
             content = read_json(path)
@@ -118,10 +115,7 @@ class Options:
     def check(self) -> None:
         """Refuse numbers that mean nothing.
 
-        Raises
-        ------
-        CampaignError
-            naming the option.
+        Raises CampaignError naming the option.
         """
         for flag, value in {
             "-np": self.workers,

@@ -58,19 +58,13 @@ class Ledger:
     def length(self) -> int:
         """Return how many commits there are.
 
-        Raises
-        ------
-        CampaignError
-            if an entry is missing.
+        Raises CampaignError if an entry is missing.
         """
         return len(entry_files(self.folder))
 
     def commit_of_round(self, round_number: int) -> Commit | None:
         """Return the commit in which the dataset's own labels answered a round's batch, if there is one."""
-        return next(
-            (c for c in self.commits() if c.round == round_number and c.source in {ORACLE, DATASET}),
-            None,
-        )
+        return next((c for c in self.commits() if c.round == round_number and c.source in {ORACLE, DATASET}), None)
 
     def append(
         self,
@@ -106,10 +100,7 @@ class Ledger:
 
         A correction takes the place of what came before it; single readings of several are left out.
 
-        Raises
-        ------
-        CampaignError
-            if a label volume is not the one that was committed.
+        Raises CampaignError if a label volume is not the one that was committed.
         """
         composed_xyz = np.full(shape, self._ignore, np.int32)
         for commit in commits:
@@ -128,10 +119,7 @@ class Ledger:
     def volume(self, commit: Commit, case: str) -> np.ndarray:
         """Return the labels (z, y, x) that one commit holds of a case, ignore elsewhere.
 
-        Raises
-        ------
-        CampaignError
-            if the label volume is not the one that was committed.
+        Raises CampaignError if the label volume is not the one that was committed.
         """
         path = self._label_file(commit.number, case)
         labels_xyz = self._format.read(path)

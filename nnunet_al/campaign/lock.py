@@ -25,12 +25,8 @@ PATIENCE_SECONDS = 120
 def campaign_lock(path: Path, timeout_seconds: float = 0) -> Iterator[None]:
     """Hold the lock ``path`` alone for the duration; wait for it for so many seconds if others have it.
 
-    Raises
-    ------
-    CampaignLockedError
-        if others hold it; names host, process id and since when.
-    StorageError
-        if the file system has no locks.
+    Raises CampaignLockedError if others hold it; names host, process id and since when; StorageError if the file system
+    has no locks.
     """
     with _held(path, False, timeout_seconds):
         for stale in path.parent.glob(f"{path.name}_part_*.json"):
@@ -43,12 +39,8 @@ def campaign_lock(path: Path, timeout_seconds: float = 0) -> Iterator[None]:
 def shared_lock(path: Path, part: str, timeout_seconds: float = 0) -> Iterator[None]:
     """Keep others from holding ``path`` alone, together with whoever shares it; hold the part of this name alone.
 
-    Raises
-    ------
-    CampaignLockedError
-        if another process holds ``path`` alone, or the same part.
-    StorageError
-        if the file system has no locks.
+    Raises CampaignLockedError if another process holds ``path`` alone, or the same part; StorageError if the file
+    system has no locks.
     """
     parts, byte = path.with_name(f"{path.name}_parts"), int(hash_json(part)[:10], 16)
     name = path.with_name(f"{path.name}_part_{part}")

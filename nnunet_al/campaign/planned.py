@@ -37,10 +37,7 @@ class Planned:
 def plan_campaigns(roots: Roots, requests: Iterable[Request], device: str) -> list[Planned]:
     """Check what is asked of all campaigns, and name each of them once, whatever its strategy was spelled like.
 
-    Raises
-    ------
-    NnunetALError
-        if a request cannot be fulfilled or a strategy does not exist; nothing was begun then.
+    Raises NnunetALError if a request cannot be fulfilled or a strategy does not exist; nothing was begun then.
     """
     planned: dict[CampaignFolder, Planned] = {}
     requests = list(requests)
@@ -60,10 +57,7 @@ def plan_campaigns(roots: Roots, requests: Iterable[Request], device: str) -> li
 def as_it_began(campaign: Planned) -> Planned:
     """Take the number of rounds from a campaign that exists.
 
-    Raises
-    ------
-    NnunetALError
-        if it was started otherwise, or its files cannot be read.
+    Raises NnunetALError if it was started otherwise, or its files cannot be read.
     """
     if not campaign.folder.decisions.is_file():
         return campaign

@@ -66,12 +66,8 @@ def decide(roots: Roots, folder: CampaignFolder, decided: Decisions, request: Po
 
     Hashes and groups of added cases are still missing.
 
-    Raises
-    ------
-    CampaignError
-        if a name or an option does not fit the campaign.
-    DatasetError
-        if ``dataset.json`` cannot be read.
+    Raises CampaignError if a name or an option does not fit the campaign; DatasetError if ``dataset.json`` cannot be
+    read.
     """
     if both := sorted({*request.add} & {*request.withdraw}):
         raise CampaignError(f"{both[0]} cannot be added and withdrawn at once: name it in one of -add and -withdraw.")

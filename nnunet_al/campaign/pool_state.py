@@ -46,10 +46,7 @@ class PoolState:
 def pool_state(roots: Roots, folder: CampaignFolder, decided: Decisions) -> PoolState:
     """Look at a campaign and its dataset; only names are read of the images.
 
-    Raises
-    ------
-    DatasetError, CampaignError
-        if ``dataset.json`` or the ledger cannot be read.
+    Raises DatasetError, CampaignError if ``dataset.json`` or the ledger cannot be read.
     """
     there = RawDataset.read(roots.raw / decided.dataset).cases
     commits = read_commits(folder.ledger)

@@ -38,10 +38,7 @@ class CampaignProgress:
     def decided(self) -> Decisions | None:
         """What it has decided; None before it exists.
 
-        Raises
-        ------
-        CampaignError
-            if the file cannot be read.
+        Raises CampaignError if the file cannot be read.
         """
         return Decisions.load(self._folder.decisions) if self._folder.decisions.is_file() else None
 

@@ -75,10 +75,7 @@ def kept_pictures(folder: CampaignFolder) -> list[Path]:
 def remove_kept_pictures(folder: CampaignFolder) -> None:
     """Remove what reports keep in the folders of the rounds; a report makes it anew, of the cases that are left.
 
-    Raises
-    ------
-    StorageError
-        if it cannot be removed.
+    Raises StorageError if it cannot be removed.
     """
     for path in kept_pictures(folder):
         with storage_errors(path):
@@ -104,10 +101,7 @@ def _beside(folder: Path) -> list[Path]:
 def _returned(batch: Path, case: str, known: Collection[str]) -> list[Path]:
     """Return the files that are there and were collected as those of a case, though their names do not say so."""
     found, table = [], batch / _COLLECTED
-    with (
-        suppress(OSError, UnicodeDecodeError, csv.Error),
-        table.open(newline="", encoding="utf-8") as file,
-    ):
+    with suppress(OSError, UnicodeDecodeError, csv.Error), table.open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
             path = batch / (row.get("file") or "")
             inside = path.relative_to(batch).parts if batch in path.parents else (path.name,)

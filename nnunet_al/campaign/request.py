@@ -36,10 +36,7 @@ class Request(_Open):
     def check(self) -> None:
         """Refuse requests that no campaign can fulfil.
 
-        Raises
-        ------
-        CampaignError
-            if a setting is out of its range, or two do not go together.
+        Raises CampaignError if a setting is out of its range, or two do not go together.
         """
         for setting in SETTINGS:
             if (value := getattr(self, setting.name)) is not None:
@@ -86,10 +83,7 @@ class Request(_Open):
     def read_groups(self, cases: Sequence[str]) -> dict[str, str]:
         """Read the group of each case from the participants' table, if one was given.
 
-        Raises
-        ------
-        GroupsError
-            if the table cannot be used.
+        Raises GroupsError if the table cannot be used.
         """
         if self.groups is None or self.group_by is None:
             return {}
@@ -98,10 +92,7 @@ class Request(_Open):
     def compare(self, decided: Decisions, place: Path) -> None:
         """Refuse to continue a campaign that was started otherwise.
 
-        Raises
-        ------
-        CampaignError
-            naming each difference, with what the campaign was started with.
+        Raises CampaignError naming each difference, with what the campaign was started with.
         """
         wished = self.decide()
         flags = _NAMES | {setting.name: setting.flag for setting in SETTINGS}

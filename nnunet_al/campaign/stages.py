@@ -67,11 +67,7 @@ def phases_of(recipe: Recipe) -> tuple[Phase, ...]:
     beside all of that, however long it takes.
     """
     inside = recipe.phases()
-    phases = [
-        Phase(PREPARE, (), on_device=False),
-        Phase(TRAIN, (PREPARE,)),
-        Phase(EVALUATE, (TRAIN,), alone=False),
-    ]
+    phases = [Phase(PREPARE, (), on_device=False), Phase(TRAIN, (PREPARE,)), Phase(EVALUATE, (TRAIN,), alone=False)]
     last = TRAIN
     if SCORE in inside:
         phases.append(Phase(SCORE, (TRAIN,), sharded=True, alone=False))

@@ -63,10 +63,7 @@ def chosen_campaigns(arguments: Namespace, roots: Roots) -> list[CampaignFolder]
 def chosen_campaign(arguments: Namespace, roots: Roots) -> CampaignFolder:
     """Return the one campaign that fits the options.
 
-    Raises
-    ------
-    CampaignError
-        if none fits, or more than one.
+    Raises CampaignError if none fits, or more than one.
     """
     chosen = chosen_campaigns(arguments, roots)
     if not chosen:

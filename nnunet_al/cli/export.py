@@ -47,10 +47,7 @@ def work(arguments: Namespace) -> None:
 def target_name(text: str, source: str) -> str:
     """Return the name of the new dataset: as given, or the old name with the new number.
 
-    Raises
-    ------
-    DatasetError
-        if the text is neither a number from 1 to 999 nor a name like Dataset601_Name.
+    Raises DatasetError if the text is neither a number from 1 to 999 nor a name like Dataset601_Name.
     """
     if text.isdigit() and 1 <= int(text) <= 999:
         return f"Dataset{int(text):03d}_{source.partition('_')[2]}"

@@ -20,9 +20,7 @@ def build_parser() -> ArgumentParser:
     )
     how = parser.add_mutually_exclusive_group()
     how.add_argument(
-        "--link",
-        action="store_true",
-        help="[OPTIONAL] Link to the files of nnunet-al instead of copying them.",
+        "--link", action="store_true", help="[OPTIONAL] Link to the files of nnunet-al instead of copying them."
     )
     how.add_argument(
         "--remove",

@@ -89,10 +89,7 @@ def _add_jobs(parser: ArgumentParser) -> None:
 def work(arguments: Namespace, argv: Sequence[str]) -> int:
     """Write the jobs, and hand them over if that is asked for; returns the exit code.
 
-    Raises
-    ------
-    NnunetALError
-        if an option cannot be used; no file was changed then.
+    Raises NnunetALError if an option cannot be used; no file was changed then.
     """
     from nnunet_al.jobs.folder import JobFolder
     from nnunet_al.jobs.planning import make_plan, waiting_campaigns

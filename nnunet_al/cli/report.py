@@ -27,11 +27,7 @@ def build_parser() -> ArgumentParser:
     """Return the command's parser."""
     parser = make_parser("nnUNetv2_al_report", _DESCRIPTION, _EPILOG)
     parser.add_argument(
-        "-d",
-        required=True,
-        nargs="+",
-        metavar="DATASET",
-        help="datasets, by number (501) or name (Dataset501_Name)",
+        "-d", required=True, nargs="+", metavar="DATASET", help="datasets, by number (501) or name (Dataset501_Name)"
     )
     add_campaign_choice(parser)
     parser.add_argument(
@@ -55,10 +51,7 @@ def build_parser() -> ArgumentParser:
 def work(arguments: Namespace) -> None:
     """Write the report.
 
-    Raises
-    ------
-    CampaignError
-        if no campaign fits the options, or an option makes no sense.
+    Raises CampaignError if no campaign fits the options, or an option makes no sense.
     """
     from nnunet_al.campaign.decisions import Options
     from nnunet_al.nnunet.environment import Roots, dataset_name

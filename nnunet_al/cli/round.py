@@ -8,14 +8,7 @@ from collections.abc import Sequence
 from nnunet_al.campaign.stages import PHASES
 from nnunet_al.cli.arguments import add_dataset, make_parser
 from nnunet_al.cli.command import run
-from nnunet_al.cli.round_arguments import (
-    add_decided,
-    add_names,
-    add_readers,
-    add_where,
-    options_of,
-    request_of,
-)
+from nnunet_al.cli.round_arguments import add_decided, add_names, add_readers, add_where, options_of, request_of
 from nnunet_al.cli.settings import recipe_parameters
 from nnunet_al.errors import CampaignError
 
@@ -38,10 +31,7 @@ def build_parser() -> ArgumentParser:
     parser = make_parser("nnUNetv2_al_round", _DESCRIPTION, _EPILOG)
     add_dataset(parser)
     parser.add_argument(
-        "-s",
-        required=True,
-        metavar="STRATEGY",
-        help="a name or METRIC[+ADDON...]; nnUNetv2_al_strategies lists them",
+        "-s", required=True, metavar="STRATEGY", help="a name or METRIC[+ADDON...]; nnUNetv2_al_strategies lists them"
     )
     parser.add_argument(
         "-f", type=int, default=0, metavar="FOLD", help="fold whose validation cases are the test set (default: 0)"
@@ -49,9 +39,7 @@ def build_parser() -> ArgumentParser:
     parser.add_argument("-seed", type=int, default=0, help="seed of every draw (default: 0)")
     parser.add_argument("-round", type=int, metavar="K", help="do round K, and nothing when it is done")
     parser.add_argument(
-        "-phase",
-        choices=PHASES,
-        help="do only this phase of round K, as the jobs of nnUNetv2_al_jobs do",
+        "-phase", choices=PHASES, help="do only this phase of round K, as the jobs of nnUNetv2_al_jobs do"
     )
     add_names(parser)
     add_decided(parser)

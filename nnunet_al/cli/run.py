@@ -50,10 +50,7 @@ def build_parser() -> ArgumentParser:
 def work(arguments: Namespace) -> int:
     """Do the campaigns; returns the exit code.
 
-    Raises
-    ------
-    NnunetALError
-        if a name or an option cannot be used; nothing was begun then.
+    Raises NnunetALError if a name or an option cannot be used; nothing was begun then.
     """
     if arguments.annotate:
         raise CampaignError(
@@ -83,10 +80,7 @@ def work(arguments: Namespace) -> int:
 def requests_of_all(arguments: Namespace) -> list[Request]:
     """Return what is asked of each campaign, strategies of one fold and seed next to each other.
 
-    Raises
-    ------
-    StrategyError
-        if a strategy does not exist, or none of them has a parameter that is set.
+    Raises StrategyError if a strategy does not exist, or none of them has a parameter that is set.
     """
     asked = parameters_of(arguments)
     known = {strategy: catalog.get(strategy, arguments.posterior).parameters for strategy in arguments.s}

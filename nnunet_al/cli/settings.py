@@ -10,10 +10,7 @@ from nnunet_al.errors import StrategyError
 def recipe_parameters(settings: list[str]) -> dict[str, Any]:
     """Read ``name=value`` pairs; numbers become numbers.
 
-    Raises
-    ------
-    StrategyError
-        if a setting holds no "=", or a name stands twice.
+    Raises StrategyError if a setting holds no "=", or a name stands twice.
     """
     parameters: dict[str, Any] = {}
     for setting in settings:

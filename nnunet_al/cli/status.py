@@ -55,10 +55,7 @@ def build_parser() -> ArgumentParser:
 def work(arguments: Namespace) -> int | None:
     """Print the status, or watch; returns the exit code of watching.
 
-    Raises
-    ------
-    NnunetALError
-        if there is no such dataset, or an option cannot be used.
+    Raises NnunetALError if there is no such dataset, or an option cannot be used.
     """
     if not 1 <= arguments.every <= 86400:
         raise CampaignError(f"-every {arguments.every:g}: give a number of seconds, from 1 to 86400.")

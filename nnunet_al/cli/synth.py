@@ -110,14 +110,8 @@ def build_parser() -> ArgumentParser:
 def work(args: Namespace) -> int | None:
     """Make the dataset and say where it is.
 
-    Raises
-    ------
-    DatasetError
-        if there is such a dataset already or it cannot be made so.
-    SetupError
-        if there is no ``-o`` and nnU-Net's variables do not say where to put it.
-    StorageError
-        if it cannot be written; nothing is left of it then.
+    Raises DatasetError if there is such a dataset already or it cannot be made so; SetupError if there is no ``-o`` and
+    nnU-Net's variables do not say where to put it; StorageError if it cannot be written; nothing is left of it then.
     """
     options = _options(args)
     folder = dataset_folder(args.d, options["name"], args.o)
@@ -193,12 +187,8 @@ def _draw(folder: Path) -> int | None:
 def dataset_folder(number: int, name: str, parent: Path | None) -> Path:
     """Return where the new dataset goes, after making sure that its number and name are free to use.
 
-    Raises
-    ------
-    DatasetError
-        if the number or the name is none for nnU-Net, or a dataset has the number.
-    SetupError
-        if ``parent`` is not given and nnU-Net's variables do not name three folders.
+    Raises DatasetError if the number or the name is none for nnU-Net, or a dataset has the number; SetupError if
+    ``parent`` is not given and nnU-Net's variables do not name three folders.
     """
     if not 1 <= number <= 999:
         raise DatasetError(f"{number} is no dataset number: choose one from 1 to 999 with -d.")

@@ -64,10 +64,7 @@ class BatchCollector:
     def take(self, file: ReturnedFile) -> Outcome:
         """Take one file, or refuse it with a reason.
 
-        Raises
-        ------
-        CampaignError, StorageError
-            if the ledger is broken or cannot be written.
+        Raises CampaignError, StorageError if the ledger is broken or cannot be written.
         """
         try:
             if file.problem is not None:

@@ -81,12 +81,8 @@ def collect(roots: Roots, folder: CampaignFolder, request: CollectRequest, worke
 
     Repeating the call changes nothing. A round that is running meanwhile is trained on the annotations at its start.
 
-    Raises
-    ------
-    CampaignError
-        if nothing was handed out, or nothing is annotated yet that could be corrected or trained on.
-    CampaignLockedError
-        if another process has been appending to the ledger for minutes.
+    Raises CampaignError if nothing was handed out, or nothing is annotated yet that could be corrected or trained on;
+    CampaignLockedError if another process has been appending to the ledger for minutes.
     """
     decided = Decisions.load(folder.decisions)
     data = read_data(roots, decided.dataset, decided.test, workers, decided.cases)

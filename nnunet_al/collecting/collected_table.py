@@ -16,10 +16,7 @@ _COLUMNS = ("file", "case", "reader", "state", "regions", "edits_outside", "disa
 def write_collected(batch_folder: Path, outcomes: Sequence[Outcome]) -> None:
     """Update the table: rows of the files in ``outcomes`` are replaced or added, the others stay.
 
-    Raises
-    ------
-    StorageError
-        if it cannot be written.
+    Raises StorageError if it cannot be written.
     """
     path = batch_folder / TABLE
     rows = {(row["file"], row["reader"]): row for row in _read(path)}

@@ -44,10 +44,7 @@ class HandedOutBatch:
     def __init__(self, context: RoundContext, folder: Path, regions: Sequence[Region]) -> None:
         """Read the manifest of ``folder``, the batch folder of ``context``'s round.
 
-        Raises
-        ------
-        CampaignError
-            if it is broken, or belongs to another batch.
+        Raises CampaignError if it is broken, or belongs to another batch.
         """
         manifest = read_manifest(folder)
         if (manifest["campaign"], manifest["round"]) != (context.folder.name, context.number):

@@ -31,10 +31,7 @@ class OpenLedger:
     def locked(self) -> Iterator[None]:
         """Lock the ledger for the block, and read commits that other processes have appended.
 
-        Raises
-        ------
-        CampaignLockedError
-            if another process has held the lock for minutes.
+        Raises CampaignLockedError if another process has held the lock for minutes.
         """
         with campaign_lock(self._lock, PATIENCE_SECONDS):
             if self._ledger.length() != len(self.commits):

@@ -59,10 +59,7 @@ class ReturnedFile:
 def check_reader(reader: str) -> str:
     """Check a reader's name and return it without surrounding blanks.
 
-    Raises
-    ------
-    ReturnError
-        if it is too long, or has characters that file names must not have.
+    Raises ReturnError if it is too long, or has characters that file names must not have.
     """
     name = reader.strip()
     if not _READER.fullmatch(name):

@@ -24,37 +24,21 @@ from nnunet_al.lazy import publish
 if TYPE_CHECKING:
     from nnunet_al.evaluation.budget import (
         area_under_curve as area_under_curve,
-    )
-    from nnunet_al.evaluation.budget import (
         as_curve as as_curve,
-    )
-    from nnunet_al.evaluation.budget import (
         budget_to_reach as budget_to_reach,
-    )
-    from nnunet_al.evaluation.budget import (
         mean_and_interval as mean_and_interval,
     )
-    from nnunet_al.evaluation.case_metrics import evaluate_case as evaluate_case
-    from nnunet_al.evaluation.case_metrics import summarise as summarise
+    from nnunet_al.evaluation.case_metrics import evaluate_case as evaluate_case, summarise as summarise
     from nnunet_al.evaluation.dice import dice_per_class as dice_per_class
     from nnunet_al.evaluation.fairness import (
         GroupMetrics as GroupMetrics,
-    )
-    from nnunet_al.evaluation.fairness import (
         bootstrap_intervals as bootstrap_intervals,
-    )
-    from nnunet_al.evaluation.fairness import (
         fairness_report as fairness_report,
-    )
-    from nnunet_al.evaluation.fairness import (
         group_metrics as group_metrics,
-    )
-    from nnunet_al.evaluation.fairness import (
         paired_difference as paired_difference,
     )
     from nnunet_al.evaluation.groups import read_groups as read_groups
-    from nnunet_al.evaluation.penalty import PenaltyMatrix as PenaltyMatrix
-    from nnunet_al.evaluation.penalty import penalty_matrix as penalty_matrix
+    from nnunet_al.evaluation.penalty import PenaltyMatrix as PenaltyMatrix, penalty_matrix as penalty_matrix
     from nnunet_al.evaluation.surface import hd95 as hd95
 
 publish(

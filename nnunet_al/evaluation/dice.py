@@ -31,10 +31,7 @@ def dice(prediction_xyz: np.ndarray, reference_xyz: np.ndarray) -> float:
 
 
 def dice_per_class(
-    prediction_xyz: np.ndarray,
-    reference_xyz: np.ndarray,
-    classes: Sequence[ClassLabels],
-    ignore: int | None = None,
+    prediction_xyz: np.ndarray, reference_xyz: np.ndarray, classes: Sequence[ClassLabels], ignore: int | None = None
 ) -> np.ndarray:
     """Return the Dice coefficient of each class, float64 (C,).
 

@@ -55,12 +55,9 @@ def read_groups(path: Path, group_by: Sequence[str], cases: Sequence[str]) -> di
     cases : sequence of str
         at least one case; other rows are ignored.
 
-    Raises
-    ------
-    GroupsError
-        for the first problem in this order: the file, its columns, the entries, rows and values of the cases, a
-        continuous column without bins, a single group, a group of one case. The messages name columns and cases, but no
-        value of the table.
+    Raises GroupsError for the first problem in this order: the file, its columns, the entries, rows and values of the
+    cases, a continuous column without bins, a single group, a group of one case. The messages name columns and cases,
+    but no value of the table.
     """
     assert group_by, "there is nothing to group by"
     assert cases, "there is no case"

@@ -64,10 +64,8 @@ class Header:
 def read_header(path: Path, cases: Sequence[str]) -> Header:
     """Read the header: the first line of a table that is not blank.
 
-    Raises
-    ------
-    GroupsError
-        if the file is missing, is not text, is empty, or begins with a case or a number instead of names of columns.
+    Raises GroupsError if the file is missing, is not text, is empty, or begins with a case or a number instead of names
+    of columns.
     """
     with _opened(path) as file:
         line = next((line for line in file if line.strip()), "")
@@ -94,10 +92,8 @@ def read_values(header: Header, columns: Sequence[str], cases: Sequence[str]) ->
     An id matches the case of the same name, or else the case that differs only by BIDS' prefix ``sub-``; a row with the
     exact name has precedence.
 
-    Raises
-    ------
-    GroupsError
-        if a row has more values than there are columns, or a case has no row, or two with different values.
+    Raises GroupsError if a row has more values than there are columns, or a case has no row, or two with different
+    values.
     """
     wanted = [header.index(column) for column in columns]
     known = set(cases)

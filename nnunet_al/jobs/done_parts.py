@@ -12,10 +12,7 @@ from nnunet_al.jobs.plan import Script
 def done_parts(script: Script, number: int | None) -> frozenset[int]:
     """Return the parts of a script's job for a round that are done.
 
-    Raises
-    ------
-    CampaignError
-        if a file of the campaign cannot be read.
+    Raises CampaignError if a file of the campaign cannot be read.
     """
     if script.campaign is None:
         return frozenset({0}) if is_dataset_checked(script.name.partition("/")[0]) else frozenset()

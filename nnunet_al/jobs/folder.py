@@ -61,10 +61,7 @@ class JobFolder:
     def check(self) -> None:
         """Refuse a folder that holds something else.
 
-        Raises
-        ------
-        CampaignError
-            naming it.
+        Raises CampaignError naming it.
         """
         if self.exists or self.submitted_file.is_file() or not os.path.lexists(self.root):
             return
@@ -78,10 +75,7 @@ class JobFolder:
     def load(self) -> tuple[Plan, str]:
         """Return the plan and its target.
 
-        Raises
-        ------
-        CampaignError
-            if there is none, or it cannot be read.
+        Raises CampaignError if there is none, or it cannot be read.
         """
         stored = self.stored()
         return stored.plan, stored.target
@@ -89,10 +83,7 @@ class JobFolder:
     def stored(self) -> Stored:
         """Return all that ``plan.json`` holds.
 
-        Raises
-        ------
-        CampaignError
-            as :meth:`load` does.
+        Raises CampaignError as :meth:`load` does.
         """
         if not self.exists:
             raise CampaignError(f"{self.root} holds no jobs: make them with nnUNetv2_al_jobs -d ... -o {self.root}.")
@@ -107,10 +98,7 @@ class JobFolder:
     def surviving(self) -> Stored | None:
         """Return what :meth:`stored` does; None where the plan is missing or broken, so that it can be made anew.
 
-        Raises
-        ------
-        CampaignError
-            if a newer version has written it.
+        Raises CampaignError if a newer version has written it.
         """
         try:
             content: dict[str, Any] = read_json(self.plan_file)
@@ -159,10 +147,7 @@ class JobFolder:
         directory
             working directory of the request; by default that of this process
 
-        Raises
-        ------
-        CampaignError, StorageError
-            if the folder holds something else, or cannot be written.
+        Raises CampaignError, StorageError if the folder holds something else, or cannot be written.
         """
         self.check()
         stored = self.surviving()
@@ -188,10 +173,7 @@ class JobFolder:
     def alone(self) -> Iterator[None]:
         """Keep other processes from writing and handing over the same jobs.
 
-        Raises
-        ------
-        CampaignError
-            if another one is at it.
+        Raises CampaignError if another one is at it.
         """
         try:
             with file_lock(self.root / _LOCK):

@@ -136,10 +136,7 @@ def plan_to_json(plan: Plan) -> dict[str, Any]:
 def plan_from_json(content: Mapping[str, Any]) -> Plan:
     """Rebuild a plan from :func:`plan_to_json`.
 
-    Raises
-    ------
-    KeyError, TypeError, ValueError
-        if the content is none.
+    Raises KeyError, TypeError, ValueError if the content is none.
     """
     scripts = [_script_from_json(entry) for entry in content["scripts"]]
     return Plan(

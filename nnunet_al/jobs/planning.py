@@ -27,10 +27,7 @@ def make_plan(request: JobsRequest) -> Plan:
 
     Where people annotate, a campaign's jobs end with the next batch for them, and there are none while they are at it.
 
-    Raises
-    ------
-    NnunetALError
-        if options do not go together, a campaign was started otherwise, or its files cannot be read.
+    Raises NnunetALError if options do not go together, a campaign was started otherwise, or its files cannot be read.
     """
     request.check()
     most_cpus = None if request.uses_phases else _share_of_this_machine(request)

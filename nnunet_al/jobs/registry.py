@@ -18,10 +18,7 @@ def remember(al_folder: Path, folder: Path) -> None:
 
     Those that were moved or deleted meanwhile are forgotten, but for what lies on a file system that may be away.
 
-    Raises
-    ------
-    CampaignError, StorageError
-        if others are at it for minutes, or the file cannot be written.
+    Raises CampaignError, StorageError if others are at it for minutes, or the file cannot be written.
     """
     place, lock = str(folder.absolute()), al_folder / "lock_jobs"
     if place in _entered(al_folder):

@@ -50,10 +50,7 @@ class JobsRequest:
     def check(self) -> None:
         """Refuse what does not go together.
 
-        Raises
-        ------
-        CampaignError
-            naming the option.
+        Raises CampaignError naming the option.
         """
         options = self.options
         options.check()

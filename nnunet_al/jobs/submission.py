@@ -94,10 +94,7 @@ def hand_over(
 def check_same_parts(earlier: Plan, plan: Plan, history: Mapping[str, Sequence[str]], queue: Queue | None) -> None:
     """Refuse another number of parts while arrays of the earlier number are in the queue.
 
-    Raises
-    ------
-    CampaignError
-        naming the ids.
+    Raises CampaignError naming the ids.
     """
     for key, ids in history.items():
         name = key if key in plan.scripts else key.rpartition(" ")[0]
@@ -124,10 +121,7 @@ def cancel(target: str, places: Sequence[Place]) -> None:
 def submit(folder: JobFolder, target: str) -> int:
     """Run the entry script with its output shown; returns the exit code where there is no queue, else 0.
 
-    Raises
-    ------
-    SetupError
-        if the scheduler refused something, with its last words.
+    Raises SetupError if the scheduler refused something, with its last words.
     """
     entry = folder.root / TARGETS[target].entry
     words: deque[str] = deque(maxlen=_LAST_WORDS)

@@ -151,10 +151,7 @@ def look(roots: Iterable[Path], started: Iterable[CampaignFolder], is_wanted: Ca
 def look_at(folder: JobFolder, is_wanted: Callable[[str], bool]) -> tuple[FolderView, Plan]:
     """Read a job folder and ask its scheduler; ``is_wanted`` tells of a job's key whether it is of interest.
 
-    Raises
-    ------
-    NnunetALError, OSError, ValueError, KeyError, TypeError
-        if the folder is gone or broken.
+    Raises NnunetALError, OSError, ValueError, KeyError, TypeError if the folder is gone or broken.
     """
     plan, target = folder.load()
     history = folder.history()  # before the question, or what is submitted meanwhile would count as gone

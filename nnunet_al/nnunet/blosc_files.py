@@ -46,10 +46,7 @@ def verified_write(temporary: Path, array: np.ndarray, path: Path) -> Iterator[N
 
     blosc2 does not report a full disk.
 
-    Raises
-    ------
-    StorageError
-        if the file does not hold ``array``; the message names ``path``, the final place of the file.
+    Raises StorageError if the file does not hold ``array``; the message names ``path``, the final place of the file.
     """
     sentence = f"{path} could not be written intact: free some disk space and run the same command again."
     try:

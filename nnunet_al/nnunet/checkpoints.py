@@ -25,10 +25,7 @@ _NAMED = 3
 def write_checkpoint(checkpoint: dict[str, Any], path: Path) -> None:
     """Write a checkpoint completely or not at all.
 
-    Raises
-    ------
-    StorageError
-        if the disk is full; an earlier checkpoint of that name stays as it was.
+    Raises StorageError if the disk is full; an earlier checkpoint of that name stays as it was.
     """
     write_atomically(path, lambda temporary: _save(checkpoint, temporary))
 
@@ -39,10 +36,8 @@ def load_network_weights(network: nn.Module, checkpoint: Path, plans: str) -> No
     nnU-Net's ``-pretrained_weights`` leaves out the output heads; from round to round they are kept. The network must
     not be wrapped for distributed training or compiled; ``plans`` is the name of its plans, for the message.
 
-    Raises
-    ------
-    ModelError
-        if the checkpoint cannot be read, or names or shapes of layers differ; the network is unchanged then.
+    Raises ModelError if the checkpoint cannot be read, or names or shapes of layers differ; the network is unchanged
+    then.
     """
     weights = read_network_weights(checkpoint)
     current = network.state_dict()
@@ -62,10 +57,7 @@ def load_network_weights(network: nn.Module, checkpoint: Path, plans: str) -> No
 def read_network_weights(checkpoint: Path) -> dict[str, torch.Tensor]:
     """Read a checkpoint's network weights to the CPU, under the names of the plain network.
 
-    Raises
-    ------
-    ModelError
-        if the file is missing, broken, or not a checkpoint of nnU-Net.
+    Raises ModelError if the file is missing, broken, or not a checkpoint of nnU-Net.
     """
     weights = _read(checkpoint).get("network_weights")
     if not isinstance(weights, dict):
@@ -76,10 +68,7 @@ def read_network_weights(checkpoint: Path) -> dict[str, torch.Tensor]:
 def read_learning_loss(checkpoint: Path) -> dict[str, Any] | None:
     """Read the entry of ``nnUNetTrainerALLearningLoss``; ``None`` if another trainer wrote the checkpoint.
 
-    Raises
-    ------
-    ModelError
-        if the file is missing or broken.
+    Raises ModelError if the file is missing or broken.
     """
     content: dict[str, Any] | None = _read(checkpoint).get(LEARNING_LOSS_KEY)
     return content
@@ -88,10 +77,7 @@ def read_learning_loss(checkpoint: Path) -> dict[str, Any] | None:
 def load_loss_module(checkpoint: Path, network: nn.Module) -> LossModule:
     """Build the loss module of a checkpoint, on the device of its network and in evaluation mode.
 
-    Raises
-    ------
-    ModelError
-        if the file is missing or broken, holds no loss module, or the module of another decoder.
+    Raises ModelError if the file is missing or broken, holds no loss module, or the module of another decoder.
     """
     content = read_learning_loss(checkpoint)
     if content is None:
@@ -107,10 +93,7 @@ def load_loss_module(checkpoint: Path, network: nn.Module) -> LossModule:
 def copy_loss_module(module: LossModule, weights: dict[str, torch.Tensor], checkpoint: Path) -> None:
     """Copy the weights that ``checkpoint`` holds into a loss module.
 
-    Raises
-    ------
-    ModelError
-        if they belong to a decoder of other depth or width.
+    Raises ModelError if they belong to a decoder of other depth or width.
     """
     try:
         module.load_state_dict(weights)

@@ -13,10 +13,7 @@ if TYPE_CHECKING:
 def torch_device(name: str) -> torch.device:
     """Return the device that ``-device`` names.
 
-    Raises
-    ------
-    SetupError
-        if torch finds no such device.
+    Raises SetupError if torch finds no such device.
     """
     import torch
 
@@ -30,10 +27,7 @@ def torch_device(name: str) -> torch.device:
 def check_devices(name: str, gpus: int) -> None:
     """Check that ``-device`` is there, and that a training can use ``-num_gpus`` of it.
 
-    Raises
-    ------
-    SetupError
-        naming the option that asks for more than this machine has.
+    Raises SetupError naming the option that asks for more than this machine has.
     """
     if name == "cpu" and gpus == 1:  # always there: no need to load torch for that
         return

@@ -38,10 +38,7 @@ def check_gpus(device: torch.device, gpus: int, batch_size: int | None = None, b
     plans, the Dice loss is computed over the whole batch: then nnU-Net gathers the shares patch by patch, and shares of
     unequal size would give wrong results or block forever.
 
-    Raises
-    ------
-    SetupError
-        naming ``-num_gpus``, if fewer GPUs are available, or the batch cannot be shared.
+    Raises SetupError naming ``-num_gpus``, if fewer GPUs are available, or the batch cannot be shared.
     """
     if gpus < 1:
         raise SetupError(f"-num_gpus {gpus} leaves nothing to train on: choose 1 or more.")
@@ -77,14 +74,8 @@ def run_distributed(work: Callable[[], object], processes: int, device: torch.de
         whether all finished their work; False if they stopped earlier because this process or one of them was asked to
         stop (see `nnunet_al.stopping`).
 
-    Raises
-    ------
-    NnunetALError
-        the error that one of them raised.
-    RuntimeError
-        with the traceback of another error of one of them, or the signal that ended it.
-    KeyboardInterrupt
-        if this process or one of the others was interrupted.
+    Raises NnunetALError the error that one of them raised; RuntimeError with the traceback of another error of one of
+    them, or the signal that ended it; KeyboardInterrupt if this process or one of the others was interrupted.
     """
     context = multiprocessing.get_context("spawn")
     # the system chooses a free port, so trainings that start at the same moment cannot get the same one

@@ -28,10 +28,7 @@ _SHIMS = {
 def trainer_folder() -> Path:
     """Return the folder to list in ``nnUNet_extTrainer``, so that nnU-Net finds our trainers without an install.
 
-    Raises
-    ------
-    SetupError
-        if the package was installed without its shims.
+    Raises SetupError if the package was installed without its shims.
     """
     return _shim_folder("trainers")
 
@@ -44,10 +41,8 @@ def install(link: bool = False, nnunet: Path | None = None) -> list[Path]:
     With links, updates of this package take effect. ``nnunet`` is the folder of the package ``nnunetv2``; default: the
     one that Python imports.
 
-    Raises
-    ------
-    StorageError
-        if nnU-Net's folder cannot be written, or holds a file of that name that is not ours; nothing is changed then.
+    Raises StorageError if nnU-Net's folder cannot be written, or holds a file of that name that is not ours; nothing is
+    changed then.
     """
     shims = _targets(nnunet)
     for _, target in shims:
@@ -63,10 +58,7 @@ def remove(nnunet: Path | None = None) -> tuple[list[Path], list[Path]]:
 
     Returns the removed files, and files of the same name that are not ours and stay.
 
-    Raises
-    ------
-    StorageError
-        if nnU-Net's folder cannot be written.
+    Raises StorageError if nnU-Net's folder cannot be written.
     """
     present = [target for _, target in _targets(nnunet) if _is_there(target)]
     removed = [target for target in present if _is_ours(target)]
@@ -80,10 +72,7 @@ def remove(nnunet: Path | None = None) -> tuple[list[Path], list[Path]]:
 def nnunet_folder() -> Path:
     """Return the folder of the package ``nnunetv2`` without importing it.
 
-    Raises
-    ------
-    SetupError
-        if it is not installed.
+    Raises SetupError if it is not installed.
     """
     found = importlib.util.find_spec("nnunetv2")
     if found is None or not found.submodule_search_locations:

@@ -28,10 +28,7 @@ class Roots:
     def from_environment(cls) -> Roots:
         """Read the three variables as nnU-Net does.
 
-        Raises
-        ------
-        SetupError
-            if a variable is unset or names a folder that does not exist.
+        Raises SetupError if a variable is unset or names a folder that does not exist.
         """
         return cls(*map(_folder, ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")))
 
@@ -86,11 +83,8 @@ def quiet(log: Path | None = None) -> Iterator[None]:
 def dataset_name(id_or_name: int | str, roots: Roots) -> str:
     """Resolve ``501``, ``"501"`` or ``"Dataset501_Name"`` to the name of a folder in ``nnUNet_raw``.
 
-    Raises
-    ------
-    DatasetError
-        if the text is neither, if no such dataset exists (the message lists those that do), or if one number has
-        more than one name in the three folders, which nnU-Net refuses.
+    Raises DatasetError if the text is neither, if no such dataset exists (the message lists those that do), or if one
+    number has more than one name in the three folders, which nnU-Net refuses.
     """
     text = str(id_or_name).strip()
     existing = _names_in(roots.raw)

@@ -137,10 +137,7 @@ def ensure_image(
     image, this one waits for it, or with ``wait`` False returns at once.
     Returns whether ``stored`` exists now.
 
-    Raises
-    ------
-    StorageError
-        if the disk is full or cannot be written.
+    Raises StorageError if the disk is full or cannot be written.
     """
     if stored.exists:
         return True

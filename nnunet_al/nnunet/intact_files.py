@@ -17,10 +17,7 @@ def read_intact(file: Path, read: Callable[[str], tuple[np.ndarray, dict[str, An
 
     NIfTI files are read twice; the reason is given in ``files.nifti_is_finite``.
 
-    Raises
-    ------
-    DatasetError
-        if the file cannot be read, is truncated, or holds NaN or infinity.
+    Raises DatasetError if the file cannot be read, is truncated, or holds NaN or infinity.
     """
     try:
         array_C_xyz, properties = read(str(file))

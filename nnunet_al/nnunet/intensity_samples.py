@@ -68,10 +68,7 @@ def draw_sample(
     voxels with a label above 0 in ``facts.crop_box``; ``rule.ignore`` is set to 0 before. A case without foreground
     gives no voxel.
 
-    Raises
-    ------
-    StorageError
-        if ``file`` cannot be written.
+    Raises StorageError if ``file`` cannot be written.
     """
     from nnunetv2.experiment_planning.dataset_fingerprint.fingerprint_extractor import DatasetFingerprintExtractor
     from nnunetv2.imageio.reader_writer_registry import recursive_find_reader_writer_by_name

@@ -25,10 +25,7 @@ class LabelFormat:
     def read(self, path: Path) -> np.ndarray:
         """Return the labels (z, y, x) of ``path`` as integers.
 
-        Raises
-        ------
-        DatasetError
-            if the file cannot be read or holds values that are not integers.
+        Raises DatasetError if the file cannot be read or holds values that are not integers.
         """
         return self.read_with_properties(path)[0]
 
@@ -49,20 +46,14 @@ class LabelFormat:
     def image_properties(self, images: tuple[Path, ...]) -> dict[str, Any]:
         """Return the geometry of a case's image, for `write`.
 
-        Raises
-        ------
-        DatasetError
-            if the image cannot be read.
+        Raises DatasetError if the image cannot be read.
         """
         return read_intact(images[0], lambda path: self._reader.read_images((path,)))[1]
 
     def write(self, path: Path, labels_xyz: np.ndarray, properties: dict[str, Any]) -> None:
         """Write labels completely or not at all, and read them back before ``path`` is replaced.
 
-        Raises
-        ------
-        StorageError
-            if the labels read back differ, as on a full disk that the image library does not notice.
+        Raises StorageError if the labels read back differ, as on a full disk that the image library does not notice.
         """
         dtype = np.uint8 if labels_xyz.max(initial=0) < 256 else np.uint16
 

@@ -66,10 +66,7 @@ def preprocess_label(job: LabelJob) -> tuple[str, list[str]]:
     Returns the key of the stored image that belongs to this label, and one sentence per annotated class or box that is
     lost in resampling.
 
-    Raises
-    ------
-    StorageError
-        if the disk is full or cannot be written.
+    Raises StorageError if the disk is full or cannot be written.
     """
     from nnunetv2.training.dataloading.nnunet_dataset import comp_blosc2_params, nnUNetDatasetBlosc2
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager

@@ -50,12 +50,8 @@ class nnUNetTrainerALLearningLoss(nnUNetTrainerAL):
     def initialize(self) -> None:
         """Build the network and the loss module, and load the initial weights of both if there are any.
 
-        Raises
-        ------
-        SetupError
-            if the training is distributed over several GPUs.
-        ModelError
-            if the initial weights do not fit the plans, or the network has no decoder that can be read.
+        Raises SetupError if the training is distributed over several GPUs; ModelError if the initial weights do not fit
+        the plans, or the network has no decoder that can be read.
         """
         if self.is_ddp:
             raise SetupError("nnUNetTrainerALLearningLoss trains on one GPU: leave out -num_gpus.")
@@ -125,10 +121,7 @@ class nnUNetTrainerALLearningLoss(nnUNetTrainerAL):
     def load_checkpoint(self, filename_or_checkpoint: Any) -> None:
         """Restore a training of this trainer.
 
-        Raises
-        ------
-        ModelError
-            if the checkpoint was written by another trainer.
+        Raises ModelError if the checkpoint was written by another trainer.
         """
         path = Path(filename_or_checkpoint)
         content = read_learning_loss(path)

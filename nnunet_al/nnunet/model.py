@@ -51,10 +51,7 @@ class Plan:
 def load_network(plan: Plan, checkpoint: Path, device: torch.device) -> torch.nn.Module:
     """Build nnU-Net's network of ``plan``, in evaluation mode with one output, and load the weights of a checkpoint.
 
-    Raises
-    ------
-    ModelError
-        if the checkpoint cannot be read, does not fit the plans, or its training diverged.
+    Raises ModelError if the checkpoint cannot be read, does not fit the plans, or its training diverged.
     """
     network = get_network_from_plans(
         plan.configuration.network_arch_class_name,

@@ -168,10 +168,7 @@ _OURS = {planner.__name__: planner for planner in (nnUNetPlannerAL, *_RESENC, nn
 def planner_class(name: str) -> type[ActiveLearningPlanning]:
     """Find a planner by name: one of ours, or any planner of nnU-Net combined with `ActiveLearningPlanning`.
 
-    Raises
-    ------
-    SetupError
-        if there is no such planner.
+    Raises SetupError if there is no such planner.
     """
     if name in _OURS:
         return _OURS[name]
@@ -198,10 +195,7 @@ def plan(
     ``settings`` are written beside the fingerprint. nnU-Net's memory target ``gpu_memory_gb`` and ``plans_name``, the
     name of the plans file without its ending, default to the planner's.
 
-    Raises
-    ------
-    SetupError
-        if there is no such planner.
+    Raises SetupError if there is no such planner.
     """
     planner = planner_class(planner_class_name)
     write_json(view.preprocessed / dataset_name / SETTINGS_FILE, asdict(settings))

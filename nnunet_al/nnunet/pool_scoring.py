@@ -41,10 +41,7 @@ class Measure:
     def values(self, probs_T_B_C_xyz: torch.Tensor, exclusive: bool) -> torch.Tensor:
         """Return the voxel map: B_xyz or, where the reduction is per class, B_F_xyz for F foreground classes or heads.
 
-        Raises
-        ------
-        StrategyError
-            if the function of the map returns another type or shape.
+        Raises StrategyError if the function of the map returns another type or shape.
         """
         assert self.voxels is not None
         values = self.voxels(probs_T_B_C_xyz, exclusive)

@@ -24,10 +24,7 @@ def sliding_window_logits(
     nnU-Net predicts the windows one by one, this function in batches; convolutions then differ in the last digits, so
     a voxel with two almost equal logits may get the other class.
 
-    Raises
-    ------
-    ModelError
-        if the logits are not finite in float16.
+    Raises ModelError if the logits are not finite in float16.
     """
     padded_C_xyz, unpad = pad_nd_image(
         torch.from_numpy(np.ascontiguousarray(data_C_xyz)), plan.patch_size, "constant", {"value": 0}, True, None

@@ -48,10 +48,7 @@ class RawDataset:
     def read(cls, folder: Path) -> RawDataset:
         """Read ``folder/dataset.json`` and list the cases from its ``dataset`` key or from imagesTr and labelsTr.
 
-        Raises
-        ------
-        DatasetError
-            if ``dataset.json`` is missing, unreadable or incomplete, or if an image is missing.
+        Raises DatasetError if ``dataset.json`` is missing, unreadable or incomplete, or if an image is missing.
         """
         content = _read_dataset_json(folder)
         ending = content["file_ending"]

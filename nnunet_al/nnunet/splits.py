@@ -20,10 +20,8 @@ def pool_and_test(
     The split is that of the first existing file of ``split_files`` (nnU-Net's ``splits_final.json``), else nnU-Net's
     seeded five-fold split of the labelled cases. Cases without a label cannot be tested on, so they belong to the pool.
 
-    Raises
-    ------
-    DatasetError
-        if there are fewer labelled cases than folds, no such fold, or a split file names cases that do not exist.
+    Raises DatasetError if there are fewer labelled cases than folds, no such fold, or a split file names cases that do
+    not exist.
     """
     file = next((path for path in split_files if path.is_file()), None)
     if file is not None:

@@ -74,10 +74,7 @@ class nnUNetTrainerAL(nnUNetTrainer):
     def initialize(self) -> None:
         """Build the network with dropout and load the initial weights, unless a checkpoint is about to be restored.
 
-        Raises
-        ------
-        ModelError
-            if the initial weights do not fit the plans.
+        Raises ModelError if the initial weights do not fit the plans.
         """
         self._seed("network")
         super().initialize()
@@ -159,10 +156,8 @@ class nnUNetTrainerAL(nnUNetTrainer):
         ``checkpoint_latest`` is written last, after the best score was updated: nnU-Net's own order saves it with the
         old score, and a resumed training could then replace ``checkpoint_best`` by a worse one.
 
-        Raises
-        ------
-        KeyboardInterrupt
-            if the process was asked to stop (see `nnunet_al.stopping`); never after the last epoch.
+        Raises KeyboardInterrupt if the process was asked to stop (see `nnunet_al.stopping`); never after the last
+        epoch.
         """
         epoch = self.current_epoch
         last = epoch == self.num_epochs - 1
@@ -179,10 +174,7 @@ class nnUNetTrainerAL(nnUNetTrainer):
     def save_checkpoint(self, filename: str) -> None:
         """Write a checkpoint that stock nnU-Net can resume from and predict with, completely or not at all.
 
-        Raises
-        ------
-        StorageError
-            if the disk is full; an earlier checkpoint of that name stays as it was.
+        Raises StorageError if the disk is full; an earlier checkpoint of that name stays as it was.
         """
         if self.local_rank != 0:
             return

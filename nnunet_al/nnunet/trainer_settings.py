@@ -46,10 +46,7 @@ class TrainerSettings(Training):
     def __post_init__(self) -> None:
         """Check the values.
 
-        Raises
-        ------
-        SetupError
-            if a value is not allowed; the message names the setting and its allowed values.
+        Raises SetupError if a value is not allowed; the message names the setting and its allowed values.
         """
         for setting in settings_of(Training):
             value = getattr(self, setting.name)
@@ -83,10 +80,7 @@ class TrainerSettings(Training):
     def from_json(cls, content: dict[str, Any]) -> TrainerSettings:
         """Read settings from a JSON object; missing settings keep their defaults.
 
-        Raises
-        ------
-        SetupError
-            if it names a setting that does not exist or a value that is not allowed.
+        Raises SetupError if it names a setting that does not exist or a value that is not allowed.
         """
         known = {field.name for field in fields(cls)}
         unknown = sorted(set(content) - known)
@@ -104,10 +98,7 @@ class TrainerSettings(Training):
     def read(cls, preprocessed_dataset: Path) -> TrainerSettings:
         """Read the settings beside the plans; without a file, as in training outside a campaign, the defaults.
 
-        Raises
-        ------
-        SetupError
-            if the file cannot be read or holds settings that do not exist.
+        Raises SetupError if the file cannot be read or holds settings that do not exist.
         """
         path = preprocessed_dataset / SETTINGS_FILE
         if not path.is_file():

@@ -32,10 +32,7 @@ def require_trainer(name: str, base: str | None = None) -> None:
 
     ``base`` is the class that the strategy requires, if it requires one.
 
-    Raises
-    ------
-    SetupError
-        if there is no such trainer, or if it is not derived from ``nnUNetTrainerAL`` and ``base``.
+    Raises SetupError if there is no such trainer, or if it is not derived from ``nnUNetTrainerAL`` and ``base``.
     """
     with environment_variables(**trainer_variables()), quiet():
         try:
@@ -68,12 +65,8 @@ def train(
 
     With several ``gpus``, one process per GPU shares the batch, as with nnU-Net's ``-num_gpus``.
 
-    Raises
-    ------
-    SetupError
-        if fewer GPUs are available, or they cannot share the batch.
-    KeyboardInterrupt
-        if the process was asked to stop (see `nnunet_al.stopping`) or interrupted.
+    Raises SetupError if fewer GPUs are available, or they cannot share the batch; KeyboardInterrupt if the process was
+    asked to stop (see `nnunet_al.stopping`) or interrupted.
     """
     if final.is_file():
         return

@@ -45,10 +45,7 @@ def requirements(dataset: RawDataset) -> CaseRequirements:
 def find_reader(dataset: RawDataset) -> str:
     """Name nnU-Net's reader for the dataset: the declared one, or the first one that can read the first image.
 
-    Raises
-    ------
-    DatasetError
-        if none of nnU-Net's readers can open that image.
+    Raises DatasetError if none of nnU-Net's readers can open that image.
     """
     from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from_dataset_json
 
@@ -66,12 +63,9 @@ def find_reader(dataset: RawDataset) -> str:
 def verify_case(case: str, files: CaseFiles, required: CaseRequirements, reader: str) -> CaseFacts:
     """Read the files of one case with nnU-Net's ``reader`` and check them against each other.
 
-    Raises
-    ------
-    DatasetError
-        if a file cannot be read, holds NaN or infinity, has another grid than the others (shape, and spacing, origin
-        and direction up to ``numpy.allclose``, as nnU-Net compares them), if the image is zero everywhere, or if the
-        label has values that ``dataset.json`` does not declare.
+    Raises DatasetError if a file cannot be read, holds NaN or infinity, has another grid than the others (shape, and
+    spacing, origin and direction up to ``numpy.allclose``, as nnU-Net compares them), if the image is zero everywhere,
+    or if the label has values that ``dataset.json`` does not declare.
     """
     from nnunetv2.imageio.reader_writer_registry import recursive_find_reader_writer_by_name
     from nnunetv2.preprocessing.cropping.cropping import create_nonzero_mask, get_bbox_from_mask
@@ -132,10 +126,7 @@ def verify_dataset(
     ``before_reading`` is called before any image is read, for example to take a lock; the cache is read again when it
     returns.
 
-    Raises
-    ------
-    DatasetError
-        for the first incorrect case in sorted order; the message counts the others.
+    Raises DatasetError for the first incorrect case in sorted order; the message counts the others.
     """
     chosen = dict(sorted((dataset.cases if cases is None else cases).items()))
     rules = hash_json([_CACHE_VERSION, asdict(requirements(dataset)), _reader_choice(dataset)])

@@ -40,12 +40,8 @@ def iterate_jobs(
     ``description`` names the work in the progress bar and in messages, ``log`` is a file for printed output, and
     ``voxels`` the approximate number of voxels per job; without it the work is assumed to be large.
 
-    Raises
-    ------
-    SetupError
-        if a process was killed, which nearly always means that memory ran out.
-    KeyboardInterrupt
-        at an interruption; the processes, which ignore it, are ended first.
+    Raises SetupError if a process was killed, which nearly always means that memory ran out; KeyboardInterrupt at an
+    interruption; the processes, which ignore it, are ended first.
     """
     progress = {"total": len(jobs), "desc": description, "disable": not sys.stderr.isatty() or not jobs}
     little = voxels is not None and sum(max(some, _MIN_VOXELS_PER_JOB) for some in voxels) < MAX_VOXELS_IN_PROCESS

@@ -72,10 +72,7 @@ class CaseGeometry:
         Transpose, intersect with the crop box, subtract its corner, then per axis ``[lo, hi)`` of ``n`` raw voxels
         becomes ``[floor(lo * m / n), ceil(hi * m / n))`` of ``m`` network voxels.
 
-        Raises
-        ------
-        OutsideCropError
-            if no voxel of the box lies inside the crop box.
+        Raises OutsideCropError if no voxel of the box lies inside the crop box.
         """
         seen = intersect(self.transposed(raw_box), self.crop_box)
         if seen is None:
@@ -89,10 +86,7 @@ class CaseGeometry:
     def to_raw(self, network_box: Box) -> Box:
         """Return the smallest box of raw voxels (raw axis order) that covers ``network_box``, cut to the crop box.
 
-        Raises
-        ------
-        OutsideCropError
-            if no voxel of the box lies inside the network's image.
+        Raises OutsideCropError if no voxel of the box lies inside the network's image.
         """
         inside = intersect(network_box, whole(self.network_shape))
         if inside is None:

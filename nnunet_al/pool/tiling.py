@@ -31,10 +31,7 @@ def tile_case(geometry: CaseGeometry, unit: str, patch_size: Sequence[int], over
     overlap
         smallest share of a tile that neighbours have in common, in [0, 1); patches only
 
-    Raises
-    ------
-    CampaignError
-        if there is no such unit, the overlap is not in [0, 1) or the patch fits neither 2d nor 3d.
+    Raises CampaignError if there is no such unit, the overlap is not in [0, 1) or the patch fits neither 2d nor 3d.
     """
     if unit not in UNITS:
         raise CampaignError(f"There is no unit of annotation {unit!r}: choose one of {', '.join(UNITS)}.")

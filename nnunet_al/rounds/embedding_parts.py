@@ -41,10 +41,7 @@ class EmbeddingPart:
     def __init__(self, context: RoundContext, numbers: list[int], dimensions: int, made_by: str) -> None:
         """Open the shard's array with a row for each region; what calls before have written of them stays or is copied.
 
-        Raises
-        ------
-        StorageError
-            if the disk cannot hold the array.
+        Raises StorageError if the disk cannot hold the array.
         """
         self._list = shards.part_file(context, "embedded", context.options.part)
         self._made_by = made_by

@@ -41,12 +41,7 @@ def evaluate_checkpoint(context: RoundContext, checkpoint: Path, label_folder: P
         spacing_mm = context.data.test_facts[case].spacing_mm
         cases[case] = evaluate_case(prediction_xyz, reference_xyz, spacing_mm, dataset.classes, dataset.ignore_label)
     groups = {"groups": fairness(context, cases)} if decided.groups else {}
-    return {
-        **trained_on(context, checkpoint),
-        **summarise(cases),
-        **groups,
-        "cases": cases,
-    }
+    return {**trained_on(context, checkpoint), **summarise(cases), **groups, "cases": cases}
 
 
 def trained_on(context: RoundContext, checkpoint: Path) -> dict[str, Any]:

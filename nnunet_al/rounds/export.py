@@ -21,10 +21,7 @@ def export_dataset(context: RoundContext, target: Path) -> int:
     Images are copied. Labels hold what the ledger holds; where a case is annotated in part, the other voxels hold
     nnU-Net's ignore label, which ``dataset.json`` then declares. The folder appears complete or not at all.
 
-    Raises
-    ------
-    CampaignError
-        if ``target`` exists or nothing is annotated yet.
+    Raises CampaignError if ``target`` exists or nothing is annotated yet.
     """
     if target.exists():
         raise CampaignError(f"{target} exists already: choose another number with -o, or remove it.")

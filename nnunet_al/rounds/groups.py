@@ -21,10 +21,7 @@ from nnunet_al.strategies.candidates import Candidates
 def weighted(context: RoundContext, candidates: Candidates) -> Candidates:
     """Multiply all scores of each candidate by the weight of its case's group (Danaee et al. 2026, eq. 2).
 
-    Raises
-    ------
-    StrategyError
-        if a score is negative, since a larger weight would make it smaller.
+    Raises StrategyError if a score is negative, since a larger weight would make it smaller.
     """
     weights = {group: entry["weight"] for group, entry in read_json(context.round.group_weights)["by_group"].items()}
     assert candidates.cases_N is not None

@@ -28,12 +28,8 @@ from nnunet_al.terminal import say
 def do_phase(roots: Roots, request: Request, options: Options, number: int, name: str) -> None:
     """Do one phase of round ``number``, or a shard of it; nothing when it is done, or the pool was used up before.
 
-    Raises
-    ------
-    NnunetALError
-        of the kind that says what is in the way, such as a phase that comes before.
-    WaitingForReaders
-        if people, or the dataset's labels, have not annotated all of a batch yet.
+    Raises NnunetALError of the kind that says what is in the way, such as a phase that comes before; WaitingForReaders
+    if people, or the dataset's labels, have not annotated all of a batch yet.
     """
     request.check()
     options.check()

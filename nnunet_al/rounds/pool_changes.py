@@ -35,12 +35,8 @@ def change_pool(roots: Roots, folder: CampaignFolder, request: PoolRequest, work
     numbers behind all others. Nothing of a withdrawn case is looked at any more; what is annotated of it stays in the
     ledger, and what reports keep in the folders of the rounds is removed. The same call again changes nothing.
 
-    Raises
-    ------
-    CampaignError, DatasetError, GroupsError
-        if a round is being done, or the request does not fit; everything is as it was then.
-    StorageError
-        if a file cannot be written or removed; the same call finishes it.
+    Raises CampaignError, DatasetError, GroupsError if a round is being done, or the request does not fit; everything is
+    as it was then; StorageError if a file cannot be written or removed; the same call finishes it.
     """
     with nullcontext() if request.dry_run else campaign_lock(folder.lock):
         decided = Decisions.load(folder.decisions)

@@ -23,10 +23,7 @@ _PASSES_OF_ONE_MODEL = 10
 def make_sampler(context: RoundContext, plan: Any, network: Any, device: Any) -> Sampler:
     """Return the sampler of the recipe's posterior, with ``network`` as the round's own model.
 
-    Raises
-    ------
-    ModelError
-        if a checkpoint is missing or does not hold what the strategy needs.
+    Raises ModelError if a checkpoint is missing or does not hold what the strategy needs.
     """
     recipe, exclusive, precision = context.decided.recipe, plan.exclusive, context.decided.precision
     network = fast_network(network, precision)
@@ -59,10 +56,7 @@ def make_sampler(context: RoundContext, plan: Any, network: Any, device: Any) ->
 def ensemble_checkpoints(context: RoundContext) -> list[Path]:
     """Return the checkpoints of the ensemble: the members of this round, or the models of the last rounds.
 
-    Raises
-    ------
-    ModelError
-        if one of them is missing.
+    Raises ModelError if one of them is missing.
     """
     parameters = context.decided.recipe.parameters
     members = parameters["members"]

@@ -13,10 +13,7 @@ from nnunet_al.rounds.context import RoundContext
 def open_round(folder: CampaignFolder, roots: Roots, number: int, options: Options) -> RoundContext:
     """Return the context of a round that was begun.
 
-    Raises
-    ------
-    CampaignError
-        if there is no such round.
+    Raises CampaignError if there is no such round.
     """
     begun = [round_.number for round_ in folder.rounds()]
     if number not in begun:

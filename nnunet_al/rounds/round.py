@@ -30,12 +30,8 @@ def do_round(roots: Roots, request: Request, options: Options, number: int | Non
     With ``number`` that round is done, and nothing when it is complete. A round that only waited for its readers is
     followed by the next one once they are done.
 
-    Raises
-    ------
-    NnunetALError
-        of the kind that says what is in the way; the campaign stays as it was.
-    WaitingForReaders
-        if people, or the dataset's labels, have not annotated all of the batch yet.
+    Raises NnunetALError of the kind that says what is in the way; the campaign stays as it was; WaitingForReaders if
+    people, or the dataset's labels, have not annotated all of the batch yet.
     """
     request.check()
     options.check()
@@ -80,10 +76,7 @@ def do_round(roots: Roots, request: Request, options: Options, number: int | Non
 def continued(folder: CampaignFolder, request: Request) -> Decisions | None:
     """Return what a campaign has decided, None before it has begun.
 
-    Raises
-    ------
-    CampaignError
-        if it was started otherwise than requested.
+    Raises CampaignError if it was started otherwise than requested.
     """
     if not folder.decisions.is_file():
         return None
@@ -95,10 +88,7 @@ def continued(folder: CampaignFolder, request: Request) -> Decisions | None:
 def choose_round(folder: CampaignFolder, number: int | None) -> int | None:
     """Return the round to do, or None when there is nothing left to do, which is said.
 
-    Raises
-    ------
-    CampaignError
-        if ``number`` is none, or others come before it.
+    Raises CampaignError if ``number`` is none, or others come before it.
     """
     progress = CampaignProgress(folder.root)
     upcoming = progress.complete
@@ -118,10 +108,7 @@ def choose_round(folder: CampaignFolder, number: int | None) -> int | None:
 def finish_handed_out(folder: CampaignFolder, number: int | None, context_of: Callable[[int], RoundContext]) -> None:
     """Complete the last round if it only waits for its readers and the one behind it is wanted.
 
-    Raises
-    ------
-    WaitingForReaders
-        if they are not done yet.
+    Raises WaitingForReaders if they are not done yet.
     """
     progress = CampaignProgress(folder.root)
     last = progress.complete

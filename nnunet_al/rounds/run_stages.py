@@ -33,12 +33,8 @@ def run_stages(stages: Sequence[Stage[Context]], context: Context, markers: Path
     training does. What a killed process left half-written is removed first. Between stages the work stops if somebody
     asked for that.
 
-    Raises
-    ------
-    StorageError
-        if a stage failed because the disk is full, whatever library noticed it.
-    KeyboardInterrupt
-        if the process was asked to stop (see `nnunet_al.stopping`); never behind the last stage.
+    Raises StorageError if a stage failed because the disk is full, whatever library noticed it; KeyboardInterrupt if
+    the process was asked to stop (see `nnunet_al.stopping`); never behind the last stage.
     """
     remaining = [stage for stage in stages if not is_done(markers, stage.name)]
     if remaining:

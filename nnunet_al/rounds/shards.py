@@ -47,10 +47,7 @@ class NowAndThen(Generic[Done]):
     def __call__(self, done_so_far: Callable[[], Done]) -> None:
         """Write if it is time to.
 
-        Raises
-        ------
-        KeyboardInterrupt
-            if somebody asks the process to stop; what is done so far is written then.
+        Raises KeyboardInterrupt if somebody asks the process to stop; what is done so far is written then.
         """
         asked, started = is_asked_to_stop(), time.monotonic()
         if not asked and started < self._due:
@@ -138,10 +135,7 @@ def read_part(path: Path, made_by: str) -> dict[str, np.ndarray] | None:
 def made_by(context: RoundContext, *files: Path) -> str:
     """Return a hash of what the numbers of a pass depend on, beside the pool: the recipe and the bytes of ``files``.
 
-    Raises
-    ------
-    ModelError
-        if one of the files is missing.
+    Raises ModelError if one of the files is missing.
     """
     decided = context.decided
     for file in files:
@@ -163,10 +157,7 @@ def made_by(context: RoundContext, *files: Path) -> str:
 def do_again(context: RoundContext, phase: str) -> NoReturn:
     """Take the phase's shards for not done, since the files do not hold what the present model would give.
 
-    Raises
-    ------
-    CampaignError
-        always.
+    Raises CampaignError always.
     """
     for marker in context.round.stages.glob(f"{part_stage(phase, '*', '*')}.json"):
         marker.unlink(missing_ok=True)

@@ -53,10 +53,8 @@ def start(
 
     ``read_groups`` returns the groups of the given cases, or nothing where no groups are wanted.
 
-    Raises
-    ------
-    DatasetError, CampaignError, GroupsError, ModelError
-        if the campaign cannot be started; nothing of it is left behind.
+    Raises DatasetError, CampaignError, GroupsError, ModelError if the campaign cannot be started; nothing of it is left
+    behind.
     """
     decided = choose_cases(decided, roots, data)
     decided = replace(decided, groups=read_groups(sorted({*decided.pool_cases, *decided.test_cases})))
@@ -74,10 +72,7 @@ def start(
 def choose_cases(decided: Decisions, roots: Roots, data: Data) -> Decisions:
     """Decide pool and test cases, and whether the campaign starts from annotations that the dataset has.
 
-    Raises
-    ------
-    DatasetError
-        if there is nothing to test on, unless people annotate a dataset without any label.
+    Raises DatasetError if there is nothing to test on, unless people annotate a dataset without any label.
     """
     labelled = {case for case, facts in data.facts.items() if facts.label_state in {"complete", "partial"}}
     if decided.test == "none" or (decided.test == "fold" and decided.annotate and not labelled):
@@ -134,10 +129,7 @@ def _check_hand_out(decided: Decisions, data: Data) -> None:
 def check_groups(decided: Decisions, classes: Iterable[str]) -> None:
     """Refuse what does not fit the groups and the classes that there are; say which group cannot be tested.
 
-    Raises
-    ------
-    CampaignError
-        naming the option.
+    Raises CampaignError naming the option.
     """
     groups = decided.groups
     pool, test = ({groups[c] for c in cases if groups} for cases in (decided.pool_cases, decided.test_cases))
@@ -212,10 +204,7 @@ def cut_regions(
 ) -> list[Region]:
     """Cut cases into the regions that may be asked for, with the patch of the campaign's first plan.
 
-    Raises
-    ------
-    CampaignError
-        if a region is too large for what the strategy compares it by.
+    Raises CampaignError if a region is too large for what the strategy compares it by.
     """
     facts = {case: data.facts[case] for case in cases}
     patch_size = tuple(plans["configurations"][decided.configuration]["patch_size"])
@@ -238,10 +227,7 @@ def with_engine(decided: Decisions) -> Decisions:
     Both take the same regions where they look at all candidates. The streaming engine is seeded, is faster, and is
     there on every system: a batch does not depend on whether a package is installed.
 
-    Raises
-    ------
-    SetupError
-        if submodlib was asked for and cannot be imported.
+    Raises SetupError if submodlib was asked for and cannot be imported.
     """
     if decided.recipe.selector != "flqmi":
         return decided

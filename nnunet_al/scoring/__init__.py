@@ -32,71 +32,35 @@ if TYPE_CHECKING:
     from nnunet_al.scoring.dropout import insert_dropout as insert_dropout
     from nnunet_al.scoring.gradients import (
         gradient_entries as gradient_entries,
-    )
-    from nnunet_al.scoring.gradients import (
         log_likelihood as log_likelihood,
-    )
-    from nnunet_al.scoring.gradients import (
         weight_gradients as weight_gradients,
     )
-    from nnunet_al.scoring.group_weights import GroupWeights as GroupWeights
-    from nnunet_al.scoring.group_weights import group_weights as group_weights
+    from nnunet_al.scoring.group_weights import GroupWeights as GroupWeights, group_weights as group_weights
     from nnunet_al.scoring.layers import convolutions as convolutions
     from nnunet_al.scoring.maps import (
         bald as bald,
-    )
-    from nnunet_al.scoring.maps import (
         class_entropy as class_entropy,
-    )
-    from nnunet_al.scoring.maps import (
         class_variance as class_variance,
-    )
-    from nnunet_al.scoring.maps import (
         entropy as entropy,
-    )
-    from nnunet_al.scoring.maps import (
         foreground_probability as foreground_probability,
-    )
-    from nnunet_al.scoring.maps import (
         least_confidence as least_confidence,
-    )
-    from nnunet_al.scoring.maps import (
         margin as margin,
-    )
-    from nnunet_al.scoring.maps import (
         mean_std as mean_std,
     )
     from nnunet_al.scoring.reductions import (
         Boundary as Boundary,
-    )
-    from nnunet_al.scoring.reductions import (
         ClassMeans as ClassMeans,
-    )
-    from nnunet_al.scoring.reductions import (
         ClassWeighted as ClassWeighted,
-    )
-    from nnunet_al.scoring.reductions import (
         Localized as Localized,
-    )
-    from nnunet_al.scoring.reductions import (
         Mean as Mean,
-    )
-    from nnunet_al.scoring.reductions import (
         Target as Target,
     )
-    from nnunet_al.scoring.region_scores import evidence_of as evidence_of
-    from nnunet_al.scoring.region_scores import region_scores as region_scores
+    from nnunet_al.scoring.region_scores import evidence_of as evidence_of, region_scores as region_scores
     from nnunet_al.scoring.region_sums import Evidence as Evidence
     from nnunet_al.scoring.samplers import (
         DeterministicSampler as DeterministicSampler,
-    )
-    from nnunet_al.scoring.samplers import (
         DropoutSampler as DropoutSampler,
-    )
-    from nnunet_al.scoring.samplers import (
         EnsembleSampler as EnsembleSampler,
-    )
-    from nnunet_al.scoring.samplers import (
         Samples as Samples,
     )
     from nnunet_al.scoring.segmentation_loss import self_loss as self_loss

@@ -74,11 +74,8 @@ def insert_dropout(network: nn.Module, p: float = 0.1, where: str = "decoder") -
     list of DropoutActivation
         in the network's order.
 
-    Raises
-    ------
-    ModelError
-        if `p` or `where` is not valid, the part does not exist, an activation has weights (PReLU: its state dict keys
-        would change), or there is no activation to replace.
+    Raises ModelError if `p` or `where` is not valid, the part does not exist, an activation has weights (PReLU: its
+    state dict keys would change), or there is no activation to replace.
     """
     if not 0.0 <= p < 1.0:
         raise ModelError(f"The dropout probability must be at least 0 and less than 1, not {p}: choose another one.")
@@ -150,10 +147,7 @@ def draw_masks(
     list of torch.Tensor
         one mask for each layer, in the order of `dropout_layers`, on the CPU.
 
-    Raises
-    ------
-    ModelError
-        if the network has no dropout, or a layer is used with different numbers of channels.
+    Raises ModelError if the network has no dropout, or a layer is used with different numbers of channels.
     """
     layers = _layers_or_refuse(network)
     channels: list[set[int]] = [set() for _ in layers]
@@ -198,10 +192,7 @@ def _layers_or_refuse(network: nn.Module) -> list[DropoutActivation]:
 def sub_network(network: nn.Module, masks: Sequence[torch.Tensor], t: int) -> Iterator[nn.Module]:
     """Turn the network into the t-th sub-network drawn by `draw_masks`, inside the ``with`` block.
 
-    Raises
-    ------
-    ModelError
-        if the network has no dropout.
+    Raises ModelError if the network has no dropout.
     """
     layers = _layers_or_refuse(network)
     assert len(layers) == len(masks), (len(layers), len(masks))

@@ -45,10 +45,7 @@ def bottleneck_features(
     torch.Tensor
         (B, d) in the precision of the network, at least float32.
 
-    Raises
-    ------
-    ModelError
-        if the network has no ``encoder.stages`` or does not call them.
+    Raises ModelError if the network has no ``encoder.stages`` or does not call them.
     """
     with evaluating(network), torch.no_grad(), torch.autocast(data_B_C_xyz.device.type, enabled=False):
         features_B_F_xyz = at_least_float32(_bottleneck_output(network, data_B_C_xyz))

@@ -39,10 +39,7 @@ def sample_parameters(
     dict of np.ndarray
         for each layer, in the order of `fisher`, sorted indices into its flattened weight (int64, possibly empty).
 
-    Raises
-    ------
-    ModelError
-        if F is not finite, as after a training that diverged.
+    Raises ModelError if F is not finite, as after a training that diverged.
     """
     values_P = np.concatenate([tensor.detach().cpu().numpy().astype(np.float64).ravel() for tensor in fisher.values()])
     if not np.isfinite(values_P).all():

@@ -86,10 +86,7 @@ def weight_gradients(
         for each layer, in the order of `layers`, (B, \\*weight.shape); zeros where the output does not depend on the
         layer (heads of deep supervision).
 
-    Raises
-    ------
-    ModelError
-        if a layer has groups, a padding other than zeros, or its input is overwritten.
+    Raises ModelError if a layer has groups, a padding other than zeros, or its input is overwritten.
     """
 
     def whole(name: str, uses: list[LayerGradient]) -> torch.Tensor:
@@ -131,10 +128,7 @@ def gradient_entries(
     `entries` maps layer names to flat indices, at least one in total; layers without indices cost nothing, and the
     backward pass ends at the shallowest layer with indices.
 
-    Raises
-    ------
-    ModelError
-        as `weight_gradients`.
+    Raises ModelError as `weight_gradients`.
     """
     every = convolutions(network)
     layers = {name: every[name] for name, indices in entries.items() if len(indices)}
@@ -160,10 +154,7 @@ def sketched_gradients(
     `sketch` is applied to the layers' flattened weights concatenated in the order of `layers`; `sketch.size_in` is
     their total number. Sketches are linear: the sum over a region's windows is the region's sketch.
 
-    Raises
-    ------
-    ModelError
-        as `weight_gradients`.
+    Raises ModelError as `weight_gradients`.
     """
     sizes = [layer.weight.numel() for layer in layers.values()]
     assert sketch.size_in == sum(sizes), (sketch.size_in, sizes)

@@ -21,10 +21,7 @@ def bottleneck_convolution(network: nn.Module) -> dict[str, nn.Module]:
 
     Projections in residual skips and squeeze-and-excitation are side branches and do not count.
 
-    Raises
-    ------
-    ModelError
-        if the network has no ``encoder.stages`` or no convolution there.
+    Raises ModelError if the network has no ``encoder.stages`` or no convolution there.
     """
     return _last_convolution(network, "encoder")
 
@@ -35,10 +32,7 @@ def decoder_convolution(network: nn.Module) -> dict[str, nn.Module]:
     BADGE uses its gradients (USIM, appendix C). Output heads, transposed convolutions and side branches (projections in
     residual skips, squeeze-and-excitation) do not count.
 
-    Raises
-    ------
-    ModelError
-        if the network has no ``decoder.stages`` or no convolution there.
+    Raises ModelError if the network has no ``decoder.stages`` or no convolution there.
     """
     return _last_convolution(network, "decoder")
 

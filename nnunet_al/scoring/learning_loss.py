@@ -81,10 +81,7 @@ def ranking_loss(predicted_B: torch.Tensor, loss_B: torch.Tensor, margin: float 
 def decoder_channels(network: nn.Module) -> tuple[int, ...]:
     """Return the number of channels of each of the decoder's feature maps, from the deepest to full resolution.
 
-    Raises
-    ------
-    ModelError
-        if the network has no ``decoder.stages`` whose blocks name their ``output_channels``.
+    Raises ModelError if the network has no ``decoder.stages`` whose blocks name their ``output_channels``.
     """
     try:
         return tuple(int(stage.output_channels) for stage in _decoder_stages(network))
@@ -99,10 +96,7 @@ def decoder_features(network: nn.Module) -> Iterator[list[torch.Tensor]]:
     The yielded list holds the maps (B, C_i, xyz) of the latest forward pass, deepest first, with their graph and in the
     network's precision. The network must not be compiled, because hooks would not be called.
 
-    Raises
-    ------
-    ModelError
-        if the network has no ``decoder.stages``.
+    Raises ModelError if the network has no ``decoder.stages``.
     """
     stages = _decoder_stages(network)
     features: list[torch.Tensor] = []
@@ -139,10 +133,7 @@ class LossSampler:
 
         Evaluation mode, no graph. A window's prediction depends neither on its batch nor on earlier calls.
 
-        Raises
-        ------
-        ModelError
-            if the network has no ``decoder.stages``.
+        Raises ModelError if the network has no ``decoder.stages``.
         """
         network, module = self._network, self._module
         with evaluating(network), evaluating(module), torch.inference_mode(), decoder_features(network) as features:

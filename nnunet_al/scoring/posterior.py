@@ -26,10 +26,7 @@ def sampled_probabilities(
 
     Evaluation mode apart from the masks, so a sample's result depends neither on the batch nor on earlier calls.
 
-    Raises
-    ------
-    ModelError
-        if the network has no dropout.
+    Raises ModelError if the network has no dropout.
     """
     passes = len(masks[0]) if masks else 1  # without masks `sub_network` raises
     data_B_C_xyz = as_weights(network, data_B_C_xyz)  # once, because the prefix recognises its input by identity

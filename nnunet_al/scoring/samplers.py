@@ -66,10 +66,7 @@ class DropoutSampler:
     def __call__(self, data_B_C_xyz: torch.Tensor) -> Samples:
         """Return T samples.
 
-        Raises
-        ------
-        ModelError
-            if the network has no dropout.
+        Raises ModelError if the network has no dropout.
         """
         masks = self.masks(data_B_C_xyz)
         return Samples(sampled_probabilities(self._network, data_B_C_xyz, masks, self._exclusive))
@@ -77,10 +74,7 @@ class DropoutSampler:
     def masks(self, data_B_C_xyz: torch.Tensor) -> list[torch.Tensor]:
         """Return the sub-networks (see `dropout.draw_masks`), which are drawn at the first call.
 
-        Raises
-        ------
-        ModelError
-            if the network has no dropout.
+        Raises ModelError if the network has no dropout.
         """
         if self._masks is None:
             example = as_weights(self._network, torch.zeros_like(data_B_C_xyz[:1]))

@@ -34,13 +34,10 @@ if TYPE_CHECKING:
     from nnunet_al.selection.k_center import k_center as k_center
     from nnunet_al.selection.kmeans_plusplus import kmeans_plusplus as kmeans_plusplus
     from nnunet_al.selection.kmeans_uncertain import kmeans_uncertain as kmeans_uncertain
-    from nnunet_al.selection.query import QuerySet as QuerySet
-    from nnunet_al.selection.query import draw_query as draw_query
+    from nnunet_al.selection.query import QuerySet as QuerySet, draw_query as draw_query
     from nnunet_al.selection.query_sampling import query_sampling as query_sampling
-    from nnunet_al.selection.random_draw import random_draw as random_draw
-    from nnunet_al.selection.random_draw import random_foreground as random_foreground
-    from nnunet_al.selection.ranking_noise import power_noise as power_noise
-    from nnunet_al.selection.ranking_noise import softrank_noise as softrank_noise
+    from nnunet_al.selection.random_draw import random_draw as random_draw, random_foreground as random_foreground
+    from nnunet_al.selection.ranking_noise import power_noise as power_noise, softrank_noise as softrank_noise
     from nnunet_al.selection.selection import Selection as Selection
     from nnunet_al.selection.selective import selective_union as selective_union
     from nnunet_al.selection.stochastic_batches import stochastic_batches as stochastic_batches

@@ -52,10 +52,7 @@ def flqmi(
     resources : Resources
         device and memory for the kernel; what it will take is announced.
 
-    Raises
-    ------
-    NotEnoughMemoryError
-        if the kernel does not fit into memory.
+    Raises NotEnoughMemoryError if the kernel does not fit into memory.
     """
     order_N = order_by_name(names_N)
     columns_Q = np.argsort(np.argsort(order_N)[query.indices_Q])
@@ -114,14 +111,8 @@ def flqmi_gain_order(
     Selection
         regions in the order of choice, with the marginal gain of each.
 
-    Raises
-    ------
-    StrategyError
-        if there is no such engine or greedy rule.
-    SetupError
-        if the engine is submodlib and it cannot be imported.
-    NotEnoughMemoryError
-        if submodlib's copy of the kernel does not fit into ``memory``.
+    Raises StrategyError if there is no such engine or greedy rule; SetupError if the engine is submodlib and it cannot
+    be imported; NotEnoughMemoryError if submodlib's copy of the kernel does not fit into ``memory``.
     """
     for value, known, option in ((engine, ENGINES, "engine"), (greedy, GREEDY, "greedy rule")):
         if value not in known:

@@ -59,12 +59,8 @@ def submodlib_greedy(
     * It accepts neither a budget of the whole pool nor an empty query set: the streaming engine's naive greedy is used
       for these.
 
-    Raises
-    ------
-    SetupError
-        if submodlib cannot be imported.
-    NotEnoughMemoryError
-        if its copy of the kernel does not fit into ``memory`` bytes.
+    Raises SetupError if submodlib cannot be imported; NotEnoughMemoryError if its copy of the kernel does not fit into
+    ``memory`` bytes.
     """
     if not submodlib_available():
         raise SetupError(

@@ -19,10 +19,7 @@ _ROW_ELEMENTS = 1 << 21
 
 
 def k_center(
-    embeddings_N_d: np.ndarray,
-    names_N: Sequence[str],
-    budget: int,
-    references_M_d: np.ndarray | None = None,
+    embeddings_N_d: np.ndarray, names_N: Sequence[str], budget: int, references_M_d: np.ndarray | None = None
 ) -> Selection:
     """Choose the region that is farthest from its nearest centre, make it a centre, and repeat ``budget`` times.
 

@@ -52,10 +52,7 @@ def plan_kernel(rows: int, queries: int, dimensions: int, memory: int | None) ->
     memory : int or None
         free bytes, of which four fifths are used; None (unknown) keeps at most 4 GiB of rows.
 
-    Raises
-    ------
-    NotEnoughMemoryError
-        if the queries and one block do not fit.
+    Raises NotEnoughMemoryError if the queries and one block do not fit.
     """
     # a block of the kernel: as computed, as copied from another device, and twice as rows for the gains
     block = 8 * BLOCK_ROWS * dimensions + 16 * min(BLOCK_ROWS, rows) * queries

@@ -22,11 +22,7 @@ def random_draw(names_N: Sequence[str], budget: int, rng: np.random.Generator) -
 
 
 def random_foreground(
-    foreground_voxels_N: np.ndarray,
-    names_N: Sequence[str],
-    budget: int,
-    rng: np.random.Generator,
-    share: float = 1 / 3,
+    foreground_voxels_N: np.ndarray, names_N: Sequence[str], budget: int, rng: np.random.Generator, share: float = 1 / 3
 ) -> Selection:
     """Draw a share of the batch from regions with predicted foreground and the rest from all remaining regions.
 

@@ -12,11 +12,7 @@ from nnunet_al.selection.selection import Selection, finite_scores, order_by_nam
 
 
 def stochastic_batches(
-    scores_N: np.ndarray,
-    names_N: Sequence[str],
-    budget: int,
-    rng: np.random.Generator,
-    num_batches: int | None = None,
+    scores_N: np.ndarray, names_N: Sequence[str], budget: int, rng: np.random.Generator, num_batches: int | None = None
 ) -> Selection:
     """Draw random batches of B regions and select the one with the largest mean score (algorithm 1, equation 3).
 

@@ -12,15 +12,7 @@ from typing import Any
 from nnunet_al.errors import StrategyError
 from nnunet_al.strategies import registry
 from nnunet_al.strategies.compatibility import alike, checked
-from nnunet_al.strategies.grammar import (
-    alone,
-    compose,
-    described,
-    presets,
-    same,
-    spell,
-    spell_from,
-)
+from nnunet_al.strategies.grammar import alone, compose, described, presets, same, spell, spell_from
 from nnunet_al.strategies.metrics import METRIC_ALIASES
 from nnunet_al.strategies.recipe import Recipe
 
@@ -65,11 +57,8 @@ def get(spelling: str, posterior: str | None = None) -> Recipe:
     posterior : str, optional
         where samples come from: ``"mc_dropout"``, ``"tta"``, ``"ensemble"`` or ``"deterministic"``.
 
-    Raises
-    ------
-    StrategyError
-        if a part of the spelling does not exist (the message suggests similar names), or is incompatible with the
-        others.
+    Raises StrategyError if a part of the spelling does not exist (the message suggests similar names), or is
+    incompatible with the others.
     """
     recipe, base = compose(spelling, find_base, posterior)
     return named(recipe, base)
@@ -78,10 +67,7 @@ def get(spelling: str, posterior: str | None = None) -> Recipe:
 def find_base(name: str) -> Recipe:
     """Return the recipe of a name without add-ons: of the catalog, of an installed package, or of an ingredient.
 
-    Raises
-    ------
-    StrategyError
-        if there is none, or its package does not load.
+    Raises StrategyError if there is none, or its package does not load.
     """
     name = ALIASES.get(name, name)
     if name in CATALOG:
@@ -123,10 +109,7 @@ def with_parameters(recipe: Recipe, **overrides: Any) -> Recipe:
     ClaSP PE is class balance and noise with a schedule. Only names that imply parameters are considered, so that a
     strategy with changed parameters keeps its name.
 
-    Raises
-    ------
-    StrategyError
-        if the strategy has no such parameter, or the value is not allowed.
+    Raises StrategyError if the strategy has no such parameter, or the value is not allowed.
     """
     changed = checked(replace(recipe, parameters={**recipe.parameters, **overrides}))
     return next((entry for entry in _entries(changed) if presets(entry) and same(entry, changed)), changed)

@@ -32,10 +32,8 @@ def checked(recipe: Recipe) -> Recipe:
     ``entropy`` for all others; and ``jsd`` is ``bald``. The metric gets that name, and parameters that are not given
     get their defaults.
 
-    Raises
-    ------
-    StrategyError
-        if an ingredient does not exist or is incompatible with the others, or a parameter is not allowed.
+    Raises StrategyError if an ingredient does not exist or is incompatible with the others, or a parameter is not
+    allowed.
     """
     recipe = replace(recipe, metric=_one_name(recipe.metric, recipe.posterior))
     _check(recipe)
@@ -48,10 +46,7 @@ def checked(recipe: Recipe) -> Recipe:
 def read(content: Mapping[str, Any]) -> Recipe:
     """Return the recipe that ``Recipe.to_json`` wrote, with defaults for fields and parameters added since.
 
-    Raises
-    ------
-    StrategyError
-        if it was written by another version, or needs a package that is not installed.
+    Raises StrategyError if it was written by another version, or needs a package that is not installed.
     """
     return checked(Recipe.from_json(content))
 

@@ -76,10 +76,7 @@ def compose(spelling: str, find_base: Callable[[str], Recipe], posterior: str | 
     posterior : str, optional
         a further add-on, as ``-posterior`` gives it; it may repeat one of the spelling.
 
-    Raises
-    ------
-    StrategyError
-        if a part does not exist, or is incompatible with the others.
+    Raises StrategyError if a part does not exist, or is incompatible with the others.
     """
     first, *names = spelling.split("+")
     if first in ADDONS and first not in {*METRICS, *METRIC_ALIASES} and not _is_base(first, find_base):

@@ -182,10 +182,7 @@ class Selector:
     def arguments(self) -> tuple[str, ...]:
         """Return the names of the arguments that its function is called with.
 
-        Raises
-        ------
-        StrategyError
-            if the function requires another argument.
+        Raises StrategyError if the function requires another argument.
         """
         known = (*self.needs.fields, *CALL, *self.parameters)
         function = loaded(self.function)

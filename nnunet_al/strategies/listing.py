@@ -45,10 +45,7 @@ def grammar() -> str:
 def explain(spelling: str) -> str:
     """Explain one strategy (a name, or ``BASE[+ADDON...]``) as plain text: recipe, phases and parameters.
 
-    Raises
-    ------
-    StrategyError
-        if there is no such strategy.
+    Raises StrategyError if there is no such strategy.
     """
     recipe = catalog.get(spelling)
     others = catalog.other_names(recipe)

@@ -87,10 +87,7 @@ def completed(strategy: str, known: Mapping[str, Parameter], given: Mapping[str,
 
     The word ``"none"`` stands for None if None is allowed, because a command line has only words.
 
-    Raises
-    ------
-    StrategyError
-        if the strategy has no such parameter, or a value is not allowed.
+    Raises StrategyError if the strategy has no such parameter, or a value is not allowed.
     """
     values = {name: parameter.default for name, parameter in known.items()}
     for name, value in given.items():

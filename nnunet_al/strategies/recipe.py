@@ -129,10 +129,7 @@ class Recipe:
     def from_json(cls, content: Mapping[str, Any]) -> Recipe:
         """Rebuild a recipe from ``to_json``; fields added since the file was written get their defaults.
 
-        Raises
-        ------
-        StrategyError
-            if a field is missing or unknown, as in a recipe of another version.
+        Raises StrategyError if a field is missing or unknown, as in a recipe of another version.
         """
         known = {item.name for item in fields(cls)}
         needed = {item.name for item in fields(cls) if item.default is item.default_factory is MISSING}

@@ -38,10 +38,8 @@ def register(name: str, ingredient: Metric | Selector) -> None:
 
     The name has letters, digits and single underscores, and is not taken, except by an equal ingredient.
 
-    Raises
-    ------
-    StrategyError
-        if the name is taken or invalid, or the selector's function has an argument that its needs do not fill.
+    Raises StrategyError if the name is taken or invalid, or the selector's function has an argument that its needs do
+    not fill.
     """
     kind = type(ingredient).__name__.lower()
     ingredient = ingredient if ingredient.phrase else replace(ingredient, phrase=f"{kind} '{name}'")

@@ -27,10 +27,7 @@ def draw_query_for(recipe: Recipe, candidates: Candidates, budget: int, rngs: Ge
     This is separate from ``select_batch``, because the Fisher information is averaged over the query set before there
     are embeddings. Equal generators draw equal sets.
 
-    Raises
-    ------
-    StrategyError
-        if a score is negative.
+    Raises StrategyError if a score is negative.
     """
     assert candidates.scores_N is not None, f"{recipe.name} needs scores_N"
     _refuse_negative(recipe, candidates.scores_N, "a query set")
@@ -78,13 +75,8 @@ def select_batch(
     Selection
         indices into ``candidates``.
 
-    Raises
-    ------
-    StrategyError
-        if a score is negative and the recipe draws in proportion to it, or a selector of another package returns no
-        valid selection.
-    NotEnoughMemoryError
-        if FLQMI does not fit into memory.
+    Raises StrategyError if a score is negative and the recipe draws in proportion to it, or a selector of another
+    package returns no valid selection; NotEnoughMemoryError if FLQMI does not fit into memory.
     """
     selector = registry.selector(recipe.selector)
     assert selector is not None, recipe.selector

@@ -45,10 +45,7 @@ class PhantomDesign:
     def __post_init__(self) -> None:
         """Check the values.
 
-        Raises
-        ------
-        DatasetError
-            naming the invalid value.
+        Raises DatasetError naming the invalid value.
         """
         if len(self.shape) != 3 or self.shape[0] < 1 or min(self.shape[1:]) < 12 or 1 < self.shape[0] < 12:
             raise DatasetError(

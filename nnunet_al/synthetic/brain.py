@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from nnunet_al.errors import DatasetError
-from nnunet_al.synthetic import brain_cortex as cortex
-from nnunet_al.synthetic import brain_structures as structures
+from nnunet_al.synthetic import brain_cortex as cortex, brain_structures as structures
 from nnunet_al.synthetic.brain_shapes import Bools, Ellipsoid, Floats, Shape
 from nnunet_al.synthetic.template import LabelMap
 
@@ -57,10 +56,7 @@ def brain_phantom(spacing_mm: float = 1.0) -> LabelMap:
         voxel spacing in mm, the same along all axes. All shapes are formulas in mm, so volumes hardly depend on it;
         structures thinner than a voxel, such as sulci, are lost.
 
-    Raises
-    ------
-    DatasetError
-        if the spacing is not positive or so coarse that a caudate nucleus would be a few voxels.
+    Raises DatasetError if the spacing is not positive or so coarse that a caudate nucleus would be a few voxels.
     """
     if not 0 < spacing_mm <= _COARSEST_MM:
         raise DatasetError(

@@ -17,10 +17,7 @@ CEREBRUM = Ellipsoid((0.0, 20.0, 0.0), (52.0, 78.0, 63.5), below=32.0)
 TEMPORAL_LOBE = Ellipsoid((-26.0, 18.0, 39.0), (24.0, 44.0, 23.0))
 CEREBELLUM = Ellipsoid((-53.0, 62.0, 18.0), (28.0, 32.0, 36.0))
 CEREBELLUM_WHITE = Ellipsoid((-50.0, 54.0, 18.0), (16.0, 16.0, 22.0))
-CISTERNS = (
-    Ellipsoid((-38.0, 12.0, 0.0), (19.0, 32.0, 21.0)),
-    Ellipsoid((-13.0, 50.0, 0.0), (10.0, 9.0, 9.0)),
-)
+CISTERNS = (Ellipsoid((-38.0, 12.0, 0.0), (19.0, 32.0, 21.0)), Ellipsoid((-13.0, 50.0, 0.0), (10.0, 9.0, 9.0)))
 """Fluid around brain stem and hypothalamus, and above the cerebellum."""
 
 CORE = Ellipsoid((-3.0, 6.0, 0.0), (18.0, 38.0, 36.5))

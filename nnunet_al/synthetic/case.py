@@ -42,10 +42,8 @@ class Cohort:
     def of(design: CohortDesign, template: LabelMap) -> Cohort:
         """Draw the components of the deformations.
 
-        Raises
-        ------
-        DatasetError
-            if the caudate has no space to grow, or the images have too few or too many voxels or do not contain it.
+        Raises DatasetError if the caudate has no space to grow, or the images have too few or too many voxels or do not
+        contain it.
         """
         grid = image_grid(template, design.shape, design.spacing_mm)
         _check_grid(grid, template)
@@ -71,10 +69,7 @@ class CaseArrays:
 def make_case(cohort: Cohort, case: Case) -> CaseArrays:
     """Make one case: image(x) = template(local(global(x))), with bias field and noise of a scanner.
 
-    Raises
-    ------
-    DatasetError
-        if the deformation folds on the images' grid.
+    Raises DatasetError if the deformation folds on the images' grid.
     """
     sources_3_zyx = sources(cohort, case)
     smallest = float(jacobian_determinant(sources_3_zyx, cohort.grid.spacing_mm).min())

@@ -23,12 +23,7 @@ Run = Callable[[Callable[..., Any], Sequence[tuple[Any, ...]], int, str], Iterat
 
 
 def make_biased_cohort(
-    folder: Path,
-    design: CohortDesign,
-    template: LabelMap | None = None,
-    *,
-    workers: int = 1,
-    run: Run | None = None,
+    folder: Path, design: CohortDesign, template: LabelMap | None = None, *, workers: int = 1, run: Run | None = None
 ) -> Path:
     """Write a cohort of two groups of heads as a raw dataset for nnU-Net.
 
@@ -59,12 +54,8 @@ def make_biased_cohort(
     Path
         ``folder``.
 
-    Raises
-    ------
-    DatasetError
-        if the folder exists or the design is not possible with the template.
-    StorageError
-        if it cannot be written, for example because the disk is full; an incomplete folder is removed.
+    Raises DatasetError if the folder exists or the design is not possible with the template; StorageError if it cannot
+    be written, for example because the disk is full; an incomplete folder is removed.
     """
     folder = Path(folder)
     with new_folder(folder) as unfinished:

@@ -45,10 +45,7 @@ class CohortDesign:
     def __post_init__(self) -> None:
         """Check the values.
 
-        Raises
-        ------
-        DatasetError
-            naming the invalid value.
+        Raises DatasetError naming the invalid value.
         """
         if self.cases < 2 or self.test_cases < 0 or self.cases % 2 or self.test_cases % 2:
             raise DatasetError(

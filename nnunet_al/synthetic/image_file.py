@@ -34,10 +34,7 @@ def write_image(
     spacing_xyz_mm, origin_xyz_mm, direction
         in SimpleITK's order; direction None: the identity
 
-    Raises
-    ------
-    StorageError
-        if the file cannot be written, or differs from ``array_zyx`` when it is read back.
+    Raises StorageError if the file cannot be written, or differs from ``array_zyx`` when it is read back.
     """
     image = SimpleITK.GetImageFromArray(array_zyx)
     image.SetSpacing(spacing_xyz_mm)

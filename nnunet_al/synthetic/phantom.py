@@ -55,12 +55,8 @@ def make_phantom_dataset(
     Path
         ``folder``.
 
-    Raises
-    ------
-    DatasetError
-        if the folder exists or an argument is invalid.
-    StorageError
-        if it cannot be written, for example because the disk is full; an incomplete folder is removed.
+    Raises DatasetError if the folder exists or an argument is invalid; StorageError if it cannot be written, for
+    example because the disk is full; an incomplete folder is removed.
     """
     folder = Path(folder)
     with new_folder(folder) as unfinished:

@@ -61,11 +61,8 @@ class Grid:
 def read_template(path: Path) -> LabelMap:
     """Read a label map of a head, stored in any orientation.
 
-    Raises
-    ------
-    DatasetError
-        if it cannot be read, is cut short, does not have three dimensions and voxels of 0.1 to 10 mm, or does not hold
-        whole numbers with a left caudate (11).
+    Raises DatasetError if it cannot be read, is cut short, does not have three dimensions and voxels of 0.1 to 10 mm,
+    or does not hold whole numbers with a left caudate (11).
     """
     try:
         if not path.is_file():

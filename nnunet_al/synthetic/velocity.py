@@ -103,10 +103,7 @@ class LocalBasis:
         mm; w rises linearly, which compresses least, from 0 at the nodes next to immovable ones to 1 at 2.5 mm from
         there.
 
-        Raises
-        ------
-        DatasetError
-            if there is no white matter into which the caudate can grow.
+        Raises DatasetError if there is no white matter into which the caudate can grow.
         """
         lattice = _local_lattice(template)
         labels_zyx = labels_on(template, lattice)

@@ -17,11 +17,7 @@ rank,case,region,score,strategy,reviewed,minutes
 2,case_a,"case_a[9:10,0:40,8:48]",0.8,usimf,,
 3,Fall Ö,"Fall Ö[0:9,0:40,8:48]",0.7,usimf,x,3
 """
-MEANT = {
-    ("case_a", 1): Review(True, 12.5),
-    ("case_a", 2): Review(False, None),
-    ("Fall Ö", 3): Review(True, 3.0),
-}
+MEANT = {("case_a", 1): Review(True, 12.5), ("case_a", 2): Review(False, None), ("Fall Ö", 3): Review(True, 3.0)}
 
 
 def sheet(tmp_path: Path, content: str | bytes, name: str = "batch.csv") -> Path:

@@ -6,14 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nnunet_al.annotation.segments import (
-    Segment,
-    colours,
-    normalised,
-    read_label_file,
-    segments_of,
-    write_label_file,
-)
+from nnunet_al.annotation.segments import Segment, colours, normalised, read_label_file, segments_of, write_label_file
 from nnunet_al.errors import DatasetError, ReturnError
 
 BRATS = {"background": 0, "whole tumour": (1, 2, 3), "tumour core": (2, 3), "enhancing": (3,)}

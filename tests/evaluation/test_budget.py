@@ -2,8 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.stats import t as student
-from scipy.stats import ttest_1samp
+from scipy.stats import t as student, ttest_1samp
 from sklearn.metrics import auc
 
 from nnunet_al.evaluation.budget import (

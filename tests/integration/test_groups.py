@@ -15,8 +15,7 @@ import pytest
 from nnunet_al.campaign.decisions import Decisions
 from nnunet_al.campaign.overview import campaign_overview, overview_table
 from nnunet_al.campaign.results import row
-from nnunet_al.cli.evaluate import group_lines
-from nnunet_al.cli.evaluate import main as evaluate
+from nnunet_al.cli.evaluate import group_lines, main as evaluate
 from nnunet_al.files import read_arrays, read_json, write_json
 from nnunet_al.rounds.groups import fairness
 from nnunet_al.rounds.stages import weigh

@@ -11,8 +11,7 @@ from scipy.stats import spearmanr
 
 from nnunet_al.files import read_arrays
 from nnunet_al.nnunet import workers
-from nnunet_al.rounds.stages import embed, score
-from nnunet_al.rounds.stages import fisher as stage_fisher
+from nnunet_al.rounds.stages import embed, fisher as stage_fisher, score
 from nnunet_al.selection.top_k import top_k
 
 from .campaigns import DATASET, copy_unselected, list_cases, outcome

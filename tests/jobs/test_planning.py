@@ -13,8 +13,7 @@ from nnunet_al.campaign.folders import CampaignFolder
 from nnunet_al.campaign.progress import CampaignProgress
 from nnunet_al.campaign.request import Request
 from nnunet_al.campaign.stages import FINAL_STAGE, phases_of
-from nnunet_al.cli import prepare as prepare_command
-from nnunet_al.cli import round as round_command
+from nnunet_al.cli import prepare as prepare_command, round as round_command
 from nnunet_al.cli.round_arguments import request_of
 from nnunet_al.errors import CampaignError
 from nnunet_al.files import write_json
@@ -96,11 +95,7 @@ def test_usimf_by_hand(roots):
 @pytest.mark.parametrize(
     "strategy, jobs, on_gpu",
     [
-        (
-            "random",
-            [("train", "prepare"), ("evaluate", "train"), ("select", "evaluate")],
-            {"train", "evaluate"},
-        ),
+        ("random", [("train", "prepare"), ("evaluate", "train"), ("select", "evaluate")], {"train", "evaluate"}),
         (
             "random_foreground",
             [("train", "prepare"), ("evaluate", "train"), ("score", "train"), ("select", "evaluate score")],

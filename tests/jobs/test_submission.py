@@ -23,11 +23,7 @@ def script(name: str, parts: int = 1) -> Script:
 
 
 SCRIPTS = {name: script(name, parts) for name, parts in {"train": 1, "score": 4, "select": 1}.items()}
-TRAIN, SCORE, SELECT = (
-    Job("train", 1),
-    Job("score", 1, ("train 1",), (0, 1, 2, 3)),
-    Job("select", 1, ("score 1",)),
-)
+TRAIN, SCORE, SELECT = (Job("train", 1), Job("score", 1, ("train 1",), (0, 1, 2, 3)), Job("select", 1, ("score 1",)))
 PLAN = Plan(SCRIPTS, (TRAIN, SCORE, SELECT), (), {}, ())
 IDS = {"train 1": ("1",), "score 1": ("2",), "select 1": ("3",)}
 

@@ -121,7 +121,7 @@ def test_what_runs_or_has_failed_comes_first():
     lines = campaign_lines([campaign(state, number, state) for number, state in enumerate(states)])
     assert lines[0].split() == ["campaign", "round", "Dice", "state"]
     assert [line.split("0.5000  ")[1] for line in lines[1:]] == [
-        *("failed", "runs", "runs", "waits", "waits for readers", "not submitted", *["done"] * 5),
+        *("failed", "runs", "runs", "waits", "waits for readers", "not submitted", *["done"] * 5)
     ]
     assert "2d__random__seed2/fold_0   1 of 10" in lines[2]
     assert "2d__random__seed10/fold_0  1 of 10" in lines[3]

@@ -7,8 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from nnunet_al.nnunet import intensity_samples as module
-from nnunet_al.nnunet import workers
+from nnunet_al.nnunet import intensity_samples as module, workers
 from nnunet_al.nnunet.environment import Roots
 from nnunet_al.nnunet.fingerprint import extract_fingerprint
 from nnunet_al.nnunet.intensity_samples import SampleRule, case_samples

@@ -5,17 +5,7 @@ import pickle
 import numpy as np
 import pytest
 
-from nnunet_al.pool.boxes import (
-    Region,
-    as_box,
-    box_shape,
-    contains,
-    intersect,
-    n_voxels,
-    shift,
-    to_slices,
-    whole,
-)
+from nnunet_al.pool.boxes import Region, as_box, box_shape, contains, intersect, n_voxels, shift, to_slices, whole
 
 from .geometries import mask_of, random_box
 

@@ -146,10 +146,7 @@ def test_shards_are_summed_and_unknown_stages_kept(tmp_path):
 def test_groups_in_some_campaigns_only(tmp_path):
     groups = {"F": (0.1, 0.25), "M": (-0.1, 0.75)}
     runs = read_runs(
-        [
-            fake_campaign(tmp_path, "entropy", [0.5, 0.6], groups=groups),
-            fake_campaign(tmp_path, "random", [0.4, 0.5]),
-        ]
+        [fake_campaign(tmp_path, "entropy", [0.5, 0.6], groups=groups), fake_campaign(tmp_path, "random", [0.4, 0.5])]
     )
     found = tables(runs)
     rows = of(found["groups"], strategy="entropy")

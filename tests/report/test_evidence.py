@@ -22,8 +22,7 @@ from nnunet_al.files import read_arrays, read_json
 from nnunet_al.nnunet.environment import Roots
 from nnunet_al.pool.boxes import Region, to_slices
 from nnunet_al.pool.geometry import CaseGeometry
-from nnunet_al.report.evidence import gather as module
-from nnunet_al.report.evidence import record as evidence_record
+from nnunet_al.report.evidence import gather as module, record as evidence_record
 from nnunet_al.report.evidence.batch_overlays import network_slice, new_labels, on_raw_slice, region_error
 from nnunet_al.report.evidence.campaign_pictures import panels_of
 from nnunet_al.report.evidence.embedding_map import FEWEST, choose_regions, tsne_map
@@ -48,10 +47,7 @@ def lab(tmp_path_factory) -> Lab:
 def campaigns(lab):
     """Two campaigns with one round each; not to be changed."""
     usimf = ("-passes", "2", "-set", "embedding_size=20", "fisher_samples=3", "query_size=12")
-    return {
-        "entropy": lab.start("2d", "entropy", *SIZES),
-        "usimf": lab.start("3d_fullres", "usimf", *SIZES, *usimf),
-    }
+    return {"entropy": lab.start("2d", "entropy", *SIZES), "usimf": lab.start("3d_fullres", "usimf", *SIZES, *usimf)}
 
 
 @pytest.fixture(scope="module")

@@ -23,12 +23,7 @@ from nnunet_al.rounds.start import start
 
 STAGES = [
     Stage(work.__name__, "", work)
-    for work in (
-        labels.compose_labels,
-        fingerprint.fingerprint,
-        plan.plan_round,
-        preprocess.preprocess,
-    )
+    for work in (labels.compose_labels, fingerprint.fingerprint, plan.plan_round, preprocess.preprocess)
 ]
 
 

@@ -6,13 +6,7 @@ import torch
 from scipy import ndimage
 from torch import nn
 
-from nnunet_al.scoring.augmentation import (
-    AugmentationSampler,
-    bilinear,
-    inside,
-    nearest_inside,
-    rotated_positions,
-)
+from nnunet_al.scoring.augmentation import AugmentationSampler, bilinear, inside, nearest_inside, rotated_positions
 from nnunet_al.scoring.dropout import insert_dropout
 from nnunet_al.scoring.maps import bald
 from nnunet_al.scoring.posterior import deterministic_probabilities

@@ -55,11 +55,7 @@ class Odd(nn.Module):
 
 
 def _reference(
-    network: nn.Module,
-    data: torch.Tensor,
-    weight: torch.Tensor,
-    exclusive: bool,
-    objective: Objective = log_likelihood,
+    network: nn.Module, data: torch.Tensor, weight: torch.Tensor, exclusive: bool, objective: Objective = log_likelihood
 ) -> dict[str, torch.Tensor]:
     """Gradients of each sample by torch's own transforms."""
     parameters = {name: parameter.detach() for name, parameter in network.named_parameters()}

@@ -6,13 +6,7 @@ from torch import nn
 
 from nnunet_al.errors import ModelError
 from nnunet_al.scoring.dropout import insert_dropout
-from nnunet_al.scoring.learning_loss import (
-    LossModule,
-    LossSampler,
-    decoder_channels,
-    decoder_features,
-    ranking_loss,
-)
+from nnunet_al.scoring.learning_loss import LossModule, LossSampler, decoder_channels, decoder_features, ranking_loss
 from nnunet_al.scoring.posterior import head_probabilities
 
 from .networks import images, unet

@@ -9,17 +9,8 @@ import torch
 from nnunet_al.errors import ModelError
 from nnunet_al.scoring.dropout import draw_masks, dropout_layers, insert_dropout
 from nnunet_al.scoring.maps import bald
-from nnunet_al.scoring.posterior import (
-    deterministic_probabilities,
-    sampled_probabilities,
-)
-from nnunet_al.scoring.samplers import (
-    DeterministicSampler,
-    DropoutSampler,
-    EnsembleSampler,
-    Sampler,
-    Samples,
-)
+from nnunet_al.scoring.posterior import deterministic_probabilities, sampled_probabilities
+from nnunet_al.scoring.samplers import DeterministicSampler, DropoutSampler, EnsembleSampler, Sampler, Samples
 
 from .networks import images, unet
 from .sampling import samples_of_each_alone

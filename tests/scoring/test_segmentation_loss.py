@@ -37,10 +37,7 @@ def _sample(
 
 
 @pytest.mark.parametrize("dims", [2, 3])
-@pytest.mark.parametrize(
-    "classes,exclusive",
-    [(2, True), (4, True), (1, False), (3, False)],
-)
+@pytest.mark.parametrize("classes,exclusive", [(2, True), (4, True), (1, False), (3, False)])
 def test_equal_to_nnunets_loss_of_single_samples(classes: int, exclusive: bool, dims: int) -> None:
     logits, target, weight = _sample(classes, dims, exclusive)
     ours = logits.clone().requires_grad_()

@@ -37,10 +37,7 @@ def test_overlapping_lists_fill_the_batch_and_keep_the_union(seed, budget):
     target_N = rng.integers(0, 12, size=25).astype(float)
     boundary_N = target_N + rng.integers(0, 6, size=25)
     half = (budget + 1) // 2
-    plain = {
-        *top_k(target_N, names(25), half).indices_B,
-        *top_k(boundary_N, names(25), budget // 2).indices_B,
-    }
+    plain = {*top_k(target_N, names(25), half).indices_B, *top_k(boundary_N, names(25), budget // 2).indices_B}
     assert len(plain) < budget  # the trap: the union alone is too small
     selection = selective_union(target_N, boundary_N, names(25), budget)
     assert len(selection) == budget

@@ -148,11 +148,7 @@ def test_a_package_that_does_not_load_harms_nobody_else(packages):
         ("my-own", GOOD, "letters, digits"),
         ("thing", "RECIPE = 3", "no Recipe"),
         ("thing", "import nnunet_al_that_is_not_there", "No module named"),
-        (
-            "thing",
-            REGISTER + "register('bald', Metric(print))",
-            "taken",
-        ),
+        ("thing", REGISTER + "register('bald', Metric(print))", "taken"),
         ("thing", GOOD.replace("random_foreground", "best"), "selector 'best'"),
     ],
 )

@@ -9,8 +9,7 @@ import pytest
 import SimpleITK
 
 from nnunet_al.errors import DatasetError, StorageError
-from nnunet_al.synthetic import case as case_module
-from nnunet_al.synthetic import cohort as cohort_module
+from nnunet_al.synthetic import case as case_module, cohort as cohort_module
 from nnunet_al.synthetic.case import Cohort, make_case
 from nnunet_al.synthetic.cohort import make_biased_cohort
 from nnunet_al.synthetic.design import CohortDesign, cases_of, folds_of

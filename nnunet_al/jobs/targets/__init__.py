@@ -15,11 +15,7 @@ from nnunet_al.jobs.targets.shell import SHELL
 from nnunet_al.jobs.targets.slurm import SLURM
 from nnunet_al.jobs.targets.template import EMPTY, OTHER_MARKS, Template
 
-TARGETS: dict[str, Scheduler] = {
-    "slurm": SLURM,
-    "lsf": LSF,
-    "shell": SHELL,
-}
+TARGETS: dict[str, Scheduler] = {"slurm": SLURM, "lsf": LSF, "shell": SHELL}
 """Name of a target, as it is asked for and stored -> what it is."""
 
 MARKS = frozenset({*OTHER_MARKS, *(target.mark for target in TARGETS.values() if target.mark)})

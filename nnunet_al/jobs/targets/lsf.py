@@ -148,11 +148,4 @@ id=${id%%>*}
 case $id in '' | *[!0-9]*) echo "$words" >&2 && return 1 ;; esac
 """.splitlines()
 
-LSF = Scheduler(
-    entry="submit.sh",
-    render=_render,
-    mark="#BSUB",
-    ask=_ask,
-    cancel="bkill",
-    name_of_part=_name_of_part,
-)
+LSF = Scheduler(entry="submit.sh", render=_render, mark="#BSUB", ask=_ask, cancel="bkill", name_of_part=_name_of_part)

@@ -165,10 +165,5 @@ id=${id%%;*} # behind it stands the cluster, where there are several
 """.splitlines()
 
 SLURM = Scheduler(
-    entry="submit.sh",
-    render=_render,
-    mark="#SBATCH",
-    ask=_ask,
-    cancel="scancel",
-    name_of_part="{}_{}".format,
+    entry="submit.sh", render=_render, mark="#SBATCH", ask=_ask, cancel="scancel", name_of_part="{}_{}".format
 )

@@ -70,10 +70,7 @@ def read_template(path: Path, mark: str, marks: Collection[str]) -> Template:
     marks
         those of all schedulers
 
-    Raises
-    ------
-    CampaignError
-        if the file cannot be read, a section is unknown or a line is meant for another scheduler.
+    Raises CampaignError if the file cannot be read, a section is unknown or a line is meant for another scheduler.
     """
     headers: dict[str, list[str]] = {}
     bodies: dict[str, list[str]] = {}

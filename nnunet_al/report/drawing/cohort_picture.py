@@ -31,10 +31,7 @@ def cohort_picture(folder: Path, path: Path) -> None:
     path
         the PNG
 
-    Raises
-    ------
-    StorageError
-        if the picture cannot be written.
+    Raises StorageError if the picture cannot be written.
     """
     with (folder / "volumes.csv").open(encoding="utf-8", newline="") as file:
         rows = [(row["case"], row["group"], float(row[_STRUCTURE]) / 1000) for row in csv.DictReader(file)]

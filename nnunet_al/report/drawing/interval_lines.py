@@ -11,14 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from nnunet_al.evaluation.budget import Curve
 from nnunet_al.report.drawing.svg import Look, legend_name
-from nnunet_al.report.reading.lines import (
-    AXES,
-    Comparison,
-    MeanCurve,
-    changes_of_tests,
-    line_curve,
-    run_curves,
-)
+from nnunet_al.report.reading.lines import AXES, Comparison, MeanCurve, changes_of_tests, line_curve, run_curves
 from nnunet_al.report.reading.round_values import Value, dice
 from nnunet_al.text import count
 

@@ -9,14 +9,7 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from nnunet_al.report.drawing.palette import (
-    LINE_COLOURS,
-    MARKERS,
-    new_figure,
-    own_style,
-    save,
-    write_sentence,
-)
+from nnunet_al.report.drawing.palette import LINE_COLOURS, MARKERS, new_figure, own_style, save, write_sentence
 from nnunet_al.report.reading.lines import mean_curve, run_curve
 from nnunet_al.report.reading.round_values import Value, class_dice, dice
 from nnunet_al.report.reading.runs import Run
@@ -30,10 +23,7 @@ def learning_curves(campaigns: Sequence[Run], path: Path, title: str = "Learning
 
     Several runs of one strategy become a mean line with a band of one standard deviation, and thin lines for the runs.
 
-    Raises
-    ------
-    StorageError
-        if the file cannot be written.
+    Raises StorageError if the file cannot be written.
     """
     labels = list(dict.fromkeys(run.strategy for run in campaigns))
     classes = list(dict.fromkeys(name for run in campaigns for result in run.rounds for name in result.dice_of_class))
@@ -63,13 +53,7 @@ def learning_curves(campaigns: Sequence[Run], path: Path, title: str = "Learning
     save(figure, path)
 
 
-def _draw(
-    axes: Axes,
-    labels: Sequence[str],
-    campaigns: Sequence[Run],
-    value: Value,
-    small: bool = False,
-) -> None:
+def _draw(axes: Axes, labels: Sequence[str], campaigns: Sequence[Run], value: Value, small: bool = False) -> None:
     banded = False
     for index, label in enumerate(labels):
         own = [run_curve(run, "regions", value) for run in campaigns if run.strategy == label]

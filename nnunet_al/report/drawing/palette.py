@@ -52,10 +52,7 @@ def write_sentence(figure: Figure, sentence: str) -> None:
 def save(figure: Figure, path: Path) -> None:
     """Write the figure as PNG; the same figure gives the same bytes.
 
-    Raises
-    ------
-    StorageError
-        if it cannot be written.
+    Raises StorageError if it cannot be written.
     """
     write_atomically(
         Path(path), lambda temporary: figure.savefig(temporary, format="png", dpi=DPI, metadata={"Software": None})

@@ -14,15 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
-from nnunet_al.report.drawing.palette import (
-    ORANGE,
-    SKY_BLUE,
-    YELLOW,
-    new_figure,
-    own_style,
-    save,
-    write_sentence,
-)
+from nnunet_al.report.drawing.palette import ORANGE, SKY_BLUE, YELLOW, new_figure, own_style, save, write_sentence
 from nnunet_al.report.drawing.svg import legend_name
 
 PREDICTION, READER, REGION = ORANGE, SKY_BLUE, YELLOW
@@ -99,10 +91,7 @@ def region_picture(panel: Panel, largest: float) -> bytes:
 def selection_picture(panels: Sequence[Panel], path: Path, title: str = "", columns: int = 4) -> None:
     """Draw the panels in a grid, in the order given, into a PNG file.
 
-    Raises
-    ------
-    StorageError
-        if the file cannot be written.
+    Raises StorageError if the file cannot be written.
     """
     if not panels:
         figure = new_figure(2 * _WIDTH, _WIDTH)

@@ -14,13 +14,7 @@ from nnunet_al.campaign.folders import CampaignFolder, RoundFolder
 from nnunet_al.campaign.progress import CampaignProgress
 from nnunet_al.errors import NnunetALError, SetupError, StorageError
 from nnunet_al.nnunet.environment import Roots
-from nnunet_al.report.evidence.record import (
-    Evidence,
-    MapPoint,
-    evidence_key,
-    read_evidence,
-    write_evidence,
-)
+from nnunet_al.report.evidence.record import Evidence, MapPoint, evidence_key, read_evidence, write_evidence
 from nnunet_al.report.reading.rounds import READ_ERRORS
 from nnunet_al.terminal import say
 
@@ -31,10 +25,7 @@ def gather_evidence(folder: CampaignFolder, roots: Roots, options: Options, pict
     It is read from the round's ``report`` folder if that was made from the same model, batch and annotations, and is
     computed and written there otherwise; where the folder cannot be written, the next call computes it again.
 
-    Raises
-    ------
-    SetupError
-        if the device is not available.
+    Raises SetupError if the device is not available.
     """
     try:
         progress = CampaignProgress(folder.root)

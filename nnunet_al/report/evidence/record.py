@@ -184,10 +184,7 @@ def read_evidence(round_: RoundFolder, key: Key, checkpoint: Path | None, pictur
 def write_evidence(round_: RoundFolder, key: Key, checkpoint: Path, evidence: Evidence) -> None:
     """Keep the evidence computed from ``checkpoint`` and the inputs of ``key`` in the round's folder.
 
-    Raises
-    ------
-    StorageError
-        if it cannot be written.
+    Raises StorageError if it cannot be written.
     """
     numbers, arrays = _files(round_)
     content = {

@@ -72,14 +72,8 @@ def write_report(
     evidence
         nnU-Net's folders and the device on which models run; None leaves out everything that needs a model
 
-    Raises
-    ------
-    CampaignError
-        if no campaign can be read.
-    SetupError
-        if the device is not available.
-    StorageError
-        if a file cannot be written.
+    Raises CampaignError if no campaign can be read; SetupError if the device is not available; StorageError if a file
+    cannot be written.
     """
     left_out: list[str] = []
     runs = read_runs(folders, left_out)
@@ -100,10 +94,7 @@ def write_report(
         evidence_tables.redundancies(about_batches),
     )
     written = [path.name for made in (*tables.values(), *of_models) if (path := made.write(output)) is not None]
-    sections = [
-        Section("summary", "Summary", _summary(runs, compared, tables)),
-        *_filled(_COMPARING, drawn, tables),
-    ]
+    sections = [Section("summary", "Summary", _summary(runs, compared, tables)), *_filled(_COMPARING, drawn, tables)]
     if evidence is not None:
         named = [(_short_name(run, runs), seen) for run, seen in found]
         sections += evidence_sections(named, {made.name: made for made in of_models}, missing)

@@ -82,11 +82,7 @@ class RoundResult:
 
 
 def read_round(
-    round_: RoundFolder,
-    progress: CampaignProgress,
-    commits: Sequence[Commit],
-    decided: Decisions,
-    warnings: list[str],
+    round_: RoundFolder, progress: CampaignProgress, commits: Sequence[Commit], decided: Decisions, warnings: list[str]
 ) -> RoundResult:
     """Read a round; each file that cannot be read adds a sentence to ``warnings``.
 

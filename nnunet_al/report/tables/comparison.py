@@ -6,11 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from nnunet_al.evaluation.budget import (
-    area_under_curve,
-    budget_to_reach,
-    mean_and_interval,
-)
+from nnunet_al.evaluation.budget import area_under_curve, budget_to_reach, mean_and_interval
 from nnunet_al.report.reading.lines import (
     AXES,
     Comparison,

@@ -64,10 +64,7 @@ class Table:
     def write(self, folder: Path) -> Path | None:
         """Write ``<name>.csv``, with None as an empty cell; a table without rows gives no file and None.
 
-        Raises
-        ------
-        StorageError
-            if the file cannot be written.
+        Raises StorageError if the file cannot be written.
         """
         if not self.rows:
             return None

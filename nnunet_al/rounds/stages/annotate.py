@@ -26,10 +26,7 @@ _NAMED = 5
 def annotate(context: RoundContext) -> None:
     """Have the batch annotated: the oracle commits it to the ledger; of people it is seen whether they are done.
 
-    Raises
-    ------
-    WaitingForReaders
-        if nobody has annotated some of the batch yet, or the dataset has no label yet for it.
+    Raises WaitingForReaders if nobody has annotated some of the batch yet, or the dataset has no label yet for it.
     """
     if context.number == 0 and context.decided.starts_from == "dataset":
         if context.ledger.commit_of_round(0) is None:

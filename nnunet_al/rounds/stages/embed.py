@@ -43,12 +43,8 @@ def embed_part(context: RoundContext) -> None:
 def embed_merge(context: RoundContext) -> None:
     """Bring the shards' vectors into one file, in the order of `embedded_numbers`.
 
-    Raises
-    ------
-    CampaignError
-        if shards are missing or not of the round's present model.
-    ModelError
-        if a vector is not finite.
+    Raises CampaignError if shards are missing or not of the round's present model; ModelError if a vector is not
+    finite.
     """
     row = {number: index for index, number in enumerate(embedded_numbers(context))}
     identity = _made_by(context)

@@ -15,10 +15,7 @@ def compose_labels(context: RoundContext) -> None:
 
     A case that no new commit touches is taken over from the round before.
 
-    Raises
-    ------
-    CampaignError
-        if nothing is annotated, because all of the first batch was withdrawn or given back.
+    Raises CampaignError if nothing is annotated, because all of the first batch was withdrawn or given back.
     """
     if not context.annotated_now:
         raise CampaignError(

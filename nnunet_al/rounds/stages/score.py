@@ -79,10 +79,8 @@ def _scored_before(
 def score_merge(context: RoundContext) -> None:
     """Put the shards' statistics together and turn them into scores.
 
-    Raises
-    ------
-    CampaignError
-        if shards are missing or not of the round's present model, or half precision was not the same for all.
+    Raises CampaignError if shards are missing or not of the round's present model, or half precision was not the same
+    for all.
     """
     identity = _made_by(context)
     shards.wait_for_part_files(context, "scores")

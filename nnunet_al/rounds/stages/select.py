@@ -17,10 +17,7 @@ from nnunet_al.text import count
 def select(context: RoundContext) -> None:
     """Choose the batch.
 
-    Raises
-    ------
-    NotEnoughMemoryError
-        if the selector does not fit into memory.
+    Raises NotEnoughMemoryError if the selector does not fit into memory.
     """
     decided = context.decided
     recipe, budget = decided.recipe, decided.budget
