@@ -159,8 +159,8 @@ class Machinery:
         choices=("submodlib", "streaming"))
     precision: str = setting(
         "-precision", str,
-        "number type of training and scoring: half is float16 on a GPU and bfloat16 on a CPU; auto (default) is half on "
-        "a GPU and on a CPU with instructions for bfloat16 (AMX, AVX512-BF16, ARM), else float32",
+        "number type of training and scoring: half is float16 on a GPU and bfloat16 on a CPU; auto (default) is half "
+        "on a GPU and on a CPU with instructions for bfloat16 (AMX, AVX512-BF16, ARM), else float32",
         choices=("auto", "half", "float32"), before="float32")
     trainer: str = setting("-tr", str, f"trainer (default: {DEFAULT_TRAINER})", metavar="TRAINER")
     planner: str = setting("-pl", str, "planner (default: nnUNetPlannerAL)", metavar="PLANNER",

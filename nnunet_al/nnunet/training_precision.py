@@ -27,9 +27,7 @@ def compute_in(precision: str, network: nn.Module, device: torch.device) -> None
     network.forward = partial(_under, cast, network.forward)
 
 
-def _under(
-    cast: Callable[[], AbstractContextManager[Any]], stock: Callable[..., Any], *args: Any, **kwargs: Any
-) -> Any:
+def _under(cast: Callable[[], AbstractContextManager[Any]], stock: Callable[..., Any], x_B_C_xyz: torch.Tensor) -> Any:
     with cast():
-        output = stock(*args, **kwargs)
+        output = stock(x_B_C_xyz)
     return output.float() if isinstance(output, torch.Tensor) else [scale.float() for scale in output]

@@ -500,7 +500,7 @@ def test_half_precision_of_another_kind_of_device_is_not_used(new_lab, precision
     assert sum(lab.given.values()) == (22 if precision == "half" else 22 - held)
     lab.score(1, 2)
     if precision == "half":
-        with pytest.raises(CampaignError, match="cpu.* and cuda, where half precision is not the same"):
+        with pytest.raises(CampaignError, match=r"cpu.* and cuda, where half precision is not the same"):
             lab.merge(1, 2)
 
 
