@@ -178,8 +178,11 @@ class Training:
     batch_size: int | None = setting("-batch_size", int, "training batch size (default: the plan's)", check=_count)
     optimizer: str = setting("-optimizer", str, "sgd is nnU-Net's; adamw learns faster in short trainings",
                              choices=("sgd", "adamw"), default="sgd")
-    dropout: str = setting("-dropout", str, "where dropout is: bottleneck and decoder (default), or every stage",
-                           choices=("decoder", "all"), default="decoder")
+    dropout: str = setting(
+        "-dropout", str,
+        "where dropout is: bottleneck and decoder (default), the last two stages of the decoder, whose samples cost a "
+        "third, or every stage",
+        choices=("decoder", "last", "all"), default="decoder")
     dropout_p: float = setting(
         "-dropout_p", float, "probability that a channel is dropped, in training and in sampling (default: 0.1)",
         metavar="P", default=0.1, check=_probability)
