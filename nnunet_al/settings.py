@@ -26,8 +26,8 @@ class Setting:
     ----------
     name : the field of decisions, requests and ``campaign.json``
     flag : the option that sets it
-    type : of its value: bool (an option without value), int, float, str, Path (an existing file, kept as str),
-        tuple (several words) or dict (several ``NAME=N``)
+    type : of its value, or a function that reads it: bool (an option without value), int, float, str, Path (an existing
+        file, kept as str), tuple (several words) or dict (several ``NAME=N``)
     help : for the command line
     default : of a new campaign; None where it follows from others, see `Request.decide`
     choices, metavar : as argparse has them
@@ -37,7 +37,7 @@ class Setting:
 
     name: str
     flag: str
-    type: type
+    type: Callable[[Any], Any]
     help: str
     default: Any = None
     choices: tuple[str, ...] | None = None
@@ -63,7 +63,7 @@ class Setting:
         return [self.flag, str(Path(value).absolute() if self.type is Path else value)]
 
 
-def setting(flag: str, type: type, help: str, **others: Any) -> Any:
+def setting(flag: str, type: Callable[[Any], Any], help: str, **others: Any) -> Any:
     """Return a dataclass field that is a line of the table.
 
     ``before`` is the value of campaigns that began before there was such a setting, if that is not the default.
@@ -80,7 +80,7 @@ def settings_of(part: type) -> tuple[Setting, ...]:
     return tuple(replace(f.metadata["setting"], name=f.name) for f in fields(part) if "setting" in f.metadata)
 
 
-def words(settings: Iterable[Setting], values: object, *types: type) -> list[str]:
+def words(settings: Iterable[Setting], values: object, *types: Callable[[Any], Any]) -> list[str]:
     """Return the options that give settings of these types the values that are attributes of ``values``."""
     return [word for line in settings if line.type in types for word in line.words(getattr(values, line.name))]
 
@@ -94,6 +94,16 @@ def check_name(flag: str, value: str) -> None:
 def _count(flag: str, value: int) -> None:
     if value < 1:
         raise CampaignError(f"{flag} {value}: give at least 1.")
+
+
+def epochs(typed: str) -> int | str:
+    """Read a number of epochs, or "auto"; the name of this function is that of the value in argparse's messages."""
+    return typed if typed == "auto" else int(typed)
+
+
+def _epochs_or_auto(flag: str, value: int | str) -> None:
+    if value != "auto":
+        _count(flag, int(value))
 
 
 def _share(flag: str, value: float) -> None:
@@ -173,7 +183,13 @@ class Machinery:
 class Training:
     """All that the trainer is told, by an option or as a constant; `TrainerSettings` adds what a round decides."""
 
-    epochs: int = setting("-epochs", int, "epochs of a round's training (default: 1000)", default=1000, check=_count)
+    epochs: int | str = setting(
+        "-epochs", epochs,
+        "epochs of a round's training, or auto, which ends it once it has stopped gaining (default: auto on a CPU, "
+        "else nnU-Net's 1000)",
+        before=1000, metavar="EPOCHS", check=_epochs_or_auto)
+    max_epochs: int = setting("-max_epochs", int, "most epochs of -epochs auto (default: 300)",
+                              default=300, check=_count)
     iterations: int = setting("-iterations", int, "iterations of an epoch (default: 250)", default=250, check=_count)
     batch_size: int | None = setting("-batch_size", int, "training batch size (default: the plan's)", check=_count)
     optimizer: str = setting("-optimizer", str, "sgd is nnU-Net's; adamw learns faster in short trainings",

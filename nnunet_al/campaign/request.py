@@ -59,10 +59,10 @@ class Request(_Open):
         if self.hand_out == "monailabel" and (self.readings or 1) > 1:
             raise CampaignError("-readings: MONAI Label keeps one label of an image; leave -format monailabel out.")
 
-    def decide(self, precision: str = "float32") -> Decisions:
+    def decide(self, **of_device: Any) -> Decisions:
         """Fill in the defaults for a new campaign; pool and test cases are decided by the dataset later.
 
-        ``precision`` is that of ``-precision auto``, see `nnunet_al.nnunet.devices.default_precision`.
+        ``of_device`` are the defaults of the device that it will compute on (`nnunet_al.nnunet.devices`).
         """
         recipe = catalog.with_parameters(catalog.get(self.strategy, self.posterior), **self.parameters)
         unit = self.unit or "patch"
@@ -71,15 +71,19 @@ class Request(_Open):
             "budget": _DEFAULT_BUDGET[unit],
             "initial": initial,
             "trainer": recipe.trainer or DEFAULT_TRAINER,
-            "precision": precision,
+            **{"precision": "float32", "epochs": 1000, **of_device},
         }
-        asked = {setting.name: getattr(self, setting.name) for setting in SETTINGS}
-        chosen = {name: defaults[name] if value in (None, "auto") else value for name, value in asked.items()}
+        names = [setting.name for setting in SETTINGS]
+        chosen = {name: defaults[name] if self.is_open(name) else getattr(self, name) for name in names}
         for setting in SETTINGS:
             if setting.type is Path and chosen[setting.name] is not None:
                 chosen[setting.name] = str(Path(chosen[setting.name]).resolve())
         named = {name: getattr(self, name) for name in _NAMES}
         return Decisions(**named, recipe=recipe, training_precision=chosen["precision"], **chosen)
+
+    def is_open(self, name: str) -> bool:
+        """Whether a setting is left to its default."""
+        return getattr(self, name) is None or (name == "precision" and self.precision == "auto")
 
     def read_groups(self, cases: Sequence[str]) -> dict[str, str]:
         """Read the group of each case from the participants' table, if one was given.
@@ -100,7 +104,7 @@ class Request(_Open):
         differences = [
             f"{flag} {_shown(getattr(wished, name))} (started with {_shown(getattr(decided, name))})"
             for name, flag in flags.items()
-            if getattr(self, name) not in (None, "auto") and getattr(wished, name) != getattr(decided, name)
+            if not self.is_open(name) and getattr(wished, name) != getattr(decided, name)
         ]
         differences += [
             f"{name}={value} (started with {decided.recipe.parameters.get(name)})"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
 from nnunet_al.campaign import stages
 from nnunet_al.campaign.planned import Planned
@@ -14,6 +13,7 @@ from nnunet_al.jobs.commands import ROUND_COMMAND, campaign_words, start_words, 
 from nnunet_al.jobs.plan import Job, JobResources, Script
 from nnunet_al.jobs.request import JobsRequest
 from nnunet_al.jobs.resources import resources_of
+from nnunet_al.nnunet.devices import device_defaults
 
 LOGS = "job_logs"
 """The folder of a campaign, and of a dataset's campaigns, that gets what jobs print."""
@@ -138,10 +138,9 @@ class CampaignJobs:
         return (ROUND_COMMAND, *campaign_words(self._campaign, dataset), "-phase", kind, *where)
 
     def _started_for(self) -> Planned:
-        """Ask for a GPU's precision, which a job without one that starts the campaign could not know."""
-        request = self._campaign.request
-        is_open = self._progress.decided is None and request.precision in (None, "auto")
-        if not is_open or self._asked.options.device != "cuda":
+        """Ask for the defaults of a GPU, which a job without one that starts the campaign could not know."""
+        if self._progress.decided is not None or self._asked.options.device != "cuda":
             return self._campaign
-        decided: dict[str, Any] = {"precision": "half"}
+        request = self._campaign.request
+        decided = {name: value for name, value in device_defaults("cuda").items() if request.is_open(name)}
         return replace(self._campaign, request=replace(request, **decided))

@@ -10,7 +10,7 @@ from nnunet_al.campaign.decisions import Options
 from nnunet_al.campaign.planned import Planned
 from nnunet_al.campaign.request import Request
 from nnunet_al.errors import StrategyError
-from nnunet_al.settings import SETTINGS, words
+from nnunet_al.settings import SETTINGS, epochs, words
 
 ROUND_COMMAND, PREPARE_COMMAND = "nnUNetv2_al_round", "nnUNetv2_al_prepare"
 
@@ -40,7 +40,7 @@ def decided_words(request: Request) -> tuple[str, ...]:
     """Return the options for what is decided when a campaign starts; what the user left open is left out."""
     parameters = [f"{name}={value}" for name, value in request.parameters.items()]
     return (
-        *words(SETTINGS, request, int, float, str),
+        *words(SETTINGS, request, int, float, str, epochs),
         *(("-groups", str(Path(request.groups).absolute())) if request.groups else ()),
         *words(SETTINGS, request, Path),
         *words(SETTINGS, request, bool),

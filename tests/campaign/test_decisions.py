@@ -44,7 +44,7 @@ def test_every_parameter_of_the_recipe_is_written_in_full(tmp_path):
 @pytest.mark.parametrize("of_the_device", ["half", "float32"])
 def test_training_and_scoring_have_one_precision(asked, of_the_device):
     request = replace(MINIMAL, precision=asked)
-    decided = request.decide(of_the_device)
+    decided = request.decide(precision=of_the_device)
     assert decided.precision == decided.training_precision == (of_the_device if asked in (None, "auto") else asked)
     request.compare(decided, PLACE)
     MINIMAL.compare(decided, PLACE)
@@ -52,12 +52,12 @@ def test_training_and_scoring_have_one_precision(asked, of_the_device):
 
 def test_a_campaign_is_not_continued_in_another_precision():
     with pytest.raises(CampaignError, match=r"-precision float32 \(started with half\)"):
-        replace(MINIMAL, precision="float32").compare(MINIMAL.decide("half"), PLACE)
+        replace(MINIMAL, precision="float32").compare(MINIMAL.decide(precision="half"), PLACE)
 
 
 def test_a_campaign_from_before_there_was_a_choice_keeps_its_precision(tmp_path):
     path = tmp_path / "campaign.json"
-    MINIMAL.decide("half").save(path)
+    MINIMAL.decide(precision="half").save(path)
     content = read_json(path)
     del content["training_precision"]
     write_json(path, content)
