@@ -16,7 +16,7 @@ from nnunet_al.jobs.request import JobsRequest
 from nnunet_al.jobs.resources import resources_of
 
 LOGS = "job_logs"
-"""The folder of a campaign, and of a dataset's campaigns, that gets what jobs print."""
+"""The folder for the output of jobs, in a campaign's folder and in that of a dataset's campaigns."""
 
 _TITLES = {
     START: "starts the campaign and asks for the initial batch",
@@ -33,18 +33,18 @@ _TITLES = {
 
 
 class CampaignJobs:
-    """One campaign on its way through a plan.
+    """The scripts and jobs of one campaign.
 
     Attributes
     ----------
     dataset : its dataset's name
-    test : what its models are tested on, as ``-test`` has it
+    test : the test cases, as ``-test`` names them
     annotate : whether people answer its batches
     last : number of the last round that is planned now; -1 where there is none
     """
 
     def __init__(self, asked: JobsRequest, campaign: Planned, most_cpus: int | None = None) -> None:
-        """Look at how far it is; ``most_cpus`` is what a job of one machine may take."""
+        """Read the campaign's progress; ``most_cpus`` is the limit for a job on a single machine."""
         self._asked, self._campaign, self._most_cpus = asked, campaign, most_cpus
         self._progress = CampaignProgress(campaign.folder.root)
         decided = self._progress.decided or campaign.request.decide()

@@ -1,4 +1,4 @@
-"""A job folder: the plan, what was handed over of it, and the scripts; never one file for each round."""
+"""A job folder: the plan, a list of submitted jobs, and the scripts; never one file for each round."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _EXECUTABLE = 0o755
 
 @dataclass(frozen=True)
 class Stored:
-    """What a job folder holds.
+    """The content of ``plan.json``.
 
     Attributes
     ----------
     plan : the last one
     target : a name in ``targets.TARGETS``
     directory : the working directory of the call that made the request, for the relative paths in it
-    files : what was written, relative to the folder
+    files : the scripts, relative to the folder
     """
 
     plan: Plan
@@ -50,7 +50,7 @@ class JobFolder:
 
     @property
     def submitted_file(self) -> Path:
-        """What was handed over: key TAB id TAB time, a line for each submission, appended right after it."""
+        """The submissions: key TAB id TAB time, a line for each, appended right after it."""
         return self.root / "submitted.tsv"
 
     @property
@@ -96,7 +96,7 @@ class JobFolder:
         return found
 
     def surviving(self) -> Stored | None:
-        """Return what :meth:`stored` does; None where the plan is missing or broken, so that it can be made anew.
+        """Return the same as :meth:`stored`; None where the plan is missing or broken, so that it can be made anew.
 
         Raises CampaignError if a newer version has written it.
         """
@@ -136,16 +136,8 @@ class JobFolder:
     ) -> None:
         """Write a plan and its scripts, in place of those of an earlier plan; nothing else is removed.
 
-        Parameters
-        ----------
-        plan, target
-            what is written, and what it was written for
-        files
-            relative path -> text
-        entry
-            the one of them that is run
-        directory
-            working directory of the request; by default that of this process
+        ``files`` maps relative paths to texts; ``entry`` is the one that is run. ``directory`` is the working directory
+        of the request, by default that of this process.
 
         Raises CampaignError, StorageError if the folder holds something else, or cannot be written.
         """

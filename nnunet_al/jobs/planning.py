@@ -1,4 +1,4 @@
-"""From what a user asks for to a plan: scripts, and the jobs that are still to be done."""
+"""The plan for a user's request: scripts, and the jobs that are still to be done."""
 
 from __future__ import annotations
 

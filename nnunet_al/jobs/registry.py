@@ -14,9 +14,9 @@ _PATIENCE_SECONDS = 120.0
 
 
 def remember(al_folder: Path, folder: Path) -> None:
-    """Enter a job folder among those of a dataset, whose campaigns lie in ``al_folder``; once, however often called.
+    """Add a job folder to those of a dataset, whose campaigns lie in ``al_folder``, unless it is there already.
 
-    Those that were moved or deleted meanwhile are forgotten, but for what lies on a file system that may be away.
+    Folders that were moved or deleted are removed, unless their parent is missing too: its file system may be away.
 
     Raises CampaignError, StorageError if others are at it for minutes, or the file cannot be written.
     """

@@ -1,4 +1,4 @@
-"""What each kind of job asks of a machine, and what a user asks for instead."""
+"""The resources that each kind of job requests, and a user's changes to them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _DEFAULTS = {  # kind -> CPUs, GB, hours
 
 @dataclass(frozen=True)
 class Overrides:
-    """What a user asks for, by kind of job; "" stands for all kinds."""
+    """The user's resources by kind of job; "" stands for all kinds."""
 
     hours: Mapping[str, float] = field(default_factory=dict)
     memory_gb: Mapping[str, int] = field(default_factory=dict)
@@ -59,22 +59,10 @@ def resources_of(
     num_gpus: int = 1,
     most_cpus: int | None = None,
 ) -> JobResources:
-    """Return what a job asks for.
+    """Return the resources of a job of a kind in ``KINDS``; ``overrides`` win over the defaults.
 
-    Parameters
-    ----------
-    kind
-        one of ``KINDS``
-    overrides
-        what the user asks for, which is taken as it is
-    device
-        that of networks; only "cuda" asks for GPUs
-    on_device
-        whether a network is trained or asked
-    num_gpus
-        of a training, whose CPUs and memory grow with it
-    most_cpus
-        that a job is given by default
+    Only the device "cuda" needs GPUs, and only jobs that run a network (``on_device``). The CPUs and the memory of a
+    training grow with ``num_gpus``. ``most_cpus`` limits the default number of CPUs.
     """
     cpus, memory_gb, hours = _DEFAULTS[kind]
     gpus = int(on_device and device == "cuda")

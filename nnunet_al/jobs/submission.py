@@ -1,4 +1,4 @@
-"""Handing jobs over: what is in the queue already, what has to go into it again, and the call that does it."""
+"""Submission of jobs: which are in the queue already, which have to be submitted again, and the call that does it."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ Place = tuple[str, int | None]
 
 @dataclass(frozen=True)
 class HandOver:
-    """What becomes of a plan's jobs.
+    """The jobs of a plan that are in the queue, sorted by their fate.
 
     Attributes
     ----------
-    queued : key -> what ``targets.render`` wants to know of a job that is still in the queue
+    queued : key -> id or ids of a job that is still in the queue, as ``targets.render`` takes them
     orphans : places in the queue behind something that has failed, so that these jobs would never run
     surplus : key -> id of jobs that are in the queue and no longer planned
     assumed : keys of jobs that were handed over before, while no scheduler says where they are
@@ -56,20 +56,10 @@ def hand_over(
 ) -> HandOver:
     """Decide which jobs are left to hand over.
 
-    What is in the queue stays there, unless something that it waits for has to be handed over again: then it would
-    wait for ever. Of an array only the parts that are missing are handed over.
-
-    Parameters
-    ----------
-    plan
-        of jobs that are not done
-    history
-        ids of all submissions, by key
-    queue
-        what the scheduler has; None where it does not answer, so that everything that was handed over before counts as
-        queued
-    resubmit
-        hand that over again, too
+    A job in the queue stays there, unless a job that it waits for has to be handed over again: then it would wait for
+    ever. Of an array only the missing parts are handed over. ``history`` holds the ids of all submissions by key.
+    Without a ``queue`` (the scheduler does not answer) every job that was handed over before counts as queued, unless
+    ``resubmit`` is set.
     """
     if queue is None:
         assumed = () if resubmit else tuple(job.key for job in plan.jobs if job.key in history)
@@ -110,7 +100,7 @@ def check_same_parts(earlier: Plan, plan: Plan, history: Mapping[str, Sequence[s
 
 
 def cancel(target: str, places: Sequence[Place]) -> None:
-    """Take jobs out of the queue; whatever is not in it any more is none the worse for it."""
+    """Take jobs out of the queue; jobs that have left it are ignored."""
     scheduler = TARGETS[target]
     wanted = [id_ if part is None or "_" in id_ else scheduler.name_of_part(id_, part) for id_, part in places]
     for start in range(0, len(wanted), 500):
@@ -163,7 +153,7 @@ def _is_orphan(seen: Seen, is_behind: bool) -> bool:
 
 
 def _name(kept: Mapping[int | None, tuple[str, Seen]], parts: int) -> str:
-    """Name what is in the queue: the id of the whole, or ID_PART of each part."""
+    """Return the names of a job in the queue: the id of the whole, or ID_PART of each part."""
     if None in kept:
         return kept[None][0]
     ids = {id_ for id_, _ in kept.values()}

@@ -1,4 +1,4 @@
-"""What a person is told about a plan: how much there is to do, and what has become of earlier jobs."""
+"""Sentences on a plan for people: the number of jobs, and the fate of earlier ones."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def summary(
 ) -> list[str]:
     """Return sentences on a plan, on the ``campaigns`` in it, and on those that are ``waiting`` for readers.
 
-    ``earlier`` is the plan in whose place it comes; what was to be done in it and is not asked for now is named.
+    ``earlier`` is the plan that it replaces; campaigns that had jobs in it and are not asked for now are named.
     """
     sentences = []
     all_of_them, done = count(len(campaigns), "campaign"), f"{len(plan.done)} are done"

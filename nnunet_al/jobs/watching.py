@@ -50,7 +50,7 @@ class FolderView:
 
     @classmethod
     def unreadable(cls, root: Path, error: Exception) -> FolderView:
-        """Return what is known of a folder that could not be read."""
+        """Return the view of a folder that could not be read."""
         is_gone = not root.exists()
         return cls(root, broken="it was moved or deleted." if is_gone else in_one_line(error), is_gone=is_gone)
 
@@ -74,7 +74,7 @@ class CampaignView:
     rounds : number of the last round that is wanted
     dice : mean foreground Dice of the last model that was tested, None before there is one
     state : one of ``job_states.STATES``, where "not submitted" means that nobody works on it
-    now : what happens, in words
+    now : the present state in words
     """
 
     title: str
@@ -93,11 +93,11 @@ class View:
     campaigns: tuple[CampaignView, ...]
 
     def verdict(self) -> int | None:
-        """Return the exit code with which there is nothing more to watch; None while something may still happen.
+        """Return the exit code when there is nothing more to watch; None while something may still happen.
 
         0: all is done; 2: nothing runs or waits any more, and something has failed; 3: only readers are waited for.
         Where there are jobs, a campaign that has none and that nobody works on does not count; a job folder that cannot
-        be read counts as a failure, because nobody knows what should have been done.
+        be read counts as a failure, because its jobs are unknown.
         """
         jobs = [job for folder in self.folders for job in folder.states]
         of_campaigns = {campaign.state for campaign in self.campaigns}
@@ -154,7 +154,7 @@ def look_at(folder: JobFolder, is_wanted: Callable[[str], bool]) -> tuple[Folder
     Raises NnunetALError, OSError, ValueError, KeyError, TypeError if the folder is gone or broken.
     """
     plan, target = folder.load()
-    history = folder.history()  # before the question, or what is submitted meanwhile would count as gone
+    history = folder.history()  # before the question, or jobs that are submitted meanwhile would count as gone
     queue = ask(target, {id_ for job in plan.jobs for id_ in history.get(job.key, ()) if is_wanted(job.key)})
     states = tuple(state for state in job_states(plan, folder, queue, history) if is_wanted(state.key))
     return FolderView(folder.root, states, sum(is_wanted(key) for key in plan.done)), plan
@@ -195,12 +195,12 @@ def _view_of(root: Path, jobs: Iterable[JobState], rounds: int) -> CampaignView:
 
 
 def _by_jobs(unfinished: Sequence[JobState]) -> tuple[str, str]:
-    """Return the state of a campaign by its jobs that are not done: what matters most, and of what."""
+    """Return the state of a campaign by its jobs that are not done: the most important state, and its jobs."""
     state = min((job.state for job in unfinished), key=STATES.index)
     alike = [job for job in unfinished if job.state == state]
     names = list(dict.fromkeys(job.key.rpartition("/")[2] for job in alike))
-    what = " and ".join(names if state in {RUNS, FAILED} else names[:1])
-    return state, f"{state}: {what}" + (f" ({alike[0].detail})" if alike[0].detail else "")
+    shown = " and ".join(names if state in {RUNS, FAILED} else names[:1])
+    return state, f"{state}: {shown}" + (f" ({alike[0].detail})" if alike[0].detail else "")
 
 
 def _by_files(root: Path, progress: CampaignProgress) -> tuple[str, str]:

@@ -18,7 +18,7 @@ class Restart:
     ----------
     job : name of a variable that the scheduler sets in its jobs; without it nobody is asked
     count : expression of the shell for how often the job was run again before
-    words : what the log says, before the time
+    words : the message in the log, before the time
     command : asks the scheduler
     before : lines that ``count`` and ``words`` need
     """

@@ -1,6 +1,6 @@
 """The script of a campaign and phase, as far as it is the same for all targets.
 
-Scripts are for people, too: each says on top what it does and how to run it by hand, and none needs another file.
+Scripts are for people, too: the head of each states its purpose and how to run it by hand, and none needs another file.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from nnunet_al.jobs.targets.run_wrapper import Restart, wrapper_lines
 from nnunet_al.jobs.targets.template import Template
 
 _AUGMENTATION = "nnUNet_n_proc_DA"
-_MOST_AUGMENTATION = 12  # what nnU-Net itself takes on a machine that it does not know
+_MOST_AUGMENTATION = 12  # nnU-Net's own number on a machine that it does not know
 _WITHOUT_ROUND = ("prepare_dataset", "start")
 _TRAINS = (stages.TRAIN, "round")
 _WIDTH = 110
@@ -75,7 +75,7 @@ def augmentation_processes(resources: JobResources) -> int:
 
 
 def slug(script: Script) -> str:
-    """Return a name for a scheduler: what it is about first, and only letters that every scheduler takes."""
+    """Return a script's name for a scheduler: the phase first, and only letters that every scheduler takes."""
     return re.sub(r"[^A-Za-z0-9._-]", "_", ".".join(reversed(script.name.split("/"))))[:_LONGEST_NAME]
 
 

@@ -93,7 +93,7 @@ def _header(script: Script) -> list[str]:
 
 
 def _lines(plan: Plan, submission: Submission) -> list[str]:
-    """Return the lines of the entry for a job; its variable holds what stands behind "afterok:"."""
+    """Return the lines of the entry for a job; its variable holds the ids behind "afterok:"."""
     job, variable, ids = submission.job, submission.variable, ":".join(submission.queued)
     if not submission.is_open:
         return [f"{variable}={ids} # {job.key} is in the queue"]
@@ -108,7 +108,7 @@ def _lines(plan: Plan, submission: Submission) -> list[str]:
 
 
 def _pattern(plan: Plan, job: Job, script: Script) -> str:
-    """Return the log's path as Slurm reads it: "%" begins a replacement, and a backslash takes what follows as it is.
+    """Return the log's path as Slurm reads it: "%" begins a replacement, and a backslash quotes the next character.
 
     (See "filename pattern" in the manual of sbatch; one backslash anywhere switches all replacements off.)
     """
@@ -139,7 +139,7 @@ def _ask(numbers: Sequence[str]) -> Queue | None:
 
 
 def _squeue(*which: str) -> Answer | None:
-    # SQUEUE_STATES and others, which a person has set for their own eyes, would change what is listed
+    # SQUEUE_STATES and others, which a person has set for their own eyes, would change the list
     return call_program("squeue", "-h", "-r", "-o", "%i|%T|%r", *which, without="SQUEUE_")
 
 

@@ -1,4 +1,4 @@
-"""What a site adds to every script: lines for its scheduler, and commands that must come before ours.
+"""A site's additions to every script: lines for its scheduler, and commands that must come before ours.
 
 A template is a text file::
 
