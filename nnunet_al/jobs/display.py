@@ -16,15 +16,14 @@ from nnunet_al.jobs.watching import CampaignView, FolderView, View
 from nnunet_al.text import count
 
 _WORDS = {  # of one job, of several
-    FAILED: ("failed", "failed"),
+    DONE: ("done", "done"),
     RUNS: ("runs", "run"),
     WAITS: ("waits", "wait"),
+    FAILED: ("failed", "failed"),
     READERS: ("waits for readers", "wait for readers"),
     NOT_SUBMITTED: ("not submitted", "not submitted"),
-    DONE: ("done", "done"),
 }
 NOTHING = "There is no such campaign, and there are no jobs."
-_SHOWN = (DONE, RUNS, WAITS, FAILED, READERS, NOT_SUBMITTED)
 
 
 def count_line(folder: FolderView) -> str:
@@ -32,7 +31,7 @@ def count_line(folder: FolderView) -> str:
     if folder.broken:
         return f"jobs in {folder.root} cannot be read: {folder.broken}"
     counts = folder.counts()
-    shown = [f"{counts[state]} {_WORDS[state][counts[state] != 1]}" for state in _SHOWN if counts[state]]
+    shown = [f"{counts[state]} {words[counts[state] != 1]}" for state, words in _WORDS.items() if counts[state]]
     silent = any(job.detail == SILENT for job in folder.states)
     return f"jobs in {folder.root}: {', '.join(shown) or 'none'}{f'; {SILENT}' if silent else ''}"
 

@@ -72,18 +72,10 @@ class JobFolder:
                 f"-o {self.root}: the folder holds something else; choose a new one, or that of earlier jobs."
             )
 
-    def load(self) -> tuple[Plan, str]:
-        """Return the plan and its target.
+    def load(self) -> Stored:
+        """Return the content of ``plan.json``.
 
         Raises CampaignError if there is none, or it cannot be read.
-        """
-        stored = self.stored()
-        return stored.plan, stored.target
-
-    def stored(self) -> Stored:
-        """Return all that ``plan.json`` holds.
-
-        Raises CampaignError as :meth:`load` does.
         """
         if not self.exists:
             raise CampaignError(f"{self.root} holds no jobs: make them with nnUNetv2_al_jobs -d ... -o {self.root}.")
@@ -96,7 +88,7 @@ class JobFolder:
         return found
 
     def surviving(self) -> Stored | None:
-        """Return the same as :meth:`stored`; None where the plan is missing or broken, so that it can be made anew.
+        """Return the same as :meth:`load`; None where the plan is missing or broken, so that it can be made anew.
 
         Raises CampaignError if a newer version has written it.
         """
@@ -104,12 +96,8 @@ class JobFolder:
             content: dict[str, Any] = read_json(self.plan_file)
             schema = content["schema"]
             if schema == SCHEMA:
-                return Stored(
-                    plan=plan_from_json(content["plan"]),
-                    target=str(content["target"]),
-                    directory=Path(content["directory"]),
-                    files=tuple(content["files"]),
-                )
+                plan, files = plan_from_json(content["plan"]), tuple(content["files"])
+                return Stored(plan, str(content["target"]), Path(content["directory"]), files)
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
         raise CampaignError(f"{self.plan_file} has schema {schema}, this version reads {SCHEMA}: update nnunet-al.")

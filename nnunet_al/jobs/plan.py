@@ -7,7 +7,7 @@ at any time.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -117,12 +117,7 @@ class Plan:
 def plan_to_json(plan: Plan) -> dict[str, Any]:
     """Return a plan as a JSON object, without the missing parts of jobs that are no arrays."""
     return {
-        "request": list(plan.request),
-        "environment": dict(plan.environment),
-        "path": list(plan.path),
-        "limit": plan.limit,
-        "ends_at_readers": plan.ends_at_readers,
-        "gpus": list(plan.gpus),
+        **{each.name: getattr(plan, each.name) for each in fields(plan)},
         "scripts": [_script_to_json(script) for script in plan.scripts.values()],
         "jobs": [_job_to_json(job) for job in plan.jobs],
         "done": sorted(plan.done),
@@ -149,22 +144,9 @@ def plan_from_json(content: Mapping[str, Any]) -> Plan:
 
 
 def _script_to_json(script: Script) -> dict[str, Any]:
-    resources = script.resources
-    return {
-        "name": script.name,
-        "phase": script.phase,
-        "title": script.title,
-        "command": list(script.command),
-        "needs": {
-            "gpus": resources.gpus,
-            "cpus": resources.cpus,
-            "memory_gb": resources.memory_gb,
-            "hours": resources.hours,
-        },
-        "logs": str(script.logs),
-        "parts": script.parts,
-        "campaign": None if script.campaign is None else str(script.campaign),
-    }
+    content = {name: value for name, value in vars(script).items() if name != "resources"}
+    campaign = None if script.campaign is None else str(script.campaign)
+    return {**content, "needs": asdict(script.resources), "logs": str(script.logs), "campaign": campaign}
 
 
 def _script_from_json(content: Mapping[str, Any]) -> Script:

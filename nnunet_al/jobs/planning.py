@@ -30,7 +30,8 @@ def make_plan(request: JobsRequest) -> Plan:
     Raises NnunetALError if options do not go together, a campaign was started otherwise, or its files cannot be read.
     """
     request.check()
-    most_cpus = None if request.uses_phases else _share_of_this_machine(request)
+    share = (os.cpu_count() or 1) // max(1, len(request.gpus))  # of each of the campaigns that run at the same time
+    most_cpus = None if request.uses_phases else min(_MOST_CPUS, share)
     campaigns = [CampaignJobs(request, as_it_began(campaign), most_cpus) for campaign in request.campaigns]
     of_dataset: dict[str, list[CampaignJobs]] = {}
     for campaign in campaigns:
@@ -99,8 +100,3 @@ def _program_folders() -> tuple[str, ...]:
     found = shutil.which(ROUND_COMMAND)
     elsewhere = [] if found is None or (beside / ROUND_COMMAND).is_file() else [Path(found).absolute().parent]
     return tuple(str(folder) for folder in dict.fromkeys([*elsewhere, beside]))
-
-
-def _share_of_this_machine(request: JobsRequest) -> int:
-    """Return the CPUs that each of the campaigns that run at once may take."""
-    return min(_MOST_CPUS, (os.cpu_count() or 1) // max(1, len(request.gpus)))

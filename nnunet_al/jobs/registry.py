@@ -41,7 +41,7 @@ def job_folder_of(campaign: Path) -> Path | None:
     """Return the job folder, the newest first, that works on the campaign in this folder; None where there is none."""
     for folder in reversed(folders_of(campaign.parents[1])):
         try:
-            plan, _ = JobFolder(folder).load()
+            plan = JobFolder(folder).load().plan
         except CampaignError:  # it was removed, or is broken
             continue
         if any(script.campaign == campaign for script in plan.scripts.values()):

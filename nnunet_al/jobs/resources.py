@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -45,15 +45,12 @@ def read_overrides(hours: Sequence[str] = (), memory: Sequence[str] = (), cpus: 
 
     Raises CampaignError if one of them is neither, is not above 0, or stands twice.
     """
-    memory_gb = {kind: int(number) for kind, number in _read("-memory", memory, whole=True).items()}
-    cpus_of = {kind: int(number) for kind, number in _read("-cpus", cpus, whole=True).items()}
-    return Overrides(_read("-hours", hours, whole=False), memory_gb, cpus_of)
+    return Overrides(_read("-hours", hours, float), _read("-memory", memory, int), _read("-cpus", cpus, int))
 
 
 def resources_of(
     kind: str,
     overrides: Overrides,
-    *,
     device: str = "cuda",
     on_device: bool = True,
     num_gpus: int = 1,
@@ -83,23 +80,18 @@ def _chosen(wanted: Mapping[str, Number], kind: str, default: Number) -> Number:
     return next((wanted[name] for name in names if name in wanted), default)
 
 
-def _read(flag: str, words: Sequence[str], whole: bool) -> dict[str, float]:
-    found: dict[str, float] = {}
+def _read(flag: str, words: Sequence[str], convert: Callable[[str], Number]) -> dict[str, Number]:
+    found: dict[str, Number] = {}
     for word in words:
         kind, equals, text = word.rpartition("=")
         if (equals and kind not in KINDS) or kind in found:
             raise CampaignError(
                 f"{flag} {word}: give a number for all jobs, and KIND=NUMBER once for a kind of {', '.join(KINDS)}."
             )
-        found[kind] = _number(flag, word, text, whole)
+        try:
+            found[kind] = convert(text)
+        except ValueError:
+            found[kind] = convert("0")
+        if not 0 < found[kind] < float("inf"):
+            raise CampaignError(f"{flag} {word}: give a {'whole ' if convert is int else ''}number above 0.")
     return found
-
-
-def _number(flag: str, word: str, text: str, whole: bool) -> float:
-    try:
-        number = int(text) if whole else float(text)
-    except ValueError:
-        number = 0
-    if not 0 < number < float("inf"):
-        raise CampaignError(f"{flag} {word}: give a {'whole ' if whole else ''}number above 0.")
-    return number

@@ -70,7 +70,11 @@ def hand_over(
     for job in plan.jobs:
         places = _places(job, history.get(job.key, ()), queue)
         is_behind = any(key in renewed for key in job.after)
-        kept = {part: (id_, seen) for part, (id_, seen) in places.items() if not _is_orphan(seen, is_behind)}
+        kept = {
+            part: (id_, seen)
+            for part, (id_, seen) in places.items()
+            if seen.state == "runs" or not (is_behind or seen.reason == NEVER)
+        }
         orphans += [(id_, part) for part, (id_, _) in places.items() if part not in kept]
         if kept:
             queued[job.key] = _name(kept, plan.scripts[job.script].parts)
@@ -148,10 +152,6 @@ def _places(job: Job, ids: Sequence[str], queue: Queue) -> dict[int | None, tupl
     return found
 
 
-def _is_orphan(seen: Seen, is_behind: bool) -> bool:
-    return seen.state != "runs" and (is_behind or seen.reason == NEVER)
-
-
 def _name(kept: Mapping[int | None, tuple[str, Seen]], parts: int) -> str:
     """Return the names of a job in the queue: the id of the whole, or ID_PART of each part."""
     if None in kept:
@@ -159,13 +159,10 @@ def _name(kept: Mapping[int | None, tuple[str, Seen]], parts: int) -> str:
     ids = {id_ for id_, _ in kept.values()}
     if len(ids) == 1 and len(kept) == parts:
         return ids.pop()
-    return " ".join(_with_part(id_, part) for part, (id_, _) in sorted(kept.items(), key=lambda item: item[0] or 0))
+    of_parts = sorted((part or 0, id_) for part, (id_, _) in kept.items())
+    return " ".join(id_ if "_" in id_ else f"{id_}_{part}" for part, id_ in of_parts)
 
 
 def _last_names(ids: Sequence[str]) -> str:
     """Name the last submission, where parts may have been handed over one by one."""
     return " ".join(id_ for id_ in ids if "_" in id_) if "_" in ids[-1] else ids[-1]
-
-
-def _with_part(id_: str, part: int | None) -> str:
-    return id_ if part is None or "_" in id_ else f"{id_}_{part}"

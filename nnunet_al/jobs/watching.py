@@ -114,16 +114,10 @@ class View:
 
 
 def look(roots: Iterable[Path], started: Iterable[CampaignFolder], is_wanted: Callable[[str], bool]) -> View:
-    """Look once; a folder or a campaign that cannot be read says so, and does not keep the others from it.
+    """Look once at the job folders ``roots`` and at campaigns that have ``started``.
 
-    Parameters
-    ----------
-    roots
-        the job folders.
-    started
-        the campaigns that are wanted and have begun.
-    is_wanted
-        tells of a job's key whether it is looked at.
+    Only jobs are included for whose key ``is_wanted`` is true. A folder or a campaign that cannot be read is shown as
+    such, and the others are not affected.
     """
     views: list[FolderView] = []
     jobs: dict[Path, list[JobState]] = {}
@@ -149,13 +143,14 @@ def look(roots: Iterable[Path], started: Iterable[CampaignFolder], is_wanted: Ca
 
 
 def look_at(folder: JobFolder, is_wanted: Callable[[str], bool]) -> tuple[FolderView, Plan]:
-    """Read a job folder and ask its scheduler; ``is_wanted`` tells of a job's key whether it is of interest.
+    """Read a job folder and ask its scheduler for the jobs for whose key ``is_wanted`` is true.
 
     Raises NnunetALError, OSError, ValueError, KeyError, TypeError if the folder is gone or broken.
     """
-    plan, target = folder.load()
+    stored = folder.load()
+    plan = stored.plan
     history = folder.history()  # before the question, or jobs that are submitted meanwhile would count as gone
-    queue = ask(target, {id_ for job in plan.jobs for id_ in history.get(job.key, ()) if is_wanted(job.key)})
+    queue = ask(stored.target, {id_ for job in plan.jobs for id_ in history.get(job.key, ()) if is_wanted(job.key)})
     states = tuple(state for state in job_states(plan, folder, queue, history) if is_wanted(state.key))
     return FolderView(folder.root, states, sum(is_wanted(key) for key in plan.done)), plan
 
@@ -163,7 +158,7 @@ def look_at(folder: JobFolder, is_wanted: Callable[[str], bool]) -> tuple[Folder
 def watch(
     look: Callable[[], View], show: Callable[[View, bool], object], sleep: Callable[[float], object], every: float
 ) -> int:
-    """Look and show every so many seconds until there is nothing more to watch; returns the exit code.
+    """Look and show again after ``every`` seconds until there is nothing more to watch; return the exit code.
 
     That something has failed, or that readers are waited for, must be seen twice in a row: between two jobs nothing
     runs for a moment, and over a network a file may be seen late. ``show`` is also told whether this is the last time.

@@ -30,7 +30,7 @@ class Dialect:
 
     Attributes
     ----------
-    header : lines for the scheduler, the site's among them
+    header : our lines for the scheduler
     part : expression of the shell for the part of an array that this is; fails where there is none
     beginning : lines that come behind the arguments, for example where the output goes
     restart : how a job asks the scheduler to run it again; None where there is no scheduler
@@ -92,13 +92,14 @@ def warning_seconds(hours: float) -> int:
 def _job_script(plan: Plan, script: Script, template: Template, dialect: Dialect) -> str:
     arguments = (" ROUND" if has_rounds(script) else "") + (" PART" if script.parts > 1 else "")
     parts = f"   (parts count from 0 to {script.parts - 1})" if script.parts > 1 else ""
-    site = template.body(script)
+    site_header, site = template.header(script), template.body(script)
     lines = [
         "#!/bin/bash",
         f"# {' '.join(script.title.split())}",
         "# Does nothing when its work is done, and continues where it was when that is half done.",
         f"# By hand, here and now: bash {script.name.rpartition('/')[2]}.sh{arguments}{parts}",
         *dialect.header,
+        *(["# from the template", *site_header] if site_header else []),
         "",
         *_arguments(script, dialect.part),
         *dialect.beginning,

@@ -59,16 +59,10 @@ EMPTY = Template()
 
 
 def read_template(path: Path, mark: str, marks: Collection[str]) -> Template:
-    """Read a site's template.
+    """Read a site's template, a text file.
 
-    Parameters
-    ----------
-    path
-        text file
-    mark
-        how lines for the scheduler begin ("#SBATCH"); empty where there is no scheduler
-    marks
-        those of all schedulers
+    Lines for the scheduler begin with ``mark`` ("#SBATCH"), which is empty without a scheduler; ``marks`` holds those
+    of all schedulers.
 
     Raises CampaignError if the file cannot be read, a section is unknown or a line is meant for another scheduler.
     """
