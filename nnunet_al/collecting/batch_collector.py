@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -122,17 +121,10 @@ class BatchCollector:
             state = IN_PART if len(conflicts) < len(regions) else REFUSED
         else:
             state = KEPT if len(as_reading) == len(new) and not several else ACCEPTED
-        return Outcome(
-            file.path,
-            case,
-            file.reader,
-            self._context.number,
-            state,
-            len(regions) - len(conflicts),
-            reading.edits_outside,
-            reading.disagreements,
-            tuple(sentences),
-        )
+        edits, disagreements, n_regions = reading.edits_outside, reading.disagreements, len(regions) - len(conflicts)
+        said = tuple(sentences)
+        number = self._context.number
+        return Outcome(file.path, case, file.reader, number, state, n_regions, edits, disagreements, said)
 
     def _append(
         self,
@@ -155,9 +147,7 @@ class BatchCollector:
         if source == READER:  # annotated voxels are left out; a reading is kept whole, for comparison
             labels_xyz = np.where(both_xyz, ignore, labels_xyz)
         taken = {case: CaseAnnotation(labels_xyz, annotation.properties, annotation.returned)}
-        self._ledger.append(
-            self._context.number, source, file.reader, regions, taken, tuple(sentences), minutes, timestamp()
-        )
+        self._ledger.append(self._context.number, source, file.reader, regions, taken, tuple(sentences), minutes)
         return sentences
 
     def _regions_taken_before(self, reader: str, case: str, digest: str) -> set[Region]:
@@ -221,8 +211,3 @@ def labels_in_regions(regions: Sequence[Region], labels_xyz: np.ndarray, ignore:
         inside = to_slices(region.box)
         result_xyz[inside] = labels_xyz[inside]
     return result_xyz
-
-
-def timestamp() -> str:
-    """Return the present time in ISO 8601, for the ledger."""
-    return datetime.now().astimezone().isoformat(timespec="seconds")

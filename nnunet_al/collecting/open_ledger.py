@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -47,9 +48,9 @@ class OpenLedger:
         annotations: Mapping[str, CaseAnnotation],
         disagreements: tuple[str, ...] = (),
         minutes: float | None = None,
-        collected: str | None = None,
     ) -> None:
-        """Append a commit while the ledger is locked; see `Ledger.append`."""
+        """Append a commit with the present time while the ledger is locked; see `Ledger.append`."""
+        collected = datetime.now().astimezone().isoformat(timespec="seconds")
         commit = self._ledger.append(
             round_number, source, reader, regions, annotations, disagreements, minutes, collected
         )
