@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -103,7 +103,7 @@ class BatchCollector:
         known = [rank for rank in regions if rank not in new]
         conflicts = [rank for rank in known if self._contradicts(earlier, regions[rank], annotation.labels_xyz)]
         several = self._context.decided.readings > 1
-        answered = {region for commit in self._ledger.commits if commit.counts for region in commit.regions}
+        answered = self._ledger.answered
         as_reading = [rank for rank in new if several or regions[rank] in answered]
         sentences = list(reading.remarks)
         for source, ranks in ((READER, [rank for rank in new if rank not in as_reading]), (READING, as_reading)):
@@ -121,10 +121,9 @@ class BatchCollector:
             state = IN_PART if len(conflicts) < len(regions) else REFUSED
         else:
             state = KEPT if len(as_reading) == len(new) and not several else ACCEPTED
-        edits, disagreements, n_regions = reading.edits_outside, reading.disagreements, len(regions) - len(conflicts)
-        said = tuple(sentences)
-        number = self._context.number
-        return Outcome(file.path, case, file.reader, number, state, n_regions, edits, disagreements, said)
+        outcome = Outcome(file.path, case, file.reader, self._context.number, state, len(regions) - len(conflicts))
+        edits, disagreements = reading.edits_outside, reading.disagreements
+        return replace(outcome, edits_outside=edits, disagreements=disagreements, sentences=tuple(sentences))
 
     def _append(
         self,

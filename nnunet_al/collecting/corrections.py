@@ -59,7 +59,7 @@ def _take(
     labels_xyz = axes.from_file(reading.labels_kji)
     with ledger.locked():
         stands_xyz = ledger.labels(case, shape)
-        answered = {region for c in ledger.commits if c.counts for region in c.regions if region.case == case}
+        answered = {region for region in ledger.answered if region.case == case}
         chosen = sorted(answered if only is None else answered.intersection(only))
         if only is not None and not chosen:
             raise ReturnError(f"{file.path.name}: no answered region of {case} belongs to that round.")

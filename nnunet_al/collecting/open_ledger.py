@@ -56,6 +56,11 @@ class OpenLedger:
         )
         self.commits = [*self.commits, commit]
 
+    @property
+    def answered(self) -> set[Region]:
+        """The regions of all commits on which models are trained."""
+        return {region for commit in self.commits if commit.counts for region in commit.regions}
+
     def labels(self, case: str, shape: tuple[int, ...]) -> np.ndarray:
         """Compose the labels (z, y, x) of a case from all commits."""
         return self._ledger.labels(case, shape, self.commits)

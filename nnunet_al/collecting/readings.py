@@ -26,7 +26,7 @@ def append_consensus(context: RoundContext, regions: Sequence[Region], ledger: O
     if wanted < 2:
         return []
     with ledger.locked():
-        answered = {region for commit in ledger.commits if commit.counts for region in commit.regions}
+        answered = ledger.answered
         ready: dict[tuple[str, tuple[str, ...]], list[Region]] = {}
         for region in regions:
             if region in answered or region.case not in context.decided.pool_cases:

@@ -93,7 +93,7 @@ class CampaignJobs:
 
     @property
     def _is_to_be_closed(self) -> bool:
-        """Whether readers are done with the batch of the last round, behind which no other one completes it."""
+        """Whether readers have finished the batch of the last round, which no later round completes."""
         progress, last = self._progress, self._campaign.rounds
         return progress.complete == last and progress.handed_out == last + 1 and not progress.waits_for_readers
 

@@ -82,13 +82,13 @@ class JobFolder:
         found = self.surviving()
         if found is None:
             raise CampaignError(
-                f"{self.plan_file} cannot be read: repeat the call with -d, -s and -to, which writes it anew; what was "
-                f"handed over stands in {self.submitted_file.name}, and the campaigns have no part in it."
+                f"{self.plan_file} cannot be read: repeat the call with -d, -s and -to, which writes it again; "
+                f"{self.submitted_file.name} still lists the submitted jobs, and the campaigns are not affected."
             )
         return found
 
     def surviving(self) -> Stored | None:
-        """Return the same as :meth:`load`; None where the plan is missing or broken, so that it can be made anew.
+        """Return the same as :meth:`load`; None where the plan is missing or broken, so that it can be made again.
 
         Raises CampaignError if a newer version has written it.
         """
@@ -153,7 +153,7 @@ class JobFolder:
     def alone(self) -> Iterator[None]:
         """Keep other processes from writing and handing over the same jobs.
 
-        Raises CampaignError if another one is at it.
+        Raises CampaignError if another one is doing so.
         """
         try:
             with file_lock(self.root / _LOCK):

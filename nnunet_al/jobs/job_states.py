@@ -91,7 +91,7 @@ class _Known:
         return self.progress[campaign]
 
     def is_behind(self, job: Job) -> bool:
-        """Tell whether something that a job waits for is not done yet."""
+        """Tell whether a job that this one waits for is not done yet."""
         return any(key in self.unfinished for key in job.after)
 
     def obstacle(self, job: Job) -> str:
@@ -106,7 +106,7 @@ class _Known:
         return None
 
     def owner(self, job: Job, script: Script, part: int) -> str | None:
-        """Return who works on a job by the campaign's locks; one that is held alone belongs to the first job."""
+        """Return the owner of a job's lock; the lock of the whole campaign counts for its first unfinished job."""
         if script.campaign is None or self.is_behind(job):
             return None
         if script.campaign not in self.owners:

@@ -25,7 +25,7 @@ _MOST_CPUS = 8
 def make_plan(request: JobsRequest) -> Plan:
     """Return the scripts of all campaigns, and the jobs that are not done yet, round by round.
 
-    Where people annotate, a campaign's jobs end with the next batch for them, and there are none while they are at it.
+    Where people annotate, a campaign's jobs end with the next batch for them, and there are none while they annotate.
 
     Raises NnunetALError if options do not go together, a campaign was started otherwise, or its files cannot be read.
     """
@@ -87,7 +87,7 @@ def _missing(campaigns: Sequence[CampaignJobs]) -> tuple[int, ...]:
 
 
 def _environment(request: JobsRequest) -> dict[str, str]:
-    """Return the variables that jobs must have: nnU-Net's folders, and those of its other ones that are set here."""
+    """Return the variables that jobs must have: nnU-Net's folders, and its optional variables that are set here."""
     roots = request.roots
     folders = {"nnUNet_raw": roots.raw, "nnUNet_preprocessed": roots.preprocessed, "nnUNet_results": roots.results}
     kept = {name: os.environ[name] for name in _VARIABLES if os.environ.get(name)}
@@ -95,7 +95,7 @@ def _environment(request: JobsRequest) -> dict[str, str]:
 
 
 def _program_folders() -> tuple[str, ...]:
-    """Return where the jobs' programs lie: beside this interpreter, or wherever they are found now."""
+    """Return the folders of the jobs' programs: this interpreter's, after that of PATH if they are not beside it."""
     beside = Path(sys.executable).absolute().parent
     found = shutil.which(ROUND_COMMAND)
     elsewhere = [] if found is None or (beside / ROUND_COMMAND).is_file() else [Path(found).absolute().parent]

@@ -18,7 +18,7 @@ def remember(al_folder: Path, folder: Path) -> None:
 
     Folders that were moved or deleted are removed, unless their parent is missing too: its file system may be away.
 
-    Raises CampaignError, StorageError if others are at it for minutes, or the file cannot be written.
+    Raises CampaignError, StorageError if another process holds the lock for minutes, or the file cannot be written.
     """
     place, lock = str(folder.absolute()), al_folder / "lock_jobs"
     if place in _entered(al_folder):

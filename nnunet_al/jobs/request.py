@@ -24,7 +24,7 @@ class JobsRequest:
     ----------
     campaigns : those that are to be brought to their last round
     datasets : name of a dataset -> its number or name, as the user gave it
-    options : where and how rounds run; in ``parts`` jobs a pass over the pool is done; a job's CPUs are its workers
+    options : where and how rounds run; a pass over the pool is split into ``parts`` jobs, with one worker per CPU
     target : a name in ``TARGETS``
     limit : how many tasks of one array may run at the same time; None: no limit
     gpus : of this machine, for the target shell: one campaign on each at a time

@@ -43,7 +43,7 @@ class Overrides:
 def read_overrides(hours: Sequence[str] = (), memory: Sequence[str] = (), cpus: Sequence[str] = ()) -> Overrides:
     """Read ``-hours``, ``-memory`` (GB) and ``-cpus``: a number for all jobs, KIND=NUMBER for one kind of them.
 
-    Raises CampaignError if one of them is neither, is not above 0, or stands twice.
+    Raises CampaignError if one of them is neither, is not above 0, or is given twice.
     """
     return Overrides(_read("-hours", hours, float), _read("-memory", memory, int), _read("-cpus", cpus, int))
 

@@ -23,7 +23,7 @@ Place = tuple[str, int | None]
 
 @dataclass(frozen=True)
 class HandOver:
-    """The jobs of a plan that are in the queue, sorted by their fate.
+    """The jobs that are in the queue: those that stay there, and those that do not belong there any more.
 
     Attributes
     ----------
@@ -136,14 +136,14 @@ def submit(folder: JobFolder, target: str) -> int:
     if code and TARGETS[target].has_queue:
         said = "; ".join(words) or f"{entry} ended with exit code {code}"
         raise SetupError(
-            f"Not all jobs were handed over ({said}): mend that and call nnUNetv2_al_jobs --submit again, which goes "
-            "on behind those that were."
+            f"Not all jobs were handed over ({said}): solve that and call nnUNetv2_al_jobs --submit again, which "
+            "continues after those that were."
         )
     return code
 
 
 def _places(job: Job, ids: Sequence[str], queue: Queue) -> dict[int | None, tuple[str, Seen]]:
-    """Return where the missing parts of a job are in the queue; None stands for all of them."""
+    """Return part -> id and state of the missing parts of a job in the queue; None stands for all parts."""
     found: dict[int | None, tuple[str, Seen]] = {}
     for id_ in ids:
         for part, seen in queue.get(id_, {}).items():

@@ -1,4 +1,4 @@
-"""Sentences on a plan for people: the number of jobs, and the fate of earlier ones."""
+"""Sentences on a plan for people: the number of jobs, and the state of earlier ones."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ class FolderView:
         return cls(root, broken="it was moved or deleted." if is_gone else in_one_line(error), is_gone=is_gone)
 
     def counts(self) -> dict[str, int]:
-        """Return how many jobs are in which state; an array is in that of its parts which stands first in STATES."""
+        """Return the number of jobs in each state; an array has the most important state of its parts."""
         of_job: dict[str, str] = {}
         for state in self.states:
             of_job[state.key] = min(state.state, of_job.get(state.key, DONE), key=STATES.index)
@@ -73,7 +73,7 @@ class CampaignView:
     last : number of the last round that is complete, -1 before round 0 is
     rounds : number of the last round that is wanted
     dice : mean foreground Dice of the last model that was tested, None before there is one
-    state : one of ``job_states.STATES``, where "not submitted" means that nobody works on it
+    state : one of ``job_states.STATES``; "not submitted" means that no process works on it
     now : the present state in words
     """
 
@@ -96,7 +96,7 @@ class View:
         """Return the exit code when there is nothing more to watch; None while something may still happen.
 
         0: all is done; 2: nothing runs or waits any more, and something has failed; 3: only readers are waited for.
-        Where there are jobs, a campaign that has none and that nobody works on does not count; a job folder that cannot
+        If there are jobs, a campaign without jobs on which no process works does not count; a job folder that cannot
         be read counts as a failure, because its jobs are unknown.
         """
         jobs = [job for folder in self.folders for job in folder.states]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 PATIENCE_SECONDS = 30
 """How long a scheduler may take for an answer."""
 
-NEVER = "what it waits for has failed"
+NEVER = "a job that it waits for has failed"
 """The reason of a job that will never run."""
 
 _AT_ONCE = 5000  # ids of one question; as text they stay below the limit of one argument

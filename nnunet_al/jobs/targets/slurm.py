@@ -41,7 +41,7 @@ _REASONS = {
     "JobHeldAdmin": Seen("held", "held by an administrator"),
     "PartitionTimeLimit": Seen("held", "it asks for more hours than its partition allows"),
     "PartitionNodeLimit": Seen("held", "it asks for more nodes than its partition allows"),
-    "BadConstraints": Seen("held", "no node can give what it asks for"),
+    "BadConstraints": Seen("held", "no node has the resources that it asks for"),
 }
 
 
@@ -138,7 +138,7 @@ def _squeue(*which: str) -> Answer | None:
 def _seen(state: str, reason: str) -> Seen | None:
     if state in _STATES:
         return _STATES[state]
-    # such as "launch failed requeued held"
+    # others hold a job, too, such as "launch failed requeued held"
     return _REASONS.get(reason) or Seen("held" if "held" in reason else "waits", reason)
 
 

@@ -11,7 +11,7 @@ A template is a text file::
 
 Lines before the first section, or under ``[all]``, are for all scripts; those under ``[gpu]`` or ``[cpu]`` for scripts
 that need a GPU or none; those under the name of a phase for that phase. Lines that begin with the scheduler's mark go
-behind ours into the script's header, where a scheduler takes the last word; all others stand before the command.
+behind ours into the script's header, where the last of several lines counts; all others go before the command.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Template:
     bodies: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def header(self, script: Script) -> list[str]:
-        """Return the scheduler's lines for a script, the most particular ones last."""
+        """Return the scheduler's lines for a script, the most specific ones last."""
         return [line for section in _sections_of(script) for line in self.headers.get(section, ())]
 
     def body(self, script: Script) -> list[str]:
