@@ -100,7 +100,7 @@ def work(arguments: Namespace, argv: Sequence[str]) -> int:
     folder = JobFolder(Path(arguments.o).absolute())
     folder.check()
     # a broken plan is made anew where everything is asked for; what was handed over is known without it
-    stored = folder.stored() if folder.exists and arguments.d is None else folder.surviving()
+    stored = folder.load() if folder.exists and arguments.d is None else folder.surviving()
     asked, argv, directory = _asked(arguments, argv, stored)
     request, template = _request(asked, argv, stored), _template(asked)
     target = request.target
