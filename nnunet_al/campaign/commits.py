@@ -1,4 +1,4 @@
-"""The ledger's entries: what was annotated by each commit, what it cost, and what of a batch is left."""
+"""The ledger's entries: the annotations of each commit, their cost, and the regions of a batch that are left."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ READING, CONSENSUS, CORRECTION, CLOSED = "reading", "consensus", "correction", "
 
 @dataclass(frozen=True)
 class LabelEntry:
-    """What the ledger's entry says of one label volume.
+    """One label volume in an entry of the ledger.
 
     ``sha256`` is that of its values; ``foreground_voxels`` and ``contour_mm`` (see `annotation_cost`) are None in
     entries of the first schema.
@@ -43,10 +43,10 @@ class Commit:
     ----------
     number : position in the ledger, from 0
     round : round whose batch was annotated
-    source : "oracle" (simulated from the dataset's labels), "dataset" (what was annotated before the campaign),
+    source : "oracle" (simulated from the dataset's labels), "dataset" (annotations from before the campaign),
         "reader", "consensus" (of several readers), "reading" (one of several; kept, but not trained on), "correction"
-        (takes the place of what was annotated before) or "closed" (the rest of a batch went back to the pool)
-    regions : what was annotated; for the source "dataset" the whole case, of which the volumes tell the part
+        (replaces earlier annotations) or "closed" (the rest of a batch went back to the pool)
+    regions : the annotated regions; for the source "dataset" those annotated in full, while the volumes hold every part
     labels : case -> its label volume
     disagreements : sentences on voxels where an earlier annotation stands against this one
     minutes : the reader's time, where it is known
@@ -118,9 +118,9 @@ class AnnotationCost:
 
 
 def total_cost(commits: Iterable[Commit], without: Collection[str] = ()) -> AnnotationCost:
-    """Add up what ``commits`` have cost, without the cases that were withdrawn.
+    """Add up the cost of ``commits``, without the cases that were withdrawn.
 
-    A correction adds minutes only: what it corrects was counted when it was annotated first.
+    A correction adds minutes only: its voxels were counted when they were annotated first.
     """
     commits = list(commits)
     first = [commit for commit in commits if commit.counts and commit.source != CORRECTION]

@@ -15,7 +15,7 @@ _ROUND = re.compile(r"round_(\d{3,})")
 
 @dataclass(frozen=True)
 class RoundFolder:
-    """One round: a view of nnU-Net's three roots, the stages' markers and what they wrote."""
+    """One round: a view of nnU-Net's three roots, the stages' markers and their files."""
 
     root: Path
     number: int
@@ -32,12 +32,12 @@ class RoundFolder:
 
     @property
     def logs(self) -> Path:
-        """What nnU-Net printed."""
+        """The output of nnU-Net."""
         return self.root / "logs"
 
     @property
     def parts(self) -> Path:
-        """What the shards of passes over the pool found out; removed when the round is done."""
+        """The results of the shards of passes over the pool; removed when the round is done."""
         return self.root / "parts"
 
     @property
@@ -52,7 +52,7 @@ class RoundFolder:
 
     @property
     def group_weights(self) -> Path:
-        """What the scores of each group of cases are multiplied by, and the Dice coefficients behind it."""
+        """The factor for the scores of each group of cases, and the Dice coefficients behind it."""
         return self.root / "group_weights.json"
 
     @property
@@ -119,12 +119,12 @@ class CampaignFolder:
 
     @property
     def decisions(self) -> Path:
-        """What was decided at the start; written last, so that a campaign has it or does not exist."""
+        """The decisions of the start; written last, so that a campaign has them or does not exist."""
         return self.root / "campaign.json"
 
     @property
     def ledger(self) -> Path:
-        """What was annotated."""
+        """The commits and their label volumes."""
         return self.root / "ledger"
 
     @property

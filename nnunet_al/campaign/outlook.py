@@ -25,7 +25,7 @@ class CampaignState:
     begun : whether the round after it was begun
     used_up : whether nothing of the pool is left to ask for
     dice : mean foreground Dice of the last model that was tested, None before there is one
-    seconds : of each complete round that trained a model of its own, and of round 0, what its stages took
+    seconds : duration of round 0, and of each complete round that trained its model itself
     """
 
     title: str
@@ -65,7 +65,7 @@ def state_of(folder: CampaignFolder, title: str, strategy: str, rounds: int) -> 
 
 
 def remaining_seconds(states: Sequence[CampaignState]) -> float | None:
-    """Estimate what the missing rounds take: for each the mean of its strategy's rounds so far, else of all rounds.
+    """Estimate the seconds of the missing rounds: for each its strategy's mean so far, else that of all rounds.
 
     Round 0, which trains nothing, and the rounds with a model are two kinds of rounds. A round whose model was taken
     over from another campaign counts for neither, so the estimate is rather too long while such rounds are to come.
@@ -90,7 +90,7 @@ def remaining_seconds(states: Sequence[CampaignState]) -> float | None:
 
 
 def outlook(states: Sequence[CampaignState]) -> str:
-    """Return one sentence on what is left."""
+    """Return one sentence on the rounds that are left."""
     number = sum(len(state.missing) for state in states)
     if number == 0:
         return "Nothing is left to do."

@@ -35,7 +35,7 @@ class Planned:
 
 
 def plan_campaigns(roots: Roots, requests: Iterable[Request], device: str) -> list[Planned]:
-    """Check what is asked of all campaigns, and name each of them once, whatever its strategy was spelled like.
+    """Check all requests, and name each campaign once, however its strategy is spelled.
 
     Raises NnunetALError if a request cannot be fulfilled or a strategy does not exist; nothing was begun then.
     """

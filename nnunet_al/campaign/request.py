@@ -1,4 +1,4 @@
-"""What the command line asks for, and how it becomes what a campaign has decided."""
+"""The request of a command line, and how it becomes the decisions of a campaign."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _Open: Any = make_dataclass("_Open", [(line.name, Any, None) for line in SETTING
 
 @dataclass(frozen=True)
 class Request(_Open):
-    """What the command line asks for: a campaign, and of `SETTINGS` those that are not None, which leaves them open."""
+    """The request of a command line: a campaign and its `SETTINGS`; None leaves a setting open."""
 
     dataset: str
     configuration: str
@@ -92,7 +92,7 @@ class Request(_Open):
     def compare(self, decided: Decisions, place: Path) -> None:
         """Refuse to continue a campaign that was started otherwise.
 
-        Raises CampaignError naming each difference, with what the campaign was started with.
+        Raises CampaignError naming each difference, with the value of the campaign's start.
         """
         wished = self.decide()
         flags = _NAMES | {setting.name: setting.flag for setting in SETTINGS}

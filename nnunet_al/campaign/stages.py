@@ -1,4 +1,4 @@
-"""The stages of a round and its phases, by name: their order, their markers, and what a phase waits for."""
+"""The stages of a round and its phases, by name: their order, their markers, and the phases that a phase waits for."""
 
 from __future__ import annotations
 

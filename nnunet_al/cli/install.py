@@ -31,7 +31,7 @@ def build_parser() -> ArgumentParser:
 
 
 def work(arguments: Namespace) -> None:
-    """Install or remove, and say what was done."""
+    """Install or remove, and list the files."""
     if not arguments.remove:
         for path in install(arguments.link):
             say(f"Installed {path}")

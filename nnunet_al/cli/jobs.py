@@ -133,7 +133,7 @@ def work(arguments: Namespace, argv: Sequence[str]) -> int:
 
 
 def _asked(arguments: Namespace, argv: Sequence[str], stored: Stored | None) -> tuple[Namespace, tuple[str, ...], Path]:
-    """Return what is asked for, now or in the call that is repeated, its words, and what its paths are relative to."""
+    """Return the options of this call, or of the repeated one, their words, and the folder of relative paths."""
     directory = Path.cwd()
     if arguments.d is None:
         bare = vars(build_parser().parse_args(["-o", arguments.o]))

@@ -144,7 +144,7 @@ def add_running(parser: _ActionsContainer) -> None:
 
 
 def request_of(arguments: Namespace, dataset: str, strategy: str, fold: int, seed: int) -> Request:
-    """Return what the options ask of one campaign; options that the command does not have are left open.
+    """Return the request for one campaign; options that the command does not have are left open.
 
     Raises StrategyError, CampaignError if a setting cannot be read.
     """
@@ -168,7 +168,7 @@ def _asked(arguments: Namespace, setting: Setting) -> Any:
 
 
 def parameters_of(arguments: Namespace) -> dict[str, Any]:
-    """Return what ``-set`` and ``-passes`` ask of the strategy's recipe.
+    """Return the parameters of the strategy's recipe from ``-set`` and ``-passes``.
 
     Raises StrategyError if a setting cannot be read, or the passes are given twice.
     """

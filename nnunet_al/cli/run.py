@@ -78,7 +78,7 @@ def work(arguments: Namespace) -> int:
 
 
 def requests_of_all(arguments: Namespace) -> list[Request]:
-    """Return what is asked of each campaign, strategies of one fold and seed next to each other.
+    """Return the request for each campaign, strategies of one fold and seed next to each other.
 
     Raises StrategyError if a strategy does not exist, or none of them has a parameter that is set.
     """

@@ -115,7 +115,7 @@ def _job_folders(arguments: Namespace, roots: Roots) -> list[FolderView]:
 
 
 def _is_chosen(arguments: Namespace, dataset: str, key: str) -> bool:
-    """Tell whether a job's key, "Dataset004_X/2d__random__seed0/fold_0/train 3", fits what was asked for."""
+    """Tell whether a job's key, "Dataset004_X/2d__random__seed0/fold_0/train 3", fits the options."""
     of_dataset, _, rest = key.partition("/")
     if of_dataset != dataset:
         return False

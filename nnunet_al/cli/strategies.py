@@ -1,4 +1,4 @@
-"""``nnUNetv2_al_strategies``: every strategy, its recipe, what it costs and its paper."""
+"""``nnUNetv2_al_strategies``: every strategy, its recipe, its cost and its paper."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What readers get of each case of a batch."""
+"""The images, labels and regions that readers get of each case of a batch."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from nnunet_al.terminal import progress
 
 
 def handed_cases(context: RoundContext) -> Iterator[CaseHandOut]:
-    """Yield what readers get of each case of the batch, one at a time.
+    """Yield the hand-out of each case of the batch, one at a time.
 
-    The pre-segmentation is what is annotated already and, elsewhere, what the round's model predicts; before there is
-    a model, nothing.
+    The pre-segmentation holds the present annotations and, elsewhere, the prediction of the round's model; before there
+    is a model, nothing.
     """
     entries = read_json(context.round.batch)["regions"]
     regions = asked_regions(context.round)

@@ -1,4 +1,4 @@
-"""What the stages of a round share: the campaign's decisions, its data, and where everything lies."""
+"""Shared by the stages of a round: the campaign's decisions, its data, and where everything lies."""
 
 from __future__ import annotations
 
@@ -71,15 +71,15 @@ class RoundContext:
 
     @cached_property
     def ledger(self) -> Ledger:
-        """What was annotated."""
+        """The campaign's ledger."""
         return Ledger(self.folder.ledger, self.label_format, self.data.dataset.file_ending, self.ignore)
 
     @cached_property
     def commits(self) -> list[Commit]:
         """The commits that this round's model is trained on.
 
-        They are counted when the round begins to compose labels, so that what readers return while it runs is left to
-        the next one. Rounds of earlier versions did not count: theirs are the commits of all rounds before.
+        They are counted when the round begins to compose labels, so that files that readers return while it runs are
+        left to the next one. Rounds of earlier versions did not count: theirs are the commits of all rounds before.
         """
         commits = self.ledger.commits()
         if self.round.ledger_mark.is_file():
@@ -132,7 +132,7 @@ class RoundContext:
 
     @property
     def configuration(self) -> dict[str, Any]:
-        """What this round's plans say of the campaign's configuration."""
+        """The campaign's configuration in this round's plans."""
         configuration: dict[str, Any] = self.plans["configurations"][self.decided.configuration]
         return configuration
 
@@ -195,7 +195,7 @@ class RoundContext:
         return labels_xyz
 
     def log(self, stage: str) -> Path:
-        """Return the file that gets what nnU-Net prints in a stage."""
+        """Return the file for nnU-Net's output in a stage."""
         return self.round.logs / f"{stage}.txt"
 
     def composed_label(self, case: str) -> Path:

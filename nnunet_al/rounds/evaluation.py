@@ -21,7 +21,7 @@ def evaluate_checkpoint(context: RoundContext, checkpoint: Path, label_folder: P
     Returns
     -------
     dict
-        the round, what its model was trained on, ``cases`` (case -> class -> Dice and HD95 in mm), ``mean`` over cases
+        the round, the training data of its model, ``cases`` (case -> class -> Dice and HD95 in mm), ``mean`` over cases
         for each class and ``foreground_mean`` over classes; ``groups`` where the campaign has groups of cases.
     """
     decided, dataset = context.decided, context.data.dataset
@@ -45,7 +45,7 @@ def evaluate_checkpoint(context: RoundContext, checkpoint: Path, label_folder: P
 
 
 def trained_on(context: RoundContext, checkpoint: Path) -> dict[str, Any]:
-    """Return what is known of a round's model without any test case."""
+    """Return the round, the checkpoint and the training data of a model: the metrics that need no test case."""
     return {
         "round": context.number,
         "checkpoint": str(checkpoint),

@@ -18,7 +18,7 @@ from nnunet_al.terminal import progress
 def export_dataset(context: RoundContext, target: Path) -> int:
     """Write the annotated cases as the dataset folder ``target`` and return how many there are.
 
-    Images are copied. Labels hold what the ledger holds; where a case is annotated in part, the other voxels hold
+    Images are copied. Labels are those of the ledger; where a case is annotated in part, the other voxels hold
     nnU-Net's ignore label, which ``dataset.json`` then declares. The folder appears complete or not at all.
 
     Raises CampaignError if ``target`` exists or nothing is annotated yet.

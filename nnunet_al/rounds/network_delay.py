@@ -1,4 +1,4 @@
-"""What another host has just finished: over a network file system it may take a while to be seen."""
+"""Files that another host has just written: over a network file system it may take a while to see them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def wait_while(missing: Callable[[], str], folders: Sequence[Path]) -> None:
     Parameters
     ----------
     missing
-        returns what is not there, for people; nothing when all is there.
+        returns the names of missing files, for people; nothing when all are there.
     folders
         need not exist.
     """

@@ -1,4 +1,4 @@
-"""One phase of a round: what a job of a cluster calls."""
+"""One phase of a round, as a job of a cluster does it."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from nnunet_al.terminal import say
 def do_phase(roots: Roots, request: Request, options: Options, number: int, name: str) -> None:
     """Do one phase of round ``number``, or a shard of it; nothing when it is done, or the pool was used up before.
 
-    Raises NnunetALError of the kind that says what is in the way, such as a phase that comes before; WaitingForReaders
-    if people, or the dataset's labels, have not annotated all of a batch yet.
+    Raises NnunetALError of the kind that names the obstacle, such as a phase that comes before; WaitingForReaders if
+    people, or the dataset's labels, have not annotated all of a batch yet.
     """
     request.check()
     options.check()
@@ -113,7 +113,7 @@ def _phase_of(decided: Decisions, name: str, number: int, options: Options) -> P
 
 
 def _not_complete(folder: CampaignFolder, decided: Decisions, phase: Phase, number: int) -> str:
-    """Name what comes before a phase and is not complete yet; nothing where it may begin."""
+    """Name the round or phase that must be complete before a phase; nothing where it may begin."""
     progress = CampaignProgress(folder.root)
     if progress.used_up:
         return ""
@@ -137,6 +137,6 @@ def _lock(folder: CampaignFolder, phase: Phase, options: Options) -> AbstractCon
 
 
 def _folders(folder: CampaignFolder, number: int) -> list[Path]:
-    """Return the folders in which other hosts write what a phase stands on."""
+    """Return the folders in which other hosts write the files that a phase reads."""
     round_ = folder.round(number)
     return [folder.root, folder.ledger, folder.round(number - 1).stages, round_.root, round_.stages, round_.parts]

@@ -23,7 +23,7 @@ _PASSES_OF_ONE_MODEL = 10
 def make_sampler(context: RoundContext, plan: Any, network: Any, device: Any) -> Sampler:
     """Return the sampler of the recipe's posterior, with ``network`` as the round's own model.
 
-    Raises ModelError if a checkpoint is missing or does not hold what the strategy needs.
+    Raises ModelError if a checkpoint, or a part of it that the strategy needs, is missing.
     """
     recipe, exclusive, precision = context.decided.recipe, plan.exclusive, context.decided.precision
     network = fast_network(network, precision)

@@ -31,7 +31,7 @@ def window_pool(context: RoundContext) -> Pool:
 
 
 def make_embedder(context: RoundContext) -> Embedder:
-    """Return what describes windows by vectors under the round's own model."""
+    """Return the embedder that describes windows by vectors under the round's own model."""
     plan, network, device = load_round_model(context, context.checkpoint(context.round))
     options = context.options
     return Embedder(fast_network(network), plan.exclusive, device, options.scoring_batch_size, options.workers)

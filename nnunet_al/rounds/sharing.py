@@ -26,7 +26,7 @@ _MODEL_FILES = ("plans.json", "dataset.json", "dataset_fingerprint.json")
 def first_model(context: RoundContext, settings: TrainerSettings) -> bool:
     """Put the model of a campaign that has trained on the very same in place of round 1's own training.
 
-    What the training depends on is written down before it begins, so that other campaigns can find this one. A model
+    The inputs of the training are written down before it begins, so that other campaigns can find this one. A model
     is taken over only where that is asked for and this campaign's own training has not begun; the checkpoint named
     final, which says that a model is complete, comes last.
 
@@ -61,7 +61,7 @@ def first_model(context: RoundContext, settings: TrainerSettings) -> bool:
 def training_inputs(context: RoundContext, settings: TrainerSettings) -> dict[str, Any]:
     """Return everything that the training of this round depends on, as plain JSON.
 
-    Files stand for what is in them, as hashes, since the paths of two campaigns differ.
+    Files are given by their hashes, since the paths of two campaigns differ.
     """
     decided = context.decided
     folder = context.round.view.preprocessed / decided.dataset
@@ -102,12 +102,12 @@ def _sibling(context: RoundContext, inputs: dict[str, Any]) -> CampaignFolder | 
 
 
 def _take_over(context: RoundContext, source: Path) -> bool:
-    """Link the checkpoints of ``source``, another campaign's round 1, and copy what nnU-Net needs beside them.
+    """Link the checkpoints of ``source``, another campaign's round 1, and copy the files that nnU-Net needs there.
 
     Returns
     -------
     bool
-        whether they were there: the other campaign may just be removing what it does not keep.
+        whether they were there: the other campaign may just be removing them.
     """
     folder = context.round.view.preprocessed / context.decided.dataset
     final = context.checkpoint(context.round)

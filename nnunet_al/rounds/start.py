@@ -127,7 +127,7 @@ def _check_hand_out(decided: Decisions, data: Data) -> None:
 
 
 def check_groups(decided: Decisions, classes: Iterable[str]) -> None:
-    """Refuse what does not fit the groups and the classes that there are; say which group cannot be tested.
+    """Refuse options that do not fit the groups and classes; say which group cannot be tested.
 
     Raises CampaignError naming the option.
     """
@@ -204,7 +204,7 @@ def cut_regions(
 ) -> list[Region]:
     """Cut cases into the regions that may be asked for, with the patch of the campaign's first plan.
 
-    Raises CampaignError if a region is too large for what the strategy compares it by.
+    Raises CampaignError if a region is too large for the strategy's vectors.
     """
     facts = {case: data.facts[case] for case in cases}
     patch_size = tuple(plans["configurations"][decided.configuration]["patch_size"])

@@ -40,7 +40,7 @@ def annotate(context: RoundContext) -> None:
 
 
 def commit_existing(context: RoundContext, cases: Iterable[str]) -> None:
-    """Commit what the dataset's own labels hold of ``cases`` to the ledger."""
+    """Commit the dataset's own labels of ``cases`` to the ledger."""
     annotations = {}
     for case in cases:
         if context.data.facts[case].label_state in {"complete", "partial"}:

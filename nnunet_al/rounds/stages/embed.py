@@ -1,4 +1,4 @@
-"""Stage `embed`: one pass over the pool that describes its regions by vectors, and what puts its shards together."""
+"""Stage `embed`: one pass over the pool that describes its regions by vectors, and the merge of its shards."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def _made_by(context: RoundContext) -> str:
 
 
 def _vectors(context: RoundContext, embedder: Embedder) -> tuple[WindowVectors, Any]:
-    """Return what describes a window, and what each vector is multiplied by."""
+    """Return the function that describes windows by vectors, and the factor of each vector."""
     network, exclusive = embedder.network, embedder.exclusive
     recipe = context.decided.recipe
     if recipe.embedding == "features":

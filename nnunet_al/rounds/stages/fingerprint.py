@@ -1,4 +1,4 @@
-"""Stage `fingerprint`: the geometry of the pool and the intensities of what is annotated."""
+"""Stage `fingerprint`: the geometry of the pool and the intensities of annotated foreground."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from nnunet_al.rounds.context import RoundContext
 
 
 def fingerprint(context: RoundContext) -> None:
-    """Extract the fingerprint: geometry of the whole pool, intensities of what is annotated as foreground."""
+    """Extract the fingerprint: geometry of the whole pool, intensities of annotated foreground."""
     dataset = context.data.dataset
     annotated = {case: (dataset.cases[case].images, context.composed_label(case)) for case in context.annotated_cases}
     pool_facts = {case: context.data.facts[case] for case in context.decided.pool_cases}

@@ -1,4 +1,4 @@
-"""Stage `score`: one pass over the pool that scores its regions, and what puts its shards together."""
+"""Stage `score`: one pass over the pool that scores its regions, and the merge of its shards."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _OR_OVERFLOW = {"float32": "", "half": " or half precision overflows (-precision
 def score_part(context: RoundContext) -> None:
     """Score the candidates of this call's shard: the cases ``part``, ``part + parts``, ... in sorted order.
 
-    What a call before has scored already is taken over, whatever the number of shards was. A region's numbers depend
+    Regions that earlier calls have scored are taken over, whatever the number of shards was. A region's numbers depend
     on no other region, so that it does not matter which call scored it.
     """
     options = context.options
@@ -58,7 +58,7 @@ def score_part(context: RoundContext) -> None:
 def _scored_before(
     context: RoundContext, mine: Mapping[str, Sequence[int]], identity: str, device: str
 ) -> PoolStatistics:
-    """Return what the round's files hold of this shard's regions; in half precision what a device like this one scored.
+    """Return the saved statistics of this shard's regions; in half precision only those from the same kind of device.
 
     A region that stands in several files is the same in all of them.
     """

@@ -1,4 +1,4 @@
-"""Stage `weigh`: the weight of each group of cases, by how the model does on what is annotated of it."""
+"""Stage `weigh`: the weight of each group of cases, by the Dice of the model on its annotations."""
 
 from __future__ import annotations
 
