@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -125,8 +125,7 @@ def total_cost(commits: Iterable[Commit], without: Collection[str] = ()) -> Anno
     commits = list(commits)
     first = [commit for commit in commits if commit.counts and commit.source != CORRECTION]
     labels = [entry for c in first for case, entry in c.labels.items() if case not in without]
-    foreground = [entry.foreground_voxels for entry in labels]
-    contours = [entry.contour_mm for entry in labels]
+    foreground, contours = [entry.foreground_voxels for entry in labels], [entry.contour_mm for entry in labels]
     minutes = [commit.minutes for commit in commits if commit.minutes is not None]
     return AnnotationCost(
         regions=len({region for commit in first for region in commit.regions if region.case not in without}),
@@ -168,29 +167,11 @@ def _read_commit(path: Path) -> Commit:
 
 def commit_to_json(commit: Commit) -> dict[str, Any]:
     """Return a commit as its entry holds it."""
-    return {
-        "schema": SCHEMA,
-        "number": commit.number,
-        "round": commit.round,
-        "source": commit.source,
-        "reader": commit.reader,
-        "regions": [{"case": region.case, "box": [list(side) for side in region.box]} for region in commit.regions],
-        "labels": {case: asdict(entry) for case, entry in commit.labels.items()},
-        "disagreements": list(commit.disagreements),
-        "minutes": commit.minutes,
-        "collected": commit.collected,
-    }
+    return {"schema": SCHEMA, **asdict(commit)}
 
 
 def _commit_from_json(entry: dict[str, Any]) -> Commit:
-    return Commit(
-        entry["number"],
-        entry["round"],
-        entry["source"],
-        entry["reader"],
-        tuple(Region(r["case"], as_box(r["box"])) for r in entry["regions"]),
-        {case: LabelEntry(**volume) for case, volume in entry["labels"].items()},
-        tuple(entry["disagreements"]),
-        entry.get("minutes"),
-        entry.get("collected"),
-    )
+    known = {column.name: entry[column.name] for column in fields(Commit) if column.name in entry}
+    regions = tuple(Region(region["case"], as_box(region["box"])) for region in entry["regions"])
+    labels = {case: LabelEntry(**volume) for case, volume in entry["labels"].items()}
+    return Commit(**known | {"regions": regions, "labels": labels, "disagreements": tuple(entry["disagreements"])})

@@ -112,18 +112,13 @@ def read_data(
         for write in writes:
             write()
 
-    if test == "ts":
-        if both := sorted(raw.cases.keys() & raw.test_cases.keys()):
-            raise DatasetError(f"-test ts: the case {both[0]} is in imagesTr and imagesTs of {raw.folder}: rename it.")
-        raw, others = _only(raw, cases)
-        facts = verify_dataset(
-            raw, workers, cache, {**raw.test_cases, **raw.cases}, defer_write=writes.append, before_reading=alone
-        )
-        pool_facts, test_facts = ({c: facts[c] for c in cases} for cases in (raw.cases, raw.test_cases))
-        return Data(raw, pool_facts, raw.test_cases, test_facts, remember, others)
+    if test == "ts" and (both := sorted(raw.cases.keys() & raw.test_cases.keys())):
+        raise DatasetError(f"-test ts: the case {both[0]} is in imagesTr and imagesTs of {raw.folder}: rename it.")
     raw, others = _only(raw, cases)
-    facts = verify_dataset(raw, workers, cache, defer_write=writes.append, before_reading=alone)
-    return Data(raw, facts, raw.cases, facts, remember, others)
+    tests = raw.test_cases if test == "ts" else raw.cases
+    facts = verify_dataset(raw, workers, cache, {**tests, **raw.cases}, defer_write=writes.append, before_reading=alone)
+    pool_facts, test_facts = ({case: facts[case] for case in some} for some in (raw.cases, tests))
+    return Data(raw, pool_facts, tests, test_facts, remember, others)
 
 
 def _only(raw: RawDataset, wanted: Collection[str] | None) -> tuple[RawDataset, tuple[str, ...]]:

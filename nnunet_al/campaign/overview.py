@@ -51,11 +51,7 @@ def campaign_overview(folder: CampaignFolder) -> dict[str, Any]:
     return {
         "dataset": decided.dataset,
         "strategy": decided.recipe.name,
-        "configuration": decided.configuration,
-        "unit": decided.unit,
-        "fold": decided.fold,
-        "seed": decided.seed,
-        "tag": decided.tag,
+        **{name: getattr(decided, name) for name in ("configuration", "unit", "fold", "seed", "tag")},
         "stage": progress.last_stage,
         "pool_cases": len(decided.pool_cases),
         "test_cases": len(decided.test_cases),

@@ -47,9 +47,7 @@ def plan_campaigns(roots: Roots, requests: Iterable[Request], device: str) -> li
         decided = request.decide(device)
         name = decided.recipe.name
         folder = CampaignFolder.decided_by(roots, decided)
-        title = f"{folder.root.parent.name}/{folder.root.name}"
-        if several:
-            title = f"{decided.dataset}/{title}"
+        title = f"{decided.dataset}/{folder.name}" if several else folder.name
         planned.setdefault(folder, Planned(title, name, request, folder, decided.rounds))
     return list(planned.values())
 

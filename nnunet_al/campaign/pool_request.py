@@ -115,11 +115,7 @@ def decide(roots: Roots, folder: CampaignFolder, decided: Decisions, request: Po
         pool_changes=(*decided.pool_changes, entry),
     )
     return PoolChange(
-        after,
-        added=tuple(sorted(added)),
-        put_back=tuple(sorted(put_back)),
-        withdrawn=tuple(sorted(out)),
-        unchanged=tuple(sorted(unchanged)),
+        after, tuple(sorted(added)), tuple(sorted(put_back)), tuple(sorted(out)), tuple(sorted(unchanged))
     )
 
 

@@ -71,7 +71,7 @@ def new_cases(decided: Decisions, cases: Iterable[str]) -> list[str]:
 
 
 def say_new(decided: Decisions | None, data: Data) -> None:
-    """Say how many cases the dataset has got since the campaign began; a campaign takes none in by itself."""
+    """Say how many cases came to the dataset since the campaign began; a campaign does not add them by itself."""
     if decided is not None and (new := new_cases(decided, data.others)):
         were, them = ("was", "it") if len(new) == 1 else ("were", "them")
         say(

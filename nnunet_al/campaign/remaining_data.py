@@ -32,7 +32,7 @@ def remaining_data(
 ) -> list[str]:
     """Return a line on each folder with files of ``case``, on models trained on it, on other campaigns, and so on.
 
-    Files are told by their names, and by the table of the returned files; ``others`` are all other cases that may
+    Files are recognised by their names, and by the table of the returned files; ``others`` are all other cases that may
     have left some, so that the files of ``head_10`` are not taken for those of ``head_1``. There is always a line: a
     campaign keeps the names of withdrawn cases.
     """

@@ -50,12 +50,11 @@ class Request(_Open):
             raise CampaignError("-groups FILE and -group_by COLUMN go together: give both, or neither.")
         if self.groups is not None and not Path(self.groups).is_file():
             raise CampaignError(f"-groups '{self.groups}': there is no such file; give the table of participants.")
-        if self.initial_groups is not None:
-            wanted = sum(self.initial_groups.values())
-            if self.initial is not None and self.initial != wanted:
-                raise CampaignError(
-                    f"-initial {self.initial}: -initial_groups asks for {wanted} regions; leave -initial out."
-                )
+        wanted = None if self.initial_groups is None else sum(self.initial_groups.values())
+        if wanted is not None and self.initial not in {None, wanted}:
+            raise CampaignError(
+                f"-initial {self.initial}: -initial_groups asks for {wanted} regions; leave -initial out."
+            )
         if self.hand_out == "monailabel" and (self.readings or 1) > 1:
             raise CampaignError("-readings: MONAI Label keeps one label of an image; leave -format monailabel out.")
 

@@ -1,4 +1,4 @@
-"""results.csv: one row a round that a person can open."""
+"""results.csv: one row per round, for a spreadsheet."""
 
 from __future__ import annotations
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 from argparse import SUPPRESS, ArgumentParser, Namespace
-from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 from nnunet_al.campaign.request import Request
 from nnunet_al.cli.arguments import make_parser
@@ -100,6 +100,4 @@ def requests_of_all(arguments: Namespace) -> list[Request]:
     ]
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command."""
-    return run(build_parser, work, argv)
+main = partial(run, build_parser, work)

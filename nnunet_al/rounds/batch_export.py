@@ -11,9 +11,8 @@ from nnunet_al.annotation.manifest import CaseHandOut, HandedRegion
 from nnunet_al.campaign.commits import asked_regions
 from nnunet_al.files import read_json
 from nnunet_al.nnunet.file_axes import file_axes
-from nnunet_al.nnunet.prediction import predict_segmentation
 from nnunet_al.rounds.context import RoundContext
-from nnunet_al.rounds.round_model import load_round_model
+from nnunet_al.rounds.round_model import make_predictor
 from nnunet_al.terminal import progress
 
 
@@ -51,12 +50,5 @@ def handed_cases(context: RoundContext) -> Iterator[CaseHandOut]:
 def _predictor(context: RoundContext) -> Callable[[str], np.ndarray]:
     if context.number == 0:
         return lambda case: np.zeros(context.data.facts[case].raw_shape, np.int32)
-
-    plan, network, device = load_round_model(context, context.checkpoint(context.round))
-    images = context.pool_images()
-
-    def predict(case: str) -> np.ndarray:
-        stored = images[case]
-        return predict_segmentation(network, plan, stored.open()[:], stored.properties(), device).astype(np.int32)
-
-    return predict
+    predict = make_predictor(context, context.checkpoint(context.round), context.pool_images())
+    return lambda case: predict(case).astype(np.int32)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -31,22 +32,26 @@ from nnunet_al.pool.table import load_regions
 from nnunet_al.seeding import generator
 
 
+@dataclass(eq=False)
 class RoundContext:
-    """Everything that the stages of one round read."""
+    """Everything that the stages of one round read; nothing is read before it is needed."""
 
-    def __init__(
-        self, folder: CampaignFolder, number: int, decided: Decisions, roots: Roots, data: Data, options: Options
-    ) -> None:
-        """Collect; nothing is read before it is needed."""
-        self.folder = folder
-        self.round: RoundFolder = folder.round(number)
-        self.number = number
-        self.decided = decided
-        self.roots = roots
-        self.data = data
-        self.options = options
+    folder: CampaignFolder
+    number: int
+    decided: Decisions
+    roots: Roots
+    data: Data
+    options: Options
+
+    def __post_init__(self) -> None:
+        """Refuse a dataset whose cases or classes are not those of the campaign."""
         self._check_cases()
         self._check_labels()
+
+    @property
+    def round(self) -> RoundFolder:
+        """The folder of this round."""
+        return self.folder.round(self.number)
 
     @property
     def previous(self) -> RoundFolder | None:
@@ -103,13 +108,16 @@ class RoundContext:
     @cached_property
     def annotated_cases(self) -> list[str]:
         """Cases of which something is annotated before this round, without those that were withdrawn since."""
-        cases = {case for commit in self.commits if commit.counts for case in commit.labels}
-        return sorted(cases & set(self.decided.pool_cases))
+        return self.annotated_by(self.commits)
 
     @property
     def annotated_now(self) -> list[str]:
         """Cases of which something is annotated by now, whether or not this round is trained on it."""
-        cases = {case for commit in self.ledger.commits() if commit.counts for case in commit.labels}
+        return self.annotated_by(self.ledger.commits())
+
+    def annotated_by(self, commits: Iterable[Commit]) -> list[str]:
+        """Return the cases of the pool of which ``commits`` annotate something, sorted."""
+        cases = {case for commit in commits if commit.counts for case in commit.labels}
         return sorted(cases & set(self.decided.pool_cases))
 
     @property
@@ -170,15 +178,9 @@ class RoundContext:
 
     def _images(self, files: Mapping[str, CaseFiles], facts: Mapping[str, CaseFacts]) -> dict[str, StoredImage]:
         dataset_json = read_json(self.round.view.preprocessed / self.decided.dataset / "dataset.json")
+        workers, log = self.options.workers, self.log("images")
         return ensure_images(
-            files,
-            facts,
-            self.plans,
-            self.decided.configuration,
-            dataset_json,
-            self.store,
-            self.options.workers,
-            self.log("images"),
+            files, facts, self.plans, self.decided.configuration, dataset_json, self.store, workers, log
         )
 
     def labels_after(self, case: str, commits: list[Commit]) -> np.ndarray:

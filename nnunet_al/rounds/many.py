@@ -17,7 +17,7 @@ from nnunet_al.text import count
 
 @dataclass
 class Stopped:
-    """Why campaigns did not get to their last round: title -> sentence; ``busy`` are those that others work on."""
+    """Why campaigns did not reach their last round: title -> sentence; other processes work on the ``busy`` ones."""
 
     refused: dict[str, str] = field(default_factory=dict)
     waiting: dict[str, str] = field(default_factory=dict)

@@ -43,7 +43,8 @@ def do_phase(roots: Roots, request: Request, options: Options, number: int, name
     phase = _phase_of(decided, name, number, options)
     if _is_over(folder, decided, options, number, phase):
         return
-    _check_devices(phase, options)
+    if phase.on_device:
+        check_devices(options.device, options.gpus if phase.name == TRAIN else 1)
     began_with = decided
     wait_while(lambda: _not_complete(folder, began_with, phase, number), folders)
     with _lock(folder, phase, options):
@@ -75,7 +76,8 @@ def _do(roots: Roots, folder: CampaignFolder, decided: Decisions, options: Optio
         data.remember()
         if phase.alone:
             remove_temporary_files(folder.root)
-        say(f"Round {number} of {folder.root}, phase {phase.name}{_share(options) if phase.sharded else ''}")
+        share = f", part {options.part} of {options.parts}" if phase.sharded and options.parts > 1 else ""
+        say(f"Round {number} of {folder.root}, phase {phase.name}{share}")
         context = context_of(number)
         run_stages(phase_stages(phase, decided, options.parts, options.part), context, markers)
         if is_done(markers, FINAL_STAGE):
@@ -92,12 +94,6 @@ def _is_over(folder: CampaignFolder, decided: Decisions, options: Options, numbe
     if over:
         say(f"Phase {phase.name} of round {number} of {folder.root} is done already.")
     return over
-
-
-def _check_devices(phase: Phase, options: Options) -> None:
-    if not phase.on_device:
-        return
-    check_devices(options.device, options.gpus if phase.name == TRAIN else 1)
 
 
 def _phase_of(decided: Decisions, name: str, number: int, options: Options) -> Phase:
@@ -123,10 +119,6 @@ def _not_complete(folder: CampaignFolder, decided: Decisions, phase: Phase, numb
     earlier = [other.name for other in phases_of(decided.recipe) if other.name in phase.after]
     missing = [name for name in earlier if not progress.is_phase_complete(name, number)]
     return f"phase {missing[0]} of round {number}" if missing else ""
-
-
-def _share(options: Options) -> str:
-    return f", part {options.part} of {options.parts}" if options.parts > 1 else ""
 
 
 def _lock(folder: CampaignFolder, phase: Phase, options: Options) -> AbstractContextManager[None]:

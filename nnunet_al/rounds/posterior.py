@@ -33,16 +33,9 @@ def make_sampler(context: RoundContext, plan: Any, network: Any, device: Any) ->
     if recipe.posterior == "mc_dropout":
         return _dropout_sampler(context, network, exclusive, recipe.passes)
     if recipe.posterior == "tta":
-        parameters = recipe.parameters
-        return AugmentationSampler(
-            network,
-            exclusive,
-            recipe.passes,
-            context.rng("test-time augmentation"),
-            plan.configuration.spacing,
-            parameters["noise_variance"],
-            parameters["max_angle"],
-        )
+        rng, spacing = context.rng("test-time augmentation"), plan.configuration.spacing
+        noise_variance, max_angle = recipe.parameters["noise_variance"], recipe.parameters["max_angle"]
+        return AugmentationSampler(network, exclusive, recipe.passes, rng, spacing, noise_variance, max_angle)
     if recipe.posterior == "ensemble":
         members = ensemble_checkpoints(context)
         if len(members) > 1:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from nnunet_al.files import read_json
 from nnunet_al.nnunet.devices import torch_device
+from nnunet_al.nnunet.image_store import StoredImage
 from nnunet_al.nnunet.model import Plan, load_network
 from nnunet_al.nnunet.pool_embedding import Embedder
+from nnunet_al.nnunet.prediction import predict_segmentation
 from nnunet_al.nnunet.window_stream import Pool
 from nnunet_al.rounds.context import RoundContext
 from nnunet_al.scoring.fast_network import fast_network
@@ -21,6 +25,19 @@ def load_round_model(context: RoundContext, checkpoint: Path) -> tuple[Plan, tor
     plan = Plan.of(context.plans, dataset_json, context.decided.configuration)
     device = torch_device(context.options.device)
     return plan, load_network(plan, checkpoint, device), device
+
+
+def make_predictor(
+    context: RoundContext, checkpoint: Path, images: Mapping[str, StoredImage]
+) -> Callable[[str], np.ndarray]:
+    """Return a function from a case to the labels (z, y, x) that a checkpoint predicts."""
+    plan, network, device = load_round_model(context, checkpoint)
+
+    def predict(case: str) -> np.ndarray:
+        stored = images[case]
+        return predict_segmentation(network, plan, stored.open()[:], stored.properties(), device)
+
+    return predict
 
 
 def window_pool(context: RoundContext) -> Pool:

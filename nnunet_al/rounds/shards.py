@@ -78,23 +78,16 @@ def say_taken_over(known: int, wanted: int, done: str) -> None:
         say(f"    {known} of {count(wanted, 'region')} {'was' if known == 1 else 'were'} {done} before")
 
 
-def part_file(context: RoundContext, kind: str, part: int, ending: str = ".npz") -> Path:
+def part_file(context: RoundContext, kind: str, part: int) -> Path:
     """Return the file of one shard."""
-    return context.round.parts / f"{kind}_{part}_of_{context.options.parts}{ending}"
+    return context.round.parts / f"{kind}_{part}_of_{context.options.parts}.npz"
 
 
 def part_files(context: RoundContext, kind: str) -> list[Path]:
-    """Return the files of all shards, in order; they need not exist."""
-    return [part_file(context, kind, part) for part in range(context.options.parts)]
-
-
-def wait_for_part_files(context: RoundContext, kind: str) -> None:
-    """Wait for the files of all shards, whose markers are there, if another host may have written them just now."""
-
-    def missing() -> str:
-        return ", ".join(str(path) for path in part_files(context, kind) if not path.is_file())
-
-    wait_while(missing, [context.round.parts])
+    """Return the files of all shards, in order, after waiting for those that another host has just written."""
+    paths = [part_file(context, kind, part) for part in range(context.options.parts)]
+    wait_while(lambda: ", ".join(str(path) for path in paths if not path.is_file()), [context.round.parts])
+    return paths
 
 
 def all_part_files(context: RoundContext, kind: str) -> list[Path]:

@@ -24,7 +24,7 @@ _NAMED = 5
 
 
 def annotate(context: RoundContext) -> None:
-    """Have the batch annotated: the oracle commits it to the ledger; of people it is seen whether they are done.
+    """Have the batch annotated: the oracle commits its labels to the ledger; people are waited for.
 
     Raises WaitingForReaders if nobody has annotated some of the batch yet, or the dataset has no label yet for it.
     """

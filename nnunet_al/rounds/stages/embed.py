@@ -48,7 +48,6 @@ def embed_merge(context: RoundContext) -> None:
     """
     row = {number: index for index, number in enumerate(embedded_numbers(context))}
     identity = _made_by(context)
-    shards.wait_for_part_files(context, "embedded")
     found = [read_vectors(path, identity) for path in shards.part_files(context, "embedded")]
     parts = [part for part in found if part is not None]
     known = {number for part in parts for number in part.complete}

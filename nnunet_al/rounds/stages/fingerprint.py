@@ -12,13 +12,8 @@ def fingerprint(context: RoundContext) -> None:
     dataset = context.data.dataset
     annotated = {case: (dataset.cases[case].images, context.composed_label(case)) for case in context.annotated_cases}
     pool_facts = {case: context.data.facts[case] for case in context.decided.pool_cases}
+    workers, samples = context.options.workers, context.folder.root / "intensities"
     content = extract_fingerprint(
-        annotated,
-        pool_facts,
-        len(dataset.channels),
-        len(pool_facts),
-        context.ignore,
-        context.options.workers,
-        samples=context.folder.root / "intensities",
+        annotated, pool_facts, len(dataset.channels), len(pool_facts), context.ignore, workers, samples=samples
     )
     write_json(context.round.view.preprocessed / dataset.name / "dataset_fingerprint.json", content)

@@ -35,14 +35,9 @@ def score_part(context: RoundContext) -> None:
     measures: dict[str, Measure] = {}
     for name, (metric, reduction) in context.decided.recipe.measures().items():
         measures[name] = Measure(voxel_map(metric), _reduction(context, reduction), metric)
+    channels = roi_channels(context, plan.heads, plan.exclusive)
     scorer = Scorer(
-        sampler,
-        plan.exclusive,
-        measures,
-        device,
-        options.scoring_batch_size,
-        options.workers,
-        roi_channels=roi_channels(context, plan.heads, plan.exclusive),
+        sampler, plan.exclusive, measures, device, options.scoring_batch_size, options.workers, roi_channels=channels
     )
     mine, identity = shards.share(context, candidate_numbers(context)), _made_by(context)
     before = _scored_before(context, mine, identity, device.type)
@@ -83,7 +78,6 @@ def score_merge(context: RoundContext) -> None:
     for all.
     """
     identity = _made_by(context)
-    shards.wait_for_part_files(context, "scores")
     found = [shards.read_part(path, identity) for path in shards.part_files(context, "scores")]
     parts = [arrays for arrays in found if arrays is not None]
     if len(parts) < len(found):
