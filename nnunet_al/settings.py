@@ -159,9 +159,9 @@ class Machinery:
         choices=("submodlib", "streaming"))
     precision: str = setting(
         "-precision", str,
-        "number type of scoring: half is float16 on a GPU (the default there) and "
-        "bfloat16 on a CPU, several times faster where it has AMX or AVX512-BF16; float32 is the default elsewhere",
-        choices=("float32", "half"), before="float32")
+        "number type of training and scoring: half is float16 on a GPU and bfloat16 on a CPU; auto (default) is half "
+        "on a GPU and on a CPU with instructions for bfloat16 (AMX, AVX512-BF16, ARM), else float32",
+        choices=("auto", "half", "float32"), before="float32")
     trainer: str = setting("-tr", str, f"trainer (default: {DEFAULT_TRAINER})", metavar="TRAINER")
     planner: str = setting("-pl", str, "planner (default: nnUNetPlannerAL)", metavar="PLANNER",
                            default="nnUNetPlannerAL")
@@ -178,8 +178,11 @@ class Training:
     batch_size: int | None = setting("-batch_size", int, "training batch size (default: the plan's)", check=_count)
     optimizer: str = setting("-optimizer", str, "sgd is nnU-Net's; adamw learns faster in short trainings",
                              choices=("sgd", "adamw"), default="sgd")
-    dropout: str = setting("-dropout", str, "where dropout is: bottleneck and decoder (default), or every stage",
-                           choices=("decoder", "all"), default="decoder")
+    dropout: str = setting(
+        "-dropout", str,
+        "where dropout is: bottleneck and decoder (default), the last two stages of the decoder, whose samples cost a "
+        "third, or every stage",
+        choices=("decoder", "last", "all"), default="decoder")
     dropout_p: float = setting(
         "-dropout_p", float, "probability that a channel is dropped, in training and in sampling (default: 0.1)",
         metavar="P", default=0.1, check=_probability)

@@ -22,7 +22,7 @@ _ORDER = (  # in which they are written; settings that are not named here come l
     *_IN_EVERY_FILE,
     *("precision", "starts_from", "pool_cases", "test_cases", "hashes", "group_by", "groups", "initial_groups"),
     *("roi_classes", "annotate", "hand_out", "readings", "consensus", "initial_strategy", "withdrawn_cases"),
-    *("left_out_cases", "pool_changes"),
+    *("left_out_cases", "pool_changes", "training_precision"),
 )
 
 
@@ -39,6 +39,8 @@ class Decisions(Settings):
     pool_changes : additions and withdrawals since, in order: first round that each holds for, cases, reason, and
         whether a batch was waiting
     groups : case -> its group, of pool and test cases
+    training_precision : "half" or "float32", as ``precision``; "stock", which is nnU-Net's own, in campaigns that began
+        when ``-precision`` was of the scoring alone
     """
 
     dataset: str
@@ -55,6 +57,7 @@ class Decisions(Settings):
     withdrawn_cases: tuple[str, ...] = ()
     left_out_cases: tuple[str, ...] = ()
     pool_changes: tuple[dict[str, Any], ...] = ()
+    training_precision: str = "stock"
 
     @property
     def cases(self) -> tuple[str, ...]:

@@ -34,7 +34,7 @@ class Planned:
         return state_of(self.folder, self.title, self.strategy, self.rounds)
 
 
-def plan_campaigns(roots: Roots, requests: Iterable[Request], device: str) -> list[Planned]:
+def plan_campaigns(roots: Roots, requests: Iterable[Request]) -> list[Planned]:
     """Check all requests, and name each campaign once, however its strategy is spelled.
 
     Raises NnunetALError if a request cannot be fulfilled or a strategy does not exist; nothing was begun then.
@@ -44,7 +44,7 @@ def plan_campaigns(roots: Roots, requests: Iterable[Request], device: str) -> li
     several = len({request.dataset for request in requests}) > 1
     for request in requests:
         request.check()
-        decided = request.decide(device)
+        decided = request.decide()
         name = decided.recipe.name
         folder = CampaignFolder.decided_by(roots, decided)
         title = f"{decided.dataset}/{folder.name}" if several else folder.name

@@ -58,10 +58,10 @@ class Request(_Open):
         if self.hand_out == "monailabel" and (self.readings or 1) > 1:
             raise CampaignError("-readings: MONAI Label keeps one label of an image; leave -format monailabel out.")
 
-    def decide(self, device: str = "cpu") -> Decisions:
+    def decide(self, precision: str = "float32") -> Decisions:
         """Fill in the defaults for a new campaign; pool and test cases are decided by the dataset later.
 
-        On a GPU a network scores in half precision, else in float32.
+        ``precision`` is that of ``-precision auto``, see `nnunet_al.nnunet.devices.default_precision`.
         """
         recipe = catalog.with_parameters(catalog.get(self.strategy, self.posterior), **self.parameters)
         unit = self.unit or "patch"
@@ -70,14 +70,15 @@ class Request(_Open):
             "budget": _DEFAULT_BUDGET[unit],
             "initial": initial,
             "trainer": recipe.trainer or DEFAULT_TRAINER,
-            "precision": "half" if device == "cuda" else "float32",
+            "precision": precision,
         }
         asked = {setting.name: getattr(self, setting.name) for setting in SETTINGS}
-        chosen = {name: defaults[name] if value is None else value for name, value in asked.items()}
+        chosen = {name: defaults[name] if value in (None, "auto") else value for name, value in asked.items()}
         for setting in SETTINGS:
             if setting.type is Path and chosen[setting.name] is not None:
                 chosen[setting.name] = str(Path(chosen[setting.name]).resolve())
-        return Decisions(**{name: getattr(self, name) for name in _NAMES}, recipe=recipe, **chosen)
+        named = {name: getattr(self, name) for name in _NAMES}
+        return Decisions(**named, recipe=recipe, training_precision=chosen["precision"], **chosen)
 
     def read_groups(self, cases: Sequence[str]) -> dict[str, str]:
         """Read the group of each case from the participants' table, if one was given.
@@ -98,7 +99,7 @@ class Request(_Open):
         differences = [
             f"{flag} {_shown(getattr(wished, name))} (started with {_shown(getattr(decided, name))})"
             for name, flag in flags.items()
-            if getattr(self, name) is not None and getattr(wished, name) != getattr(decided, name)
+            if getattr(self, name) not in (None, "auto") and getattr(wished, name) != getattr(decided, name)
         ]
         differences += [
             f"{name}={value} (started with {decided.recipe.parameters.get(name)})"

@@ -167,7 +167,7 @@ def _request(arguments: Namespace, argv: tuple[str, ...], stored: Stored | None)
         for one in requests_of_all(Namespace(**{**vars(arguments), "c": configuration}))
     ]
     request = JobsRequest(
-        campaigns=tuple(plan_campaigns(roots, requests, arguments.device)),
+        campaigns=tuple(plan_campaigns(roots, requests)),
         roots=roots,
         options=options_of(arguments),
         target=arguments.to,

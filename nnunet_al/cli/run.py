@@ -67,7 +67,7 @@ def work(arguments: Namespace) -> int:
     options = options_of(arguments)
     options.check()
     names = {dataset: dataset_name(dataset, roots) for dataset in arguments.d}
-    planned = plan_campaigns(roots, [replace(w, dataset=names[w.dataset]) for w in requests], options.device)
+    planned = plan_campaigns(roots, [replace(w, dataset=names[w.dataset]) for w in requests])
     check_devices(options.device, options.gpus)
     stopped = do_campaigns(roots, planned, options)
     for sentence in stopped.sentences():

@@ -47,7 +47,7 @@ class CampaignJobs:
         """Look at how far it is; ``most_cpus`` is what a job of one machine may take."""
         self._asked, self._campaign, self._most_cpus = asked, campaign, most_cpus
         self._progress = CampaignProgress(campaign.folder.root)
-        decided = self._progress.decided or campaign.request.decide(asked.options.device)
+        decided = self._progress.decided or campaign.request.decide()
         self.dataset, self.test, self.annotate = decided.dataset, decided.test, decided.annotate
         self._phases = phases_of(decided.recipe)
         self.last = campaign.rounds
@@ -138,9 +138,10 @@ class CampaignJobs:
         return (ROUND_COMMAND, *campaign_words(self._campaign, dataset), "-phase", kind, *where)
 
     def _started_for(self) -> Planned:
-        """Decide what the device decides, which is another one when the campaign starts than when it scores."""
+        """Ask for a GPU's precision, which a job without one that starts the campaign could not know."""
         request = self._campaign.request
-        decided: dict[str, Any] = {"precision": request.decide(self._asked.options.device).precision}
-        if self._progress.decided is not None or decided["precision"] == request.decide("cpu").precision:
+        is_open = self._progress.decided is None and request.precision in (None, "auto")
+        if not is_open or self._asked.options.device != "cuda":
             return self._campaign
+        decided: dict[str, Any] = {"precision": "half"}
         return replace(self._campaign, request=replace(request, **decided))

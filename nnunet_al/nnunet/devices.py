@@ -1,13 +1,19 @@
-"""The device that a call computes on; torch is loaded only where the answer depends on it."""
+"""The device that a call computes on, and its half precision; torch is loaded only where the answer depends on it."""
 
 from __future__ import annotations
 
+import platform
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nnunet_al.errors import SetupError
 
 if TYPE_CHECKING:
     import torch
+
+_CPU_FACTS = Path("/proc/cpuinfo")
+# fastest first; the names are those of Linux: two of x86, one of ARM
+_BFLOAT16_INSTRUCTIONS = ("amx_bf16", "avx512_bf16", "bf16")
 
 
 def torch_device(name: str) -> torch.device:
@@ -34,3 +40,44 @@ def check_devices(name: str, gpus: int) -> None:
     from nnunet_al.nnunet.distributed import check_gpus
 
     check_gpus(torch_device(name), gpus)
+
+
+def default_precision(device: str) -> str:
+    """Return the precision that ``-precision auto`` stands for: "half" where this device computes in it, or "float32".
+
+    A GPU does; a CPU if it has instructions for bfloat16 and this build of torch uses them; "mps" does not.
+    """
+    if device == "cpu":
+        return "half" if bfloat16_instructions() is not None and _torch_uses_bfloat16() else "float32"
+    return "half" if device == "cuda" else "float32"
+
+
+def bfloat16_instructions(cpu_facts: Path = _CPU_FACTS) -> str | None:
+    """Return the name of the fastest instructions for products of bfloat16 that this CPU lists; None: it has none.
+
+    Only Linux lists them in a file; elsewhere the answer is None, and ``-precision half`` asks for half precision.
+    """
+    try:
+        lines = cpu_facts.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return None
+    flags = {flag for line in lines if line.lower().startswith(("flags", "features")) for flag in line.split()}
+    return next((name for name in _BFLOAT16_INSTRUCTIONS if name in flags), None)
+
+
+def arithmetic(device: str) -> str:
+    """Name the arithmetic of half precision on a device: results of two devices are the same only if it is.
+
+    "cuda", "mps", or "cpu" with the instructions for bfloat16, such as "cpu amx_bf16".
+    """
+    return " ".join(filter(None, [device, bfloat16_instructions() if device == "cpu" else None]))
+
+
+def _torch_uses_bfloat16() -> bool:
+    import torch
+
+    if not torch.backends.mkldnn.is_available():
+        return False
+    if platform.machine().lower() in {"aarch64", "arm64"}:  # torch's query for ARM: built with its library of kernels
+        return bool(getattr(torch.ops.mkldnn, "_is_mkldnn_acl_supported", lambda: False)())
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())

@@ -24,6 +24,7 @@ from nnunet_al.files import remove_temporary_files
 from nnunet_al.nnunet.checkpoints import load_network_weights, write_checkpoint
 from nnunet_al.nnunet.loading import PADDING_AWARE, deterministic_blur, padding_to_ignore_label
 from nnunet_al.nnunet.trainer_settings import TrainerSettings
+from nnunet_al.nnunet.training_precision import compute_in
 from nnunet_al.scoring.dropout import insert_dropout
 from nnunet_al.seeding import derive_seed
 from nnunet_al.stopping import is_asked_to_stop, stop_if_asked
@@ -38,6 +39,7 @@ class nnUNetTrainerAL(nnUNetTrainer):
 
     * if the dataset has an ignore label, padding beyond the image's border is ignored instead of background;
     * activations of bottleneck and decoder have channel dropout in training (never in evaluation);
+    * the network computes in the precision of the settings, loss and weights stay float32;
     * with a seed, torch, numpy and random are seeded at each epoch's start from (seed, round, fold, epoch), so that on
       a CPU with ``nnUNet_n_proc_DA=0`` a killed and resumed training ends with the same weights as an uninterrupted
       one, while the folds of one round differ;
@@ -81,6 +83,7 @@ class nnUNetTrainerAL(nnUNetTrainer):
         network = self._plain_network()
         if self.settings.dropout_p > 0:
             insert_dropout(network, self.settings.dropout_p, self.settings.dropout)
+        compute_in(self.settings.precision, network, self.device)
         if self.settings.initial_weights is not None and not self._restoring:
             plans = f"{self.plans_manager.plans_name} ({self.configuration_name})"
             load_network_weights(network, Path(self.settings.initial_weights), plans)

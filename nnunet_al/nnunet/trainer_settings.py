@@ -13,6 +13,7 @@ from nnunet_al.settings import Training, settings_of
 
 SETTINGS_FILE = "nnUNetTrainerAL.json"
 
+_PRECISIONS = ("stock", "half", "float32")
 _LEARNING_RATES = {"sgd": 1e-2, "adamw": 1e-3}
 _WEIGHT_DECAYS = {"sgd": 3e-5, "adamw": 1e-2}
 
@@ -33,7 +34,10 @@ class TrainerSettings(Training):
     initial_weights : checkpoint from whose network weights, heads included, a new training starts; also from its loss
         module, if the trainer trains one and the checkpoint holds one
     dropout_p, dropout : probability that a channel is dropped in training, and where: ``"decoder"`` (with the
-        bottleneck) or ``"all"``
+        bottleneck), ``"last"`` (its last two stages) or ``"all"``
+    precision : ``"half"`` computes the network in half precision (float16 on a GPU, bfloat16 on a CPU) and
+        ``"float32"`` in single precision; ``"stock"`` is nnU-Net's own: half on a GPU, else single. Weights, loss and
+        optimiser are always float32
     save_every_epoch : write ``checkpoint_latest`` after each epoch instead of every 50th
     """
 
@@ -41,6 +45,7 @@ class TrainerSettings(Training):
     seed: int | None = None
     round: int = 0
     initial_weights: str | None = None
+    precision: str = "stock"
     save_every_epoch: bool = True
 
     def __post_init__(self) -> None:
@@ -56,6 +61,8 @@ class TrainerSettings(Training):
             if setting.choices is not None and value not in setting.choices:
                 choices = ", ".join(setting.choices)
                 raise SetupError(f"The trainer's {setting.name} is {value!r}: choose one of {choices}.")
+        if self.precision not in _PRECISIONS:
+            raise SetupError(f"The trainer's precision is {self.precision!r}: choose one of {', '.join(_PRECISIONS)}.")
         if self.learning_rate is not None and not (_is_number(self.learning_rate) and self.learning_rate > 0):
             raise SetupError(f"The trainer's learning_rate is {self.learning_rate!r}: choose a number above 0.")
         if not (_is_number(self.dropout_p) and 0 <= self.dropout_p < 1):

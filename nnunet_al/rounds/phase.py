@@ -33,7 +33,7 @@ def do_phase(roots: Roots, request: Request, options: Options, number: int, name
     """
     request.check()
     options.check()
-    requested = request.decide(options.device)
+    requested = request.decide()
     folder = CampaignFolder.decided_by(roots, requested)
     folders = _folders(folder, number)
     wait_while(lambda: "" if folder.decisions.is_file() else str(folder.decisions), folders)

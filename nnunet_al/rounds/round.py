@@ -16,7 +16,7 @@ from nnunet_al.campaign.stages import FINAL_STAGE, is_done, part_stage, whole_st
 from nnunet_al.errors import CampaignError, CampaignLockedError, StorageError
 from nnunet_al.file_locks import file_lock, remove_empty
 from nnunet_al.files import remove_temporary_files
-from nnunet_al.nnunet.devices import check_devices
+from nnunet_al.nnunet.devices import check_devices, default_precision
 from nnunet_al.nnunet.environment import Roots
 from nnunet_al.rounds.context import RoundContext
 from nnunet_al.rounds.run_stages import run_stages
@@ -35,7 +35,7 @@ def do_round(roots: Roots, request: Request, options: Options, number: int | Non
     """
     request.check()
     options.check()
-    requested = request.decide(options.device)
+    requested = request.decide()
     folder = CampaignFolder.decided_by(roots, requested)
     decided = continued(folder, request)
     check_devices(options.device, options.gpus)
@@ -56,6 +56,7 @@ def do_round(roots: Roots, request: Request, options: Options, number: int | Non
             if decided is None:
                 from nnunet_al.rounds.start import start  # loads nnU-Net's planners and trainers
 
+                requested = request.decide(default_precision(options.device))
                 decided = start(folder, requested, roots, data, options.workers, request.read_groups)
             context = RoundContext(folder, chosen, decided, roots, data, options)
             data.remember()  # not before, since a refusal leaves every file as it was

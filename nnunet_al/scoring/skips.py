@@ -1,21 +1,22 @@
-"""Compute the skips' contribution to the decoder once, because it is equal in all sampled sub-networks."""
+"""Compute once the part of the decoder that is equal in all sampled sub-networks."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import takewhile
 
 import torch
 from torch import nn
 
-from nnunet_al.scoring.dropout import DropoutActivation
+from nnunet_al.scoring.dropout import DropoutActivation, holds_dropout
 
 Pair = tuple[torch.Tensor, torch.Tensor]
 
 
 @contextmanager
 def shared_skips(network: nn.Module) -> Iterator[None]:
-    """Cache the contribution of a repeated skip to the decoder's first convolutions, inside the ``with`` block.
+    """Cache the decoder's stages before the first dropout, and what skips contribute after, inside the ``with`` block.
 
     A stage of nnU-Net's decoder starts with a convolution of the upsampled features x concatenated with the skip s.
     Convolutions are linear: W * [x, s] = W_x * x + W_s * s, and where no dropout precedes the skip, the second term,
@@ -49,36 +50,51 @@ class _Decode:
 
     def __init__(self, decoder: nn.Module) -> None:
         self._decoder = decoder
+        self._without_dropout = sum(1 for _ in takewhile(lambda stage: not holds_dropout(stage), decoder.stages))
+        self._bottleneck: torch.Tensor | None = None
+        self._shared: torch.Tensor | None = None
 
     def __call__(self, skips: Sequence[torch.Tensor]) -> torch.Tensor:
-        x_B_C_xyz = skips[-1]
-        for upsampling, stage, skip in zip(
-            self._decoder.transpconvs, self._decoder.stages, reversed(skips[:-1]), strict=True
-        ):
+        decoder = self._decoder
+        steps = list(zip(decoder.transpconvs, decoder.stages, reversed(skips[:-1]), strict=True))
+        first = min(self._without_dropout, len(steps) - 1)
+        if self._shared is None or skips[-1] is not self._bottleneck:
+            x_B_C_xyz = skips[-1]
+            for upsampling, stage, skip in steps[:first]:
+                x_B_C_xyz = stage((upsampling(x_B_C_xyz), skip))
+            self._bottleneck, self._shared = skips[-1], steps[first][0](x_B_C_xyz)
+        x_B_C_xyz = steps[first][1]((self._shared, steps[first][2]))
+        for upsampling, stage, skip in steps[first + 1 :]:
             x_B_C_xyz = stage((upsampling(x_B_C_xyz), skip))
-        logits_B_C_xyz: torch.Tensor = self._decoder.seg_layers[-1](x_B_C_xyz)
+        logits_B_C_xyz: torch.Tensor = decoder.seg_layers[-1](x_B_C_xyz)
         return logits_B_C_xyz
 
 
 class _Split:
     """A convolution of the concatenated pair, computed as a sum of two convolutions."""
 
-    def __init__(self, convolution: nn.Conv2d | nn.Conv3d, channels_below: int) -> None:
+    def __init__(self, convolution: nn.Conv2d | nn.Conv3d, channels_below: int, is_kept: bool) -> None:
         self._convolution = convolution
+        self._is_kept = is_kept  # where a norm follows: an activation alone would write into the result
         layout = torch.channels_last if convolution.weight.ndim == 4 else torch.channels_last_3d
         kept = layout if convolution.weight.is_contiguous(memory_format=layout) else torch.contiguous_format
         below, beside = convolution.weight.detach().tensor_split([channels_below], dim=1)
         self._below, self._beside = below.contiguous(memory_format=kept), beside.contiguous(memory_format=kept)
-        self._skip: torch.Tensor | None = None
+        self._pair: tuple[torch.Tensor | None, torch.Tensor | None] = (None, None)
         self._from_skip: torch.Tensor | None = None
+        self._result: torch.Tensor | None = None
 
     def __call__(self, pair: Pair) -> torch.Tensor:
         below, skip = pair
-        if self._from_skip is None or skip is not self._skip:
+        below_before, skip_before = self._pair
+        if self._from_skip is None or skip is not skip_before:
             self._from_skip = self._convolution._conv_forward(skip, self._beside, self._convolution.bias)
-            self._skip = skip
-        result: torch.Tensor = self._convolution._conv_forward(below, self._below, None)
-        return result.add_(self._from_skip)
+        elif self._result is not None and below is below_before:  # of the first stage with dropout
+            return self._result
+        result: torch.Tensor = self._convolution._conv_forward(below, self._below, None).add_(self._from_skip)
+        self._pair = pair
+        self._result = result if self._is_kept else None
+        return result
 
 
 def _splits(decoder: nn.Module | None) -> dict[nn.Module, _Split]:
@@ -94,5 +110,5 @@ def _splits(decoder: nn.Module | None) -> dict[nn.Module, _Split]:
         first = next(module for module in stage.modules() if isinstance(module, (nn.Conv2d, nn.Conv3d)))
         if first.groups != 1 or first.in_channels != 2 * upsampling.out_channels:
             return {}
-        splits[first] = _Split(first, upsampling.out_channels)
+        splits[first] = _Split(first, upsampling.out_channels, hasattr(stage.convs[0], "norm"))
     return splits

@@ -40,17 +40,28 @@ def test_every_parameter_of_the_recipe_is_written_in_full(tmp_path):
     assert {"passes", "embedding_size", "fisher_samples", "eta"} <= set(recipe["parameters"])
 
 
-def test_a_gpu_scores_in_half_precision_unless_told_otherwise():
-    assert MINIMAL.decide("cpu").precision == "float32"
-    assert MINIMAL.decide("cuda").precision == "half"
-    assert replace(MINIMAL, precision="float32").decide("cuda").precision == "float32"
-    MINIMAL.compare(MINIMAL.decide("cuda"), PLACE)
+@pytest.mark.parametrize("asked", [None, "auto", "half", "float32"])
+@pytest.mark.parametrize("of_the_device", ["half", "float32"])
+def test_training_and_scoring_have_one_precision(asked, of_the_device):
+    request = replace(MINIMAL, precision=asked)
+    decided = request.decide(of_the_device)
+    assert decided.precision == decided.training_precision == (of_the_device if asked in (None, "auto") else asked)
+    request.compare(decided, PLACE)
+    MINIMAL.compare(decided, PLACE)
 
 
-def test_a_campaign_from_before_there_was_a_choice_scores_in_float32(tmp_path):
+def test_a_campaign_is_not_continued_in_another_precision():
+    with pytest.raises(CampaignError, match=r"-precision float32 \(started with half\)"):
+        replace(MINIMAL, precision="float32").compare(MINIMAL.decide("half"), PLACE)
+
+
+def test_a_campaign_from_before_there_was_a_choice_keeps_its_precision(tmp_path):
     path = tmp_path / "campaign.json"
-    MINIMAL.decide("cuda").save(path)
+    MINIMAL.decide("half").save(path)
     content = read_json(path)
+    del content["training_precision"]
+    write_json(path, content)
+    assert (Decisions.load(path).precision, Decisions.load(path).training_precision) == ("half", "stock")
     del content["precision"]
     write_json(path, content)
     assert Decisions.load(path).precision == "float32"
@@ -87,7 +98,7 @@ def test_every_setting_is_written_once_and_nothing_else_of_the_training(tmp_path
     keys = list(read_json(path))
     assert keys[:8] == ["schema", "dataset", "configuration", "fold", "seed", "tag", "recipe", "unit"]
     facts = {"starts_from", "pool_cases", "test_cases", "withdrawn_cases", "left_out_cases", "pool_changes"}
-    assert {*keys[7:]} == {s.name for s in SETTINGS} | facts | {"hashes", "groups"}
+    assert {*keys[7:]} == {s.name for s in SETTINGS} | facts | {"hashes", "groups", "training_precision"}
 
 
 def test_a_newer_schema_is_refused(tmp_path):

@@ -197,13 +197,11 @@ def test_parameters_go_to_the_strategies_that_have_them():
 def test_every_campaign_is_planned_once(tmp_path):
     spellings = ("bald", "jsd", "bald+mean", "entropy")
     requests = [Request("Dataset501_X", "2d", fold, 0, None, name) for fold in (0, 1) for name in spellings]
-    planned = plan_campaigns(Roots.below(tmp_path), requests, "cpu")
+    planned = plan_campaigns(Roots.below(tmp_path), requests)
     titles = [f"2d__{name}__seed0/fold_{fold}" for fold in (0, 1) for name in ("bald", "entropy")]
     assert [campaign.title for campaign in planned] == titles
     assert {campaign.rounds for campaign in planned} == {10}
-    planned = plan_campaigns(
-        Roots.below(tmp_path), [*requests, Request("Dataset502_Y", "2d", 0, 0, None, "bald")], "cpu"
-    )
+    planned = plan_campaigns(Roots.below(tmp_path), [*requests, Request("Dataset502_Y", "2d", 0, 0, None, "bald")])
     assert planned[-1].title == "Dataset502_Y/2d__bald__seed0/fold_0"
 
 
@@ -317,7 +315,7 @@ def test_a_pool_that_is_used_up_is_done_before_its_last_round(elsewhere, capsys)
     for _ in range(2):
         assert run_many(*words) == 0
         assert "done, the pool is used up" in capsys.readouterr().out.splitlines()[-2]
-    (campaign,) = plan_campaigns(Roots.from_environment(), [Request(DATASET, "2d", 0, 0, None, "random")], "cpu")
+    (campaign,) = plan_campaigns(Roots.from_environment(), [Request(DATASET, "2d", 0, 0, None, "random")])
     last = campaign.state().last
     decisions = read_json(campaign.folder.decisions)
     for number, used_up in ((last, True), (last + 1, False)):  # cases that came before, and after, that round

@@ -26,14 +26,14 @@ def jobs_request(
     roots: Roots, *requests: Request, target: str = "slurm", device: str = "cuda", **others: Any
 ) -> JobsRequest:
     options = Options(device=device, parts=others.pop("parts", 1), gpus=others.pop("num_gpus", 1))
-    planned = tuple(plan_campaigns(roots, requests, device))
+    planned = tuple(plan_campaigns(roots, requests))
     return JobsRequest(planned, roots, options, target, datasets={DATASET: "4"}, **others)
 
 
 def begin(request: JobsRequest, **decisions: Any) -> CampaignFolder:
     """Write the decisions of the request's one campaign, as its start does."""
     (campaign,) = request.campaigns
-    decided = campaign.request.decide(request.options.device)
+    decided = campaign.request.decide("half" if request.options.device == "cuda" else "float32")
     Decisions(**{**vars(decided), **decisions}).save(campaign.folder.decisions)
     return campaign.folder
 

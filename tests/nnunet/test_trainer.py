@@ -167,6 +167,44 @@ def test_every_kind_of_dataset_trains(make_tiny_preprocessed, trainer_of, varian
     assert np.isfinite(checkpoint["logging"]["train_losses"]).all()
 
 
+# ---------------------------------------------------------------- precision
+
+
+def test_half_precision_is_of_the_network_alone(tiny_preprocessed, trainer_of):
+    trainer = trainer_of(tiny_preprocessed, precision="half", epochs=1)
+    seen = set()
+    stock = trainer._build_loss
+
+    def noting_loss():
+        loss = stock()
+        loss.register_forward_pre_hook(lambda _module, args: seen.update(scale.dtype for scale in args[0]))
+        return loss
+
+    trainer._build_loss = noting_loss
+    trainer.initialize()
+    layer = next(m for m in trainer.network.modules() if isinstance(m, torch.nn.Conv3d))
+    computed = []
+    layer.register_forward_hook(lambda _module, _args, out: computed.append(out.dtype))
+    trainer.run_training()
+    assert seen == {torch.float32}, "the loss is computed in float32"
+    assert set(computed) == {torch.bfloat16}
+    checkpoint = read(folder_of(trainer) / "checkpoint_final.pth")
+    assert {weight.dtype for weight in checkpoint["network_weights"].values()} == {torch.float32}
+    momenta = [state["momentum_buffer"] for state in checkpoint["optimizer_state"]["state"].values()]
+    assert {momentum.dtype for momentum in momenta} == {torch.float32}
+
+
+def test_half_precision_trains_nearly_the_same_and_stock_is_float32_here(make_tiny_preprocessed, trainer_of):
+    weights = {
+        precision: final_weights(trained(trainer_of(make_tiny_preprocessed(), precision=precision)))
+        for precision in ("stock", "float32", "half")
+    }
+    assert equal(weights["stock"], weights["float32"])
+    assert not equal(weights["half"], weights["float32"])
+    flat = {p: torch.cat([w.flatten() for w in weights[p].values()]) for p in weights}
+    assert torch.norm(flat["half"] - flat["float32"]) < 0.05 * torch.norm(flat["float32"])
+
+
 # ---------------------------------------------------------------- reproducible and resumable
 
 
@@ -198,25 +236,27 @@ def test_the_folds_of_one_round_start_and_train_differently(make_tiny_preprocess
 
 
 @pytest.mark.parametrize(
-    "moment,epoch",
+    "moment,epoch,precision",
     [
-        ("in the epoch", 0),
-        ("after checkpoint_best", 0),
-        ("before checkpoint_latest", 1),
-        ("after checkpoint_latest", 1),
-        ("in the epoch", 2),
-        ("before checkpoint_final", 2),
-        ("after checkpoint_final", 2),
+        ("in the epoch", 0, "stock"),
+        ("after checkpoint_best", 0, "half"),
+        ("before checkpoint_latest", 1, "stock"),
+        ("after checkpoint_latest", 1, "half"),
+        ("in the epoch", 2, "half"),
+        ("before checkpoint_final", 2, "stock"),
+        ("after checkpoint_final", 2, "stock"),
     ],
 )
-def test_killed_and_resumed_equals_uninterrupted_to_the_bit(make_tiny_preprocessed, trainer_of, moment, epoch):
+def test_killed_and_resumed_equals_uninterrupted_to_the_bit(
+    make_tiny_preprocessed, trainer_of, moment, epoch, precision
+):
     from nnunetv2.run.run_training import maybe_load_checkpoint
 
-    whole = trained(trainer_of(make_tiny_preprocessed(), epochs=3))
+    whole = trained(trainer_of(make_tiny_preprocessed(), epochs=3, precision=precision))
     tiny = make_tiny_preprocessed()
     with pytest.raises(Killed):
-        trainer_of(tiny, killed_at(moment, epoch), epochs=3).run_training()
-    resumed = trainer_of(tiny, epochs=3, continued=True)
+        trainer_of(tiny, killed_at(moment, epoch), epochs=3, precision=precision).run_training()
+    resumed = trainer_of(tiny, epochs=3, continued=True, precision=precision)
     dead = 2**22 + 1  # above the largest process id of Linux
     (folder_of(resumed) / f".{socket.gethostname()}-{dead}.tmp.checkpoint_latest.pth").write_bytes(b"half")
     maybe_load_checkpoint(resumed, continue_training=True, validation_only=False)

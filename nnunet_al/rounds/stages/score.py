@@ -8,6 +8,7 @@ import numpy as np
 
 from nnunet_al.errors import CampaignError, ModelError, StrategyError
 from nnunet_al.files import read_json, write_arrays
+from nnunet_al.nnunet.devices import arithmetic
 from nnunet_al.nnunet.model import Plan
 from nnunet_al.nnunet.pool_scoring import Measure, PoolStatistics, Scorer, merge
 from nnunet_al.rounds import shards
@@ -40,12 +41,12 @@ def score_part(context: RoundContext) -> None:
         sampler, plan.exclusive, measures, device, options.scoring_batch_size, options.workers, roi_channels=channels
     )
     mine, identity = shards.share(context, candidate_numbers(context)), _made_by(context)
-    before = _scored_before(context, mine, identity, device.type)
+    before = _scored_before(context, mine, identity, arithmetic(device.type))
     target = shards.part_file(context, "scores", options.part)
 
     def write(found: PoolStatistics) -> None:
         arrays = merge([before, found]).to_arrays()
-        write_arrays(target, **arrays, made_by=np.array(identity), device=np.array(device.type))
+        write_arrays(target, **arrays, made_by=np.array(identity), device=np.array(arithmetic(device.type)))
 
     write(scorer.run(window_pool(context), shards.without(mine, before.numbers_N), NowAndThen(write)))
 

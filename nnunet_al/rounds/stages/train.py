@@ -33,6 +33,7 @@ def _train_fold(context: RoundContext, fold: int, log: str) -> None:
         seed=decided.seed,
         round=context.number,
         initial_weights=_initial_weights(context, fold),
+        precision=decided.training_precision,
     )
     settings.write(context.round.view.preprocessed / decided.dataset)
     if first_model(context, settings):
