@@ -1,7 +1,7 @@
 """The settings of a campaign: one table, whose lines are the fields of dataclasses.
 
-A line says which option sets it, which values it takes and its default. The options of the commands, what is asked of a
-campaign, what it has decided, what its trainer is told, and the command lines of jobs and reports are all made from it.
+A line says which option sets it, which values it takes and its default. The options of the commands, requests, the
+decisions of campaigns, the settings of trainers, and the command lines of jobs and reports are all made from it.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def words(settings: Iterable[Setting], values: object, *types: Callable[[Any], A
 
 
 def check_name(flag: str, value: str) -> None:
-    """Refuse what cannot be part of a folder's name."""
+    """Refuse a name that cannot be part of a folder's name."""
     if not _NAME.fullmatch(value):
         raise CampaignError(f"{flag} '{value}': use letters and digits, with single '-', '_' or '.' between them.")
 
@@ -181,7 +181,7 @@ class Machinery:
 
 @dataclass(frozen=True)
 class Training:
-    """All that the trainer is told, by an option or as a constant; `TrainerSettings` adds what a round decides."""
+    """All settings of the trainer, by an option or as a constant; `TrainerSettings` adds those of a round."""
 
     epochs: int | str = setting(
         "-epochs", epochs,
@@ -206,7 +206,7 @@ class Training:
 
 @dataclass(frozen=True)
 class Succession:
-    """What a round takes over from the one before."""
+    """The weights and statistics that a round takes over from the one before."""
 
     pretrained_weights: str | None = setting("-pretrained_weights", Path, "checkpoint to start round 1 from",
                                              metavar="FILE", check=_file)

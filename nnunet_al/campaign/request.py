@@ -1,4 +1,4 @@
-"""What the command line asks for, and how it becomes what a campaign has decided."""
+"""The request of a command line, and how it becomes the decisions of a campaign."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _Open: Any = make_dataclass("_Open", [(line.name, Any, None) for line in SETTING
 
 @dataclass(frozen=True)
 class Request(_Open):
-    """What the command line asks for: a campaign, and of `SETTINGS` those that are not None, which leaves them open."""
+    """The request of a command line: a campaign and its `SETTINGS`; None leaves a setting open."""
 
     dataset: str
     configuration: str
@@ -50,12 +50,11 @@ class Request(_Open):
             raise CampaignError("-groups FILE and -group_by COLUMN go together: give both, or neither.")
         if self.groups is not None and not Path(self.groups).is_file():
             raise CampaignError(f"-groups '{self.groups}': there is no such file; give the table of participants.")
-        if self.initial_groups is not None:
-            wanted = sum(self.initial_groups.values())
-            if self.initial is not None and self.initial != wanted:
-                raise CampaignError(
-                    f"-initial {self.initial}: -initial_groups asks for {wanted} regions; leave -initial out."
-                )
+        wanted = None if self.initial_groups is None else sum(self.initial_groups.values())
+        if wanted is not None and self.initial not in {None, wanted}:
+            raise CampaignError(
+                f"-initial {self.initial}: -initial_groups asks for {wanted} regions; leave -initial out."
+            )
         if self.hand_out == "monailabel" and (self.readings or 1) > 1:
             raise CampaignError("-readings: MONAI Label keeps one label of an image; leave -format monailabel out.")
 
@@ -97,7 +96,7 @@ class Request(_Open):
     def compare(self, decided: Decisions, place: Path) -> None:
         """Refuse to continue a campaign that was started otherwise.
 
-        Raises CampaignError naming each difference, with what the campaign was started with.
+        Raises CampaignError naming each difference, with the value of the campaign's start.
         """
         wished = self.decide()
         flags = _NAMES | {setting.name: setting.flag for setting in SETTINGS}

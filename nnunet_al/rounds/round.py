@@ -30,7 +30,7 @@ def do_round(roots: Roots, request: Request, options: Options, number: int | Non
     With ``number`` that round is done, and nothing when it is complete. A round that only waited for its readers is
     followed by the next one once they are done.
 
-    Raises NnunetALError of the kind that says what is in the way; the campaign stays as it was; WaitingForReaders if
+    Raises NnunetALError of the kind that names the obstacle; the campaign stays as it was; WaitingForReaders if
     people, or the dataset's labels, have not annotated all of the batch yet.
     """
     request.check()
@@ -75,7 +75,7 @@ def do_round(roots: Roots, request: Request, options: Options, number: int | Non
 
 
 def continued(folder: CampaignFolder, request: Request) -> Decisions | None:
-    """Return what a campaign has decided, None before it has begun.
+    """Return a campaign's decisions, None before it has begun.
 
     Raises CampaignError if it was started otherwise than requested.
     """

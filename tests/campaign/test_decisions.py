@@ -237,7 +237,8 @@ def test_the_plans_are_named_by_the_planner_unless_a_name_is_given():
 
 
 def test_settings_add_up_and_the_posterior_names_the_recipe():
-    from nnunet_al.cli.round import build_parser, recipe_parameters
+    from nnunet_al.cli.round import build_parser
+    from nnunet_al.cli.settings import recipe_parameters
 
     arguments = build_parser().parse_args(["-d", "1", "-s", "bald", "-set", "passes=3", "-set", "noise_variance=0"])
     assert recipe_parameters(arguments.set) == {"passes": 3, "noise_variance": 0}
