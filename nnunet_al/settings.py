@@ -153,6 +153,11 @@ class Batches:
     test: str = setting(
         "-test", str, "test on the fold's validation cases (default), on imagesTs and labelsTs, or on nothing",
         choices=("fold", "ts", "none"), default="fold")
+    disable_tta: bool = setting(
+        "--disable_tta", bool,
+        "predict test cases and pre-segmentations without mirroring, as nnU-Net's option of that name: 4 times faster "
+        "in 2d, 8 times in 3d, and less accurate",
+        default=False, before=True)
 
 
 @dataclass(frozen=True)

@@ -50,5 +50,5 @@ def handed_cases(context: RoundContext) -> Iterator[CaseHandOut]:
 def _predictor(context: RoundContext) -> Callable[[str], np.ndarray]:
     if context.number == 0:
         return lambda case: np.zeros(context.data.facts[case].raw_shape, np.int32)
-    predict = make_predictor(context, context.checkpoint(context.round), context.pool_images())
+    predict = make_predictor(context, context.checkpoint(context.round), context.pool_images(), mirroring=True)
     return lambda case: predict(case).astype(np.int32)

@@ -28,7 +28,7 @@ def evaluate_checkpoint(context: RoundContext, checkpoint: Path, label_folder: P
         raise CampaignError(f"The campaign {context.folder.root} has no test cases to evaluate on.")
     files = {case: context.data.tests[case] for case in decided.test_cases}
     references = {case: _reference(case, file.label, label_folder, dataset.file_ending) for case, file in files.items()}
-    predict = make_predictor(context, checkpoint, context.test_images())
+    predict = make_predictor(context, checkpoint, context.test_images(), mirroring=True)
     cases = {}
     for case in progress(decided.test_cases, "test cases"):
         prediction_xyz = predict(case)

@@ -225,6 +225,7 @@ FULL = {
     "dropout_p": 0.25,
     "from_scratch": True,
     "update_intensities": True,
+    "disable_tta": True,
     "precision": "half",
     "group_by": ("sex", "age:40,60"),
     "initial_groups": {"F": 5, "a=b c": 4},
