@@ -36,11 +36,8 @@ def brain_phantom(spacing_mm: float = 1.0) -> LabelMap:
     of view the volumes of all structures of the cerebrum are within a factor of two of the medians of 14 real heads.
     The two sides differ slightly. There is no randomness: the spacing determines the map.
 
-    Parameters
-    ----------
-    spacing_mm
-        voxel spacing in mm, the same along all axes. All shapes are formulas in mm, so volumes hardly depend on it;
-        structures thinner than a voxel, such as sulci, are lost.
+    Voxels are cubes. All shapes are formulas in mm, so volumes hardly depend on their size; structures thinner than a
+    voxel, such as sulci, are lost.
 
     Raises DatasetError if the spacing is not positive or so coarse that a caudate nucleus would be a few voxels.
     """
