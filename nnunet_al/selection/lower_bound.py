@@ -133,8 +133,13 @@ class Centres:
 
     def __getitem__(self, places: slice) -> Centres:
         """Return a slice of the centres, without a copy."""
-        arrays = (self.points_M_d, self.directions_M_d, self.scale_M, self.offset_M)
-        return Centres(*(array_M[places] for array_M in arrays), self.error)
+        return Centres(
+            self.points_M_d[places],
+            self.directions_M_d[places],
+            self.scale_M[places],
+            self.offset_M[places],
+            self.error,
+        )
 
     def lower(self, rows_K_d: np.ndarray, away_K: np.ndarray) -> np.ndarray:
         """Return the bound for all rows and centres, float64 (K, M); NaN where it is unknown.
