@@ -28,14 +28,6 @@ STRATEGIES = ("random", "usimf")
 ROUNDS = 3
 TRAINING: dict[str, Any] = {"epochs": 5, "iterations": 20, "batch_size": 12, "optimizer": "adamw", "disable_tta": True}
 _ASKED: dict[str, Any] = {"configuration": "2d", "fold": 0, "seed": 0, "tag": None, "budget": 20, "initial": 20}
-    "configuration": "2d",
-    "fold": 0,
-    "seed": 0,
-    "tag": None,
-    "budget": 20,
-    "initial": 20,
-    "disable_tta": True,
-}
 
 
 def build_parser() -> ArgumentParser:
