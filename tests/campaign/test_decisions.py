@@ -154,8 +154,7 @@ def test_a_campaign_from_before_there_were_groups_has_none(tmp_path):
         del content[name]
     del content["recipe"]["weighting"]
     write_json(path, content)
-    before = {"disable_tta": True}  # nothing was mirrored then
-    assert Decisions.load(path) == replace(MINIMAL.decide(), **before)
+    assert Decisions.load(path) == MINIMAL.decide()
 
 
 def test_the_option_is_named_as_it_is_typed():
