@@ -18,6 +18,9 @@ from nnunet_al.text import first_names
 LEARNING_LOSS_KEY = "nnunet_al_learning_loss"
 """Key of a checkpoint for the loss module and its optimiser, which stock nnU-Net does not read."""
 
+TRAINED_HEADS_KEY = "nnunet_al_trained_heads"
+"""Key of a checkpoint for the number of deep-supervision heads whose weight in the loss is above 0."""
+
 _WRAPPERS = ("module.", "_orig_mod.")
 _NAMED = 3
 
@@ -80,6 +83,15 @@ def read_learning_loss(checkpoint: Path) -> dict[str, Any] | None:
     """
     content: dict[str, Any] | None = _read(checkpoint).get(LEARNING_LOSS_KEY)
     return content
+
+
+def trained_heads(checkpoint: Path) -> int | None:
+    """Read how many of the network's heads, from full resolution down, had a weight in the loss; None if unknown.
+
+    Raises ModelError if the file is missing or broken.
+    """
+    count: int | None = _read(checkpoint).get(TRAINED_HEADS_KEY)
+    return count
 
 
 def load_loss_module(checkpoint: Path, network: nn.Module) -> LossModule:

@@ -13,7 +13,6 @@ import torch
 from nnunet_al.nnunet.pool_scoring import pool_batches
 from nnunet_al.nnunet.window_stream import Pool
 from nnunet_al.scoring.gradients import visit_gradients
-from nnunet_al.scoring.layers import convolutions
 from nnunet_al.scoring.region_fisher import RegionFisher
 
 Fisher = dict[str, torch.Tensor]
@@ -33,17 +32,23 @@ class Embedder:
     chunk_windows: int
     readers: int
 
-    def fisher(self, pool: Pool, numbers_of_case: Mapping[str, Sequence[int]], times: Mapping[int, int]) -> Fisher:
-        """Return F, the mean over regions of g² for all convolution weights (methods: USIM, step 6).
+    def fisher(
+        self,
+        pool: Pool,
+        numbers_of_case: Mapping[str, Sequence[int]],
+        times: Mapping[int, int],
+        layers: Mapping[str, torch.nn.Module],
+        heads: int = 1,
+    ) -> Fisher:
+        """Return F, the mean over regions of g² for the weights of ``layers`` (methods: USIM, step 6).
 
         Region ``r``, which was drawn ``times[r]`` times, counts as often.
         """
-        layers = convolutions(self.network)
         diagonal = RegionFisher(layers, times)
         with closing(self._batches(pool, numbers_of_case)) as batches:
             for owners, data_B_C_xyz, weight_B_xyz in batches:
                 visit = diagonal.visitor(owners)
-                visit_gradients(self.network, data_B_C_xyz, weight_B_xyz, layers, visit, self.exclusive)
+                visit_gradients(self.network, data_B_C_xyz, weight_B_xyz, layers, visit, self.exclusive, heads=heads)
         return diagonal.mean()
 
     def dimensions(self, vectors: WindowVectors, patch_size: Sequence[int], channels: int) -> int:

@@ -21,7 +21,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from torch import nn
 
 from nnunet_al.files import remove_temporary_files
-from nnunet_al.nnunet.checkpoints import load_network_weights, write_checkpoint
+from nnunet_al.nnunet.checkpoints import TRAINED_HEADS_KEY, load_network_weights, write_checkpoint
 from nnunet_al.nnunet.loading import PADDING_AWARE, deterministic_blur, padding_to_ignore_label
 from nnunet_al.nnunet.open_ended_training import OpenEndedTraining
 from nnunet_al.nnunet.trainer_settings import TrainerSettings
@@ -202,6 +202,8 @@ class nnUNetTrainerAL(OpenEndedTraining):
             "init_args": self.my_init_kwargs,
             "trainer_name": nnUNetTrainer.__name__,  # so that prediction does not need this package
             "inference_allowed_mirroring_axes": self.inference_allowed_mirroring_axes,
+            # nnU-Net gives the lowest head 0, or 1e-6 with several GPUs
+            TRAINED_HEADS_KEY: sum(weight > 1e-5 for weight in getattr(self.loss, "weight_factors", (1.0,))),
         }
 
     def load_checkpoint(self, filename_or_checkpoint: Any) -> None:

@@ -12,7 +12,8 @@ from torch import nn
 from nnunet_al.errors import ModelError
 from nnunet_al.scoring.correlation import LayerGradient, refuse_unsupported
 from nnunet_al.scoring.dropout import evaluating
-from nnunet_al.scoring.tensors import full_resolution
+from nnunet_al.scoring.features import share_by_area
+from nnunet_al.scoring.skips import constant_skips
 
 Objective = Callable[[torch.Tensor, torch.Tensor, bool], torch.Tensor]
 """Maps logits_B_C_xyz, weight_B_xyz and ``exclusive`` to L_B, where L_b depends on sample b only."""
@@ -28,6 +29,7 @@ def summaries_of_gradients(
     exclusive: bool,
     objective: Objective,
     summarise: Callable[[str, list[LayerGradient]], Summary],
+    heads: int = 1,
 ) -> dict[str, Summary]:
     """Return ``summarise(name, uses)`` of each layer, in the order of `layers`; arguments as `weight_gradients`.
 
@@ -69,10 +71,20 @@ def summaries_of_gradients(
     device = data_B_C_xyz.device.type
     # older versions of torch have no autocast on MPS, so there is none to turn off
     full_precision = nullcontext() if device == "mps" else torch.autocast(device, enabled=False)
+    encoder = set(getattr(network, "encoder", nn.Identity()).modules())
+    skips = nullcontext() if encoder.intersection(layers.values()) else constant_skips(network)
     try:
-        with evaluating(network), _frozen(network), torch.enable_grad(), full_precision:
-            logits = full_resolution(network(data_B_C_xyz.detach()))
-            total = objective(logits, weight_B_xyz, exclusive).sum()
+        with (
+            evaluating(network),
+            _frozen(network),
+            _returning(network, heads),
+            skips,
+            torch.enable_grad(),
+            full_precision,
+        ):
+            outputs = network(data_B_C_xyz.detach())
+            outputs = [outputs] if isinstance(outputs, torch.Tensor) else outputs[:heads]
+            total = sum(objective(head, _weight_of(head, weight_B_xyz), exclusive).sum() for head in outputs)
             if total.requires_grad:
                 torch.autograd.grad(total, starts, allow_unused=True)
     finally:
@@ -81,6 +93,26 @@ def summaries_of_gradients(
     for name in list(uses):  # layers of which some use does not reach the output
         found[name] = summarise(name, uses.pop(name))
     return {name: found[name] for name in layers}
+
+
+def _weight_of(logits_B_C_xyz: torch.Tensor, weight_B_xyz: torch.Tensor) -> torch.Tensor:
+    """Return the weights on a head's grid; their sum stays, so that L of a coarse head is a mean over the region."""
+    grid = logits_B_C_xyz.shape[2:]
+    return weight_B_xyz if weight_B_xyz.shape[1:] == grid else share_by_area(weight_B_xyz, grid)
+
+
+@contextmanager
+def _returning(network: nn.Module, heads: int) -> Iterator[None]:
+    """Let the decoder return its heads, from full resolution down, if more than the first is wanted."""
+    decoder = getattr(network, "decoder", None)
+    if heads == 1 or decoder is None or not hasattr(decoder, "deep_supervision"):
+        yield
+        return
+    before, decoder.deep_supervision = decoder.deep_supervision, True
+    try:
+        yield
+    finally:
+        decoder.deep_supervision = before
 
 
 @contextmanager

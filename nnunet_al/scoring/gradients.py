@@ -61,14 +61,15 @@ def weight_gradients(
     layers: Mapping[str, nn.Module],
     exclusive: bool = True,
     objective: Objective = log_likelihood,
+    heads: int = 1,
 ) -> dict[str, torch.Tensor]:
     """Return ∂L_b/∂weight of each layer and sample, from one pass; dropout off, autocast off, ``.grad`` untouched.
 
     Parameters
     ----------
     network
-        uncompiled; its first output has full resolution. A sample's result must not depend on the other samples of the
-        batch (see the module's docstring).
+        uncompiled; its first output has full resolution, and ``decoder.deep_supervision`` makes it return all. A
+        sample's result must not depend on the other samples of the batch (see the module's docstring).
     data_B_C_xyz
         B windows.
     weight_B_xyz
@@ -79,6 +80,9 @@ def weight_gradients(
         softmax classes, or sigmoid heads.
     objective
         L; `log_likelihood` (USIM), or `segmentation_loss.self_loss` (BADGE).
+    heads
+        number of the network's outputs, from full resolution down, that L is summed over, each with the decision of its
+        own and the weights shared out over its voxels by area (`features.share_by_area`).
 
     Returns
     -------
@@ -92,7 +96,7 @@ def weight_gradients(
     def whole(name: str, uses: list[LayerGradient]) -> torch.Tensor:
         return whole_gradient(layers[name], summed_parts(layers[name], uses, len(data_B_C_xyz)))
 
-    return summaries_of_gradients(network, data_B_C_xyz, weight_B_xyz, layers, exclusive, objective, whole)
+    return summaries_of_gradients(network, data_B_C_xyz, weight_B_xyz, layers, exclusive, objective, whole, heads)
 
 
 def visit_gradients(
@@ -103,6 +107,7 @@ def visit_gradients(
     visit: Visit,
     exclusive: bool = True,
     objective: Objective = log_likelihood,
+    heads: int = 1,
 ) -> None:
     """Call ``visit(name, parts)`` once for each layer, with its gradient in parts; else as `weight_gradients`.
 
@@ -112,7 +117,7 @@ def visit_gradients(
     def pass_on(name: str, uses: list[LayerGradient]) -> None:
         visit(name, summed_parts(layers[name], uses, len(data_B_C_xyz)))
 
-    summaries_of_gradients(network, data_B_C_xyz, weight_B_xyz, layers, exclusive, objective, pass_on)
+    summaries_of_gradients(network, data_B_C_xyz, weight_B_xyz, layers, exclusive, objective, pass_on, heads)
 
 
 def gradient_entries(
@@ -122,6 +127,7 @@ def gradient_entries(
     entries: Mapping[str, npt.NDArray[np.int64]],
     exclusive: bool = True,
     objective: Objective = log_likelihood,
+    heads: int = 1,
 ) -> torch.Tensor:
     """Return `select_entries` of `weight_gradients`, (B, d), up to rounding, without computing whole gradients.
 
@@ -136,7 +142,7 @@ def gradient_entries(
     def pick(name: str, uses: list[LayerGradient]) -> torch.Tensor:
         return layer_entries(layers[name], uses, entries[name], data_B_C_xyz)
 
-    picked = summaries_of_gradients(network, data_B_C_xyz, weight_B_xyz, layers, exclusive, objective, pick)
+    picked = summaries_of_gradients(network, data_B_C_xyz, weight_B_xyz, layers, exclusive, objective, pick, heads)
     return torch.cat(list(picked.values()), dim=1)
 
 

@@ -16,6 +16,33 @@ def convolutions(network: nn.Module) -> dict[str, nn.Module]:
     return dict(sorted(found.items()))
 
 
+def decoder_convolutions(network: nn.Module) -> dict[str, nn.Module]:
+    """Return the convolutions of ``network.decoder``, transposed ones and output heads included, by name.
+
+    Raises ModelError if the network has no ``decoder`` with convolutions.
+    """
+    # nnU-Net registers the encoder inside the decoder, too
+    encoder = set(getattr(network, "encoder", nn.Identity()).modules())
+    inside = set(getattr(network, "decoder", nn.Identity()).modules()) - encoder
+    found = {name: module for name, module in convolutions(network).items() if module in inside}
+    if not found:
+        raise ModelError(f"{type(network).__name__} has no decoder with convolutions: use -set layers=all.")
+    return found
+
+
+def number_of_heads(network: nn.Module, heads: str, trained: int | None) -> int:
+    """Return the number of outputs, from full resolution down, that ``heads`` (full, trained or all) names.
+
+    ``trained`` is the number that the training gave a weight in its loss, if known; nnU-Net gives none to the lowest
+    one, except where it is the only one. Networks without ``decoder.deep_supervision`` have one output.
+    """
+    decoder = getattr(network, "decoder", None)
+    if heads == "full" or decoder is None or not hasattr(decoder, "deep_supervision"):
+        return 1
+    every = len(decoder.seg_layers)
+    return every if heads == "all" else min(every, trained or max(1, every - 1))
+
+
 def bottleneck_convolution(network: nn.Module) -> dict[str, nn.Module]:
     """Return the last convolution of the encoder, ``network.encoder.stages[-1]``, as {name: module}.
 

@@ -1,13 +1,16 @@
-"""Compute once the part of the decoder that is equal in all sampled sub-networks."""
+"""Save work on the decoder: compute what all sampled sub-networks share once, or no gradient of the skips."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import takewhile
+from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.grad import conv2d_input, conv3d_input
 
 from nnunet_al.scoring.dropout import DropoutActivation, holds_dropout
 
@@ -24,8 +27,12 @@ def shared_skips(network: nn.Module) -> Iterator[None]:
     callers must not write into it. Outputs differ by rounding from those of the undivided convolution. Other decoders
     than nnU-Net's are not changed. Of several outputs (deep supervision) the one of full resolution is returned.
     """
-    decoder = getattr(network, "decoder", None)
-    splits = {} if any(isinstance(part, DropoutActivation) for part in _above_bottleneck(network)) else _splits(decoder)
+    decoder: Any = getattr(network, "decoder", None)
+    differ = any(isinstance(part, DropoutActivation) for part in _above_bottleneck(network))
+    readers = {} if differ else _channels_below(decoder)
+    # a result is kept where a norm follows: an activation alone would write into it
+    normed = {stage.convs[0].conv for stage in decoder.stages if hasattr(stage.convs[0], "norm")} if readers else {}
+    splits = {layer: _Split(layer, below, layer in normed) for layer, below in readers.items()}
     if decoder is None or not splits:
         yield
         return
@@ -37,6 +44,45 @@ def shared_skips(network: nn.Module) -> Iterator[None]:
     finally:
         for module in (decoder, *splits):
             del module.forward  # restores the method of the class
+
+
+@contextmanager
+def constant_skips(network: nn.Module) -> Iterator[None]:
+    """Leave out the gradients of the skips inside the ``with`` block, half of those of the convolutions that read them.
+
+    For callers that need no gradient of the encoder. Outputs are bitwise the same. Other decoders than nnU-Net's are
+    not changed.
+    """
+    readers = _channels_below(getattr(network, "decoder", None))
+    for convolution, channels_below in readers.items():
+        convolution.forward = partial(_forward_below, convolution, channels_below)
+    try:
+        yield
+    finally:
+        for convolution in readers:
+            del convolution.forward  # restores the method of the class
+
+
+def _forward_below(convolution: nn.Conv2d | nn.Conv3d, channels: int, pair_B_C_xyz: torch.Tensor) -> torch.Tensor:
+    result: torch.Tensor = _GradientBelow.apply(pair_B_C_xyz[:, :channels], pair_B_C_xyz.detach(), convolution)
+    return result
+
+
+class _GradientBelow(torch.autograd.Function):
+    """A convolution of a concatenated pair whose gradient is that of the first of the two."""
+
+    @staticmethod
+    def forward(ctx: Any, below: torch.Tensor, pair: torch.Tensor, convolution: nn.Conv2d | nn.Conv3d) -> torch.Tensor:
+        ctx.shape, ctx.convolution = below.shape, convolution
+        result: torch.Tensor = convolution._conv_forward(pair, convolution.weight, convolution.bias)
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        layer = ctx.convolution
+        weight = layer.weight.detach()[:, : ctx.shape[1]].contiguous()
+        of_input = conv2d_input if weight.ndim == 4 else conv3d_input
+        return of_input(ctx.shape, weight, gradient, layer.stride, layer.padding, layer.dilation), None, None
 
 
 def _above_bottleneck(network: nn.Module) -> Iterator[nn.Module]:
@@ -75,7 +121,7 @@ class _Split:
 
     def __init__(self, convolution: nn.Conv2d | nn.Conv3d, channels_below: int, is_kept: bool) -> None:
         self._convolution = convolution
-        self._is_kept = is_kept  # where a norm follows: an activation alone would write into the result
+        self._is_kept = is_kept
         layout = torch.channels_last if convolution.weight.ndim == 4 else torch.channels_last_3d
         kept = layout if convolution.weight.is_contiguous(memory_format=layout) else torch.contiguous_format
         below, beside = convolution.weight.detach().tensor_split([channels_below], dim=1)
@@ -97,18 +143,21 @@ class _Split:
         return result
 
 
-def _splits(decoder: nn.Module | None) -> dict[nn.Module, _Split]:
-    """Return the first convolution of each stage with its split form; empty for another kind of decoder."""
+def _channels_below(decoder: nn.Module | None) -> dict[nn.Module, int]:
+    """Return the first convolution of each stage with the channels that precede those of the skip in its input.
+
+    Empty for another kind of decoder than nnU-Net's.
+    """
     try:
         from dynamic_network_architectures.building_blocks.unet_decoder import UNetDecoder
     except ImportError:
         return {}
     if decoder is None or type(decoder) is not UNetDecoder:
         return {}
-    splits = {}
+    channels = {}
     for upsampling, stage in zip(decoder.transpconvs, decoder.stages, strict=True):
         first = next(module for module in stage.modules() if isinstance(module, (nn.Conv2d, nn.Conv3d)))
         if first.groups != 1 or first.in_channels != 2 * upsampling.out_channels:
             return {}
-        splits[first] = _Split(first, upsampling.out_channels, hasattr(stage.convs[0], "norm"))
-    return splits
+        channels[first] = upsampling.out_channels
+    return channels

@@ -16,6 +16,9 @@ from nnunet_al.strategies.parameters import Parameter, completed
 from nnunet_al.strategies.recipe import Recipe
 from nnunet_al.strategies.selectors import SELECTORS
 
+# of embeddings in recipes that were written before these parameters were there; all others have the same default
+_FORMER = {"heads": "full", "layers": "all", "compression": "truncate"}
+
 
 def checked(recipe: Recipe) -> Recipe:
     """Return the complete recipe, if its ingredients exist and are compatible.
@@ -36,11 +39,13 @@ def checked(recipe: Recipe) -> Recipe:
 
 
 def read(content: Mapping[str, Any]) -> Recipe:
-    """Return the recipe that ``Recipe.to_json`` wrote, with defaults for fields and parameters added since.
+    """Return the recipe that ``Recipe.to_json`` wrote; fields and parameters added since get what was done before them.
 
     Raises StrategyError if it was written by another version, or needs a package that is not installed.
     """
-    return checked(Recipe.from_json(content))
+    recipe = Recipe.from_json(content)
+    former = {name: value for name, value in _FORMER.items() if name in parameters_of(recipe.embedding)}
+    return checked(replace(recipe, parameters={**former, **recipe.parameters}))
 
 
 def known_parameters(ingredients: Iterable[str | None]) -> dict[str, Parameter]:

@@ -95,20 +95,32 @@ NOISES: Mapping[str, Ingredient] = MappingProxyType(
 )
 
 _SIZE = {"embedding_size": count(10_000, "entries of a gradient embedding")}
-_GRADIENT = {
+_COMPRESSION = "entries of the gradient drawn at random, its first ones, or a sketch of all of it"
+_GRADIENT = {**_SIZE, "compression": choice(("truncate", "random", "count_sketch"), _COMPRESSION)}
+_BOTTLENECK = {
     **_SIZE,
-    "compression": choice(("truncate", "count_sketch"), "first entries of the gradient, or a sketch of all of it"),
+    "compression": choice(
+        ("auto", "truncate", "random", "count_sketch"), f"{_COMPRESSION}; auto: drawn in 3d, the first in 2d"
+    ),
 }
 EMBEDDINGS: Mapping[str, Embedding] = MappingProxyType(
     {
         "bottleneck_gradient": Embedding(
-            "the cosine similarity of their bottleneck gradients", cosine=True, parameters=_GRADIENT
+            "the cosine similarity of their bottleneck gradients", cosine=True, parameters=_BOTTLENECK
         ),
         "fisher": Embedding(
             "the Fisher kernel of their gradients",
             phases=("fisher", "embed"),
+            departs="the paper's text takes all parameters (layers=all heads=full), its released code all heads, also "
+            "the lowest one, which is never trained (heads=all), and F of one region (fisher_samples=1)",
             parameters={
                 **_SIZE,
+                "heads": choice(
+                    ("trained", "full", "all"),
+                    "outputs of deep supervision that the log-likelihood is summed over: those with a weight in the "
+                    "loss, the one of full resolution, or all",
+                ),
+                "layers": choice(("decoder", "all"), "convolutions whose weights count"),
                 "fisher_samples": count(200, "regions of the query set that the Fisher information is averaged over"),
                 "damping": positive(
                     1e-3, "lambda of the Fisher kernel, as a multiple of the mean of F over the sampled parameters"

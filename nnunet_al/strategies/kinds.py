@@ -37,12 +37,14 @@ class Reduction(Ingredient):
 class Embedding(Ingredient):
     """Vectors for comparing regions: the phases that compute them, and whether these need a backward pass.
 
-    With ``cosine``, regions are compared by the cosine similarity of their vectors.
+    With ``cosine``, regions are compared by the cosine similarity of their vectors. ``departs`` says in which points
+    the paper and its code do otherwise.
     """
 
     phases: tuple[str, ...] = ("embed",)
     backward: bool = True
     cosine: bool = False
+    departs: str = ""
 
 
 @dataclass(frozen=True)

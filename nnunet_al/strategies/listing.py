@@ -56,6 +56,7 @@ def explain(spelling: str) -> str:
         "passes": f"{_passes(recipe)} over each region{_once(recipe)}",
         "stores": f"{_stored(recipe)} for each region",
         "paper": recipe.paper,
+        "departs": EMBEDDINGS[recipe.embedding].departs if recipe.embedding else "",
     }
     lines = [f"{recipe.name}: {recipe.summary}"]
     lines += [f"  {key:<11}{value}" for key, value in entries.items() if value]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
+from scoring.plain import likelihood_of_heads
 
 from nnunet_al.files import read_json
 from nnunet_al.rounds.context import RoundContext
@@ -99,15 +100,17 @@ class Reference:
             foreground.append(predicted)
         return np.array(scores), np.array(foreground)
 
-    def gradient(self, number: int) -> dict[str, np.ndarray]:
-        """Gradient of the mean log-likelihood of a region's own decision, by layer."""
+    def gradient(self, number: int, heads: int) -> dict[str, np.ndarray]:
+        """Gradient of the mean log-likelihood of a region's own decision, summed over the first heads, by layer."""
         layers = {name: module for name, module in self.network.named_modules() if isinstance(module, CONVOLUTIONS)}
         windows = self.windows(number)
         voxels = sum(mask.sum() for _, mask in windows)
         self.network.zero_grad()
+        self.network.decoder.deep_supervision = True
         for data, mask in windows:
-            logits = self.network(torch.from_numpy(data)[None])[0][:, torch.from_numpy(mask)]
-            (torch.log_softmax(logits, 0).amax(0).sum() / voxels).backward()
+            weight = torch.from_numpy(mask / voxels)[None].float()
+            likelihood_of_heads(self.network(torch.from_numpy(data)[None])[:heads], weight).backward()
+        self.network.decoder.deep_supervision = False
         return {
             name: layer.weight.grad.double().numpy() for name, layer in layers.items() if layer.weight.grad is not None
         }

@@ -133,11 +133,15 @@ def test_embeddings_are_those_of_plain_backpropagation(trained, new_results, con
         numbers = plain.candidates()
         assert len(embeddings_N_d) == len(numbers)
 
-        entries = {name.removeprefix("entries/"): part for name, part in fisher.items() if name != "scale_d"}
+        entries = {name.removeprefix("entries/"): part for name, part in fisher.items() if "/" in name}
+        assert all(name.startswith("decoder.") for name in entries)
         query = read_arrays(context.round.query)
         draws = np.repeat(query["indices_Q"], query["multiplicities_Q"])
         subset = context.rng("fisher subset").choice(draws, min(5, len(draws)), replace=False)
-        gradients = {index: plain.gradient(numbers[index]) for index in {*subset.tolist(), *range(0, len(numbers), 3)}}
+        gradients = {
+            index: plain.gradient(numbers[index], int(fisher["heads"]))
+            for index in {*subset.tolist(), *range(0, len(numbers), 3)}
+        }
 
     f_d = np.mean([_flat(gradients[index], entries) ** 2 for index in subset.tolist()], axis=0)
     scale_d = 1 / np.sqrt(f_d + 1e-3 * f_d.mean())

@@ -7,14 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from scoring.plain import mean_of_squares
+from scoring.plain import likelihood_of_heads, mean_of_squares
 
 from nnunet_al.nnunet import pool_scoring
 from nnunet_al.nnunet.pool_embedding import Embedder
 from nnunet_al.pool.windows import cell_mask, read_window, windows_of
 from nnunet_al.scoring.features import bottleneck_features
-from nnunet_al.scoring.gradients import gradient_entries, sketched_gradients, weight_gradients
-from nnunet_al.scoring.layers import bottleneck_convolution, convolutions, decoder_convolution
+from nnunet_al.scoring.gradients import gradient_entries, sketched_gradients
+from nnunet_al.scoring.layers import bottleneck_convolution, convolutions, decoder_convolution, decoder_convolutions
 from nnunet_al.scoring.segmentation_loss import self_loss
 from nnunet_al.scoring.sketch import CountSketch
 
@@ -24,14 +24,15 @@ from .pools import PATCHES, make_network, make_pool
 def vectors_of(kind: str, network: torch.nn.Module):
     if kind == "features":
         return lambda data, weight: bottleneck_features(network, data, weight)
-    layer = {"truncated": bottleneck_convolution, "sketched": bottleneck_convolution, "badge": decoder_convolution}[
-        kind
-    ]
+    layer = decoder_convolution if kind == "badge" else bottleneck_convolution
     ((name, module),) = layer(network).items()
     if kind == "sketched":
         sketch = CountSketch(module.weight.numel(), 20, np.random.default_rng(1))
         return lambda data, weight: sketched_gradients(network, data, weight, {name: module}, sketch)
     entries = {name: np.arange(30)}
+    if kind == "heads":
+        wanted = {name: np.arange(5) for name in decoder_convolutions(network)}
+        return lambda data, weight: gradient_entries(network, data, weight, wanted, heads=2)
     if kind == "badge":
         return lambda data, weight: gradient_entries(network, data, weight, entries, objective=self_loss)
     return lambda data, weight: gradient_entries(network, data, weight, entries)
@@ -49,7 +50,7 @@ def embeddings(dims: str, kind: str, shards: list[list[str]], chunk: int = 64) -
     return out_N_d
 
 
-@pytest.mark.parametrize("kind", ["features", "truncated", "sketched", "badge"])
+@pytest.mark.parametrize("kind", ["features", "truncated", "sketched", "badge", "heads"])
 @pytest.mark.parametrize("dims", ["2d", "3d"])
 def test_chunked_is_whole_and_sharded_is_whole(dims, kind):
     whole_N_d = embeddings(dims, kind, [["a", "b", "c"]])
@@ -102,13 +103,14 @@ def test_features_of_a_case_are_the_mean_over_its_windows():
     np.testing.assert_allclose(found_N_d[numbers["c"][0]], maps.mean((0, 2, 3)), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("heads, wanted", [(1, convolutions), (1, decoder_convolutions), (2, decoder_convolutions)])
 @pytest.mark.parametrize("dims,unit", [("2d", "case"), ("3d", "case"), ("2d", "patch")])
-def test_fisher_is_the_mean_over_regions_of_the_squared_sum_over_their_windows(dims, unit):
+def test_fisher_is_the_mean_over_regions_of_the_squared_sum_over_their_windows(dims, unit, heads, wanted):
     pool, numbers = make_pool(dims, unit)
     network = make_network(dims).double()
     some = {case: numbers[case][:3] for case in numbers}
     times = {number: 1 + number % 2 for drawn in some.values() for number in drawn}
-    layers, samples = convolutions(network), []
+    layers, samples = wanted(network), []
     for case, drawn in some.items():
         for number in drawn:
             box = pool.geometries[case].to_network(pool.regions[number].box)
@@ -119,13 +121,18 @@ def test_fisher_is_the_mean_over_regions_of_the_squared_sum_over_their_windows(d
                 if dims == "2d":
                     data, mask = data.squeeze(2), mask.squeeze(1)
                 voxels = np.prod([end - start for start, end in box])
-                found = weight_gradients(network, data, mask / voxels, layers)
-                total = {name: found[name] + total.get(name, 0) for name in found}
+                network.decoder.deep_supervision = True
+                value = likelihood_of_heads(network(data)[:heads], mask / voxels)
+                network.decoder.deep_supervision = False
+                weights = [layer.weight for layer in layers.values()]
+                found = torch.autograd.grad(value, weights, allow_unused=True, materialize_grads=True)
+                total = {name: one[None] + total.get(name, 0) for name, one in zip(layers, found, strict=True)}
             samples += [total] * times[number]
     expected = mean_of_squares(samples)
     embedder = Embedder(network, True, torch.device("cpu"), 64, 1)
     pool = replace(pool, read_image=lambda case, read=pool.read_image: read(case).astype(np.float64))
-    fishers = [embedder.fisher(pool, some, times), replace(embedder, chunk_windows=1).fisher(pool, some, times)]
+    fishers = [embedder.fisher(pool, some, times, layers, heads)]
+    fishers += [replace(embedder, chunk_windows=1).fisher(pool, some, times, layers, heads)]
     for fisher in fishers:
         for name, values in expected.items():
             # the voxels' weights are float32

@@ -16,7 +16,7 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from nnunet_al.errors import ModelError, StorageError
 from nnunet_al.nnunet import training_length
-from nnunet_al.nnunet.checkpoints import write_checkpoint
+from nnunet_al.nnunet.checkpoints import TRAINED_HEADS_KEY, trained_heads, write_checkpoint
 from nnunet_al.nnunet.trainer import nnUNetTrainerAL
 from nnunet_al.scoring.dropout import DropoutActivation
 
@@ -437,7 +437,11 @@ def test_a_resumed_training_does_not_start_over_from_the_initial_weights(
 
 def test_stock_nnunet_predicts_with_our_checkpoint(tiny_preprocessed, trainer_of):
     trainer = trained(trainer_of(tiny_preprocessed))
-    assert read(folder_of(trainer) / "checkpoint_final.pth")["trainer_name"] == "nnUNetTrainer"
+    checkpoint = folder_of(trainer) / "checkpoint_final.pth"
+    assert read(checkpoint)["trainer_name"] == "nnUNetTrainer"
+    assert trained_heads(checkpoint) == max(1, len(trainer.network.decoder.seg_layers) - 1)
+    trainer.loss = torch.nn.CrossEntropyLoss()
+    assert trainer.checkpoint()[TRAINED_HEADS_KEY] == 1, "a trainer without deep supervision"
     predictor = nnUNetPredictor(use_mirroring=False, device=CPU, allow_tqdm=False)
     predictor.initialize_from_trained_model_folder(trainer.output_folder_base, (0,))
     assert not any(isinstance(module, DropoutActivation) for module in predictor.network.modules())

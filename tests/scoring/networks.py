@@ -9,17 +9,19 @@ from torch import nn
 SPATIAL = {2: (16, 16), 3: (8, 8, 8)}
 
 
-def unet(kind: str = "plain", dims: int = 2, classes: int = 3, deep: bool = False, seed: int = 0) -> nn.Module:
-    """Two input channels, three stages with strided and transposed convolutions, in-place LeakyReLU."""
+def unet(
+    kind: str = "plain", dims: int = 2, classes: int = 3, deep: bool = False, seed: int = 0, stages: int = 3
+) -> nn.Module:
+    """Two input channels, two to four stages with strided and transposed convolutions, in-place LeakyReLU."""
     torch.manual_seed(seed)
     conv, norm = {2: (nn.Conv2d, nn.InstanceNorm2d), 3: (nn.Conv3d, nn.InstanceNorm3d)}[dims]
     arguments = {
         "input_channels": 2,
-        "n_stages": 3,
-        "features_per_stage": [4, 6, 8],
+        "n_stages": stages,
+        "features_per_stage": [4, 6, 8, 10][:stages],
         "conv_op": conv,
         "kernel_sizes": 3,
-        "strides": [1, 2, 2],
+        "strides": [1, 2, 2, 2][:stages],
         "num_classes": classes,
         "n_conv_per_stage_decoder": 1,
         "conv_bias": True,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from nnunet_al.scoring.entries import layer_entries
 from nnunet_al.scoring.fast_network import fast_network
 from nnunet_al.scoring.features import bottleneck_features, share_by_area
 from nnunet_al.scoring.gradients import gradient_entries, log_likelihood, sketched_gradients, visit_gradients
-from nnunet_al.scoring.layers import convolutions, decoder_convolution
+from nnunet_al.scoring.layers import convolutions, decoder_convolution, decoder_convolutions
 from nnunet_al.scoring.learning_loss import LossModule, LossSampler, decoder_channels
 from nnunet_al.scoring.posterior import deterministic_probabilities, head_probabilities
 from nnunet_al.scoring.reductions import ClassMeans, ClassWeighted
@@ -67,22 +68,29 @@ def some_entries(layer: nn.Module, uses: list[LayerGradient], data: torch.Tensor
     return layer_entries(layer, uses, np.arange(0, layer.weight.numel(), 7), data)
 
 
-def network(kind: str = "plain", classes: int = 3) -> nn.Module:
-    return fast_network(unet(kind, 2, classes).requires_grad_(True))
+def network(kind: str = "plain", classes: int = 3, stages: int = 3) -> nn.Module:
+    return fast_network(unet(kind, 2, classes, stages=stages).requires_grad_(True))
 
 
-def of_network(summary: Callable[..., torch.Tensor], kind: str = "plain", exclusive: bool = True) -> Case:
-    made = network(kind)
+def of_network(
+    summary: Callable[..., torch.Tensor], kind: str = "plain", exclusive: bool = True, stages: int = 3
+) -> Case:
+    made = network(kind, stages=stages)
 
     def function(data: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         return summary(made, data, weight.abs(), exclusive)
 
-    return Case(((2, 20, 12), (20, 12)), function)
+    return Case(((2, 24, 8), (24, 8)) if stages > 3 else ((2, 20, 12), (20, 12)), function)
 
 
 def entries_of(made: nn.Module, data: torch.Tensor, weight: torch.Tensor, exclusive: bool) -> torch.Tensor:
     entries = {name: np.arange(0, layer.weight.numel(), 5) for name, layer in convolutions(made).items()}
     return gradient_entries(made, data, weight, entries, exclusive)
+
+
+def decoder_entries_of(made: nn.Module, data: torch.Tensor, weight: torch.Tensor, exclusive: bool) -> torch.Tensor:
+    entries = {name: np.arange(0, layer.weight.numel(), 5) for name, layer in decoder_convolutions(made).items()}
+    return gradient_entries(made, data, weight, entries, exclusive, heads=3)
 
 
 def sketch_of(made: nn.Module, data: torch.Tensor, weight: torch.Tensor, exclusive: bool) -> torch.Tensor:
@@ -91,11 +99,13 @@ def sketch_of(made: nn.Module, data: torch.Tensor, weight: torch.Tensor, exclusi
     return sketched_gradients(made, data, weight, layer, sketch, exclusive, self_loss)
 
 
-def fisher_of(made: nn.Module, data: torch.Tensor, weight: torch.Tensor, exclusive: bool) -> torch.Tensor:
+def fisher_of(
+    made: nn.Module, data: torch.Tensor, weight: torch.Tensor, exclusive: bool, heads: int = 1
+) -> torch.Tensor:
     layers, squares = convolutions(made), []
     for place in range(len(data)):  # each of the samples in turn is the only one that counts
         diagonal = RegionFisher(layers, {region: int(region == place) for region in range(len(data))})
-        visit_gradients(made, data, weight, layers, diagonal.visitor(range(len(data))), exclusive)
+        visit_gradients(made, data, weight, layers, diagonal.visitor(range(len(data))), exclusive, heads=heads)
         squares.append(torch.cat([values.flatten() for values in diagonal.mean().values()]))
     return torch.stack(squares)
 
@@ -143,9 +153,13 @@ CASES = {
     "entries of a network": of_network(entries_of),
     "entries of a residual network": of_network(entries_of, "residual"),
     "entries of heads": of_network(entries_of, exclusive=False),
+    "entries of a decoder's heads": of_network(decoder_entries_of, stages=4),
+    "entries of a residual network's decoder": of_network(decoder_entries_of, "residual", stages=4),
+    "entries of a decoder's sigmoid heads": of_network(decoder_entries_of, exclusive=False, stages=4),
     "a sketch": of_network(sketch_of),
     "a sketch of heads": of_network(sketch_of, exclusive=False),
     "Fisher information": of_network(fisher_of),
+    "Fisher information of two heads": of_network(partial(fisher_of, heads=2)),
     "features": of_network(lambda made, data, weight, _: bottleneck_features(made, data, weight)),
     "flattened features": of_network(lambda made, data, weight, _: bottleneck_features(made, data, weight, True)),
     "shares by area": Case(((35, 33),), lambda weight: share_by_area(weight, torch.Size((5, 4))), half=True),

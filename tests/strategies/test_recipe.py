@@ -12,6 +12,7 @@ from nnunet_al.errors import StrategyError
 from nnunet_al.strategies.catalog import CATALOG, get, with_parameters
 from nnunet_al.strategies.compatibility import checked, read
 from nnunet_al.strategies.ingredients import EMBEDDINGS, NOISES, POSTERIORS, QUERY, REDUCTIONS, parameters_of
+from nnunet_al.strategies.listing import explain
 from nnunet_al.strategies.metrics import CLASS_SCORES
 from nnunet_al.strategies.recipe import Recipe
 from nnunet_al.strategies.selectors import SELECTORS
@@ -192,7 +193,25 @@ def test_a_recipe_of_another_version_is_refused():
 def test_a_recipe_of_before_there_was_noise_can_be_read():
     content = get("usimc").to_json()
     del content["noise"], content["parameters"]["compression"]
-    assert read(content) == get("usimc")
+    assert read(content) == with_parameters(get("usimc"), compression="truncate")
+
+
+def test_campaigns_that_began_before_there_were_heads_and_layers_keep_their_gradients():
+    content = get("usimf").to_json()
+    assert (content["parameters"]["heads"], content["parameters"]["layers"]) == ("trained", "decoder")
+    assert read(content) == get("usimf")
+    del content["parameters"]["heads"], content["parameters"]["layers"]
+    assert read(content) == with_parameters(get("usimf"), heads="full", layers="all")
+    truncated = with_parameters(get("usimc"), compression="truncate").to_json()
+    assert read(truncated).parameters["compression"] == "truncate"
+    assert read(get("usimc").to_json()).parameters["compression"] == "auto"
+    assert read(get("core_set").to_json()) == get("core_set")
+
+
+def test_usimf_says_in_a_line_how_it_departs_from_paper_and_code():
+    (line,) = [line for line in explain("usimf").splitlines() if line.startswith("  departs")]
+    assert all(part in line for part in ("all parameters (layers=all heads=full)", "all heads", "(heads=all)"))
+    assert "departs" not in explain("usimc")
 
 
 def test_one_metric_has_one_name():
@@ -214,9 +233,15 @@ def test_defaults_are_those_of_the_methods():
         "localized": {"dilation_mm": 3},
         "target": {"target_threshold": 0.2},
         "boundary": {"boundary_width": 0.1},
-        "bottleneck_gradient": {"embedding_size": 10_000, "compression": "truncate"},
+        "bottleneck_gradient": {"embedding_size": 10_000, "compression": "auto"},
         "decoder_gradient": {"embedding_size": 10_000, "compression": "truncate"},
-        "fisher": {"embedding_size": 10_000, "fisher_samples": 200, "damping": 0.001},
+        "fisher": {
+            "embedding_size": 10_000,
+            "heads": "trained",
+            "layers": "decoder",
+            "fisher_samples": 200,
+            "damping": 0.001,
+        },
         "features": {"pooling": "mean"},
         "power": {"beta": 1, "beta_end": None},
         "stochastic_batches": {"num_batches": None},

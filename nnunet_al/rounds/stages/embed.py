@@ -84,9 +84,9 @@ def _vectors(context: RoundContext, embedder: Embedder) -> tuple[WindowVectors, 
         return lambda data, weight: bottleneck_features(network, data, weight, flatten), 1.0
     if recipe.embedding == "fisher":
         arrays = read_arrays(context.round.fisher)
-        scale_d = arrays.pop("scale_d")
+        scale_d, heads = arrays.pop("scale_d"), int(arrays.pop("heads", 1))
         entries = {name.removeprefix("entries/"): part for name, part in arrays.items() if len(part)}
-        return lambda data, weight: gradient_entries(network, data, weight, entries, exclusive), scale_d
+        return lambda data, weight: gradient_entries(network, data, weight, entries, exclusive, heads=heads), scale_d
     if recipe.embedding == "bottleneck_gradient":
         return _layer_gradient(context, embedder, bottleneck_convolution(network)), 1.0
     gradient = _layer_gradient(context, embedder, decoder_convolution(network), self_loss)
@@ -103,8 +103,14 @@ def _layer_gradient(context: RoundContext, embedder: Embedder, layer: dict[str, 
     parameters = context.decided.recipe.parameters
     ((name, module),) = layer.items()
     weights, size = module.weight.numel(), parameters["embedding_size"]
-    if parameters["compression"] == "count_sketch" and size < weights:
+    compression = parameters["compression"]
+    if compression == "auto":
+        compression = "random" if module.weight.ndim == 5 else "truncate"
+    if compression == "count_sketch" and size < weights:
         sketch = CountSketch(weights, size, context.rng("sketch"))
         return lambda data, weight: sketched_gradients(network, data, weight, layer, sketch, exclusive, *objective)
-    entries = {name: np.arange(min(size, weights))}  # the paper's truncation
+    if compression == "random" and size < weights:
+        entries = {name: np.sort(context.rng("entries").choice(weights, size, replace=False))}
+    else:
+        entries = {name: np.arange(min(size, weights))}  # the paper's truncation
     return lambda data, weight: gradient_entries(network, data, weight, entries, exclusive, *objective)
