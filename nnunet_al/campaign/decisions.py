@@ -22,7 +22,7 @@ _ORDER = (  # in which they are written; settings that are not named here come l
     *_IN_EVERY_FILE,
     *("precision", "starts_from", "pool_cases", "test_cases", "hashes", "group_by", "groups", "initial_groups"),
     *("roi_classes", "annotate", "hand_out", "readings", "consensus", "initial_strategy", "withdrawn_cases"),
-    *("left_out_cases", "pool_changes", "training_precision"),
+    *("left_out_cases", "pool_changes", "training_precision", "ties"),
 )
 
 
@@ -41,6 +41,7 @@ class Decisions(Settings):
     groups : case -> its group, of pool and test cases
     training_precision : "half" or "float32", as ``precision``; "stock", which is nnU-Net's own, in campaigns that began
         when ``-precision`` was of the scoring alone
+    ties : "seeded": equal scores are in an order that the seed draws; "names" in campaigns that began before
     """
 
     dataset: str
@@ -58,6 +59,7 @@ class Decisions(Settings):
     left_out_cases: tuple[str, ...] = ()
     pool_changes: tuple[dict[str, Any], ...] = ()
     training_precision: str = "stock"
+    ties: str = "names"
 
     @property
     def cases(self) -> tuple[str, ...]:

@@ -78,7 +78,7 @@ class Request(_Open):
             if setting.type is Path and chosen[setting.name] is not None:
                 chosen[setting.name] = str(Path(chosen[setting.name]).resolve())
         named = {name: getattr(self, name) for name in _NAMES}
-        return Decisions(**named, recipe=recipe, training_precision=chosen["precision"], **chosen)
+        return Decisions(**named, recipe=recipe, training_precision=chosen["precision"], ties="seeded", **chosen)
 
     def is_open(self, name: str) -> bool:
         """Whether a setting is left to its default."""
