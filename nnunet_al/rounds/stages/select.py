@@ -35,8 +35,9 @@ def select(context: RoundContext) -> None:
             if len(numbers_N)
             else "    the pool is used up: nothing is left to ask for"
         )
-    elif recipe.selector == "stochastic_batches" and recipe.parameters["num_batches"] in (None, 1):
-        if recipe.parameters["num_batches"] == 1 or len(numbers_N) < 2 * budget:
+    elif recipe.selector == "stochastic_batches":
+        batches = recipe.parameters["num_batches"] or len(numbers_N) // budget
+        if batches == 1:
             say("    there is one random batch to choose from, so this is a uniform draw")
     moment = Moment(context.number, decided.rounds)
     resources = Resources(context.options.device, available_bytes(), lambda sentence: say(f"    {sentence}"))
