@@ -26,7 +26,7 @@ def weighted(context: RoundContext, candidates: Candidates) -> Candidates:
     weights = {group: entry["weight"] for group, entry in read_json(context.round.group_weights)["by_group"].items()}
     assert candidates.cases_N is not None
     weights_N = np.array([weights[context.decided.groups[case]] for case in candidates.cases_N])
-    fields = ("scores_N", "target_scores_N", "boundary_scores_N", "class_scores_N_C")
+    fields = ("scores_N", "target_scores_N", "boundary_scores_N", "mean_scores_N", "class_scores_N_C")
     known = {name: scores for name in fields if (scores := getattr(candidates, name)) is not None}
     recipe = context.decided.recipe
     if any((scores < 0).any() for scores in known.values()):

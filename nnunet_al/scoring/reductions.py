@@ -16,7 +16,9 @@ import numpy.typing as npt
 import torch
 
 from nnunet_al.scoring.dilation import dilate
-from nnunet_al.scoring.region_sums import Evidence, Statistics, float64_array, masked_sums, means, sums_and_counts
+from nnunet_al.scoring.region_sums import Evidence, Statistics, float64_array, means, sums_and_counts
+
+_HALVINGS = 16
 
 
 class Reduction(Protocol):
@@ -107,74 +109,107 @@ class ClassWeighted:
 
 @dataclass(frozen=True)
 class Localized:
-    """Mean over R, the predicted classes of interest and `dilation_mm` around them, in V_r (Danaee et al. 2026, eq. 1).
+    """Mean over R, the likely classes of interest and `dilation_mm` around them, in V_r (Danaee et al. 2026, eq. 1).
 
-    The classes of interest are those of `Evidence.roi_B_xyz`: the left caudate in the paper, all foreground where none
-    are named. A voxel is in R iff a voxel predicted as one of them lies within `dilation_mm` of it, from centre to
-    centre, by `spacing_mm` of the window's axes: a ball in 3d and, in 2d, a disc in the slice. Each window is dilated
-    separately, including its voxels outside the region; predictions beyond the window's edge have no effect in it. A
-    region with an empty R gets the mean over V_r (the paper leaves this case open), and one without voxels scores 0.
+    The classes of interest are those of the evidence: the left caudate in the paper, all foreground where none are
+    named. A voxel is in R iff a voxel whose probability p of these classes is above `threshold` lies within
+    `dilation_mm` of it, from centre to centre, by `spacing_mm` of the window's axes: a ball in 3d and, in 2d, a disc in
+    the slice. Each window is dilated separately, including its voxels outside the region; predictions beyond the
+    window's edge have no effect in it. ``threshold`` None: voxels predicted as one of the classes, as in the paper.
 
-    Statistics: (sum over R, |R|, sum over V_r, |V_r|).
+    The paper leaves open the score of a region with an empty R. The mean over V_r would rank a region whose structure
+    the model misses last, since most of its voxels are certain background. Instead, p is compared with smaller and
+    smaller thresholds, each half of the one before, and the mean is over the voxels above the first that any exceeds,
+    which is at least half of the region's largest p; below 2^-16 of `threshold`, over V_r. A region without voxels
+    scores 0.
+
+    Statistics: (sum over R, |R|), the same above each smaller threshold, (sum over V_r, |V_r|).
     """
 
     dilation_mm: float
     spacing_mm: tuple[float, ...]
+    threshold: float | None = None
     name: ClassVar[str] = "localized"
     per_class: ClassVar[bool] = False
 
     def partial(self, values: torch.Tensor, mask_B_xyz: torch.Tensor, evidence: Evidence) -> torch.Tensor:
-        """Return (B, 4) from a map B_xyz and a bool mask B_xyz."""
-        near_B_xyz = dilate(evidence.roi_B_xyz, self.dilation_mm, self.spacing_mm) & mask_B_xyz
+        """Return (B, 2 · number of sets) from a map B_xyz and a bool mask B_xyz."""
+        p_B_xyz = evidence.roi_probability_B_xyz
+        likely_B_xyz = evidence.roi_B_xyz if self.threshold is None else p_B_xyz > self.threshold
+        sets = [dilate(likely_B_xyz, self.dilation_mm, self.spacing_mm) & mask_B_xyz]
+        if self.threshold is not None:
+            sets += [(p_B_xyz > self.threshold / 2**step) & mask_B_xyz for step in range(1, _HALVINGS + 1)]
         values_B_1_xyz = values.unsqueeze(1)
-        parts = [sums_and_counts(values_B_1_xyz, voxels) for voxels in (near_B_xyz, mask_B_xyz)]
-        return torch.cat(parts, dim=1)
+        return torch.cat([sums_and_counts(values_B_1_xyz, voxels) for voxels in (*sets, mask_B_xyz)], dim=1)
 
     def finish(self, stats_N_K: Statistics, **context: Any) -> npt.NDArray[np.float64]:
-        """Return the mean over R or, where R is empty in the whole region, over V_r, (N,)."""
+        """Return the mean over the first set that is not empty in the whole region, (N,)."""
         stats = float64_array(stats_N_K)
-        return np.where(stats[:, 1] > 0, means(stats[:, :2])[:, 0], means(stats[:, 2:])[:, 0])
+        scores = np.zeros(len(stats))
+        for column in range(stats.shape[1] - 2, -1, -2):
+            scores = np.where(stats[:, column + 1] > 0, means(stats[:, column : column + 2])[:, 0], scores)
+        return scores
 
 
 @dataclass(frozen=True)
-class Target:
-    """Sum over {v in V_r : foreground probability > T} (paper 2, eq. 1 and 3); 0 where this set is empty.
+class _OverSet:
+    """Sum or mean of the map over a set of a region's voxels, which may be empty.
 
-    A sum, so that large targets score more. Statistics: (sum,).
+    The equations of paper 2 sum, so that large targets score more; its released code takes the mean (`average`). A
+    region whose set is empty has no score, NaN, and does not compete; with ``empty_is_zero`` it scores 0. With
+    ``classes_of_interest``, p is the probability of these classes instead of all foreground.
+
+    Statistics: (sum, number of voxels).
     """
 
     threshold: float
-    name: ClassVar[str] = "target"
+    average: bool = False
+    empty_is_zero: bool = False
+    classes_of_interest: bool = True
+    name: ClassVar[str]
     per_class: ClassVar[bool] = False
 
+    def members(self, p_B_xyz: torch.Tensor) -> torch.Tensor:
+        """Return the set, bool B_xyz, from the foreground probability p."""
+        raise NotImplementedError
+
     def partial(self, values: torch.Tensor, mask_B_xyz: torch.Tensor, evidence: Evidence) -> torch.Tensor:
-        """Return (B, 1) from a map B_xyz and a bool mask B_xyz."""
-        return masked_sums(values.unsqueeze(1), mask_B_xyz & (evidence.foreground_B_xyz > self.threshold))
+        """Return (B, 2) from a map B_xyz and a bool mask B_xyz."""
+        p_B_xyz = evidence.roi_probability_B_xyz if self.classes_of_interest else evidence.foreground_B_xyz
+        return sums_and_counts(values.unsqueeze(1), mask_B_xyz & self.members(p_B_xyz))
 
     def finish(self, stats_N_K: Statistics, **context: Any) -> npt.NDArray[np.float64]:
-        """Return the sums, (N,)."""
-        return float64_array(stats_N_K)[:, 0]
+        """Return the sums or means, (N,); NaN for an empty set, infinity where a voxel's value is not a number."""
+        stats = float64_array(stats_N_K)
+        scores = means(stats)[:, 0] if self.average else stats[:, 0]
+        empty = 0.0 if self.empty_is_zero else np.nan
+        return np.where(stats[:, 1] > 0, np.where(np.isnan(scores), np.inf, scores), empty)
 
 
 @dataclass(frozen=True)
-class Boundary:
-    """Sum over {v in V_r : |foreground probability - 0.5| < B} (paper 2, eq. 2 and 4); 0 where this set is empty.
+class Target(_OverSet):
+    """Over {v in V_r : foreground probability > T} (paper 2, eq. 1 and 3), with T the ``threshold``."""
 
-    B is the half width of the band around the decision boundary 0.5; the paper's text swaps the two symbols.
-    Statistics: (sum,).
+    name: ClassVar[str] = "target"
+
+    def members(self, p_B_xyz: torch.Tensor) -> torch.Tensor:
+        """Return p > T."""
+        return p_B_xyz > self.threshold
+
+
+@dataclass(frozen=True)
+class Boundary(_OverSet):
+    """Over {v in V_r : |foreground probability - 0.5| < B} (paper 2, eq. 2 and 4).
+
+    B, the ``threshold``, is the half width of the band around the decision boundary 0.5; the paper's text swaps the two
+    symbols.
     """
 
-    width: float
     name: ClassVar[str] = "boundary"
-    per_class: ClassVar[bool] = False
 
-    def partial(self, values: torch.Tensor, mask_B_xyz: torch.Tensor, evidence: Evidence) -> torch.Tensor:
-        """Return (B, 1) from a map B_xyz and a bool mask B_xyz."""
-        return masked_sums(values.unsqueeze(1), mask_B_xyz & ((evidence.foreground_B_xyz - 0.5).abs() < self.width))
-
-    def finish(self, stats_N_K: Statistics, **context: Any) -> npt.NDArray[np.float64]:
-        """Return the sums, (N,)."""
-        return float64_array(stats_N_K)[:, 0]
+    def members(self, p_B_xyz: torch.Tensor) -> torch.Tensor:
+        """Return |p - 0.5| < B."""
+        return (p_B_xyz - 0.5).abs() < self.threshold
 
 
 def class_weights(annotated_voxels_C: npt.ArrayLike) -> npt.NDArray[np.float64]:
@@ -183,16 +218,30 @@ def class_weights(annotated_voxels_C: npt.ArrayLike) -> npt.NDArray[np.float64]:
     return weights_C / weights_C.sum()
 
 
+def _over_set(parameters: Mapping[str, Any]) -> tuple[bool, bool, bool]:
+    return (
+        parameters.get("reduce", "sum") == "mean",
+        parameters.get("empty_sets", "skip") == "zero",
+        parameters.get("foreground", "roi") == "roi",
+    )
+
+
 # a factory takes the recipe's parameters and the spacing of the window's axes in mm
 REDUCTIONS: dict[str, Callable[[Mapping[str, Any], Sequence[float]], Reduction]] = {
     "mean": lambda parameters, spacing_mm: Mean(),
     "class_weighted": lambda parameters, spacing_mm: ClassWeighted(),
     "class_means": lambda parameters, spacing_mm: ClassMeans(),
     "localized": lambda parameters, spacing_mm: Localized(
-        float(parameters.get("dilation_mm", 3.0)), tuple(float(step) for step in spacing_mm)
+        float(parameters.get("dilation_mm", 3.0)),
+        tuple(float(step) for step in spacing_mm),
+        parameters.get("likely_above", 0.1),
     ),
-    "target": lambda parameters, spacing_mm: Target(float(parameters.get("target_threshold", 0.2))),
-    "boundary": lambda parameters, spacing_mm: Boundary(float(parameters.get("boundary_width", 0.1))),
+    "target": lambda parameters, spacing_mm: Target(
+        float(parameters.get("target_threshold", 0.2)), *_over_set(parameters)
+    ),
+    "boundary": lambda parameters, spacing_mm: Boundary(
+        float(parameters.get("boundary_width", 0.1)), *_over_set(parameters)
+    ),
 }
 
 
@@ -204,8 +253,9 @@ def make_reduction(name: str, parameters: Mapping[str, Any], spacing_mm: Sequenc
     name
         one of `REDUCTIONS`.
     parameters
-        ``dilation_mm`` (3.0, localized), ``target_threshold`` (0.2, target), ``boundary_width`` (0.1, boundary);
-        unknown parameters are ignored, missing ones have their defaults.
+        ``dilation_mm`` (3.0) and ``likely_above`` (0.1) of localized, ``target_threshold`` (0.2), ``boundary_width``
+        (0.1), and of both ``reduce`` ("sum"), ``empty_sets`` ("skip") and ``foreground`` ("roi"); unknown parameters
+        are ignored, missing ones have their defaults.
     spacing_mm
         spacing of the window's spatial axes, so two entries for 2d windows.
     """

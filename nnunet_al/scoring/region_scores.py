@@ -11,7 +11,7 @@ import torch
 
 from nnunet_al.scoring.maps import foreground_probability
 from nnunet_al.scoring.reductions import Mean, Reduction
-from nnunet_al.scoring.region_sums import Evidence, predicted_voxels
+from nnunet_al.scoring.region_sums import Evidence, class_probability, predicted_voxels
 
 
 def evidence_of(
@@ -36,10 +36,14 @@ def evidence_of(
     mean_B_C_xyz = probs_T_B_C_xyz.mean(0)
     foreground_B_xyz = foreground_probability(probs_T_B_C_xyz, exclusive)
     predicted_B_xyz = predicted_voxels(mean_B_C_xyz, exclusive)
-    roi_B_xyz = predicted_voxels(mean_B_C_xyz, exclusive, channels) if channels else predicted_B_xyz
+    roi_B_xyz, probability_B_xyz = predicted_B_xyz, foreground_B_xyz
+    if channels:
+        roi_B_xyz = predicted_voxels(mean_B_C_xyz, exclusive, channels)
+        probability_B_xyz = class_probability(mean_B_C_xyz, exclusive, channels)
     if inside_B_xyz is not None:
         predicted_B_xyz, roi_B_xyz = predicted_B_xyz & inside_B_xyz, roi_B_xyz & inside_B_xyz
-    return Evidence(foreground_B_xyz, predicted_B_xyz, roi_B_xyz)
+        probability_B_xyz = probability_B_xyz * inside_B_xyz
+    return Evidence(foreground_B_xyz, predicted_B_xyz, roi_B_xyz, probability_B_xyz)
 
 
 def region_scores(

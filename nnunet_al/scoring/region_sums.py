@@ -25,11 +25,13 @@ class Evidence:
     predicted_B_xyz : bool, the mean prediction is foreground; False in padding
     roi_B_xyz : bool, the mean prediction is one of the classes of interest, or foreground of any class where none are
         named; False in padding
+    roi_probability_B_xyz : probability of the classes of interest
     """
 
     foreground_B_xyz: torch.Tensor
     predicted_B_xyz: torch.Tensor
     roi_B_xyz: torch.Tensor
+    roi_probability_B_xyz: torch.Tensor
 
 
 def predicted_voxels(mean_B_C_xyz: torch.Tensor, exclusive: bool, channels: Sequence[int] = ()) -> torch.Tensor:
@@ -44,6 +46,12 @@ def predicted_voxels(mean_B_C_xyz: torch.Tensor, exclusive: bool, channels: Sequ
         return torch.isin(classes_B_xyz, wanted) if channels else classes_B_xyz > 0
     heads_B_C_xyz = mean_B_C_xyz > 0.5
     return (heads_B_C_xyz[:, list(channels)] if channels else heads_B_C_xyz).any(1)
+
+
+def class_probability(mean_B_C_xyz: torch.Tensor, exclusive: bool, channels: Sequence[int]) -> torch.Tensor:
+    """Return B_xyz: the probability of any of these output channels; of heads, which may overlap, the largest."""
+    chosen_B_K_xyz = mean_B_C_xyz[:, list(channels)]
+    return chosen_B_K_xyz.sum(1) if exclusive else chosen_B_K_xyz.amax(1)
 
 
 def masked_sums(values_B_C_xyz: torch.Tensor, mask_B_xyz: torch.Tensor) -> torch.Tensor:

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from nnunet_al.selection.ranking_noise import Keys, ranking, unchanged
-from nnunet_al.selection.selection import Selection, finite_scores
+from nnunet_al.selection.selection import Selection
 
 
 def selective_union(
     target_scores_N: np.ndarray,
     boundary_scores_N: np.ndarray,
+    mean_scores_N: np.ndarray,
     names_N: Sequence[str],
     budget: int,
     keys: Keys = unchanged,
@@ -26,21 +27,25 @@ def selective_union(
     the list that chooses it first, and the other list takes its next best; the batch contains the plain union, and
     equals it where the two halves are disjoint.
 
-    Scores are those of equations 3 and 4. ``keys`` maps them to the keys that are ranked instead; it is called for the
-    target list first, then for the boundary list.
+    Scores are those of equations 3 and 4, NaN where the set of voxels is empty: such a region is not in the list. A
+    list without further regions hands its turns to the other one, and both to the plain mean score of a region.
+    ``keys`` maps scores to the keys that are ranked instead; it is called for target, boundary and mean, in this order.
 
     Returns
     -------
     Selection
         gains are the scores in the list that chose the region.
     """
-    lists = [
-        (scores_N, iter(ranking(scores_N, names_N, keys)))
-        for scores_N in (finite_scores(scores_N, len(names_N)) for scores_N in (target_scores_N, boundary_scores_N))
-    ]
+    lists = []
+    for scores_N in (target_scores_N, boundary_scores_N, mean_scores_N):
+        scores_N, in_list_N = np.asarray(scores_N, np.float64), ~np.isnan(scores_N)
+        ranked_N = ranking(np.where(in_list_N, scores_N, 0.0), names_N, keys)
+        lists.append((scores_N, iter(ranked_N[in_list_N[ranked_N]].tolist())))
     taken: dict[int, float] = {}
     for turn in range(min(max(budget, 0), len(names_N))):
-        scores_N, candidates = lists[turn % 2]
-        index = next(int(candidate) for candidate in candidates if int(candidate) not in taken)
+        own, other, mean = lists[turn % 2], lists[1 - turn % 2], lists[2]
+        index, scores_N = next(
+            (index, scores_N) for scores_N, rest in (own, other, mean) for index in rest if index not in taken
+        )
         taken[index] = float(scores_N[index])
     return Selection(np.array(list(taken)), np.array(list(taken.values())))

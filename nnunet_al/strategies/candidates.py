@@ -30,7 +30,9 @@ class Candidates:
     query : QuerySet, optional
         as ``draw_query_for`` returned it for the same regions in the same order; drawn again if it is missing.
     target_scores_N, boundary_scores_N : float array (N,), optional
-        sums of the map over likely foreground and over the predicted boundary.
+        sums (or means) of the map over likely foreground and over the predicted boundary; NaN where there is none.
+    mean_scores_N : float array (N,), optional
+        means of the map over the region.
     class_scores_N_C : float array (N, C), optional
         one score for each foreground class.
     cases_N : sequence of str, optional
@@ -46,6 +48,7 @@ class Candidates:
     query: QuerySet | None = None
     target_scores_N: np.ndarray | None = None
     boundary_scores_N: np.ndarray | None = None
+    mean_scores_N: np.ndarray | None = None
     class_scores_N_C: np.ndarray | None = None
     cases_N: Sequence[str] | None = None
     references_M_d: np.ndarray | None = None  # noqa: N815 -- a name carries its shape

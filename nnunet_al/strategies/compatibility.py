@@ -16,8 +16,11 @@ from nnunet_al.strategies.parameters import Parameter, completed
 from nnunet_al.strategies.recipe import Recipe
 from nnunet_al.strategies.selectors import SELECTORS
 
-# of embeddings in recipes that were written before these parameters were there; all others have the same default
-_FORMER = {"heads": "full", "layers": "all", "compression": "truncate"}
+# of recipes that were written before these parameters were there; all others have the same default
+_FORMER = {
+    **{"heads": "full", "layers": "all", "compression": "truncate"},
+    **{"likely_above": None, "empty_sets": "zero", "foreground": "all"},
+}
 
 
 def checked(recipe: Recipe) -> Recipe:
@@ -44,7 +47,8 @@ def read(content: Mapping[str, Any]) -> Recipe:
     Raises StrategyError if it was written by another version, or needs a package that is not installed.
     """
     recipe = Recipe.from_json(content)
-    former = {name: value for name, value in _FORMER.items() if name in parameters_of(recipe.embedding)}
+    kinds = (recipe.embedding, recipe.reduction, recipe.selector)
+    former = {name: value for name, value in _FORMER.items() if any(name in parameters_of(kind) for kind in kinds)}
     return checked(replace(recipe, parameters={**former, **recipe.parameters}))
 
 

@@ -42,13 +42,19 @@ POSTERIORS: Mapping[str, Ingredient] = MappingProxyType(
     }
 )
 
+_OVER_SET = {
+    "reduce": choice(("sum", "mean"), "sum over target and boundary, as in the paper, or mean, as in its code"),
+    "empty_sets": choice(("skip", "zero"), "whether a region with an empty set leaves the ranking, or scores 0"),
+    "foreground": choice(("roi", "all"), "probability of the classes of -roi_classes, if given, or of all foreground"),
+}
 TARGET = {
     "target_threshold": number(
         0.2,
         "foreground probability above which a voxel belongs to the target",
         "from 0 to below 1",
         lambda value: 0 <= value < 1,
-    )
+    ),
+    **_OVER_SET,
 }
 BOUNDARY = {
     "boundary_width": number(
@@ -56,7 +62,8 @@ BOUNDARY = {
         "distance of the foreground probability from 0.5 below which a voxel belongs to the boundary",
         "above 0, up to 0.5",
         lambda value: 0 < value <= 0.5,
-    )
+    ),
+    **_OVER_SET,
 }
 REDUCTIONS: Mapping[str, Reduction] = MappingProxyType(
     {
@@ -64,7 +71,14 @@ REDUCTIONS: Mapping[str, Reduction] = MappingProxyType(
         "localized": Reduction(
             "averaged over the predicted foreground and a rim around it",
             "Danaee et al. 2026",
-            parameters={"dilation_mm": from_zero(3.0, "rim around the predicted foreground in mm")},
+            parameters={
+                "dilation_mm": from_zero(3.0, "rim around the likely foreground in mm"),
+                "likely_above": or_none(
+                    number(0.1, "its probability", "from 0 to below 1", lambda value: 0 <= value < 1),
+                    "the predicted foreground, as in the paper",
+                    default=0.1,
+                ),
+            },
         ),
         "target": Reduction("summed over likely foreground", "Ma et al. 2024", parameters=TARGET),
         "boundary": Reduction("summed over the predicted boundary", "Ma et al. 2024", parameters=BOUNDARY),

@@ -138,6 +138,7 @@ class Needs:
             "scores_N": self.scores,
             "target_scores_N": self.pair,
             "boundary_scores_N": self.pair,
+            "mean_scores_N": self.pair,
             "class_scores_N_C": self.class_scores,
             "foreground_voxels_N": self.foreground,
             "embeddings_N_d": self.embedding,

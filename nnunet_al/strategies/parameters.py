@@ -72,10 +72,10 @@ def choice(options: tuple[str, ...], meaning: str) -> Parameter:
     return Parameter(options[0], meaning, f"one of {', '.join(options)}", lambda value: value in options)
 
 
-def or_none(parameter: Parameter, none_means: str) -> Parameter:
-    """Return the same parameter with None as its default."""
+def or_none(parameter: Parameter, none_means: str, default: Any = None) -> Parameter:
+    """Return the same parameter with None as an allowed value, and another default."""
     return Parameter(
-        None,
+        default,
         parameter.meaning,
         f"{parameter.must_be}, or none for {none_means}",
         lambda value: value is None or parameter.accepts(value),

@@ -105,6 +105,7 @@ class Recipe:
         if self.metric is not None and needs.pair:
             measures["target_scores"] = (self.metric, "target")
             measures["boundary_scores"] = (self.metric, "boundary")
+            measures["mean_scores"] = (self.metric, "mean")
         if needs.class_scores:
             measures["class_scores"] = CLASS_SCORES
         return measures

@@ -108,7 +108,7 @@ def _keys(recipe: Recipe, candidates: Candidates, rngs: Generators, moment: Mome
         return unchanged
     if recipe.noise == "softrank":
         return softrank_noise(candidates.names_N, rngs("noise"))
-    fields = (candidates.scores_N, candidates.target_scores_N, candidates.boundary_scores_N)
+    fields = (candidates.scores_N, candidates.target_scores_N, candidates.boundary_scores_N, candidates.mean_scores_N)
     for scores_N in fields:
         if scores_N is not None:
             _refuse_negative(recipe, scores_N, "power noise")
@@ -118,7 +118,7 @@ def _keys(recipe: Recipe, candidates: Candidates, rngs: Generators, moment: Mome
 
 
 def _refuse_negative(recipe: Recipe, scores_N: np.ndarray, drawing: str) -> None:
-    if len(scores_N) and np.min(scores_N) < 0:
+    if (np.asarray(scores_N) < 0).any():
         raise StrategyError(
             f"The strategy '{recipe.name}' draws regions in proportion to their scores, and its metric "
             f"'{recipe.metric}' gave a negative one: {drawing} needs a metric that is never negative."

@@ -68,7 +68,8 @@ def test_chunked_is_whole_and_sharded_is_whole(posterior, metric, reduction, kin
     whole = make_scorer(*of).run(pool, numbers)
     scores = finish(make_scorer(*of), whole, NETWORKS[kind][0] - NETWORKS[kind][1])
     assert len(scores) == len(whole.numbers_N) == len(pool.regions)
-    assert np.isfinite(scores).all()
+    without_set = np.isnan(scores) & (reduction in {"target", "boundary"})
+    assert (np.isfinite(scores) | without_set).all()
 
     chunked = make_scorer(*of, chunk=1).run(pool, {case: numbers[case] for case in sorted(numbers, reverse=True)})
     parts = [make_scorer(*of).run(pool, {case: numbers[case]}) for case in ("c", "a", "b")]

@@ -132,7 +132,7 @@ def map_of(name: str) -> Case:
 
 
 def region_scores(values: torch.Tensor, chances: torch.Tensor) -> torch.Tensor:
-    mask, evidence = chances[:, 0] > 0, Evidence(chances[:, 0], chances[:, 0] > 0, chances[:, 0] > 0)
+    mask, evidence = chances[:, 0] > 0, Evidence(chances[:, 0], chances[:, 0] > 0, chances[:, 0] > 0, chances[:, 0])
     partials = ClassMeans().partial(values, mask, evidence)
     return torch.from_numpy(ClassWeighted().finish(partials, annotated_voxels_C=np.array([3, 50, 7])))
 

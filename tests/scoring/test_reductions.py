@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from nnunet_al.scoring.reductions import (
     class_weights,
     make_reduction,
 )
+from nnunet_al.scoring.region_scores import evidence_of
 from nnunet_al.scoring.region_sums import predicted_voxels
 
 CONTEXT = {"annotated_voxels_C": [10, 0, 5], "something_else": 1}
@@ -38,11 +40,11 @@ def _windows(reduction: Reduction, seed: int = 0) -> tuple[torch.Tensor, torch.T
     values = torch.rand(2, *channels, *SHAPE, generator=generator)
     mask = torch.rand(2, *SHAPE, generator=generator) > 0.4
     foreground = torch.rand(2, *SHAPE, generator=generator)
-    return values, mask, Evidence(foreground, foreground > 0.95, foreground > 0.97)
+    return values, mask, Evidence(foreground, foreground > 0.95, foreground > 0.97, foreground**2)
 
 
 def _part(evidence: Evidence, index: Any) -> Evidence:
-    return Evidence(evidence.foreground_B_xyz[index], evidence.predicted_B_xyz[index], evidence.roi_B_xyz[index])
+    return Evidence(*(getattr(evidence, field.name)[index] for field in fields(Evidence)))
 
 
 def _line(*foreground: float, roi: tuple[int, ...] = (), other: tuple[int, ...] = ()) -> Evidence:
@@ -51,7 +53,8 @@ def _line(*foreground: float, roi: tuple[int, ...] = (), other: tuple[int, ...] 
     interest[..., list(roi)] = True
     predicted = interest.clone()
     predicted[..., list(other)] = True
-    return Evidence(torch.tensor(foreground).reshape(1, 1, -1), predicted, interest)
+    probability = torch.tensor(foreground).reshape(1, 1, -1)
+    return Evidence(probability, predicted, interest, probability)
 
 
 @pytest.mark.parametrize("name", list(REDUCTIONS))
@@ -111,8 +114,8 @@ def test_empty_mask_scores_zero(name: str) -> None:
     reduction = _reduction(name)
     values, mask, evidence = _windows(reduction)
     scores = reduction.finish(reduction.partial(values, torch.zeros_like(mask), evidence), **CONTEXT)
-    assert not scores.any()
-    assert np.isfinite(scores).all()
+    # a region without a target, or without a boundary, has no score; all others have the lowest
+    assert np.isnan(scores).all() if name in {"target", "boundary"} else not scores.any()
 
 
 @pytest.mark.parametrize("name", list(REDUCTIONS))
@@ -125,8 +128,11 @@ def test_what_lies_outside_the_region_does_not_count(name: str) -> None:
 
 
 def test_parameters_and_defaults() -> None:
-    assert make_reduction("localized", {}, (2, 1)) == Localized(3.0, (2.0, 1.0))
-    assert make_reduction("localized", {"dilation_mm": 5}, (2, 1)) == Localized(5.0, (2.0, 1.0))
+    assert make_reduction("localized", {}, (2, 1)) == Localized(3.0, (2.0, 1.0), 0.1)
+    former = {"dilation_mm": 5, "likely_above": None}
+    assert make_reduction("localized", former, (2, 1)) == Localized(5.0, (2.0, 1.0))
+    former = {"reduce": "mean", "empty_sets": "zero", "foreground": "all"}
+    assert make_reduction("target", former, (1, 1)) == Target(0.2, True, True, False)
     assert make_reduction("target", {"passes": 3}, (1, 1)) == Target(0.2)
     assert make_reduction("target", {"target_threshold": 0.3}, (1, 1)) == Target(0.3)
     assert make_reduction("boundary", {}, (1, 1)) == Boundary(0.1)
@@ -160,7 +166,7 @@ def test_class_weighted_is_the_formula() -> None:
     values[0, 0] = 1.0
     values[0, 1, 0, 0] = 2.0
     mask = torch.ones(1, 2, 2, dtype=torch.bool)
-    stats = ClassWeighted().partial(values, mask, Evidence(torch.zeros(1, 2, 2), ~mask, ~mask))
+    stats = ClassWeighted().partial(values, mask, Evidence(torch.zeros(1, 2, 2), ~mask, ~mask, torch.zeros(1, 2, 2)))
     score = ClassWeighted().finish(stats, annotated_voxels_C=np.array([1, 3]))
     assert score.tolist() == [pytest.approx(0.75 * 1.0 + 0.25 * 0.5)]
 
@@ -240,11 +246,67 @@ def test_target_and_boundary_by_hand() -> None:
 
 def test_the_thresholds_themselves_are_out() -> None:
     values, mask = torch.ones(1, 1, 2), torch.ones(1, 1, 2, dtype=torch.bool)
-    assert Target(0.25).partial(values, mask, _line(0.25, 0.5)).item() == 1.0
-    assert Boundary(0.25).partial(values, mask, _line(0.25, 0.75)).item() == 0.0
+    assert Target(0.25).partial(values, mask, _line(0.25, 0.5)).tolist() == [[1.0, 1.0]]
+    assert Boundary(0.25).partial(values, mask, _line(0.25, 0.75)).tolist() == [[0.0, 0.0]]
 
 
-@pytest.mark.parametrize("reduction", [Target(0.2), Boundary(0.1)])
-def test_an_empty_set_scores_zero(reduction: Reduction) -> None:
+@pytest.mark.parametrize("kind, threshold", [(Target, 0.2), (Boundary, 0.1)])
+@pytest.mark.parametrize("average", [False, True])
+def test_an_empty_set_has_no_score(kind: type[Target], threshold: float, average: bool) -> None:
     values, mask = torch.ones(1, 1, 2), torch.ones(1, 1, 2, dtype=torch.bool)
-    assert reduction.finish(reduction.partial(values, mask, _line(0.1, 0.1))).tolist() == [0.0]
+    empty = _line(0.1, 0.1)
+    for empty_is_zero in (False, True):
+        reduction = kind(threshold, average, empty_is_zero)
+        np.testing.assert_equal(
+            reduction.finish(reduction.partial(values, mask, empty)), [0.0 if empty_is_zero else np.nan]
+        )
+        # a map that diverged is not taken for an empty set
+        broken = reduction.finish(reduction.partial(values * torch.nan, mask, _line(0.5, 0.5)))
+        assert np.isinf(broken).all()
+
+
+def test_the_mean_over_a_set_does_not_grow_with_it() -> None:
+    values, mask = torch.tensor([[[1.0, 2.0, 6.0]]]), torch.ones(1, 1, 3, dtype=torch.bool)
+    evidence = _line(0.1, 0.5, 0.9)
+    reduction = Target(0.2, average=True)
+    partial = reduction.partial(values, mask, evidence)
+    assert reduction.finish(partial).tolist() == reduction.finish(2 * partial).tolist() == [4.0]
+    assert Target(0.2).finish(partial).tolist() == [8.0]
+
+
+def test_target_and_boundary_look_at_the_classes_of_interest() -> None:
+    """A core inside a whole: the boundary between them is invisible in the probability of all foreground."""
+    mean = torch.tensor([0.02, 0.49, 0.49]).reshape(1, 3, 1, 1)
+    values, mask = torch.ones(1, 1, 1), torch.ones(1, 1, 1, dtype=torch.bool)
+    evidence = evidence_of(mean.unsqueeze(0), True, (2,))
+    for kind, threshold, inside in ((Boundary, 0.1, 1.0), (Target, 0.6, np.nan)):
+        of_core, of_all = kind(threshold), kind(threshold, classes_of_interest=False)
+        np.testing.assert_equal(of_core.finish(of_core.partial(values, mask, evidence)), [inside])
+        expected = np.nan if kind is Boundary else 1.0
+        np.testing.assert_equal(of_all.finish(of_all.partial(values, mask, evidence)), [expected])
+    heads = evidence_of(mean.unsqueeze(0), False, (1, 2))
+    assert heads.roi_probability_B_xyz.item() == pytest.approx(0.49)
+
+
+def test_a_region_that_the_model_misses_is_not_ranked_last() -> None:
+    """One that is certain of most voxels and doubts a few, without any above the threshold."""
+    reduction, mask = Localized(0.0, (1.0, 1.0), 0.1), torch.ones(1, 1, 8, dtype=torch.bool)
+    values = torch.tensor([[[0.3, 0.2, 0.001, 0.001, 0.001, 0.001, 0.001, 0.001]]])
+    missed = reduction.partial(values, mask, _line(0.06, 0.04, *[1e-4] * 6))
+    # the first threshold that any voxel exceeds is 0.05
+    assert reduction.finish(missed).tolist() == [pytest.approx(0.3)]
+    found = reduction.partial(values, mask, _line(0.02, 0.55, *[1e-4] * 6))
+    assert reduction.finish(found).tolist() == [pytest.approx(0.2)]
+    # a window with likely foreground decides for the whole region
+    assert reduction.finish(missed + found).tolist() == [pytest.approx(0.2)]
+    certain = reduction.partial(values, mask, _line(*[1e-9] * 8))
+    assert reduction.finish(certain).tolist() == [pytest.approx(values.double().mean().item())]
+
+
+@pytest.mark.parametrize("largest", [0.099, 0.05, 0.01, 1e-3, 2e-5])
+def test_the_set_of_a_missed_region_holds_at_least_half_of_its_largest_probability(largest: float) -> None:
+    p = torch.tensor([largest, 0.7 * largest, 0.49 * largest, 0.2 * largest])
+    values, mask = p.reshape(1, 1, -1).clone(), torch.ones(1, 1, 4, dtype=torch.bool)
+    reduction = Localized(3.0, (1.0, 1.0), 0.1)
+    score = reduction.finish(reduction.partial(values, mask, _line(*p.tolist())))[0]
+    assert 0.5 * largest < score <= largest * (1 + 1e-6)

@@ -62,9 +62,9 @@ SELECTORS: dict[str, Callable[[Pool, int, np.random.Generator], Selection]] = {
     "softrank": lambda p, b, rng: top_k(p.scores_N, p.names_N, b, softrank_noise(p.names_N, rng)),
     "stochastic_batches": lambda p, b, rng: stochastic_batches(p.scores_N, p.names_N, b, rng),
     "stochastic_batches_5": lambda p, b, rng: stochastic_batches(p.scores_N, p.names_N, b, rng, num_batches=5),
-    "selective": lambda p, b, rng: selective_union(p.scores_N, p.others_N, p.names_N, b),
+    "selective": lambda p, b, rng: selective_union(p.scores_N, p.others_N, p.scores_N, p.names_N, b),
     "selective_power": lambda p, b, rng: selective_union(
-        p.scores_N, p.others_N, p.names_N, b, power_noise(p.names_N, rng, 1.0)
+        p.scores_N, p.others_N, p.scores_N, p.names_N, b, power_noise(p.names_N, rng, 1.0)
     ),
     "class_balanced": lambda p, b, rng: class_balanced(p.scores_N, p.class_scores_N_C, p.names_N, b, rng, 0.66),
     "class_balanced_softrank": lambda p, b, rng: class_balanced(

@@ -22,6 +22,7 @@ def pool(count: int, seed: int = 0, classes: int = 3) -> Candidates:
         embeddings_N_d=rng.normal(size=(count, 12)).astype(np.float32),
         target_scores_N=rng.gamma(0.5, size=count) * rng.integers(0, 2, size=count),
         boundary_scores_N=rng.gamma(0.5, size=count),
+        mean_scores_N=rng.gamma(0.5, size=count),
         class_scores_N_C=rng.gamma(0.5, size=(count, classes)),
         cases_N=[f"case_{index // 5:02d}" for index in order],
         references_M_d=rng.normal(size=(4, 12)).astype(np.float32),
@@ -46,14 +47,18 @@ def read_only(candidates: Candidates) -> Candidates:
 
 def degenerate(kind: str, count: int = 30) -> Candidates:
     candidates = pool(count)
-    scores = ("scores_N", "target_scores_N", "boundary_scores_N", "class_scores_N_C")
+    scores = ("scores_N", "target_scores_N", "boundary_scores_N", "mean_scores_N", "class_scores_N_C")
     changes = {
         "constant scores": {name: np.full_like(getattr(candidates, name), 0.25) for name in scores},
         "zero scores": {name: np.zeros_like(getattr(candidates, name)) for name in scores},
         "one class": {"class_scores_N_C": candidates.class_scores_N_C[:, :1]},
         "equal embeddings": {"embeddings_N_d": np.ones((count, 12), dtype=np.float32)},
         "zero embeddings": {"embeddings_N_d": np.zeros((count, 12), dtype=np.float32)},
-        "no foreground": {"foreground_voxels_N": np.zeros(count, dtype=int), "target_scores_N": np.zeros(count)},
+        "no foreground": {
+            "foreground_voxels_N": np.zeros(count, dtype=int),
+            "target_scores_N": np.full(count, np.nan),
+            "boundary_scores_N": np.full(count, np.nan),
+        },
         "foreground everywhere": {"foreground_voxels_N": np.ones(count, dtype=int)},
         "one case": {"cases_N": ["case"] * count},
         "nothing annotated": {"references_M_d": np.zeros((0, 12), dtype=np.float32)},

@@ -91,7 +91,14 @@ def test_defaults_depend_on_the_ingredient():
         ("usimf", {"scores": ("class_variance", "class_weighted")}),
         ("learning_loss", {"scores": ("learning_loss", "mean")}),
         ("localized_entropy", {"scores": ("entropy", "localized")}),
-        ("selective", {"target_scores": ("entropy", "target"), "boundary_scores": ("entropy", "boundary")}),
+        (
+            "selective",
+            {
+                "target_scores": ("entropy", "target"),
+                "boundary_scores": ("entropy", "boundary"),
+                "mean_scores": ("entropy", "mean"),
+            },
+        ),
         ("clasp_pe", {"scores": ("mc_dropout", "mean"), "class_scores": ("class_entropy", "class_means")}),
     ],
 )
@@ -225,14 +232,15 @@ def test_every_parameter_accepts_its_default():
 
 
 def test_defaults_are_those_of_the_methods():
+    over_set = {"reduce": "sum", "empty_sets": "skip", "foreground": "roi"}
     taken = {name: {key: known.default for key, known in parameters_of(name).items()} for name in INGREDIENTS}
     assert {name: defaults for name, defaults in taken.items() if defaults} == {
         "mc_dropout": {"passes": 10},
         "tta": {"passes": 8, "noise_variance": 0.01, "max_angle": 10},
         "ensemble": {"ensemble_of": "rounds", "members": 5},
-        "localized": {"dilation_mm": 3},
-        "target": {"target_threshold": 0.2},
-        "boundary": {"boundary_width": 0.1},
+        "localized": {"dilation_mm": 3, "likely_above": 0.1},
+        "target": {"target_threshold": 0.2, **over_set},
+        "boundary": {"boundary_width": 0.1, **over_set},
         "bottleneck_gradient": {"embedding_size": 10_000, "compression": "auto"},
         "decoder_gradient": {"embedding_size": 10_000, "compression": "truncate"},
         "fisher": {
@@ -245,7 +253,7 @@ def test_defaults_are_those_of_the_methods():
         "features": {"pooling": "mean"},
         "power": {"beta": 1, "beta_end": None},
         "stochastic_batches": {"num_batches": None},
-        "selective": {"target_threshold": 0.2, "boundary_width": 0.1},
+        "selective": {"target_threshold": 0.2, "boundary_width": 0.1, **over_set},
         "class_balanced": {"class_share": 0.66},
         "kmeans": {"per_case": 2},
         "random_foreground": {"share": 1 / 3},

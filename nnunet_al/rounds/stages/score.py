@@ -99,7 +99,8 @@ def score_merge(context: RoundContext) -> None:
         else:
             scores = np.zeros((0, 1) if reduction == "class_means" else 0)
         scores_of[f"{name}_N_C" if scores.ndim == 2 else f"{name}_N"] = scores
-        if not np.isfinite(scores).all():
+        without_set = np.isnan(scores) & (reduction in {"target", "boundary"})  # no voxel of the region is in the set
+        if not (np.isfinite(scores) | without_set).all():
             if not is_built_in(metric):
                 raise StrategyError(
                     f"The metric '{metric}' of another package gives values that are not finite: correct it there, "

@@ -39,6 +39,8 @@ def select(context: RoundContext) -> None:
         batches = recipe.parameters["num_batches"] or len(numbers_N) // budget
         if batches == 1:
             say("    there is one random batch to choose from, so this is a uniform draw")
+    if recipe.needs.pair and recipe.parameters["empty_sets"] == "skip":
+        _say_empty(candidates)
     moment = Moment(context.number, decided.rounds)
     resources = Resources(context.options.device, available_bytes(), lambda sentence: say(f"    {sentence}"))
     chosen = select_batch(recipe, candidates, budget, context.rng, decided.engine or "streaming", moment, resources)
@@ -54,3 +56,15 @@ def _say_ties(gains_B: np.ndarray) -> None:
     if len(gains_B) > 1 and counts.max() > len(gains_B) / 2:
         same, value = int(counts.max()), values[counts.argmax()]
         say(f"    {same} of {len(gains_B)} regions have the same score ({value:.3g}); the seed decided among equals")
+
+
+def _say_empty(candidates: Candidates) -> None:
+    """Say how many regions have no voxel in the target or at the boundary; warn where that is most of the pool."""
+    for scores_N, place, parameter in (
+        (candidates.target_scores_N, "a likely foreground", "target_threshold"),
+        (candidates.boundary_scores_N, "a predicted boundary", "boundary_width"),
+    ):
+        assert scores_N is not None
+        there = int(np.count_nonzero(~np.isnan(scores_N)))
+        advice = "" if 2 * there >= len(scores_N) else f"; the others do not compete: -set {parameter} changes it"
+        say(f"    {there} of {len(scores_N)} regions have {place}{advice}")
