@@ -79,7 +79,14 @@ class Setting:
 
     def request(self, strategy: str, **others: Any) -> Request:
         """Return the request of the equivalent command line."""
-        asked = {"trainer": TRAINER, "budget": self.budget, "initial": self.budget, **self.training, **others}
+        asked = {
+            "trainer": TRAINER,
+            "budget": self.budget,
+            "initial": self.budget,
+            "disable_tta": True,
+            **self.training,
+            **others,
+        }
         return Request(self.dataset, "2d", 0, self.seed, None, strategy, **asked)
 
     def campaign(self, strategy: str) -> CampaignFolder:

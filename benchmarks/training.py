@@ -1,7 +1,7 @@
 """Dice of trainings in half precision against float32, and of trainings that end by themselves against fixed ones.
 
-    python benchmarks/training.py precision [-seeds 3] [-cases 150] [--quick] [--json FILE]
-    python benchmarks/training.py epochs [-data FOLDER] [-seeds 2] [-rounds 5] [-b 20] [--quick] [--json FILE]
+    python benchmarks/training.py precision [-seeds 0 1 2] [-b CASES] [--quick] [--json FILE]
+    python benchmarks/training.py epochs [-data FOLDER] [-seeds 0 1] [-rounds 5] [-b 20] [--quick] [--json FILE]
 
 `precision`: one training on the given number of whole cases, 30 epochs of 20 iterations. `epochs`: campaigns of random
 batches of slices, so that all of them annotate the same; first ``-epochs auto``, then fixed trainings of as many
@@ -33,7 +33,7 @@ QUICK = {"trainer": None, "iterations": 2, "batch_size": 4, "optimizer": "adamw"
 def main() -> None:
     parser = make_parser(__doc__ or "", ["random"])
     parser.add_argument("what", choices=["precision", "epochs"])
-    parser.add_argument("-seeds", type=int, help="seeds (default: 3 for precision, 2 for epochs)")
+    parser.add_argument("-seeds", type=int, nargs="+", help="seeds (default: 0 1 2 for precision, 0 1 for epochs)")
     parser.add_argument("-rounds", type=int, default=5, help="rounds of each campaign of `epochs`")
     arguments = parser.parse_args()
     compare = {"precision": compare_precisions, "epochs": compare_lengths}[arguments.what]
@@ -50,15 +50,15 @@ def compare_precisions(arguments: Namespace) -> tuple[list[list[str]], dict[str,
     setting = Setting.of(arguments)
     epochs, cases = (2, 6) if arguments.quick else (30, arguments.b or 150)
     dice: dict[str, list[float]] = {"float32": [], "half": []}
-    for seed in range(arguments.seeds or 3):
+    for seed in arguments.seeds or (0, 1, 2):
         for precision, found in dice.items():
             asked = {"unit": "case", "initial": cases, "budget": 1, "epochs": epochs, "precision": precision}
             found.append(_rounds(setting, arguments, seed, precision, 1, asked)[0]["dice"])
             print(seed, precision, found[-1], flush=True)
     differences = [half - full for half, full in zip(dice["half"], dice["float32"], strict=True)]
     rows = [["seed", "float32", "half", "difference"]]
-    for seed, difference in enumerate(differences):
-        rows.append([str(seed), f"{dice['float32'][seed]:.4f}", f"{dice['half'][seed]:.4f}", f"{difference:+.4f}"])
+    for seed, full, half in zip(arguments.seeds or (0, 1, 2), dice["float32"], dice["half"], strict=True):
+        rows.append([str(seed), f"{full:.4f}", f"{half:.4f}", f"{half - full:+.4f}"])
     mean = statistics.mean(differences)
     rows.append(["mean", *(f"{statistics.mean(values):.4f}" for values in dice.values()), f"{mean:+.4f}"])
     return rows, {"dice": dice, "iterations": epochs * ITERATIONS, "cases": cases, "mean_difference": mean}
@@ -71,7 +71,7 @@ def compare_lengths(arguments: Namespace) -> tuple[list[list[str]], dict[str, An
     batch = arguments.b or (4 if arguments.quick else 20)
     asked: dict[str, Any] = {"unit": "slice", "initial": batch, "budget": batch, "rounds": rounds}
     runs: list[dict[str, Any]] = []
-    for seed in range(arguments.seeds or 2):
+    for seed in arguments.seeds or (0, 1):
         auto = _rounds(setting, arguments, seed, "auto", rounds, {**asked, "epochs": "auto"})
         same = max(1, round(sum(found["epochs"] for found in auto) / rounds))
         of_way = {"auto": auto}

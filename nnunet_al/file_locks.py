@@ -30,20 +30,10 @@ def file_lock(
     byte: int | None = None,
     waiting: Callable[[], object] = lambda: None,
 ) -> Iterator[None]:
-    """Hold a lock inside the ``with`` block.
+    """Hold the lock file ``path``, which is created where it is missing, inside the ``with`` block.
 
-    Parameters
-    ----------
-    path
-        the lock file; it is created where it is missing.
-    shared
-        a shared lock: several processes may hold it together.
-    timeout_seconds
-        how long to wait while another process holds it.
-    byte
-        lock only this byte, which may lie beyond the file's end: one file then serves many locks.
-    waiting
-        called once, before the first wait.
+    Several processes may hold a ``shared`` lock together. With ``byte`` only this byte is locked, which may lie beyond
+    the file's end: one file then serves many locks. ``waiting`` is called once, before the first wait.
 
     Raises TimeoutError if another process holds it for longer; StorageError if the file cannot be written or its file
     system has no locks.

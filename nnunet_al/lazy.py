@@ -10,18 +10,11 @@ from typing import Any
 
 
 def publish(package: str, modules: Mapping[str, tuple[str, ...]]) -> None:
-    """Make the public names of a package's modules importable from the package itself.
+    """Make the public names of a package's ``modules`` importable from the package, given by its ``__name__``.
 
     Commands import single modules of these packages and must not wait for all of them to load. Where a function has the
     name of its module, such as ``k_center`` in ``k_center.py``, the package's attribute is the function, whether or not
     the module has been imported before.
-
-    Parameters
-    ----------
-    package : str
-        the ``__name__`` of the package.
-    modules : mapping of str to tuple of str
-        the public names of each module of the package.
     """
     module = sys.modules[package]
     module.__dict__["_home"] = {name: home for home, names in modules.items() for name in names}

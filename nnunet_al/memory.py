@@ -19,11 +19,7 @@ def available_bytes(system: Path = Path("/")) -> int | None:
     The smallest of: the memory that the system has free or can free (MemAvailable); the rest within the limits of the
     process's control groups (both versions; cached pages of files count as free); the rest within RLIMIT_AS and
     RLIMIT_DATA. None on Windows and on macOS, unless such a limit is set.
-
-    Parameters
-    ----------
-    system : path
-        root folder of the system; another one in tests.
+    ``system`` is the root folder of the system; another one in tests.
     """
     process = system / "proc/self"
     found = [

@@ -22,7 +22,7 @@ FILES = (*PAGES, *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*
 COMMANDS = sorted(
     path.stem
     for path in (Path(nnunet_al.__file__).parent / "cli").glob("*.py")
-    if "\ndef main(" in path.read_text(encoding="utf-8")
+    if re.search(r"^(main = |def main\()", path.read_text(encoding="utf-8"), re.MULTILINE)
 )
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")

@@ -52,14 +52,8 @@ def annotation_cost(labels_xyz: np.ndarray, spacing_mm: Sequence[float], ignore:
     and not its volume. But it does not consider where a pre-segmentation was already correct, nor how visible a border
     is.
 
-    Parameters
-    ----------
-    labels_xyz : np.ndarray
-        labels of one case, ``ignore`` where nothing is annotated; any order of the axes
-    spacing_mm : sequence of float
-        mm between voxel centres along each axis of ``labels_xyz``
-    ignore : int
-        value of unannotated voxels
+    ``labels_xyz`` holds the labels of one case, ``ignore`` where nothing is annotated, with any order of the axes;
+    ``spacing_mm`` is the distance between voxel centres along each of them.
     """
     assert labels_xyz.ndim == len(spacing_mm) == 3
     annotated_xyz = labels_xyz != ignore

@@ -34,6 +34,7 @@ class Consensus:
 def fuse(readings_kji: Sequence[np.ndarray], method: str, ignore: int) -> Consensus:
     """Fuse readings voxel by voxel, by the votes of the readings that annotate the voxel.
 
+    The readings, at least one, are arrays of labels of one shape, with ``ignore`` where a reading annotates nothing.
     ``majority`` takes the label with the most votes (SimpleITK's LabelVoting). ``staple`` estimates the reliability of
     each reading per class and weights the votes accordingly (SimpleITK's MultiLabelSTAPLE), separately for each set of
     voxels annotated by the same readings; unannotated voxels are not used. Unanimous readings are never overruled. A
@@ -44,15 +45,6 @@ def fuse(readings_kji: Sequence[np.ndarray], method: str, ignore: int) -> Consen
     The agreement on a value v is the mean over all pairs (a, b) of readings of Dice = 2 |a = v and b = v| / (|a = v| +
     |b = v|) over the voxels that both annotate, and 1 where neither has v, for each foreground value that occurs where
     at least two readings annotate.
-
-    Parameters
-    ----------
-    readings_kji : sequence of np.ndarray
-        at least one array of labels, all of one shape, ``ignore`` where a reading annotates nothing
-    method : str
-        "staple" or "majority"
-    ignore : int
-        value of unannotated voxels
     """
     assert readings_kji, "there is nothing to fuse"
     assert method in METHODS, method

@@ -81,23 +81,10 @@ def read_grid(image: Path) -> Grid:
 def place(image: SimpleITK.Image, grid: Grid, may_be_cropped: bool) -> tuple[np.ndarray, int]:
     """Transfer labels to the grid on which they were drawn, for any order and direction of the file's axes.
 
-    Axes are only swapped, flipped, cropped or padded with zeros, so every voxel keeps its value and position.
-
-    Parameters
-    ----------
-    image
-        3D, integers
-    grid
-        target grid
-    may_be_cropped
-        whether ``image`` may cover only a part of ``grid`` or extend beyond it, as 3D Slicer's files do
-
-    Returns
-    -------
-    labels_kji
-        int32, on ``grid``
-    outside
-        number of voxels of ``image`` that are not 0 and lie outside ``grid``
+    Axes of the 3D image of integers are only swapped, flipped, cropped or padded with zeros, so every voxel keeps its
+    value and position. With ``may_be_cropped`` the image may cover only a part of ``grid`` or extend beyond it, as 3D
+    Slicer's files do. Returns the labels (k, j, i) as int32 on ``grid``, and the number of voxels of ``image`` that are
+    not 0 and lie outside ``grid``.
 
     Raises ReturnError if a corner of ``image`` is more than 0.001 voxels away from a voxel of ``grid``, or if ``image``
     does not cover ``grid`` and may not be cropped; the sentence names the difference.

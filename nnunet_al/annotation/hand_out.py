@@ -9,15 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_al.annotation.how_to import how_to
-from nnunet_al.annotation.manifest import (
-    MANIFEST,
-    Batch,
-    CaseHandOut,
-    HandedRegion,
-    case_entry,
-    manifest_of,
-    read_manifest,
-)
+from nnunet_al.annotation.manifest import MANIFEST, Batch, CaseHandOut, case_entry, manifest_of
 from nnunet_al.annotation.region_outline import markup, outline
 from nnunet_al.annotation.segments import write_label_file
 from nnunet_al.annotation.volumes import write_nifti, write_seg_nrrd
@@ -26,37 +18,14 @@ from nnunet_al.files import hash_file, storage_errors, write_atomically, write_j
 from nnunet_al.new_folder import new_folder
 from nnunet_al.pool.boxes import Region
 
-__all__ = [
-    "RETURNED",
-    "SHEET",
-    "Batch",
-    "CaseHandOut",
-    "HandedRegion",
-    "copy_images",
-    "read_manifest",
-    "sheet_rows",
-    "write_batch_folder",
-    "write_outlines",
-    "write_sheet",
-]
-
 SHEET = "batch.csv"
 RETURNED = "returned"
 
 
 def write_batch_folder(folder: Path, batch: Batch, cases: Iterable[CaseHandOut]) -> None:
-    """Write all files for the readers into a new folder, complete or not at all.
+    """Write all files for the readers into a new folder, complete or not at all, with one case in memory at a time.
 
     All paths in it are relative and there are no links, so it can be packed, sent and moved.
-
-    Parameters
-    ----------
-    folder
-        the batch folder, which must not exist
-    batch
-        properties of the whole batch
-    cases
-        at least one; processed one after the other, with one case in memory
 
     Raises DatasetError if ``folder`` exists, or an image is missing or does not match its hash; StorageError if the
     disk is full or the folder cannot be written.
@@ -67,12 +36,12 @@ def write_batch_folder(folder: Path, batch: Batch, cases: Iterable[CaseHandOut])
         for handed in cases:
             entries.append(_write_case(unfinished, batch, handed))
             rows += sheet_rows(batch, handed)
-        assert rows, "a batch asks for at least one region"
-        write_sheet(unfinished / SHEET, rows)
-        write_json(unfinished / MANIFEST, manifest_of(batch, entries))
-        write_label_file(unfinished / "labels.txt", batch.segments)
+        write_tables(unfinished, batch, entries, rows)
         write_table(unfinished / "cases.csv", _iterator_rows(entries))
-        write_text(unfinished / "HOWTO.txt", _instructions(batch, entries, len(rows)))
+        files = [image["file"] for image in entries[0]["images"]]
+        case_ids = [entry["case"] for entry in entries]
+        instructions = how_to(batch, len(rows), case_ids, len(files), ending_of(Path(files[0])))
+        write_text(unfinished / "HOWTO.txt", instructions)
         with storage_errors(folder):
             (unfinished / RETURNED).mkdir()
 
@@ -105,9 +74,18 @@ def sheet_rows(batch: Batch, handed: CaseHandOut) -> list[dict[str, Any]]:
     ]
 
 
-def write_sheet(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Write ``batch.csv``, sorted by rank."""
-    write_table(path, sorted(rows, key=itemgetter("rank")))
+def write_tables(
+    folder: Path,
+    batch: Batch,
+    entries: Sequence[dict[str, Any]],
+    rows: Sequence[dict[str, Any]],
+    layout: str = "folder",
+) -> None:
+    """Write ``batch.csv`` (``rows``, sorted by rank), the manifest (``entries``) and the table of the segments."""
+    assert rows, "a batch asks for at least one region"
+    write_table(folder / SHEET, sorted(rows, key=itemgetter("rank")))
+    write_json(folder / MANIFEST, manifest_of(batch, entries, layout))
+    write_label_file(folder / "labels.txt", batch.segments)
 
 
 def write_outlines(folder: Path, handed: CaseHandOut) -> list[str]:
@@ -162,8 +140,3 @@ def _iterator_rows(entries: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
         mask = entry["presegmentation"]["files"][0]
         rows.append({"ID": entry["case"], "path": ".", "image": files[0], "mask": mask, **more})
     return rows
-
-
-def _instructions(batch: Batch, entries: Sequence[dict[str, Any]], n_regions: int) -> str:
-    files = [image["file"] for image in entries[0]["images"]]
-    return how_to(batch, n_regions, [entry["case"] for entry in entries], len(files), ending_of(Path(files[0])))

@@ -23,33 +23,15 @@ Several readers
 
 
 def how_to(batch: Batch, n_regions: int, cases: list[str], n_channels: int, ending: str) -> str:
-    """Return the text of ``HOWTO.txt``.
-
-    Parameters
-    ----------
-    batch
-        the batch
-    n_regions
-        number of its regions
-    cases
-        the ids of its cases, at least one
-    n_channels
-        number of images per case
-    ending
-        of the image files, such as ``.nii.gz``
-    """
-    channels = (
-        f"\nEach case has {n_channels} images, _0000 to _{n_channels - 1:04d}, of the same voxels."
-        if n_channels > 1
-        else ""
-    )
+    """Return the text of ``HOWTO.txt`` for a batch of at least one case; ``ending`` is that of the image files."""
+    channels = f"\nEach case has {n_channels} images, _0000 to _{n_channels - 1:04d}, of the same voxels."
     return _PAGE.format(
         **instruction_fields(batch, n_regions, cases),
         start="The files in preseg hold a model's proposal: correct it where it is wrong."
         if batch.model is not None
         else "There is no proposal yet: the files in preseg are empty but define the structures.",
         ending=ending,
-        channels=channels,
+        channels=channels if n_channels > 1 else "",
         readers=(_SEVERAL if batch.readings > 1 else _ONE).format(readings=batch.readings, example=cases[0]),
     )
 

@@ -9,12 +9,14 @@ from pathlib import Path
 import numpy as np
 import SimpleITK
 
+from nnunet_al.annotation.grids import Grid, place
 from nnunet_al.annotation.label_names import Labelled, label_segments
 from nnunet_al.annotation.label_overlap import mean_dice, renumbered
 from nnunet_al.annotation.segments import Segment
-from nnunet_al.annotation.volumes import Grid, place, read_segmentation
+from nnunet_al.annotation.volumes import read_segmentation
 from nnunet_al.errors import ReturnError
 from nnunet_al.pool.boxes import Box, to_slices
+from nnunet_al.text import count
 
 _SHARED_TABLE = "labels.txt"  # one table for all files, so it does not prove the numbering of a single file
 # mean Dice with a pre-segmentation: above the first, the file was drawn on it; below the second, possibly not
@@ -72,28 +74,16 @@ def check_returned(
     asked: ExpectedCase,
     segments: Sequence[Segment],
     reviewed: Collection[int],
-    others: Mapping[str, ExpectedCase],
+    others: Iterable[ExpectedCase],
     names: Mapping[int, str] | None = None,
 ) -> Reading:
     """Return the labels of a returned file in the reviewed regions, or raise an error for the first problem.
 
-    The file is read, never changed. Its labels count inside requested regions that are marked as reviewed, where
-    nothing was annotated before; all other labels are reported and not used.
-
-    Parameters
-    ----------
-    path : Path
-        the returned file
-    asked : ExpectedCase
-        the handed-out case with the file's name
-    segments : sequence of Segment
-        the dataset's foreground
-    reviewed : collection of int
-        ranks marked as reviewed; those of other cases are ignored
-    others : mapping from str to ExpectedCase
-        cases of the batch, looked up one by one if the file does not resemble its own case; may be lazy
-    names : mapping from int to str, optional
-        number -> segment name from another source, for a file without names
+    The file is read, never changed. Its labels count inside requested regions whose rank is ``reviewed``, where nothing
+    was annotated before; all other labels are reported and not used. ``asked`` is the handed-out case with the file's
+    name, ``segments`` the dataset's foreground. If the file does not resemble its case, it is compared with ``others``
+    of the batch, one by one, so these may be generated. ``names`` (number -> segment name) are for a file without
+    names.
 
     Raises ReturnError if the file cannot be read, is marked as another case, is not on the image's grid, has segments
     or numbers that the dataset does not have, has overlapping classes, resembles another case's file or a renumbered
@@ -129,15 +119,15 @@ def _placed(path: Path, image: SimpleITK.Image, grid: Grid, may_be_cropped: bool
         raise ReturnError(f"{path.name}: {error}") from None
 
 
-def _check_case(path: Path, labels_kji: np.ndarray, asked: ExpectedCase, others: Mapping[str, ExpectedCase]) -> None:
+def _check_case(path: Path, labels_kji: np.ndarray, asked: ExpectedCase, others: Iterable[ExpectedCase]) -> None:
     if mean_dice(labels_kji, asked.handed_out_kji) >= _OTHER_CASE:
         return
-    for case in others:
-        handed_out_kji = others[case].handed_out_kji
+    for other in others:
+        handed_out_kji = other.handed_out_kji
         if handed_out_kji.shape == labels_kji.shape and mean_dice(labels_kji, handed_out_kji) > _SAME_CASE:
             raise ReturnError(
-                f"{path.name} looks like the pre-segmentation of {case} and not like that of {asked.case}: return it "
-                "under that case's name, or as .seg.nrrd, which names its case."
+                f"{path.name} looks like the pre-segmentation of {other.case} and not like that of {asked.case}: "
+                "return it under that case's name, or as .seg.nrrd, which names its case."
             )
 
 
@@ -169,9 +159,10 @@ def _inside(
     if left := sorted(asked.boxes.keys() - set(ranks)):
         remarks.append(f"Not marked as reviewed and not used: rank {', '.join(map(str, left))}.")
     if edits_outside:
-        remarks.append(f"Changes outside the requested regions are not used: {_voxels(edits_outside)}.")
+        remarks.append(f"Changes outside the requested regions are not used: {count(edits_outside, 'voxel')}.")
     if disagreements:
-        remarks.append(f"Earlier annotations are kept where the file has another label: {_voxels(disagreements)}.")
+        voxels = count(disagreements, "voxel")
+        remarks.append(f"Earlier annotations are kept where the file has another label: {voxels}.")
     if missing := _missing(labels_kji[new_kji], asked.handed_out_kji[new_kji], segments):
         remarks.append(f"Handed out in the reviewed regions and missing in the file: {', '.join(missing)}.")
     if not new_kji.any():
@@ -192,7 +183,3 @@ def _union(shape: tuple[int, ...], boxes: Iterable[Box]) -> np.ndarray:
     for box in boxes:
         inside_kji[to_slices(box)] = True
     return inside_kji
-
-
-def _voxels(number: int) -> str:
-    return f"{number} voxel{'' if number == 1 else 's'}"

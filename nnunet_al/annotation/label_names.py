@@ -35,21 +35,10 @@ def label_segments(
 ) -> Labelled:
     """Give each voxel the dataset's label of its segment.
 
-    With names, segments are matched by name, exactly or else ignoring case, blanks and underscores; the numbers in the
-    file do not matter (3D Slicer renumbers on export). Without names, the numbers are the dataset's.
-
-    Parameters
-    ----------
-    path : Path
-        the file, for messages
-    layers_kji : sequence of np.ndarray
-        its layers on the case's grid; several where segments may overlap
-    names : mapping from (int, int) to str, or None
-        (layer, number) -> segment name; None if the file has no names
-    segments : sequence of Segment
-        the dataset's foreground
-    ignore : int
-        value of unannotated voxels, which readers never paint
+    With ``names`` ((layer, number) -> segment name), segments are matched by name, exactly or else ignoring case,
+    blanks and underscores; the numbers in the file do not matter (3D Slicer renumbers on export). Without names, the
+    numbers are the dataset's. A file has several layers on the case's grid if its segments may overlap. ``segments``
+    is the dataset's foreground; readers never paint the value ``ignore``.
 
     Raises ReturnError if voxels have a name or number that the dataset does not have, a class occurs twice, or classes
     overlap.
@@ -111,9 +100,10 @@ def _by_number(
             f"{_INSTEAD_OF_IGNORE}"
         )
     if strange := sorted(values - known.keys()):
+        numbered = ", ".join(f"{segment.value} ({segment.name})" for segment in segments)
         raise ReturnError(
             f"{path.name} names no segments and has voxels with the number {', '.join(map(str, strange))}, but the "
-            f"dataset's numbers are {_numbered(segments)}: use these, or return the .seg.nrrd."
+            f"dataset's numbers are {numbered}: use these, or return the .seg.nrrd."
         )
     return [(layer, value, known[value]) for layer, value in present]
 
@@ -156,7 +146,3 @@ def _overlap(path: Path, a_N: np.ndarray, b_N: np.ndarray, given: Sequence[_Give
 
 def _quoted(names: Sequence[str]) -> str:
     return ", ".join(f"'{name}'" for name in names)
-
-
-def _numbered(segments: Sequence[Segment]) -> str:
-    return ", ".join(f"{segment.value} ({segment.name})" for segment in segments)

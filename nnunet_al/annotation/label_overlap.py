@@ -17,16 +17,11 @@ def mean_dice(labels_kji: np.ndarray, handed_out_kji: np.ndarray) -> float:
 
 
 def renumbered(labels_kji: np.ndarray, handed_out_kji: np.ndarray) -> tuple[int, int] | None:
-    """Find a value v at the position of another handed-out value u, as after an export that renumbers segments.
+    """Return a value v at the position of another handed-out value u, as after an export that renumbers segments.
 
     The condition is Dice(v, handed out u) > 1/2, and more than twice both Dice(v, handed out v) and Dice(u, handed out
     u): a reader who moves a border between classes leaves a part of u in its place. Classes of fewer than 20 voxels are
-    not compared.
-
-    Returns
-    -------
-    tuple of int or None
-        (v, u) with the largest Dice, or None without any such pair
+    not compared. Of several pairs (v, u), the one with the largest Dice is returned; None without any.
     """
     values_V, dice_V_V, sizes_V, handed_V = _dice(labels_kji, handed_out_kji)
     own_V = np.diagonal(dice_V_V)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ SCHEMA = 1
 MANIFEST = "manifest.json"
 _KEYS = ("format", "campaign", "dataset", "round", "strategy", "seed", "unit", "readings", "model", "segments", "cases")
 _CASE_KEYS = ("case", "images", "geometry", "presegmentation", "regions")
+_GEOMETRY = ("size_ijk", "spacing_mm", "origin_mm", "direction")
 
 
 @dataclass(frozen=True)
@@ -73,38 +74,22 @@ class Batch:
 def case_entry(
     handed: CaseHandOut, images: Sequence[str], presegmentations: Sequence[str], outlines: Sequence[str]
 ) -> dict[str, Any]:
-    """Return the manifest's entry of one case.
+    """Return the manifest's entry of one case, with the relative paths (with ``/``) of its files in the folder.
 
-    Parameters
-    ----------
-    handed
-        the case
-    images, presegmentations, outlines
-        its files in the folder, as relative paths with ``/``
-
-    Returns
-    -------
-    dict
-        boxes are half-open and in the order i, j, k; ``corners_mm`` are a box's eight outer corners in LPS, i fastest;
-        the pre-segmentation's ``sha256`` is :func:`hash_array` of its voxels (k, j, i) as int32.
+    Boxes are half-open and in the order i, j, k; ``corners_mm`` are a box's eight outer corners in LPS, i fastest; the
+    pre-segmentation's ``sha256`` is :func:`hash_array` of its voxels (k, j, i) as int32.
     """
-    grid = handed.grid
     return {
         "case": handed.case,
         "images": [{"file": file, "sha256": sha256} for file, sha256 in zip(images, handed.image_hashes, strict=True)],
-        "geometry": {
-            "size_ijk": grid.size_ijk,
-            "spacing_mm": grid.spacing_mm,
-            "origin_mm": grid.origin_mm,
-            "direction": grid.direction,
-        },
+        "geometry": {name: getattr(handed.grid, name) for name in _GEOMETRY},
         "presegmentation": {"files": list(presegmentations), "sha256": hash_array(handed.labels_kji.astype(np.int32))},
         "outlines": list(outlines),
         "regions": [
             {
                 "rank": region.rank,
                 "box_ijk": region.box_kji[::-1],
-                "corners_mm": grid.box_corners_mm(region.box_kji),
+                "corners_mm": handed.grid.box_corners_mm(region.box_kji),
                 "score": region.score,
             }
             for region in handed.regions
@@ -114,14 +99,7 @@ def case_entry(
 
 def batch_facts(batch: Batch) -> dict[str, Any]:
     """Return the properties that identify a batch."""
-    return {
-        "campaign": batch.campaign,
-        "dataset": batch.dataset,
-        "round": batch.round,
-        "strategy": batch.strategy,
-        "seed": batch.seed,
-        "unit": batch.unit,
-    }
+    return {name: getattr(batch, name) for name in ("campaign", "dataset", "round", "strategy", "seed", "unit")}
 
 
 def manifest_of(batch: Batch, entries: Iterable[Mapping[str, Any]], kind: str = "folder") -> dict[str, Any]:
@@ -132,9 +110,7 @@ def manifest_of(batch: Batch, entries: Iterable[Mapping[str, Any]], kind: str = 
         **batch_facts(batch),
         "readings": batch.readings,
         "model": batch.model,
-        "segments": [
-            {"value": segment.value, "name": segment.name, "colour": segment.colour} for segment in batch.segments
-        ],
+        "segments": [asdict(segment) for segment in batch.segments],
         "cases": list(entries),
     }
 
@@ -172,10 +148,4 @@ def _is_complete(content: Any) -> bool:
 
 def grid_in(entry: Mapping[str, Any]) -> Grid:
     """Return the grid of a case in the manifest."""
-    geometry = entry["geometry"]
-    return Grid(
-        tuple(geometry["size_ijk"]),
-        tuple(geometry["spacing_mm"]),
-        tuple(geometry["origin_mm"]),
-        tuple(geometry["direction"]),
-    )
+    return Grid(**{name: tuple(entry["geometry"][name]) for name in _GEOMETRY})

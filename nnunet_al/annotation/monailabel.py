@@ -11,26 +11,16 @@ from typing import Any
 import numpy as np
 import SimpleITK
 
-from nnunet_al.annotation.hand_out import (
-    SHEET,
-    Batch,
-    CaseHandOut,
-    copy_images,
-    sheet_rows,
-    write_outlines,
-    write_sheet,
-)
-from nnunet_al.annotation.manifest import MANIFEST, batch_facts, case_entry, manifest_of
+from nnunet_al.annotation.hand_out import copy_images, sheet_rows, write_outlines, write_tables
+from nnunet_al.annotation.manifest import Batch, CaseHandOut, batch_facts, case_entry
 from nnunet_al.annotation.monailabel_app import write_app
 from nnunet_al.annotation.monailabel_how_to import how_to
-from nnunet_al.annotation.monailabel_labels import DATASTORE, FINAL, MonaiLabelFile, returned_labels
-from nnunet_al.annotation.segments import Segment, write_label_file
+from nnunet_al.annotation.monailabel_labels import DATASTORE, FINAL
+from nnunet_al.annotation.segments import Segment
 from nnunet_al.annotation.volumes import write_nifti, write_seg_nrrd
 from nnunet_al.errors import CampaignError, StorageError
 from nnunet_al.files import hash_file, storage_errors, write_atomically, write_json, write_text
 from nnunet_al.new_folder import new_folder
-
-__all__ = ["FORMAT", "MonaiLabelFile", "returned_labels", "write_datastore"]
 
 FORMAT = "monailabel"
 """Value of ``format`` in the manifest of such a folder."""
@@ -49,15 +39,6 @@ def write_datastore(folder: Path, batch: Batch, cases: Iterable[CaseHandOut]) ->
     pre-segmentations, and MONAI Label writes submitted labels to ``labels/final``. The regions with their ranks and
     scores are in ``datastore_v2.json``, under ``info`` and ``nnunet_al`` of each image. Manifest, table and outlines
     are those of :func:`write_batch_folder`.
-
-    Parameters
-    ----------
-    folder
-        the batch folder, which must not exist
-    batch
-        properties of the whole batch
-    cases
-        at least one; processed one after the other
 
     Raises CampaignError if several readings per region are requested: MONAI Label keeps one label per image;
     DatasetError if ``folder`` exists, or an image is missing or does not match its hash; StorageError if the disk is
@@ -81,15 +62,12 @@ def write_datastore(folder: Path, batch: Batch, cases: Iterable[CaseHandOut]) ->
             entries.append(_write_case(unfinished, batch, handed))
             objects[handed.case] = _object(unfinished, batch, entries[-1], found)
             rows += sheet_rows(batch, handed)
-        assert rows, "a batch asks for at least one region"
         description = f"{batch.dataset}, round {batch.round}, {batch.strategy}"
         ranks = {case: entry["image"]["info"]["nnunet_al"]["rank"] for case, entry in objects.items()}
         datastore = {"name": batch.campaign, "description": description, "images_dir": ".", "labels_dir": "labels"}
         write_json(unfinished / DATASTORE, {**datastore, "objects": objects})
         write_app(unfinished / "app", batch.campaign, description, batch.segments, ranks, present)
-        write_sheet(unfinished / SHEET, rows)
-        write_json(unfinished / MANIFEST, manifest_of(batch, entries, FORMAT))
-        write_label_file(unfinished / "labels.txt", batch.segments)
+        write_tables(unfinished, batch, entries, rows, FORMAT)
         write_text(unfinished / "HOWTO.txt", how_to(batch, len(rows), list(objects), len(entries[0]["images"])))
 
 

@@ -89,19 +89,10 @@ def write_app(
 ) -> None:
     """Write an app without models for ``monailabel start_server --app FOLDER --studies ...``.
 
-    Parameters
-    ----------
-    folder
-        the app's folder, into which the server also writes its log
-    name, description
-        shown by MONAI Label's clients
-    segments
-        the segments that readers paint
-    ranks
-        case -> best rank of its regions: the order of the strategy ``by_rank``
-    present
-        case -> names of the segments in its pre-segmentation, sorted by value. 3D Slicer assigns these names to the
-        values in this order, so an additional name would shift all later ones.
+    The server also writes its log into ``folder``; its clients show ``name`` and ``description``. ``ranks`` (case ->
+    best rank of its regions) is the order of the strategy ``by_rank``. ``present`` maps a case to the names of the
+    segments in its pre-segmentation, sorted by value. 3D Slicer assigns these names to the values in this order, so an
+    additional name would shift all later ones.
 
     Raises StorageError if it cannot be written.
     """

@@ -14,24 +14,8 @@ _PROPOSAL = """
 
 
 def how_to(batch: Batch, n_regions: int, cases: list[str], n_channels: int) -> str:
-    """Return the text of ``HOWTO.txt``.
-
-    Parameters
-    ----------
-    batch
-        the batch
-    n_regions
-        number of its regions
-    cases
-        the ids of its cases, at least one
-    n_channels
-        number of images per case, of which MONAI Label shows the first
-    """
-    channels = (
-        f"\nEach case has {n_channels} images; MONAI Label shows the first, the others lie in the folder images."
-        if n_channels > 1
-        else ""
-    )
+    """Return the text of ``HOWTO.txt`` for a batch of at least one case."""
+    channels = f"\nEach case has {n_channels} images; MONAI Label shows the first, the others lie in the folder images."
     return _PAGE.format(
         **instruction_fields(batch, n_regions, cases),
         start="There is no proposal yet: you start with an empty segmentation."
@@ -39,5 +23,5 @@ def how_to(batch: Batch, n_regions: int, cases: list[str], n_channels: int) -> s
         else "You are shown a model's proposal: correct it where it is wrong.",
         proposal="" if batch.model is None else _PROPOSAL,
         everything="the whole" if batch.unit == "case" else "all outlined regions",
-        channels=channels,
+        channels=channels if n_channels > 1 else "",
     )

@@ -33,16 +33,8 @@ def ask(
 ) -> Answer:
     """Annotate ``regions`` from the dataset's labels; earlier annotations are kept.
 
-    Parameters
-    ----------
-    regions
-        the batch
-    read_labels
-        case -> the dataset's labels (z, y, x), None where the case has no label file
-    read_annotated
-        case -> labels (z, y, x) annotated so far, ``ignore`` elsewhere
-    ignore
-        value of unannotated voxels, in the dataset's labels too
+    ``read_labels`` returns the dataset's labels (z, y, x) of a case, None where it has no label file;
+    ``read_annotated`` the labels (z, y, x) annotated so far. Both have ``ignore`` at unannotated voxels.
     """
     by_case: dict[str, list[Region]] = {}
     for region in regions:

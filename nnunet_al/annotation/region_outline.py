@@ -19,22 +19,10 @@ _THICK = 3  # along an axis with fewer voxels there is no voxel between two bord
 
 
 def outline(boxes: Mapping[int, Box], shape_kji: Sequence[int]) -> np.ndarray:
-    """Draw the borders of boxes: the outermost layer of voxels inside each box.
+    """Return an image (k, j, i) with the rank (at least 1) of a box at the outermost voxels inside it, 0 elsewhere.
 
     Along an axis where a box has one or two voxels no border is drawn, so that the outline of a slice is a frame and
     does not hide it; a box that is thin along all axes is filled. Where outlines overlap, the smaller rank is visible.
-
-    Parameters
-    ----------
-    boxes
-        rank (at least 1) -> box
-    shape_kji
-        shape of the image
-
-    Returns
-    -------
-    np.ndarray
-        uint16 (k, j, i): the rank on its box's border, 0 elsewhere.
     """
     outline_kji = np.zeros(tuple(shape_kji), np.uint16)
     for rank in sorted(boxes, reverse=True):

@@ -36,20 +36,11 @@ class Review:
 
 
 def read_sheet(path: Path) -> dict[tuple[str, int], Review]:
-    """Read the marks from a table as saved by spreadsheet programs and editors.
+    """Return (case, rank) -> the reader's entry, from a table as saved by spreadsheet programs and editors.
 
-    Commas, semicolons or tabs separate the columns; the text is UTF-8, UTF-16 with a byte order mark or cp1252. Columns
-    may have any order, upper or lower case, and there may be others; empty rows and columns are ignored.
-
-    Parameters
-    ----------
-    path : Path
-        a table with the columns case, rank and reviewed, and minutes where known
-
-    Returns
-    -------
-    dict
-        (case, rank) -> the reader's entry for this region
+    Commas, semicolons or tabs separate the columns; the text is UTF-8, UTF-16 with a byte order mark or cp1252. The
+    columns case, rank and reviewed, and minutes where known, may have any order, upper or lower case, and there may be
+    others; empty rows and columns are ignored.
 
     Raises ReturnError naming the file and the line: a workbook instead of a table, a file that is not text, missing
     columns, a row with too many values, an invalid rank, mark or time, different rows for one region.

@@ -56,16 +56,11 @@ class Segment:
 
 
 def segments_of(labels: Mapping[str, LabelValue]) -> tuple[Segment, ...]:
-    """Return the foreground values of a dataset, sorted, with names and colours.
+    """Return the foreground values of a dataset (:attr:`RawDataset.labels`), sorted, with names and colours.
 
     A value has its declared name. With nnU-Net's regions, the name of a value joins all regions that contain it, the
     largest first: in ``{"whole tumour": (1, 2, 3), "tumour core": (2, 3), "enhancing": 3}`` the value 2 is "whole
     tumour + tumour core"; values in the same regions are numbered.
-
-    Parameters
-    ----------
-    labels
-        name -> value or values, background and ignore included (:attr:`RawDataset.labels`)
 
     Raises DatasetError if a name cannot be written into a header, or two names differ only by case, blanks or
     underscores.

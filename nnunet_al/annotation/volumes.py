@@ -10,24 +10,18 @@ import numpy as np
 import SimpleITK
 
 from nnunet_al.annotation.file_integrity import defect
-from nnunet_al.annotation.grids import Grid, place
+from nnunet_al.annotation.grids import Grid
 from nnunet_al.annotation.segment_header import case_tag, cases_in, header_of, names_in
 from nnunet_al.annotation.segments import Segment, read_label_file
 from nnunet_al.errors import ReturnError, StorageError
 from nnunet_al.files import write_atomically
 
-__all__ = ["ENDINGS", "Grid", "SegmentationFile", "place", "read_segmentation", "write_nifti", "write_seg_nrrd"]
-
 ENDINGS = (".seg.nrrd", ".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")
 """Endings of files that readers may return; the first match is a file's ending."""
 
 _TABLES = (".label", ".ctbl", "_ColorTable.ctbl", ".txt", "_ColorTable.txt", ".csv", "_ColorTable.csv")
-_IMAGE_IO = {
-    "nrrd": "NrrdImageIO",
-    ".nii": "NiftiImageIO",
-    ".mha": "MetaImageIO",
-    ".mhd": "MetaImageIO",
-}  # by the end of the name: a file with the ending of another format would otherwise avoid the checks of its format
+# by the end of the name: a file with the ending of another format would otherwise avoid the checks of its format
+_IMAGE_IO = {"nrrd": "NrrdImageIO", ".nii": "NiftiImageIO", ".mha": "MetaImageIO", ".mhd": "MetaImageIO"}
 _LABEL_TABLES_ONLY = (".label", ".ctbl")
 _DESCRIPTION = "ITK_FileNotes"  # NIfTI's descrip, which SimpleITK writes under this name
 _DESCRIPTION_BYTES = 79

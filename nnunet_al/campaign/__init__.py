@@ -1,1 +1,1 @@
-"""Facts on disk: what was decided and annotated, where it lies, the names of stages and phases, and how far it is."""
+"""Facts on disk: decisions, annotations, folders, the names of stages and phases, and progress."""

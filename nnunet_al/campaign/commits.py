@@ -1,9 +1,9 @@
-"""The ledger's entries: what was annotated by each commit, what it cost, and what of a batch is left."""
+"""The ledger's entries: the annotations of each commit, their cost, and the regions of a batch that are left."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ READING, CONSENSUS, CORRECTION, CLOSED = "reading", "consensus", "correction", "
 
 @dataclass(frozen=True)
 class LabelEntry:
-    """What the ledger's entry says of one label volume.
+    """One label volume in an entry of the ledger.
 
     ``sha256`` is that of its values; ``foreground_voxels`` and ``contour_mm`` (see `annotation_cost`) are None in
     entries of the first schema.
@@ -43,10 +43,10 @@ class Commit:
     ----------
     number : position in the ledger, from 0
     round : round whose batch was annotated
-    source : "oracle" (simulated from the dataset's labels), "dataset" (what was annotated before the campaign),
+    source : "oracle" (simulated from the dataset's labels), "dataset" (annotations from before the campaign),
         "reader", "consensus" (of several readers), "reading" (one of several; kept, but not trained on), "correction"
-        (takes the place of what was annotated before) or "closed" (the rest of a batch went back to the pool)
-    regions : what was annotated; for the source "dataset" the whole case, of which the volumes tell the part
+        (replaces earlier annotations) or "closed" (the rest of a batch went back to the pool)
+    regions : the annotated regions; for the source "dataset" those annotated in full, while the volumes hold every part
     labels : case -> its label volume
     disagreements : sentences on voxels where an earlier annotation stands against this one
     minutes : the reader's time, where it is known
@@ -118,15 +118,14 @@ class AnnotationCost:
 
 
 def total_cost(commits: Iterable[Commit], without: Collection[str] = ()) -> AnnotationCost:
-    """Add up what ``commits`` have cost, without the cases that were withdrawn.
+    """Add up the cost of ``commits``, without the cases that were withdrawn.
 
-    A correction adds minutes only: what it corrects was counted when it was annotated first.
+    A correction adds minutes only: its voxels were counted when they were annotated first.
     """
     commits = list(commits)
     first = [commit for commit in commits if commit.counts and commit.source != CORRECTION]
     labels = [entry for c in first for case, entry in c.labels.items() if case not in without]
-    foreground = [entry.foreground_voxels for entry in labels]
-    contours = [entry.contour_mm for entry in labels]
+    foreground, contours = [entry.foreground_voxels for entry in labels], [entry.contour_mm for entry in labels]
     minutes = [commit.minutes for commit in commits if commit.minutes is not None]
     return AnnotationCost(
         regions=len({region for commit in first for region in commit.regions if region.case not in without}),
@@ -168,29 +167,11 @@ def _read_commit(path: Path) -> Commit:
 
 def commit_to_json(commit: Commit) -> dict[str, Any]:
     """Return a commit as its entry holds it."""
-    return {
-        "schema": SCHEMA,
-        "number": commit.number,
-        "round": commit.round,
-        "source": commit.source,
-        "reader": commit.reader,
-        "regions": [{"case": region.case, "box": [list(side) for side in region.box]} for region in commit.regions],
-        "labels": {case: asdict(entry) for case, entry in commit.labels.items()},
-        "disagreements": list(commit.disagreements),
-        "minutes": commit.minutes,
-        "collected": commit.collected,
-    }
+    return {"schema": SCHEMA, **asdict(commit)}
 
 
 def _commit_from_json(entry: dict[str, Any]) -> Commit:
-    return Commit(
-        entry["number"],
-        entry["round"],
-        entry["source"],
-        entry["reader"],
-        tuple(Region(r["case"], as_box(r["box"])) for r in entry["regions"]),
-        {case: LabelEntry(**volume) for case, volume in entry["labels"].items()},
-        tuple(entry["disagreements"]),
-        entry.get("minutes"),
-        entry.get("collected"),
-    )
+    known = {column.name: entry[column.name] for column in fields(Commit) if column.name in entry}
+    regions = tuple(Region(region["case"], as_box(region["box"])) for region in entry["regions"])
+    labels = {case: LabelEntry(**volume) for case, volume in entry["labels"].items()}
+    return Commit(**known | {"regions": regions, "labels": labels, "disagreements": tuple(entry["disagreements"])})

@@ -21,14 +21,14 @@ from nnunet_al.terminal import say
 
 @dataclass(frozen=True)
 class Data:
-    """The raw dataset and what reading it once has shown.
+    """The raw dataset and the facts about its cases.
 
     Attributes
     ----------
     facts : of all training cases
     tests : the files of the test cases, wherever they lie
     test_facts : of the test cases
-    remember : writes down what was read, so that the next call need not read it again
+    remember : saves the facts, so that the next call need not read the files again
     others : the training cases of the dataset that were left alone
     """
 
@@ -44,10 +44,10 @@ class Data:
 def reading_alone(
     roots: Roots, dataset: str, test: str, workers: int, cases: Collection[str] | None = None
 ) -> Iterator[Data]:
-    """Yield what `read_data` returns; others who have to read the same dataset wait until it is remembered.
+    """Yield the result of `read_data`; other processes that have to read the same dataset wait until it is remembered.
 
-    Then they find it read. A block that ends without that, because the dataset or what is wanted of it was refused,
-    leaves nothing behind.
+    Then they find the facts. A block that ends without that, because the dataset or the request was refused, leaves
+    nothing behind.
     """
     lock = store_folder(roots, dataset) / "lock_facts"
     absent = [folder for folder in lock.parents if not folder.exists()]
@@ -97,9 +97,9 @@ def read_data(
 ) -> Data:
     """Read and check a dataset; files that have not changed since they were last remembered are not read again.
 
-    Of a campaign that has begun only its ``cases`` are looked at: what was added to the dataset, or withdrawn from the
-    campaign, may be in any state. What a killed process left half-written among the dataset's preprocessed images is
-    removed. ``alone`` is called before any file has to be read.
+    Of a campaign that has begun only its ``cases`` are looked at: cases that were added to the dataset, or withdrawn
+    from the campaign, may be in any state. Unfinished files of killed processes among the dataset's preprocessed images
+    are removed. ``alone`` is called before any file has to be read.
 
     Raises DatasetError for the first file that is not in order.
     """
@@ -112,18 +112,13 @@ def read_data(
         for write in writes:
             write()
 
-    if test == "ts":
-        if both := sorted(raw.cases.keys() & raw.test_cases.keys()):
-            raise DatasetError(f"-test ts: the case {both[0]} is in imagesTr and imagesTs of {raw.folder}: rename it.")
-        raw, others = _only(raw, cases)
-        facts = verify_dataset(
-            raw, workers, cache, {**raw.test_cases, **raw.cases}, defer_write=writes.append, before_reading=alone
-        )
-        pool_facts, test_facts = ({c: facts[c] for c in cases} for cases in (raw.cases, raw.test_cases))
-        return Data(raw, pool_facts, raw.test_cases, test_facts, remember, others)
+    if test == "ts" and (both := sorted(raw.cases.keys() & raw.test_cases.keys())):
+        raise DatasetError(f"-test ts: the case {both[0]} is in imagesTr and imagesTs of {raw.folder}: rename it.")
     raw, others = _only(raw, cases)
-    facts = verify_dataset(raw, workers, cache, defer_write=writes.append, before_reading=alone)
-    return Data(raw, facts, raw.cases, facts, remember, others)
+    tests = raw.test_cases if test == "ts" else raw.cases
+    facts = verify_dataset(raw, workers, cache, {**tests, **raw.cases}, defer_write=writes.append, before_reading=alone)
+    pool_facts, test_facts = ({case: facts[case] for case in some} for some in (raw.cases, tests))
+    return Data(raw, pool_facts, tests, test_facts, remember, others)
 
 
 def _only(raw: RawDataset, wanted: Collection[str] | None) -> tuple[RawDataset, tuple[str, ...]]:

@@ -1,4 +1,4 @@
-"""What was decided at the start of a campaign and holds until its end (``campaign.json``), and how a call runs."""
+"""The decisions of a campaign's start, which hold until its end (``campaign.json``), and how a call runs."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _ORDER = (  # in which they are written; settings that are not named here come l
     *_IN_EVERY_FILE,
     *("precision", "starts_from", "pool_cases", "test_cases", "hashes", "group_by", "groups", "initial_groups"),
     *("roi_classes", "annotate", "hand_out", "readings", "consensus", "initial_strategy", "withdrawn_cases"),
-    *("left_out_cases", "pool_changes", "training_precision"),
+    *("left_out_cases", "pool_changes", "training_precision", "ties"),
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Decisions(Settings):
-    """Everything that the choice of a batch depends on, beside the data: the settings, and what is listed here.
+    """Everything that the choice of a batch depends on, beside the data: the settings, and the fields listed here.
 
     Attributes
     ----------
@@ -36,11 +36,12 @@ class Decisions(Settings):
     pool_cases, test_cases : case ids
     withdrawn_cases : cases that were taken out of the campaign after it had begun; nothing of them is used any more
     left_out_cases : cases that the dataset had when the campaign began and that are in neither part
-    pool_changes : what was added and withdrawn since, in order: first round that it holds for, cases, reason,
-        and whether a batch was waiting
+    pool_changes : additions and withdrawals since, in order: first round that each holds for, cases, reason, and
+        whether a batch was waiting
     groups : case -> its group, of pool and test cases
     training_precision : "half" or "float32", as ``precision``; "stock", which is nnU-Net's own, in campaigns that began
         when ``-precision`` was of the scoring alone
+    ties : "seeded": equal scores are in an order that the seed draws; "names" in campaigns that began before
     """
 
     dataset: str
@@ -58,6 +59,7 @@ class Decisions(Settings):
     left_out_cases: tuple[str, ...] = ()
     pool_changes: tuple[dict[str, Any], ...] = ()
     training_precision: str = "stock"
+    ties: str = "names"
 
     @property
     def cases(self) -> tuple[str, ...]:
@@ -100,8 +102,8 @@ class Options:
     scoring_batch_size : windows held at a time while scoring
     gpus : of this machine, that a training uses at once
     parts, part : number of shards in which the pool is scored, and the one of this call
-    keep : "all", "last" or "none": checkpoints to keep; what the next round starts from always stays
-    verbose : show what nnU-Net prints
+    keep : "all", "last" or "none": checkpoints to keep; the one that the next round starts from always stays
+    verbose : show nnU-Net's output
     share_first : take the first model from a campaign that has trained on the very same, rather than train it again
     """
 

@@ -13,77 +13,52 @@ from nnunet_al.nnunet.environment import Roots
 _ROUND = re.compile(r"round_(\d{3,})")
 
 
+class _Inside:
+    """The path of a file or folder with a fixed name inside the folder of a round or a campaign."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, folder: RoundFolder | CampaignFolder, kind: type) -> Path:
+        return folder.root / self._name
+
+
 @dataclass(frozen=True)
 class RoundFolder:
-    """One round: a view of nnU-Net's three roots, the stages' markers and what they wrote."""
+    """One round: a view of nnU-Net's three roots, the stages' markers and their files."""
 
     root: Path
     number: int
+
+    stages = _Inside("stages")
+    """Markers of finished stages."""
+    logs = _Inside("logs")
+    """The output of nnU-Net."""
+    parts = _Inside("parts")
+    """The results of the shards of passes over the pool; removed when the round is done."""
+    metrics = _Inside("metrics.json")
+    """Dice and HD95 of the test cases."""
+    scores = _Inside("scores.npz")
+    """Scores of the regions that were candidates."""
+    group_weights = _Inside("group_weights.json")
+    """The factor for the scores of each group of cases, and the Dice coefficients behind it."""
+    query = _Inside("query.npz")
+    """The query set with its multiplicities."""
+    fisher = _Inside("fisher.npz")
+    """The sampled parameters and their Fisher information."""
+    embeddings = _Inside("embeddings.npy")
+    """Gradient embeddings, float32, candidates x dimensions; removed when the round is done."""
+    batch = _Inside("batch.json")
+    """The regions asked for."""
+    hand_out = _Inside("batch")
+    """The folder that readers get, with the regions asked for."""
+    ledger_mark = _Inside("ledger_entries.json")
+    """How many of the ledger's entries the round's model is trained on."""
 
     @property
     def view(self) -> Roots:
         """The roots with which stock nnU-Net works on this round."""
         return Roots(self.root / "nnUNet_raw", self.root / "nnUNet_preprocessed", self.root / "nnUNet_results")
-
-    @property
-    def stages(self) -> Path:
-        """Markers of finished stages."""
-        return self.root / "stages"
-
-    @property
-    def logs(self) -> Path:
-        """What nnU-Net printed."""
-        return self.root / "logs"
-
-    @property
-    def parts(self) -> Path:
-        """What the shards of passes over the pool found out; removed when the round is done."""
-        return self.root / "parts"
-
-    @property
-    def metrics(self) -> Path:
-        """Dice and HD95 of the test cases."""
-        return self.root / "metrics.json"
-
-    @property
-    def scores(self) -> Path:
-        """Scores of the regions that were candidates."""
-        return self.root / "scores.npz"
-
-    @property
-    def group_weights(self) -> Path:
-        """What the scores of each group of cases are multiplied by, and the Dice coefficients behind it."""
-        return self.root / "group_weights.json"
-
-    @property
-    def query(self) -> Path:
-        """The query set with its multiplicities."""
-        return self.root / "query.npz"
-
-    @property
-    def fisher(self) -> Path:
-        """The sampled parameters and their Fisher information."""
-        return self.root / "fisher.npz"
-
-    @property
-    def embeddings(self) -> Path:
-        """Gradient embeddings, float32, candidates x dimensions; removed when the round is done."""
-        return self.root / "embeddings.npy"
-
-    @property
-    def batch(self) -> Path:
-        """The regions asked for."""
-        return self.root / "batch.json"
-
-    @property
-    def hand_out(self) -> Path:
-        """The folder that readers get, with the regions asked for."""
-        return self.root / "batch"
-
-    @property
-    def ledger_mark(self) -> Path:
-        """How many of the ledger's entries the round's model is trained on."""
-        return self.root / "ledger_entries.json"
 
 
 @dataclass(frozen=True)
@@ -91,6 +66,17 @@ class CampaignFolder:
     """One campaign: ``<nnUNet_results>/<dataset>/al/<configuration>__<strategy>__seed<k>[__<tag>]/fold_<f>``."""
 
     root: Path
+
+    decisions = _Inside("campaign.json")
+    """The decisions of the start; written last, so that a campaign has them or does not exist."""
+    ledger = _Inside("ledger")
+    """The commits and their label volumes."""
+    lock = _Inside("lock")
+    """The lock of the process that works on the campaign."""
+    ledger_lock = _Inside("lock_ledger")
+    """The lock of the process that appends to the ledger."""
+    results = _Inside("results.csv")
+    """The table of all rounds' metrics."""
 
     @classmethod
     def of(
@@ -116,31 +102,6 @@ class CampaignFolder:
     def name(self) -> str:
         """The name of the campaign among those of its dataset, as manifests have it."""
         return f"{self.root.parent.name}/{self.root.name}"
-
-    @property
-    def decisions(self) -> Path:
-        """What was decided at the start; written last, so that a campaign has it or does not exist."""
-        return self.root / "campaign.json"
-
-    @property
-    def ledger(self) -> Path:
-        """What was annotated."""
-        return self.root / "ledger"
-
-    @property
-    def lock(self) -> Path:
-        """The lock of the process that works on the campaign."""
-        return self.root / "lock"
-
-    @property
-    def ledger_lock(self) -> Path:
-        """The lock of the process that appends to the ledger."""
-        return self.root / "lock_ledger"
-
-    @property
-    def results(self) -> Path:
-        """The table of all rounds' metrics."""
-        return self.root / "results.csv"
 
     @property
     def prepared(self) -> RoundFolder:

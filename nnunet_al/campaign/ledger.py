@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CaseAnnotation:
-    """What one commit adds to one case: labels (z, y, x) where it annotates, the ignore value elsewhere.
+    """The annotation of one case by one commit: labels (z, y, x), the ignore value elsewhere.
 
     ``returned`` is the SHA-256 of the file that a reader returned.
     """
@@ -42,7 +42,7 @@ class CaseAnnotation:
 
 
 class Ledger:
-    """Reads and appends commits; what is there is never changed."""
+    """Reads and appends commits; entries are never changed."""
 
     def __init__(self, folder: Path, label_format: LabelFormat, file_ending: str, ignore: int) -> None:
         """Use the ledger in ``folder``; label volumes have the dataset's format and hold ``ignore`` elsewhere."""
@@ -98,7 +98,7 @@ class Ledger:
     def labels(self, case: str, shape: tuple[int, ...], commits: list[Commit]) -> np.ndarray:
         """Compose the labels (z, y, x) of a case from ``commits``; the first annotation of a voxel stands.
 
-        A correction takes the place of what came before it; single readings of several are left out.
+        A correction replaces earlier labels; single readings of several are left out.
 
         Raises CampaignError if a label volume is not the one that was committed.
         """

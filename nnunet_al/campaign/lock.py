@@ -1,7 +1,6 @@
-"""One process per campaign, or several that do not disturb each other; a dead one holds nobody up.
+"""One process per campaign, or several that do not disturb each other; locks of dead processes are free.
 
-Who holds a lock stands in a file beside it, for a sentence, as long as it is held. All parts that are held beside each
-other are bytes of one file, whatever their number is.
+While a lock is held, a file beside it names the holder. The parts of a shared lock are bytes of one file.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ PATIENCE_SECONDS = 120
 
 @contextmanager
 def campaign_lock(path: Path, timeout_seconds: float = 0) -> Iterator[None]:
-    """Hold the lock ``path`` alone for the duration; wait for it for so many seconds if others have it.
+    """Hold the lock ``path`` alone inside the ``with`` block; wait up to ``timeout_seconds`` while others have it.
 
     Raises CampaignLockedError if others hold it; names host, process id and since when; StorageError if the file system
     has no locks.
@@ -37,7 +36,7 @@ def campaign_lock(path: Path, timeout_seconds: float = 0) -> Iterator[None]:
 
 @contextmanager
 def shared_lock(path: Path, part: str, timeout_seconds: float = 0) -> Iterator[None]:
-    """Keep others from holding ``path`` alone, together with whoever shares it; hold the part of this name alone.
+    """Share the lock ``path``, so that nobody holds it alone; hold the part of this name alone.
 
     Raises CampaignLockedError if another process holds ``path`` alone, or the same part; StorageError if the file
     system has no locks.
@@ -62,16 +61,10 @@ def _held(
 
 @contextmanager
 def _named(path: Path) -> Iterator[None]:
-    """Say for the duration who holds the lock ``path``."""
+    """Write down who holds the lock ``path``, inside the ``with`` block."""
     holder_file = path.with_name(f"{path.name}.json")
-    write_json(
-        holder_file,
-        {
-            "host": socket.gethostname(),
-            "process": os.getpid(),
-            "since": datetime.now().astimezone().isoformat(timespec="seconds"),
-        },
-    )
+    now = datetime.now().astimezone().isoformat(timespec="seconds")
+    write_json(holder_file, {"host": socket.gethostname(), "process": os.getpid(), "since": now})
     try:
         yield
     finally:

@@ -25,7 +25,7 @@ class CampaignState:
     begun : whether the round after it was begun
     used_up : whether nothing of the pool is left to ask for
     dice : mean foreground Dice of the last model that was tested, None before there is one
-    seconds : of each complete round that trained a model of its own, and of round 0, what its stages took
+    seconds : duration of round 0, and of each complete round that trained its model itself
     """
 
     title: str
@@ -65,34 +65,27 @@ def state_of(folder: CampaignFolder, title: str, strategy: str, rounds: int) -> 
 
 
 def remaining_seconds(states: Sequence[CampaignState]) -> float | None:
-    """Estimate what the missing rounds take: for each the mean of its strategy's rounds so far, else of all rounds.
+    """Estimate the seconds of the missing rounds: for each its strategy's mean so far, else that of all rounds.
 
     Round 0, which trains nothing, and the rounds with a model are two kinds of rounds. A round whose model was taken
     over from another campaign counts for neither, so the estimate is rather too long while such rounds are to come.
-
-    Returns
-    -------
-    float or None
-        seconds; None while no round of a kind that is missing was done in any campaign.
+    None while no round of a kind that is missing was done in any campaign.
     """
     total = 0.0
     for state in states:
         for with_model in (False, True):
-            number = sum((missing > 0) == with_model for missing in state.missing)
-            if number == 0:
-                continue
-            alike = [other for other in states if other.strategy == state.strategy]
-            known = _of_kind(alike, with_model) or _of_kind(states, with_model)
-            if not known:
-                return None
-            total += number * fmean(known)
+            if number := sum((missing > 0) == with_model for missing in state.missing):
+                alike = [other for other in states if other.strategy == state.strategy]
+                known = _of_kind(alike, with_model) or _of_kind(states, with_model)
+                if not known:
+                    return None
+                total += number * fmean(known)
     return total
 
 
 def outlook(states: Sequence[CampaignState]) -> str:
-    """Return one sentence on what is left."""
-    number = sum(len(state.missing) for state in states)
-    if number == 0:
+    """Return one sentence on the rounds that are left."""
+    if (number := sum(len(state.missing) for state in states)) == 0:
         return "Nothing is left to do."
     left = "1 round is left" if number == 1 else f"{number} rounds are left"
     seconds = remaining_seconds(states)

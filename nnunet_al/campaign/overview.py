@@ -20,8 +20,8 @@ def campaign_overview(folder: CampaignFolder) -> dict[str, Any]:
     """Return one campaign and its rounds as plain JSON.
 
     ``stage`` names the last stage that is complete, with its round; ``annotated`` counts the regions annotated up to
-    the end of a round, ``waits_for`` those of its batch that readers have not annotated yet, ``cost`` is what all
-    annotation up to then has cost, and ``metrics`` belong to the model that the round trained, before its batch was
+    the end of a round, ``waits_for`` those of its batch that readers have not annotated yet, ``cost`` is that of
+    all annotation up to then, and ``metrics`` belong to the model that the round trained, before its batch was
     annotated.
     """
     decided = Decisions.load(folder.decisions)
@@ -51,11 +51,7 @@ def campaign_overview(folder: CampaignFolder) -> dict[str, Any]:
     return {
         "dataset": decided.dataset,
         "strategy": decided.recipe.name,
-        "configuration": decided.configuration,
-        "unit": decided.unit,
-        "fold": decided.fold,
-        "seed": decided.seed,
-        "tag": decided.tag,
+        **{name: getattr(decided, name) for name in ("configuration", "unit", "fold", "seed", "tag")},
         "stage": progress.last_stage,
         "pool_cases": len(decided.pool_cases),
         "test_cases": len(decided.test_cases),
@@ -65,7 +61,7 @@ def campaign_overview(folder: CampaignFolder) -> dict[str, Any]:
 
 
 def overview_table(campaigns: list[dict[str, Any]]) -> str:
-    """Format what `campaign_overview` returned as a table for a person."""
+    """Format overviews of campaigns as a table for a person."""
     if not campaigns:
         return "No campaign was started on this dataset yet."
     lines = []

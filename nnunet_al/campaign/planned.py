@@ -35,7 +35,7 @@ class Planned:
 
 
 def plan_campaigns(roots: Roots, requests: Iterable[Request]) -> list[Planned]:
-    """Check what is asked of all campaigns, and name each of them once, whatever its strategy was spelled like.
+    """Check all requests, and name each campaign once, however its strategy is spelled.
 
     Raises NnunetALError if a request cannot be fulfilled or a strategy does not exist; nothing was begun then.
     """
@@ -47,9 +47,7 @@ def plan_campaigns(roots: Roots, requests: Iterable[Request]) -> list[Planned]:
         decided = request.decide()
         name = decided.recipe.name
         folder = CampaignFolder.decided_by(roots, decided)
-        title = f"{folder.root.parent.name}/{folder.root.name}"
-        if several:
-            title = f"{decided.dataset}/{title}"
+        title = f"{decided.dataset}/{folder.name}" if several else folder.name
         planned.setdefault(folder, Planned(title, name, request, folder, decided.rounds))
     return list(planned.values())
 

@@ -1,4 +1,4 @@
-"""What is asked of a campaign's pool, and what follows from the names of the cases."""
+"""A request to change a campaign's pool, and the change that follows from the names of the cases."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from nnunet_al.nnunet.raw_dataset import RawDataset
 
 @dataclass(frozen=True)
 class PoolRequest:
-    """What a call asks for.
+    """The request of one call.
 
     Attributes
     ----------
@@ -24,7 +24,7 @@ class PoolRequest:
     add_new : add every case that came to the dataset since the campaign began
     reason : kept with the change
     groups : table of participants, for the groups of added cases
-    dry_run : say what would happen and change nothing
+    dry_run : report the change without making it
     """
 
     add: tuple[str, ...] = ()
@@ -37,7 +37,7 @@ class PoolRequest:
 
 @dataclass(frozen=True)
 class PoolChange:
-    """What came of a call, each tuple sorted.
+    """The result of a call, each tuple sorted.
 
     Attributes
     ----------
@@ -48,7 +48,7 @@ class PoolChange:
     unchanged : cases that were asked for and are so already
     regions : how many the added cases are cut into
     with_labels : added cases whose labels in the dataset were taken as annotations
-    cleared : folders of rounds in which reports kept pictures, removed since they may show what was withdrawn
+    cleared : folders of rounds in which reports kept pictures, removed since they may show withdrawn cases
     """
 
     decided: Decisions
@@ -62,7 +62,7 @@ class PoolChange:
 
 
 def decide(roots: Roots, folder: CampaignFolder, decided: Decisions, request: PoolRequest) -> PoolChange:
-    """Return what follows from the names alone, so that images that are gone or broken can be withdrawn.
+    """Return the change as the names alone tell it, so that images that are gone or broken can be withdrawn.
 
     Hashes and groups of added cases are still missing.
 
@@ -115,11 +115,7 @@ def decide(roots: Roots, folder: CampaignFolder, decided: Decisions, request: Po
         pool_changes=(*decided.pool_changes, entry),
     )
     return PoolChange(
-        after,
-        added=tuple(sorted(added)),
-        put_back=tuple(sorted(put_back)),
-        withdrawn=tuple(sorted(out)),
-        unchanged=tuple(sorted(unchanged)),
+        after, tuple(sorted(added)), tuple(sorted(put_back)), tuple(sorted(out)), tuple(sorted(unchanged))
     )
 
 

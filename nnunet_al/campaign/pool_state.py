@@ -71,7 +71,7 @@ def new_cases(decided: Decisions, cases: Iterable[str]) -> list[str]:
 
 
 def say_new(decided: Decisions | None, data: Data) -> None:
-    """Say how many cases the dataset has got since the campaign began; a campaign takes none in by itself."""
+    """Say how many cases came to the dataset since the campaign began; a campaign does not add them by itself."""
     if decided is not None and (new := new_cases(decided, data.others)):
         were, them = ("was", "it") if len(new) == 1 else ("were", "them")
         say(
@@ -83,7 +83,7 @@ def say_new(decided: Decisions | None, data: Data) -> None:
 def pool_of_round(decided: Decisions, number: int) -> set[str]:
     """Return the cases that were in the pool when a round chose its batch, less those that are out now.
 
-    A change is entered under the round that came next; the first one after the round tells what was before.
+    A change is entered under the round that came next; the first one after the round tells the state before.
     """
     out = set()
     for case in decided.pool_cases:
@@ -95,7 +95,7 @@ def pool_of_round(decided: Decisions, number: int) -> set[str]:
 
 
 def state_table(folder: CampaignFolder, decided: Decisions, state: PoolState) -> str:
-    """Format the cases of a campaign, and what was added and withdrawn, for a person."""
+    """Format the cases of a campaign, and the changes of its pool, for a person."""
     rows = {
         "annotated": state.annotated,
         "waiting for annotation": state.waiting,

@@ -1,4 +1,4 @@
-"""How far a campaign is, from what its stages have left on disk; images, labels and models are not looked at."""
+"""How far a campaign is, from the markers and files of its stages; images, labels and models are not looked at."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from nnunet_al.errors import CampaignError
 from nnunet_al.files import read_json
 
 FIRST_TRAINING = "first_training.json"
-"""Lies in round 1: what its training depends on, and the campaign whose model was taken instead, if one was."""
+"""Lies in round 1: the inputs of its training, and the campaign whose model was taken instead, if one was."""
 
 
 class CampaignProgress:
@@ -36,7 +36,7 @@ class CampaignProgress:
 
     @cached_property
     def decided(self) -> Decisions | None:
-        """What it has decided; None before it exists.
+        """Its decisions; None before it exists.
 
         Raises CampaignError if the file cannot be read.
         """
@@ -170,7 +170,7 @@ def is_taken_over(round_root: Path) -> bool:
 
 
 def recorded_training(record: Path) -> dict[str, Any]:
-    """Return what a round wrote down of its training; nothing where that is absent or cannot be read."""
+    """Return the record of a round's training; nothing where it is absent or cannot be read."""
     try:
         return dict(read_json(record))
     except (OSError, ValueError, TypeError):  # absent or not ours: nothing can be said of that training

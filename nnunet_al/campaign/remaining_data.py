@@ -1,4 +1,4 @@
-"""What still holds data of a case that was withdrawn, so that people can delete it."""
+"""The places that still hold data of a case that was withdrawn, so that people can delete it."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from nnunet_al.nnunet.image_store import store_folder
 from nnunet_al.text import count
 
 KEPT = "report"
-"""Folder of a round in which reports keep what they made of its model."""
+"""Folder of a round in which reports keep their results from its model."""
 
 _SEPARATORS = "._-"
 _TEXTS = {".json", ".csv", ".tsv", ".txt", ".md", ".log"}
 _WORD = re.compile(r"[^\s\"'/,;:()\[\]{}]+")
-_COLLECTED = "collected.csv"  # beside a batch: what became of the files that were returned
+_COLLECTED = "collected.csv"  # beside a batch: taken or refused, each returned file
 
 
 def remaining_data(
@@ -32,9 +32,9 @@ def remaining_data(
 ) -> list[str]:
     """Return a line on each folder with files of ``case``, on models trained on it, on other campaigns, and so on.
 
-    Files are told by their names, and by the table of what readers returned; ``others`` are all other cases that may
+    Files are recognised by their names, and by the table of the returned files; ``others`` are all other cases that may
     have left some, so that the files of ``head_10`` are not taken for those of ``head_1``. There is always a line: a
-    campaign keeps the name of what was withdrawn from it.
+    campaign keeps the names of withdrawn cases.
     """
     known = {case, *others}
     own, store = roots.raw / decided.dataset, store_folder(roots, decided.dataset)
@@ -68,12 +68,12 @@ def remaining_data(
 
 
 def kept_pictures(folder: CampaignFolder) -> list[Path]:
-    """Return the folders in which reports keep slices of a campaign's cases, and what else they made of a model."""
+    """Return the folders in which reports keep slices of a campaign's cases, and their other results from a model."""
     return [path for round_ in folder.rounds() if (path := round_.root / KEPT).is_dir()]
 
 
 def remove_kept_pictures(folder: CampaignFolder) -> None:
-    """Remove what reports keep in the folders of the rounds; a report makes it anew, of the cases that are left.
+    """Remove the folders that reports keep in those of the rounds; a report makes them anew, without withdrawn cases.
 
     Raises StorageError if it cannot be removed.
     """

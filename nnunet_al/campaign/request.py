@@ -1,4 +1,4 @@
-"""What the command line asks for, and how it becomes what a campaign has decided."""
+"""The request of a command line, and how it becomes the decisions of a campaign."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _Open: Any = make_dataclass("_Open", [(line.name, Any, None) for line in SETTING
 
 @dataclass(frozen=True)
 class Request(_Open):
-    """What the command line asks for: a campaign, and of `SETTINGS` those that are not None, which leaves them open."""
+    """The request of a command line: a campaign and its `SETTINGS`; None leaves a setting open."""
 
     dataset: str
     configuration: str
@@ -50,19 +50,18 @@ class Request(_Open):
             raise CampaignError("-groups FILE and -group_by COLUMN go together: give both, or neither.")
         if self.groups is not None and not Path(self.groups).is_file():
             raise CampaignError(f"-groups '{self.groups}': there is no such file; give the table of participants.")
-        if self.initial_groups is not None:
-            wanted = sum(self.initial_groups.values())
-            if self.initial is not None and self.initial != wanted:
-                raise CampaignError(
-                    f"-initial {self.initial}: -initial_groups asks for {wanted} regions; leave -initial out."
-                )
+        wanted = None if self.initial_groups is None else sum(self.initial_groups.values())
+        if wanted is not None and self.initial not in {None, wanted}:
+            raise CampaignError(
+                f"-initial {self.initial}: -initial_groups asks for {wanted} regions; leave -initial out."
+            )
         if self.hand_out == "monailabel" and (self.readings or 1) > 1:
             raise CampaignError("-readings: MONAI Label keeps one label of an image; leave -format monailabel out.")
 
-    def decide(self, precision: str = "float32") -> Decisions:
+    def decide(self, **of_device: Any) -> Decisions:
         """Fill in the defaults for a new campaign; pool and test cases are decided by the dataset later.
 
-        ``precision`` is that of ``-precision auto``, see `nnunet_al.nnunet.devices.default_precision`.
+        ``of_device`` are the defaults of the device that it will compute on (`nnunet_al.nnunet.devices`).
         """
         recipe = catalog.with_parameters(catalog.get(self.strategy, self.posterior), **self.parameters)
         unit = self.unit or "patch"
@@ -71,15 +70,19 @@ class Request(_Open):
             "budget": _DEFAULT_BUDGET[unit],
             "initial": initial,
             "trainer": recipe.trainer or DEFAULT_TRAINER,
-            "precision": precision,
+            **{"precision": "float32", "epochs": 1000, **of_device},
         }
-        asked = {setting.name: getattr(self, setting.name) for setting in SETTINGS}
-        chosen = {name: defaults[name] if value in (None, "auto") else value for name, value in asked.items()}
+        names = [setting.name for setting in SETTINGS]
+        chosen = {name: defaults[name] if self.is_open(name) else getattr(self, name) for name in names}
         for setting in SETTINGS:
             if setting.type is Path and chosen[setting.name] is not None:
                 chosen[setting.name] = str(Path(chosen[setting.name]).resolve())
         named = {name: getattr(self, name) for name in _NAMES}
-        return Decisions(**named, recipe=recipe, training_precision=chosen["precision"], **chosen)
+        return Decisions(**named, recipe=recipe, training_precision=chosen["precision"], ties="seeded", **chosen)
+
+    def is_open(self, name: str) -> bool:
+        """Whether a setting is left to its default."""
+        return getattr(self, name) is None or (name == "precision" and self.precision == "auto")
 
     def read_groups(self, cases: Sequence[str]) -> dict[str, str]:
         """Read the group of each case from the participants' table, if one was given.
@@ -93,14 +96,14 @@ class Request(_Open):
     def compare(self, decided: Decisions, place: Path) -> None:
         """Refuse to continue a campaign that was started otherwise.
 
-        Raises CampaignError naming each difference, with what the campaign was started with.
+        Raises CampaignError naming each difference, with the value of the campaign's start.
         """
         wished = self.decide()
         flags = _NAMES | {setting.name: setting.flag for setting in SETTINGS}
         differences = [
             f"{flag} {_shown(getattr(wished, name))} (started with {_shown(getattr(decided, name))})"
             for name, flag in flags.items()
-            if getattr(self, name) not in (None, "auto") and getattr(wished, name) != getattr(decided, name)
+            if not self.is_open(name) and getattr(wished, name) != getattr(decided, name)
         ]
         differences += [
             f"{name}={value} (started with {decided.recipe.parameters.get(name)})"

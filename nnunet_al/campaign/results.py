@@ -1,4 +1,4 @@
-"""results.csv: one row a round that a person can open."""
+"""results.csv: one row per round, for a spreadsheet."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _COST = ("trained_on_cases", "trained_on_foreground_voxels", "trained_on_contour
 def write_results(folder: CampaignFolder) -> None:
     """Write the table of all evaluated rounds anew from their ``metrics.json``.
 
-    Columns: round, what its model was trained on (regions, voxels, cases, foreground voxels, length of outlines in mm,
+    Columns: round, the training data of its model (regions, voxels, cases, foreground voxels, length of outlines in mm,
     the readers' minutes; the last ones empty where they are not known), mean foreground Dice and HD95 (mm) over the
     test cases, then Dice and HD95 of each class; where the campaign has groups: Δ, ESSP and the largest gap with their
     intervals, and the test cases, Dice and share of the annotated regions of each group.

@@ -1,4 +1,4 @@
-"""The stages of a round and its phases, by name: their order, their markers, and what a phase waits for."""
+"""The stages of a round and its phases, by name: their order, their markers, and the phases that a phase waits for."""
 
 from __future__ import annotations
 
@@ -9,20 +9,15 @@ from pathlib import Path
 
 from nnunet_al.strategies.recipe import Recipe
 
-PREPARE, TRAIN, EVALUATE, SCORE, MERGE, FISHER, EMBED, SELECT = (
-    *("prepare", "train", "evaluate", "score", "merge", "fisher", "embed", "select"),
-)
-PHASES = (PREPARE, TRAIN, EVALUATE, SCORE, MERGE, FISHER, EMBED, SELECT)
+PHASES = ("prepare", "train", "evaluate", "score", "merge", "fisher", "embed", "select")
 """The phases of a round: each job of a cluster does one of them."""
+PREPARE, TRAIN, EVALUATE, SCORE, MERGE, FISHER, EMBED, SELECT = PHASES
 
 PREPARATION = ("labels", "fingerprint", "plan", "preprocess", "images")
 """The stages of the phase ``prepare``."""
 
 WEIGH_STAGE, HAND_OUT_STAGE, FINAL_STAGE = "weigh", "hand_out", "annotate"
-STAGE_ORDER = (
-    *(*PREPARATION, TRAIN, EVALUATE),
-    *(SCORE, WEIGH_STAGE, FISHER, EMBED, SELECT, HAND_OUT_STAGE, FINAL_STAGE),
-)
+STAGE_ORDER = (*PREPARATION, TRAIN, EVALUATE, SCORE, WEIGH_STAGE, FISHER, EMBED, SELECT, HAND_OUT_STAGE, FINAL_STAGE)
 """All stages that a round may have, in the order in which one call does them."""
 
 PREPARE_DATASET, START, ROUND = "prepare_dataset", "start", "round"

@@ -38,13 +38,8 @@ def chosen_campaigns(arguments: Namespace, roots: Roots) -> list[CampaignFolder]
     """Return the campaigns of the dataset that fit the options of :func:`add_campaign_choice`."""
     from nnunet_al.campaign.decisions import Decisions
 
-    wanted = {
-        "strategy": arguments.s and catalog.get(arguments.s).name,
-        "configuration": arguments.c,
-        "fold": arguments.f,
-        "seed": arguments.seed,
-        "tag": arguments.tag,
-    }
+    strategy = arguments.s and catalog.get(arguments.s).name
+    wanted = {"configuration": arguments.c, "fold": arguments.f, "seed": arguments.seed, "tag": arguments.tag}
     chosen = []
     for folder in CampaignFolder.of_dataset(roots, dataset_name(arguments.d, roots)):
         try:
@@ -52,10 +47,8 @@ def chosen_campaigns(arguments: Namespace, roots: Roots) -> list[CampaignFolder]
         except NnunetALError as error:  # a file is broken, a package gone; the other campaigns have no part in it
             print(f"{folder.root} is left out. {error}", file=sys.stderr)
             continue
-        is_like = {"strategy": decided.recipe.name} | {
-            key: getattr(decided, key) for key in ("configuration", "fold", "seed", "tag")
-        }
-        if all(value is None or is_like[key] == value for key, value in wanted.items()):
+        fits = all(value is None or getattr(decided, name) == value for name, value in wanted.items())
+        if fits and strategy in {None, decided.recipe.name}:
             chosen.append(folder)
     return chosen
 
@@ -72,6 +65,6 @@ def chosen_campaign(arguments: Namespace, roots: Roots) -> CampaignFolder:
             f"{arguments.d} lists the existing ones."
         )
     if len(chosen) > 1:
-        names = ", ".join(f"{folder.root.parent.name}/{folder.root.name}" for folder in chosen)
+        names = ", ".join(folder.name for folder in chosen)
         raise CampaignError(f"Several campaigns fit: {names}; choose one with -s, -c, -f, -seed or -tag.")
     return chosen[0]

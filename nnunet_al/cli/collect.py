@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,31 +28,23 @@ _EPILOG = """\
 Exit codes: 0 all of the batch is annotated (or closed); 3 waiting for readers; 2 the call itself was refused.
 """
 
+_INTERRUPTED = "Run the same command again: files that were taken stay, the others are taken then."
+
 
 def build_parser() -> ArgumentParser:
     """Return the command's parser."""
     parser = make_parser("nnUNetv2_al_collect", _DESCRIPTION, _EPILOG)
     add_dataset(parser)
     add_campaign_choice(parser)
-    parser.add_argument("-reader", metavar="NAME", help="who annotated, a pseudonym (default: the folder's name)")
-    parser.add_argument("-i", metavar="FOLDER", help="take the files in this folder, not those in returned")
-    parser.add_argument("-round", type=int, metavar="K", help="only the batch of round K (default: all)")
-    parser.add_argument(
-        "--reviewed", action="store_true", help="count all regions as reviewed, whatever the readers' batch.csv says"
-    )
-    parser.add_argument(
-        "--correct",
-        action="store_true",
-        help="the label files in -i FOLDER, named by case, replace earlier annotations",
-    )
-    parser.add_argument(
-        "--close",
-        action="store_true",
-        help="stop waiting: regions of the last batch that are not annotated go back to the pool",
-    )
-    parser.add_argument(
-        "--dry_run", action="store_true", help="say which files would be taken or refused, and change nothing"
-    )
+    add = parser.add_argument
+    add("-reader", metavar="NAME", help="who annotated, a pseudonym (default: the folder's name)")
+    add("-i", metavar="FOLDER", help="take the files in this folder, not those in returned")
+    add("-round", type=int, metavar="K", help="only the batch of round K (default: all)")
+    flag = partial(parser.add_argument, action="store_true")
+    flag("--reviewed", help="count all regions as reviewed, whatever the readers' batch.csv says")
+    flag("--correct", help="the label files in -i FOLDER, named by case, replace earlier annotations")
+    flag("--close", help="stop waiting: regions of the last batch that are not annotated go back to the pool")
+    flag("--dry_run", help="say which files would be taken or refused, and change nothing")
     return parser
 
 
@@ -127,8 +119,4 @@ def _line(outcome: Outcome) -> str:
     return "\n".join([line, *(f"            {sentence}" for sentence in outcome.sentences)])
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command."""
-    return run(
-        build_parser, work, argv, "Run the same command again: files that were taken stay, the others are taken then."
-    )
+main = partial(run, build_parser, work, interrupted=_INTERRUPTED)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from argparse import ArgumentParser, Namespace
-from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +26,8 @@ same command continues.
 DATASET, NAME = 999, "Dataset999_PhantomDemo"
 STRATEGIES = ("random", "usimf")
 ROUNDS = 3
-TRAINING: dict[str, Any] = {"epochs": 5, "iterations": 20, "batch_size": 12, "optimizer": "adamw"}
+TRAINING: dict[str, Any] = {"epochs": 5, "iterations": 20, "batch_size": 12, "optimizer": "adamw", "disable_tta": True}
+_ASKED: dict[str, Any] = {"configuration": "2d", "fold": 0, "seed": 0, "tag": None, "budget": 20, "initial": 20}
 
 
 def build_parser() -> ArgumentParser:
@@ -55,17 +56,7 @@ def work(arguments: Namespace) -> None:
     with nnunet_folders(roots, nnUNet_n_proc_DA=os.environ.get("nnUNet_n_proc_DA", "0")):
         make_dataset(roots.raw / NAME)
         for strategy in STRATEGIES:
-            request = Request(
-                dataset=NAME,
-                configuration="2d",
-                fold=0,
-                seed=0,
-                tag=None,
-                strategy=strategy,
-                budget=20,
-                initial=20,
-                **TRAINING,
-            )
+            request = Request(dataset=NAME, strategy=strategy, **_ASKED, **TRAINING)
             for number in range(ROUNDS + 1):
                 do_round(roots, request, options, number)
         folders = [CampaignFolder.of(roots, NAME, "2d", strategy, 0, None, 0) for strategy in STRATEGIES]
@@ -97,6 +88,4 @@ def draw(folders: list[CampaignFolder], roots: Roots, options: Options, output: 
     selection_picture(panels, output / "selection.png", f"The first regions asked for in round {ROUNDS}")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command."""
-    return run(build_parser, work, argv)
+main = partial(run, build_parser, work)

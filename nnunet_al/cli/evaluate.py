@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -94,13 +94,14 @@ def group_lines(groups: dict[str, Any]) -> list[str]:
         return [*lines, "  all test cases are in one group: there is nothing to compare"]
     for name, sign in {"delta": "delta", "essp": "ESSP", "largest_gap": "largest gap"}.items():
         lines.append(f"  {sign:<20} {groups[name]:>7.4f} {_interval(groups['intervals'][name])}")
-    return [*lines, f"  delta sums over {groups['number']} groups: compare it between campaigns of as many only"]
+    return [
+        *lines,
+        f"  delta sums over {groups['number']} groups: compare it only between campaigns with as many groups",
+    ]
 
 
 def _interval(bounds: list[float]) -> str:
     return f"{bounds[0]:>7.4f} to {bounds[1]:.4f}"
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command."""
-    return run(build_parser, work, argv)
+main = partial(run, build_parser, work)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from argparse import ArgumentParser, Namespace
-from collections.abc import Sequence
+from functools import partial
 
 from nnunet_al.cli.arguments import add_campaign_choice, add_dataset, chosen_campaign, make_parser
 from nnunet_al.cli.command import run
@@ -56,6 +56,4 @@ def target_name(text: str, source: str) -> str:
     raise DatasetError(f"-o {text}: give a number from 1 to 999 or a name like Dataset601_Name.")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command."""
-    return run(build_parser, work, argv)
+main = partial(run, build_parser, work)

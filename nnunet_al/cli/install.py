@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from collections.abc import Sequence
+from functools import partial
 
 from nnunet_al.cli.command import run
 from nnunet_al.nnunet.dropin import install, remove
@@ -18,20 +18,14 @@ def build_parser() -> ArgumentParser:
         "nnUNetTrainerAL and nnUNetv2_plan_experiment -pl nnUNetPlannerAL (or one of our other trainers and "
         "planners) find them. Our own commands do not need this.",
     )
-    how = parser.add_mutually_exclusive_group()
-    how.add_argument(
-        "--link", action="store_true", help="[OPTIONAL] Link to the files of nnunet-al instead of copying them."
-    )
-    how.add_argument(
-        "--remove",
-        action="store_true",
-        help="[OPTIONAL] Take the files out again. Do this before you uninstall nnunet-al or nnunetv2.",
-    )
+    flag = partial(parser.add_mutually_exclusive_group().add_argument, action="store_true")
+    flag("--link", help="[OPTIONAL] Link to the files of nnunet-al instead of copying them.")
+    flag("--remove", help="[OPTIONAL] Take the files out again. Do this before you uninstall nnunet-al or nnunetv2.")
     return parser
 
 
 def work(arguments: Namespace) -> None:
-    """Install or remove, and say what was done."""
+    """Install or remove, and list the files."""
     if not arguments.remove:
         for path in install(arguments.link):
             say(f"Installed {path}")
@@ -45,6 +39,4 @@ def work(arguments: Namespace) -> None:
         say("There is nothing to remove.")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit code."""
-    return run(build_parser, work, argv)
+main = partial(run, build_parser, work)

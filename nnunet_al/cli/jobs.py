@@ -54,32 +54,23 @@ def build_parser() -> ArgumentParser:
 
 
 def _add_jobs(parser: ArgumentParser) -> None:
-    jobs = parser.add_argument_group("jobs")
-    jobs.add_argument("-o", required=True, metavar="FOLDER", help="folder of the jobs, new or of an earlier call")
-    jobs.add_argument("-to", choices=TARGETS, help="scheduler; the folder of an earlier call keeps its own")
-    jobs.add_argument(
+    add = parser.add_argument_group("jobs").add_argument
+    add("-o", required=True, metavar="FOLDER", help="folder of the jobs, new or of an earlier call")
+    add("-to", choices=TARGETS, help="scheduler; the folder of an earlier call keeps its own")
+    add(
         "-template",
         metavar="FILE",
         help="lines that your site needs in jobs, for its scheduler (#SBATCH --account=x) or as commands (module load "
         "cuda): in all jobs, or under [gpu], [cpu] or the name of a phase ([train])",
     )
-    jobs.add_argument("-num_parts", type=int, default=1, help="jobs that share a pass over the pool (default: 1)")
-    jobs.add_argument(
-        "-limit", type=int, metavar="N", help="tasks of an array that may run at the same time (default: all)"
-    )
-    jobs.add_argument(
-        "-gpus", nargs="+", default=[], metavar="GPU", help="with -to shell: one campaign on each of these at a time"
-    )
-    for flag, what in {"-hours": "hours", "-memory": "GB of memory", "-cpus": "CPUs and worker processes"}.items():
-        jobs.add_argument(
-            flag,
-            nargs="+",
-            default=[],
-            metavar="[KIND=]N",
-            help=f"{what} of a job; KIND=N for one kind of jobs, such as train=48",
-        )
-    jobs.add_argument("--submit", action="store_true", help="hand the jobs over")
-    jobs.add_argument(
+    add("-num_parts", type=int, default=1, help="jobs that share a pass over the pool (default: 1)")
+    add("-limit", type=int, metavar="N", help="tasks of an array that may run at the same time (default: all)")
+    add("-gpus", nargs="+", default=[], metavar="GPU", help="with -to shell: one campaign on each of these at a time")
+    for flag, unit in {"-hours": "hours", "-memory": "GB of memory", "-cpus": "CPUs and worker processes"}.items():
+        text = f"{unit} of a job; KIND=N for one kind of jobs, such as train=48"
+        add(flag, nargs="+", default=[], metavar="[KIND=]N", help=text)
+    add("--submit", action="store_true", help="hand the jobs over")
+    add(
         "--resubmit",
         action="store_true",
         help="like --submit where no scheduler answers: all jobs that are not done, also if handed over before",
@@ -100,7 +91,7 @@ def work(arguments: Namespace, argv: Sequence[str]) -> int:
     folder = JobFolder(Path(arguments.o).absolute())
     folder.check()
     # a broken plan is made anew where everything is asked for; what was handed over is known without it
-    stored = folder.stored() if folder.exists and arguments.d is None else folder.surviving()
+    stored = folder.load() if folder.exists and arguments.d is None else folder.surviving()
     asked, argv, directory = _asked(arguments, argv, stored)
     request, template = _request(asked, argv, stored), _template(asked)
     target = request.target
@@ -117,9 +108,8 @@ def work(arguments: Namespace, argv: Sequence[str]) -> int:
         for dataset in request.datasets:
             remember(request.roots.results / dataset / "al", folder.root)
         waiting = waiting_campaigns(request)
-        for sentence in summary(
-            arguments.o, plan, found, request.campaigns, waiting, None if stored is None else stored.plan
-        ):
+        before = None if stored is None else stored.plan
+        for sentence in summary(arguments.o, plan, found, request.campaigns, waiting, before):
             say(sentence)
         if not plan.jobs:
             return WAITING if waiting else DONE
@@ -133,7 +123,7 @@ def work(arguments: Namespace, argv: Sequence[str]) -> int:
 
 
 def _asked(arguments: Namespace, argv: Sequence[str], stored: Stored | None) -> tuple[Namespace, tuple[str, ...], Path]:
-    """Return what is asked for, now or in the call that is repeated, its words, and what its paths are relative to."""
+    """Return the options of this call, or of the repeated one, their words, and the folder of relative paths."""
     directory = Path.cwd()
     if arguments.d is None:
         bare = vars(build_parser().parse_args(["-o", arguments.o]))

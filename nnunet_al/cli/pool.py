@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,11 +33,9 @@ def build_parser() -> ArgumentParser:
     parser = make_parser("nnUNetv2_al_pool", _DESCRIPTION, _EPILOG)
     add_dataset(parser)
     add_campaign_choice(parser)
-    adding = parser.add_mutually_exclusive_group()
-    adding.add_argument(
-        "--add", action="store_true", help="add all cases that were added to the dataset since the campaign began"
-    )
-    adding.add_argument(
+    add, either = parser.add_argument, parser.add_mutually_exclusive_group().add_argument
+    either("--add", action="store_true", help="add all cases that were added to the dataset since the campaign began")
+    either(
         "-add",
         nargs="+",
         default=[],
@@ -45,15 +43,11 @@ def build_parser() -> ArgumentParser:
         dest="names",
         help="add these, or put them back after they were withdrawn",
     )
-    parser.add_argument("-withdraw", nargs="+", default=[], metavar="CASE", help="take these out, test cases too")
-    parser.add_argument("-reason", default="", metavar="TEXT", help="kept with the change in campaign.json")
-    parser.add_argument(
-        "-groups", metavar="FILE", help="table of participants with the added cases, where the campaign has groups"
-    )
-    parser.add_argument("-np", type=int, default=2, help="worker processes for reading images (default: 2)")
-    parser.add_argument(
-        "--dry_run", action="store_true", help="say which cases would be added or withdrawn, and change nothing"
-    )
+    add("-withdraw", nargs="+", default=[], metavar="CASE", help="take these out, test cases too")
+    add("-reason", default="", metavar="TEXT", help="kept with the change in campaign.json")
+    add("-groups", metavar="FILE", help="table of participants with the added cases, where the campaign has groups")
+    add("-np", type=int, default=2, help="worker processes for reading images (default: 2)")
+    add("--dry_run", action="store_true", help="say which cases would be added or withdrawn, and change nothing")
     return parser
 
 
@@ -101,7 +95,7 @@ def work(arguments: Namespace) -> None:
 def _summary(change: PoolChange) -> list[str]:
     from nnunet_al.campaign.pool_state import named
 
-    decided = change.decided
+    decided, tested = change.decided, count(len(change.decided.test_cases), "case")
     lines = []
     if change.added:
         lines.append(f"Added: {named(change.added)}, with {count(change.regions, 'region')}.")
@@ -112,15 +106,13 @@ def _summary(change: PoolChange) -> list[str]:
         if of_pool := sorted({*change.put_back} - {*to_test}):
             lines.append(f"Put back, with what was annotated of them: {named(of_pool)}.")
         if to_test:
-            left = count(len(decided.test_cases), "case")
-            lines.append(f"Put back, to test on as before: {named(to_test)}; models are tested on {left} again.")
+            lines.append(f"Put back, to test on as before: {named(to_test)}; models are tested on {tested} again.")
     if change.withdrawn:
         lines.append(f"Withdrawn: {named(change.withdrawn)}.")
         if tests := sorted({*change.withdrawn} & {*decided.pool_changes[-1]["test"]}):
-            left = count(len(decided.test_cases), "case")
             lines.append(
-                f"{named(tests)} of it was for the test: from now on models are tested on {left}, so that their means "
-                "do not compare with those of earlier rounds."
+                f"{named(tests)} of it was for the test: from now on models are tested on {tested}, so that their "
+                "means do not compare with those of earlier rounds."
             )
     if change.cleared:
         lines.append(
@@ -131,13 +123,8 @@ def _summary(change: PoolChange) -> list[str]:
         lines.append(f"As asked for already: {named(change.unchanged)}.")
     if not lines:
         lines.append("The dataset has no new cases.")
-    lines.append(
-        f"The pool has {count(len(decided.pool_cases), 'case')}; models are tested on "
-        f"{count(len(decided.test_cases), 'case')}."
-    )
+    lines.append(f"The pool has {count(len(decided.pool_cases), 'case')}; models are tested on {tested}.")
     return lines
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command."""
-    return run(build_parser, work, argv)
+main = partial(run, build_parser, work)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from collections.abc import Sequence
+from functools import partial
 
 from nnunet_al.cli.arguments import add_dataset, make_parser
 from nnunet_al.cli.command import run
@@ -43,6 +43,4 @@ def work(arguments: Namespace) -> None:
     say(f"{name} is in order: {count(cases, 'case')} checked.")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command."""
-    return run(build_parser, work, argv)
+main = partial(run, build_parser, work)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from nnunet_al.cli.arguments import add_campaign_choice, chosen_campaigns, make_parser
@@ -26,25 +26,20 @@ Parts that need a round's model are computed once and kept in the round's folder
 def build_parser() -> ArgumentParser:
     """Return the command's parser."""
     parser = make_parser("nnUNetv2_al_report", _DESCRIPTION, _EPILOG)
-    parser.add_argument(
-        "-d", required=True, nargs="+", metavar="DATASET", help="datasets, by number (501) or name (Dataset501_Name)"
-    )
+    add = parser.add_argument
+    add("-d", required=True, nargs="+", metavar="DATASET", help="datasets, by number (501) or name (Dataset501_Name)")
     add_campaign_choice(parser)
-    parser.add_argument(
-        "-o", default="nnunet_al_report", metavar="FOLDER", help="output folder (default: nnunet_al_report)"
-    )
-    parser.add_argument(
+    add("-o", default="nnunet_al_report", metavar="FOLDER", help="output folder (default: nnunet_al_report)")
+    add(
         "-full_dice",
         type=float,
         metavar="X",
         help="Dice of a model trained on everything, to which budgets refer (default: the best that was reached)",
     )
-    parser.add_argument(
-        "-regions", type=int, default=8, metavar="N", help="regions shown of each campaign's batch (default: 8)"
-    )
-    parser.add_argument("--no_evidence", action="store_true", help="leave out the parts that need a round's model")
-    parser.add_argument("-device", default="cuda", choices=["cuda", "cpu", "mps"], help="default: cuda")
-    parser.add_argument("-np", type=int, default=2, help="worker processes (default: 2)")
+    add("-regions", type=int, default=8, metavar="N", help="regions shown of each campaign's batch (default: 8)")
+    add("--no_evidence", action="store_true", help="leave out the parts that need a round's model")
+    add("-device", default="cuda", choices=["cuda", "cpu", "mps"], help="default: cuda")
+    add("-np", type=int, default=2, help="worker processes (default: 2)")
     return parser
 
 
@@ -78,6 +73,4 @@ def work(arguments: Namespace) -> None:
     say(f"Report: {page}")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command."""
-    return run(build_parser, work, argv, interrupted="The report was not written; the campaigns are as they were.")
+main = partial(run, build_parser, work, interrupted="The report was not written; the campaigns are as they were.")

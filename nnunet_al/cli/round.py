@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from collections.abc import Sequence
+from functools import partial
 
 from nnunet_al.campaign.stages import PHASES
 from nnunet_al.cli.arguments import add_dataset, make_parser
 from nnunet_al.cli.command import run
 from nnunet_al.cli.round_arguments import add_decided, add_names, add_readers, add_where, options_of, request_of
-from nnunet_al.cli.settings import recipe_parameters
 from nnunet_al.errors import CampaignError
-
-__all__ = ["build_parser", "main", "recipe_parameters", "work"]
 
 _DESCRIPTION = """\
 Does one round of active learning: starts the campaign if there is none, continues an interrupted round, else does the
@@ -29,18 +26,13 @@ nnU-Net's variables nnUNet_raw, nnUNet_preprocessed and nnUNet_results must be s
 def build_parser() -> ArgumentParser:
     """Return the command's parser."""
     parser = make_parser("nnUNetv2_al_round", _DESCRIPTION, _EPILOG)
+    add = parser.add_argument
     add_dataset(parser)
-    parser.add_argument(
-        "-s", required=True, metavar="STRATEGY", help="a name or METRIC[+ADDON...]; nnUNetv2_al_strategies lists them"
-    )
-    parser.add_argument(
-        "-f", type=int, default=0, metavar="FOLD", help="fold whose validation cases are the test set (default: 0)"
-    )
-    parser.add_argument("-seed", type=int, default=0, help="seed of every draw (default: 0)")
-    parser.add_argument("-round", type=int, metavar="K", help="do round K, and nothing when it is done")
-    parser.add_argument(
-        "-phase", choices=PHASES, help="do only this phase of round K, as the jobs of nnUNetv2_al_jobs do"
-    )
+    add("-s", required=True, metavar="STRATEGY", help="a name or METRIC[+ADDON...]; nnUNetv2_al_strategies lists them")
+    add("-f", type=int, default=0, metavar="FOLD", help="fold whose validation cases are the test set (default: 0)")
+    add("-seed", type=int, default=0, help="seed of every draw (default: 0)")
+    add("-round", type=int, metavar="K", help="do round K, and nothing when it is done")
+    add("-phase", choices=PHASES, help="do only this phase of round K, as the jobs of nnUNetv2_al_jobs do")
     add_names(parser)
     add_decided(parser)
     add_readers(parser)
@@ -67,6 +59,4 @@ def work(arguments: Namespace) -> None:
         do_round(roots, request, options_of(arguments), arguments.round)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command."""
-    return run(build_parser, work, argv)
+main = partial(run, build_parser, work)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace, _ActionsContainer
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,48 +18,34 @@ from nnunet_al.settings import READERS, SETTINGS, Setting, settings_of
 
 def add_campaigns(parser: ArgumentParser, required: bool) -> None:
     """Add the options that name many campaigns: datasets, strategies, folds and seeds."""
-    parser.add_argument(
-        "-d",
-        required=required,
-        nargs="+",
-        metavar="DATASET",
-        help="datasets, by number (501) or name (Dataset501_Name)",
-    )
-    parser.add_argument(
+    add = partial(parser.add_argument, nargs="+")
+    add("-d", required=required, metavar="DATASET", help="datasets, by number (501) or name (Dataset501_Name)")
+    add(
         "-s",
         required=required,
-        nargs="+",
         metavar="STRATEGY",
         help="names or METRIC[+ADDON...]; nnUNetv2_al_strategies lists them",
     )
-    parser.add_argument(
-        "-f",
-        type=int,
-        nargs="+",
-        default=[0],
-        metavar="FOLD",
-        help="folds whose validation cases are the test set (default: 0)",
-    )
-    parser.add_argument(
-        "-seeds", type=int, nargs="+", default=[0], metavar="SEED", help="seeds of every draw (default: 0)"
-    )
+    add("-f", type=int, default=[0], metavar="FOLD", help="folds whose validation cases are the test set (default: 0)")
+    add("-seeds", type=int, default=[0], metavar="SEED", help="seeds of every draw (default: 0)")
 
 
 def add_names(parser: ArgumentParser, several: bool = False) -> None:
     """Add the options that name a campaign, or ``several``, beside its dataset, strategy, fold and seed."""
-    parser.add_argument(
+    add = parser.add_argument
+    add(
         "-posterior",
         choices=["mc_dropout", "tta", "ensemble"],
         help="source of posterior samples (default: the strategy's); the same as the add-on of that name in -s",
     )
-    parser.add_argument(
+    add(
         "-c",
         nargs="+" if several else None,
         default=["2d"] if several else "2d",
         metavar="CONFIGURATION",
         help="2d or 3d_fullres (default: 2d)",
     )
-    parser.add_argument("-tag", help="keeps campaigns apart that differ in anything else")
+    add("-tag", help="keeps campaigns apart that differ in anything else")
 
 
 def add_decided(parser: ArgumentParser) -> None:
@@ -113,38 +100,36 @@ def add_where(parser: ArgumentParser, many: bool = False) -> None:
     """
     here = parser.add_argument_group("where and how it runs (changes no batch)")
     add_running(here)
-    here.add_argument("-np", type=int, default=2, help="worker processes for preprocessing and reading (default: 2)")
+    add = here.add_argument
+    add("-np", type=int, default=2, help="worker processes for preprocessing and reading (default: 2)")
     if many:
-        here.add_argument(
+        add(
             "--no_sharing",
             action="store_true",
             help="train each campaign's first model, also where another campaign has trained on the same data",
         )
     else:
-        here.add_argument(
-            "-num_parts", type=int, default=1, help="number of shards of scoring, one call for each (default: 1)"
-        )
-        here.add_argument("-part_id", type=int, default=0, help="shard of this call, from 0 (default: 0)")
+        add("-num_parts", type=int, default=1, help="number of shards of scoring, one call for each (default: 1)")
+        add("-part_id", type=int, default=0, help="shard of this call, from 0 (default: 0)")
 
 
 def add_running(parser: _ActionsContainer) -> None:
     """Add the options that say how rounds run wherever they do; jobs of a cluster have them too."""
-    parser.add_argument("-device", default="cuda", choices=["cuda", "cpu", "mps"], help="default: cuda")
-    parser.add_argument(
-        "-num_gpus", type=int, default=1, help="GPUs of one machine to train on, as nnU-Net does (default: 1)"
-    )
-    parser.add_argument("-scoring_batch_size", type=int, default=64, help="regions scored at a time (default: 64)")
-    parser.add_argument(
+    add = parser.add_argument
+    add("-device", default="cuda", choices=["cuda", "cpu", "mps"], help="default: cuda")
+    add("-num_gpus", type=int, default=1, help="GPUs of one machine to train on, as nnU-Net does (default: 1)")
+    add("-scoring_batch_size", type=int, default=64, help="regions scored at a time (default: 64)")
+    add(
         "-keep",
         choices=["all", "last", "none"],
         default="all",
         help="checkpoints to keep, besides the one that the next round starts from (default: all)",
     )
-    parser.add_argument("--verbose", action="store_true", help="show nnU-Net's output")
+    add("--verbose", action="store_true", help="show nnU-Net's output")
 
 
 def request_of(arguments: Namespace, dataset: str, strategy: str, fold: int, seed: int) -> Request:
-    """Return what the options ask of one campaign; options that the command does not have are left open.
+    """Return the request for one campaign; options that the command does not have are left open.
 
     Raises StrategyError, CampaignError if a setting cannot be read.
     """
@@ -168,7 +153,7 @@ def _asked(arguments: Namespace, setting: Setting) -> Any:
 
 
 def parameters_of(arguments: Namespace) -> dict[str, Any]:
-    """Return what ``-set`` and ``-passes`` ask of the strategy's recipe.
+    """Return the parameters of the strategy's recipe from ``-set`` and ``-passes``.
 
     Raises StrategyError if a setting cannot be read, or the passes are given twice.
     """

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 from argparse import SUPPRESS, ArgumentParser, Namespace
-from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 from nnunet_al.campaign.request import Request
 from nnunet_al.cli.arguments import make_parser
@@ -78,7 +78,7 @@ def work(arguments: Namespace) -> int:
 
 
 def requests_of_all(arguments: Namespace) -> list[Request]:
-    """Return what is asked of each campaign, strategies of one fold and seed next to each other.
+    """Return the request for each campaign, strategies of one fold and seed next to each other.
 
     Raises StrategyError if a strategy does not exist, or none of them has a parameter that is set.
     """
@@ -100,6 +100,4 @@ def requests_of_all(arguments: Namespace) -> list[Request]:
     ]
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command."""
-    return run(build_parser, work, argv)
+main = partial(run, build_parser, work)

@@ -8,8 +8,8 @@ import re
 import sys
 import time
 from argparse import ArgumentParser, Namespace
-from collections.abc import Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from nnunet_al.campaign.folders import CampaignFolder
@@ -39,13 +39,9 @@ def build_parser() -> ArgumentParser:
     )
     add_dataset(parser)
     add_campaign_choice(parser)
-    how = parser.add_mutually_exclusive_group()
-    how.add_argument("--json", action="store_true", help="print JSON for scripts, batches and jobs included")
-    how.add_argument(
-        "--watch",
-        action="store_true",
-        help="show running, waiting and failed jobs, with the end of each failed log, until none is left",
-    )
+    flag = partial(parser.add_mutually_exclusive_group().add_argument, action="store_true")
+    flag("--json", help="print JSON for scripts, batches and jobs included")
+    flag("--watch", help="show running, waiting and failed jobs, with the end of each failed log, until none is left")
     parser.add_argument(
         "-every", type=float, default=30, metavar="SECONDS", help="how often --watch looks (default: 30)"
     )
@@ -92,11 +88,8 @@ def _watch(arguments: Namespace, roots: Roots) -> int:
             log.show(view, now)
 
     def see() -> View:
-        started = [
-            folder
-            for folder in CampaignFolder.of_dataset(roots, dataset)
-            if _is_chosen(arguments, dataset, f"{dataset}/{folder.root.parent.name}/{folder.root.name}/")
-        ]
+        existing = CampaignFolder.of_dataset(roots, dataset)
+        started = [folder for folder in existing if _is_chosen(arguments, dataset, f"{dataset}/{folder.name}/")]
         folders = folders_of(roots.results / dataset / "al")
         return look(folders, started, lambda key: _is_chosen(arguments, dataset, key))
 
@@ -115,7 +108,7 @@ def _job_folders(arguments: Namespace, roots: Roots) -> list[FolderView]:
 
 
 def _is_chosen(arguments: Namespace, dataset: str, key: str) -> bool:
-    """Tell whether a job's key, "Dataset004_X/2d__random__seed0/fold_0/train 3", fits what was asked for."""
+    """Tell whether a job's key, "Dataset004_X/2d__random__seed0/fold_0/train 3", fits the options."""
     of_dataset, _, rest = key.partition("/")
     if of_dataset != dataset:
         return False
@@ -132,18 +125,10 @@ def _is_chosen(arguments: Namespace, dataset: str, key: str) -> bool:
 
 def _as_json(folder: FolderView) -> list[dict[str, Any]]:
     return [
-        {
-            "key": job.key,
-            "part": job.part,
-            "state": job.state,
-            "detail": job.detail,
-            "log": str(job.log),
-            "folder": str(folder.root),
-        }
+        {name: getattr(job, name) for name in ("key", "part", "state", "detail")}
+        | {"log": str(job.log), "folder": str(folder.root)}
         for job in folder.states
     ]
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command."""
-    return run(build_parser, work, argv, "What was shown goes on where it runs.")
+main = partial(run, build_parser, work, interrupted="What was shown goes on where it runs.")

@@ -1,9 +1,9 @@
-"""``nnUNetv2_al_strategies``: every strategy, its recipe, what it costs and its paper."""
+"""``nnUNetv2_al_strategies``: every strategy, its recipe, its cost and its paper."""
 
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from collections.abc import Sequence
+from functools import partial
 
 from nnunet_al.cli.arguments import make_parser
 from nnunet_al.cli.command import run
@@ -30,6 +30,4 @@ def work(arguments: Namespace) -> None:
         print(listing.explain(arguments.strategy) if arguments.strategy else listing.table())
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command."""
-    return run(build_parser, work, argv)
+main = partial(run, build_parser, work)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from argparse import ArgumentParser, Namespace
-from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -52,12 +52,13 @@ _BIASED: dict[str, Any] = {
 def build_parser() -> ArgumentParser:
     """Describe the command's arguments."""
     parser = make_parser("nnUNetv2_al_synth", _DESCRIPTION)
-    parser.add_argument("-d", type=int, required=True, help="the new dataset's number, 1 to 999")
-    parser.add_argument("-name", help="its name: DatasetXXX_NAME (default: Phantom, or Caudate with --biased)")
-    parser.add_argument("-o", type=Path, help="folder for the dataset's folder (default: $nnUNet_raw)")
-    parser.add_argument("-cases", type=int, help="training cases (default: 16; 312 with --biased)")
-    parser.add_argument("-test_cases", type=int, help="cases in imagesTs and labelsTs (default: 0)")
-    parser.add_argument(
+    add = parser.add_argument
+    add("-d", type=int, required=True, help="the new dataset's number, 1 to 999")
+    add("-name", help="its name: DatasetXXX_NAME (default: Phantom, or Caudate with --biased)")
+    add("-o", type=Path, help="folder for the dataset's folder (default: $nnUNet_raw)")
+    add("-cases", type=int, help="training cases (default: 16; 312 with --biased)")
+    add("-test_cases", type=int, help="cases in imagesTs and labelsTs (default: 0)")
+    add(
         "-shape",
         type=int,
         nargs=3,
@@ -65,7 +66,7 @@ def build_parser() -> ArgumentParser:
         help="voxels of an image in the order in which nnU-Net reads them; Z = 1 makes 2d phantoms (default: "
         "40 48 32; with --biased the extent of the template: 76 170 170 for the built-in one)",
     )
-    parser.add_argument(
+    add(
         "-spacing",
         type=float,
         nargs=3,
@@ -73,37 +74,37 @@ def build_parser() -> ArgumentParser:
         help="distance of voxels in mm; in phantoms it varies by up to 15 %% (default: 1 1 2; with --biased the "
         "template's: 1 1 1 for the built-in one)",
     )
-    parser.add_argument("-seed", type=int, default=0, help="same seed, same images (default: 0)")
-    phantoms = parser.add_argument_group("phantoms")
-    phantoms.add_argument("-modality", choices=("MRI", "CT"), help="kind of intensities (default: MRI)")
-    phantoms.add_argument("-channels", type=int, choices=(1, 2), help="images per case (default: 1)")
-    phantoms.add_argument(
+    add("-seed", type=int, default=0, help="same seed, same images (default: 0)")
+    add = parser.add_argument_group("phantoms").add_argument
+    add("-modality", choices=("MRI", "CT"), help="kind of intensities (default: MRI)")
+    add("-channels", type=int, choices=(1, 2), help="images per case (default: 1)")
+    add(
         "--regions",
         action="store_true",
         default=None,
         help="label overlapping nnU-Net regions (whole, core) instead of classes",
     )
-    biased = parser.add_argument_group("biased cohorts")
-    biased.add_argument("--biased", action="store_true", help="make heads of two groups instead of phantoms")
-    biased.add_argument(
+    add = parser.add_argument_group("biased cohorts").add_argument
+    add("--biased", action="store_true", help="make heads of two groups instead of phantoms")
+    add(
         "-strength",
         choices=("strong", "weak", "none"),
         help="how much larger the left caudate of group 1 is: by 35 to 50 %%, by half of that, or not at all "
         "(default: strong)",
     )
-    biased.add_argument(
+    add(
         "-template",
         type=Path,
         metavar="FILE",
         help="a label map of a head with FreeSurfer's numbers (11: left caudate) instead of the built-in phantom",
     )
-    biased.add_argument(
+    add(
         "--paired",
         action="store_true",
         default=None,
         help="make pairs of cases that differ only in the deformation of the left caudate",
     )
-    biased.add_argument("-np", type=int, metavar="PROCESSES", help="processes that make cases (default: 2)")
+    add("-np", type=int, metavar="PROCESSES", help="processes that make cases (default: 2)")
     return parser
 
 
@@ -150,22 +151,11 @@ def _make_cohort(folder: Path, seed: int, options: dict[str, Any]) -> None:
 
     if options["np"] < 1:
         raise DatasetError(f"Nothing can be made by {options['np']} processes: give -np of 1 or more.")
-    design = CohortDesign(
-        cases=options["cases"],
-        test_cases=options["test_cases"],
-        strength=options["strength"],
-        shape=None if options["shape"] is None else tuple(options["shape"]),
-        spacing_mm=None if options["spacing"] is None else tuple(options["spacing"]),
-        paired=options["paired"],
-        seed=seed,
-    )
-    make_biased_cohort(
-        folder,
-        design,
-        None if options["template"] is None else read_template(options["template"]),
-        workers=options["np"],
-        run=iterate_jobs,
-    )
+    wanted = {name: options[name] for name in ("cases", "test_cases", "strength", "paired")}
+    shape, spacing_mm = (options[name] and tuple(options[name]) for name in ("shape", "spacing"))
+    design = CohortDesign(**wanted, shape=shape, spacing_mm=spacing_mm, seed=seed)
+    template = options["template"] and read_template(options["template"])
+    make_biased_cohort(folder, design, template, workers=options["np"], run=iterate_jobs)
 
 
 def _draw(folder: Path) -> int | None:
@@ -208,6 +198,4 @@ def dataset_folder(number: int, name: str, parent: Path | None) -> Path:
     return raw / new
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command."""
-    return run(build_parser, work, argv, interrupted="Nothing was kept; the same command begins anew.")
+main = partial(run, build_parser, work, interrupted="Nothing was kept; the same command begins anew.")

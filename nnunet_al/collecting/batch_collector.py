@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -104,7 +103,7 @@ class BatchCollector:
         known = [rank for rank in regions if rank not in new]
         conflicts = [rank for rank in known if self._contradicts(earlier, regions[rank], annotation.labels_xyz)]
         several = self._context.decided.readings > 1
-        answered = {region for commit in self._ledger.commits if commit.counts for region in commit.regions}
+        answered = self._ledger.answered
         as_reading = [rank for rank in new if several or regions[rank] in answered]
         sentences = list(reading.remarks)
         for source, ranks in ((READER, [rank for rank in new if rank not in as_reading]), (READING, as_reading)):
@@ -122,17 +121,9 @@ class BatchCollector:
             state = IN_PART if len(conflicts) < len(regions) else REFUSED
         else:
             state = KEPT if len(as_reading) == len(new) and not several else ACCEPTED
-        return Outcome(
-            file.path,
-            case,
-            file.reader,
-            self._context.number,
-            state,
-            len(regions) - len(conflicts),
-            reading.edits_outside,
-            reading.disagreements,
-            tuple(sentences),
-        )
+        outcome = Outcome(file.path, case, file.reader, self._context.number, state, len(regions) - len(conflicts))
+        edits, disagreements = reading.edits_outside, reading.disagreements
+        return replace(outcome, edits_outside=edits, disagreements=disagreements, sentences=tuple(sentences))
 
     def _append(
         self,
@@ -155,9 +146,7 @@ class BatchCollector:
         if source == READER:  # annotated voxels are left out; a reading is kept whole, for comparison
             labels_xyz = np.where(both_xyz, ignore, labels_xyz)
         taken = {case: CaseAnnotation(labels_xyz, annotation.properties, annotation.returned)}
-        self._ledger.append(
-            self._context.number, source, file.reader, regions, taken, tuple(sentences), minutes, timestamp()
-        )
+        self._ledger.append(self._context.number, source, file.reader, regions, taken, tuple(sentences), minutes)
         return sentences
 
     def _regions_taken_before(self, reader: str, case: str, digest: str) -> set[Region]:
@@ -221,8 +210,3 @@ def labels_in_regions(regions: Sequence[Region], labels_xyz: np.ndarray, ignore:
         inside = to_slices(region.box)
         result_xyz[inside] = labels_xyz[inside]
     return result_xyz
-
-
-def timestamp() -> str:
-    """Return the present time in ISO 8601, for the ledger."""
-    return datetime.now().astimezone().isoformat(timespec="seconds")

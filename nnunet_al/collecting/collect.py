@@ -12,7 +12,7 @@ from nnunet_al.campaign.data import read_data
 from nnunet_al.campaign.decisions import Decisions, Options
 from nnunet_al.campaign.folders import CampaignFolder
 from nnunet_al.campaign.stages import HAND_OUT_STAGE, is_done
-from nnunet_al.collecting.batch_collector import REFUSED, BatchCollector, Outcome, timestamp
+from nnunet_al.collecting.batch_collector import REFUSED, BatchCollector, Outcome
 from nnunet_al.collecting.collected_table import write_collected
 from nnunet_al.collecting.corrections import take_correction
 from nnunet_al.collecting.handed_out_batch import HandedOutBatch
@@ -159,7 +159,7 @@ def _close(context: RoundContext, request: CollectRequest, ledger: OpenLedger) -
                 "--close: nothing is annotated yet, so no model can be trained; collect returned files first."
             )
         if unanswered_regions(context.round, ledger.commits):
-            ledger.append(context.number, CLOSED, request.reader or UNNAMED_READER, (), {}, collected=timestamp())
+            ledger.append(context.number, CLOSED, request.reader or UNNAMED_READER, (), {})
 
 
 def _correct(contexts: Sequence[RoundContext], request: CollectRequest) -> Collection:

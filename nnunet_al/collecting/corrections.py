@@ -11,7 +11,7 @@ from nnunet_al.annotation.import_check import ExpectedCase, check_returned
 from nnunet_al.annotation.segments import segments_of
 from nnunet_al.campaign.commits import CORRECTION
 from nnunet_al.campaign.ledger import CaseAnnotation
-from nnunet_al.collecting.batch_collector import ACCEPTED, KNOWN, REFUSED, Outcome, timestamp
+from nnunet_al.collecting.batch_collector import ACCEPTED, KNOWN, REFUSED, Outcome
 from nnunet_al.collecting.open_ledger import OpenLedger
 from nnunet_al.collecting.returned_files import ReturnedFile
 from nnunet_al.errors import ReturnError
@@ -55,11 +55,11 @@ def _take(
         ignore=ignore,
         boxes={1: whole(nothing_kji.shape)},
     )
-    reading = check_returned(file.path, asked, segments_of(dataset.labels), [1], {}, file.names)
+    reading = check_returned(file.path, asked, segments_of(dataset.labels), [1], (), file.names)
     labels_xyz = axes.from_file(reading.labels_kji)
     with ledger.locked():
         stands_xyz = ledger.labels(case, shape)
-        answered = {region for c in ledger.commits if c.counts for region in c.regions if region.case == case}
+        answered = {region for region in ledger.answered if region.case == case}
         chosen = sorted(answered if only is None else answered.intersection(only))
         if only is not None and not chosen:
             raise ReturnError(f"{file.path.name}: no answered region of {case} belongs to that round.")
@@ -77,7 +77,7 @@ def _take(
         correction = CaseAnnotation(np.where(changed_xyz, labels_xyz, ignore), properties, hash_file(file.path))
         sentence = f"{case}: {count(changed, 'voxel')} got another label than before."
         taken = {case: correction}
-        ledger.append(context.number, CORRECTION, file.reader, regions, taken, (sentence,), collected=timestamp())
+        ledger.append(context.number, CORRECTION, file.reader, regions, taken, (sentence,))
     return Outcome(file.path, case, file.reader, context.number, ACCEPTED, len(regions), sentences=(sentence,))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 import SimpleITK
 
-from nnunet_al.annotation.grids import read_grid
+from nnunet_al.annotation.grids import Grid, read_grid
 from nnunet_al.annotation.import_check import ExpectedCase
 from nnunet_al.annotation.manifest import MANIFEST, grid_in, read_manifest
-from nnunet_al.annotation.volumes import Grid
 from nnunet_al.errors import CampaignError
 from nnunet_al.files import hash_array
 from nnunet_al.nnunet.file_axes import FileAxes, file_axes
@@ -61,16 +60,17 @@ class HandedOutBatch:
         self._entries = entries
         self.case = lru_cache(maxsize=1)(self._case)  # files of the same case often follow each other
 
-    def other_cases(self, case: str) -> Mapping[str, ExpectedCase]:
-        """Return the other cases whose images have the same number of voxels along each axis, read when accessed.
+    def other_cases(self, case: str) -> Iterator[ExpectedCase]:
+        """Yield the other cases, without regions, whose images have the same number of voxels along each axis.
 
-        In round 0 all cases are handed out without a pre-segmentation, so the mapping is empty.
+        In round 0 all cases are handed out without a pre-segmentation, so there are none.
         """
         size = self._entries[case]["geometry"]["size_ijk"]
-        alike = [other for other, entry in self._entries.items() if entry["geometry"]["size_ijk"] == size]
-        return _OtherCases(
-            self._asked_without_regions, [other for other in alike if other != case] if self._context.number else []
-        )
+        for other, entry in self._entries.items() if self._context.number else ():
+            if other != case and entry["geometry"]["size_ijk"] == size:
+                grid = grid_in(entry)
+                labels_kji = handed_out_labels(self._folder, entry, grid)
+                yield ExpectedCase(other, grid, labels_kji, labels_kji, self._context.ignore, {})
 
     def changed_in_place(self) -> Iterator[Path]:
         """Yield the pre-segmentations that a reader has edited in place instead of returning a file."""
@@ -94,21 +94,10 @@ class HandedOutBatch:
             for rank, region in enumerate(self._regions, start=1)
             if region.case == case
         }
-        asked = ExpectedCase(
-            case,
-            grid,
-            handed_out_labels(self._folder, self._entries[case], grid),
-            np.ascontiguousarray(axes.to_file(earlier_xyz)),
-            context.ignore,
-            boxes,
-        )
+        handed_out_kji = handed_out_labels(self._folder, self._entries[case], grid)
+        earlier_kji = np.ascontiguousarray(axes.to_file(earlier_xyz))
+        asked = ExpectedCase(case, grid, handed_out_kji, earlier_kji, context.ignore, boxes)
         return HandedOutCase(asked, axes, properties)
-
-    def _asked_without_regions(self, case: str) -> ExpectedCase:
-        """Return a case without its regions, to check whether a file belongs to it instead."""
-        grid = grid_in(self._entries[case])
-        labels_kji = handed_out_labels(self._folder, self._entries[case], grid)
-        return ExpectedCase(case, grid, labels_kji, labels_kji, self._context.ignore, {})
 
 
 def handed_out_labels(folder: Path, entry: Mapping[str, Any], grid: Grid) -> np.ndarray:
@@ -130,18 +119,3 @@ def _labels(path: Path, entry: Mapping[str, Any]) -> np.ndarray | None:
     except RuntimeError:
         return None
     return labels_kji if hash_array(labels_kji) == entry["presegmentation"]["sha256"] else None
-
-
-class _OtherCases(Mapping[str, ExpectedCase]):
-    def __init__(self, read: Callable[[str], ExpectedCase], cases: Sequence[str]) -> None:
-        self._read = read
-        self._cases = cases
-
-    def __getitem__(self, case: str) -> ExpectedCase:
-        return self._read(case)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._cases)
-
-    def __len__(self) -> int:
-        return len(self._cases)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -47,13 +48,18 @@ class OpenLedger:
         annotations: Mapping[str, CaseAnnotation],
         disagreements: tuple[str, ...] = (),
         minutes: float | None = None,
-        collected: str | None = None,
     ) -> None:
-        """Append a commit while the ledger is locked; see `Ledger.append`."""
+        """Append a commit with the present time while the ledger is locked; see `Ledger.append`."""
+        collected = datetime.now().astimezone().isoformat(timespec="seconds")
         commit = self._ledger.append(
             round_number, source, reader, regions, annotations, disagreements, minutes, collected
         )
         self.commits = [*self.commits, commit]
+
+    @property
+    def answered(self) -> set[Region]:
+        """The regions of all commits on which models are trained."""
+        return {region for commit in self.commits if commit.counts for region in commit.regions}
 
     def labels(self, case: str, shape: tuple[int, ...]) -> np.ndarray:
         """Compose the labels (z, y, x) of a case from all commits."""

@@ -10,7 +10,7 @@ from nnunet_al.annotation.fusion import fuse
 from nnunet_al.annotation.segments import segments_of
 from nnunet_al.campaign.commits import CONSENSUS, READING
 from nnunet_al.campaign.ledger import CaseAnnotation
-from nnunet_al.collecting.batch_collector import labels_in_regions, timestamp
+from nnunet_al.collecting.batch_collector import labels_in_regions
 from nnunet_al.collecting.open_ledger import OpenLedger
 from nnunet_al.pool.boxes import Region
 from nnunet_al.rounds.context import RoundContext
@@ -25,9 +25,8 @@ def append_consensus(context: RoundContext, regions: Sequence[Region], ledger: O
     wanted = context.decided.readings
     if wanted < 2:
         return []
-    sentences = []
     with ledger.locked():
-        answered = {region for commit in ledger.commits if commit.counts for region in commit.regions}
+        answered = ledger.answered
         ready: dict[tuple[str, tuple[str, ...]], list[Region]] = {}
         for region in regions:
             if region in answered or region.case not in context.decided.pool_cases:
@@ -35,9 +34,7 @@ def append_consensus(context: RoundContext, regions: Sequence[Region], ledger: O
             readers = sorted({c.reader for c in ledger.commits if c.source == READING and region in c.regions})
             if len(readers) >= wanted:
                 ready.setdefault((region.case, tuple(readers)), []).append(region)
-        for (case, readers_of), some in sorted(ready.items()):
-            sentences.append(_consensus(context, ledger, case, readers_of, tuple(some)))
-    return sentences
+        return [_consensus(context, ledger, *key, tuple(some)) for key, some in sorted(ready.items())]
 
 
 def _consensus(
@@ -58,7 +55,7 @@ def _consensus(
     )
     properties = context.label_format.image_properties(context.data.dataset.cases[case].images)
     taken = {case: CaseAnnotation(labels_xyz, properties)}
-    ledger.append(context.number, CONSENSUS, " + ".join(readers), regions, taken, (sentence,), collected=timestamp())
+    ledger.append(context.number, CONSENSUS, " + ".join(readers), regions, taken, (sentence,))
     return sentence
 
 

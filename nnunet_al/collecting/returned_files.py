@@ -77,20 +77,11 @@ def find_returned(
 ) -> list[ReturnedFile]:
     """List the files that readers returned, sorted by reader and name; only the tables of marks are read.
 
-    Parameters
-    ----------
-    batch_folder
-        the hand-out; files are in its ``returned/``, those of a reader in ``returned/<reader>/``
-    regions
-        the regions of the batch by rank, starting with rank 1
-    source
-        search this folder instead, or its ``returned/`` if it is a batch folder
-    reader
-        the reader of all files; default: the name of the reader's folder
-    all_reviewed
-        treat every region of each file as reviewed, regardless of the tables
-    own_marks
-        require a table of marks per reader's folder, because one table cannot hold the marks of several readings
+    The files are in ``returned/`` of the batch folder, those of a reader in ``returned/<reader>/``; the folder
+    ``source``, or its ``returned/`` if it is a batch folder, is searched instead if given. ``regions`` are those of the
+    batch by rank. ``reader`` is the reader of all files instead of the names of the folders. With ``all_reviewed``
+    every region of each file counts as reviewed, regardless of the tables. With ``own_marks`` each reader's folder
+    needs a table of marks, because one table cannot hold the marks of several readings.
     """
     base = batch_folder / RETURNED if source is None else _returned_in(source)
     found: list[ReturnedFile] = []

@@ -46,12 +46,7 @@ def area_under_curve(curve: Curve, low: float, high: float) -> float:
     ∫ Dice(b) db / (high - low) by the trapezoidal rule, which is exact for linear interpolation. For low = high it is
     the Dice at that budget, the limit of the mean.
 
-    Parameters
-    ----------
-    curve
-        budgets and Dice, (P,) each
-    low, high
-        low <= high, both within the curve's budgets
+    Both budgets, low <= high, are within those of the curve.
     """
     budget_P, dice_P = curve
     _check(budget_P)

@@ -35,17 +35,9 @@ def evaluate_case(
 ) -> dict[str, Metrics]:
     """Return Dice and HD95 of every class of one case; every value is finite.
 
-    Parameters
-    ----------
-    prediction_xyz, reference_xyz : int array
-        label maps of one shape.
-    spacing_mm : sequence of float
-        distance between voxel centres along each axis.
-    classes : mapping of name to int or tuple of int
-        foreground classes as labels, or nnU-Net's regions as tuples of labels.
-    ignore : int, optional
-        voxels with this label in the reference are removed from both masks, so masks of structures that touch them end
-        there.
+    Label maps have one shape; ``spacing_mm`` is the distance between voxel centres along each axis. ``classes`` maps
+    names to labels, or nnU-Net's regions to tuples of labels. Voxels with the label ``ignore`` in the reference are
+    removed from both masks, so masks of structures that touch them end there.
 
     Returns
     -------
@@ -65,10 +57,7 @@ def evaluate_case(
 def summarise(cases: Mapping[str, Mapping[str, Metrics]]) -> Summary:
     """Return the mean of each class over cases, and the mean of these means over the classes.
 
-    Parameters
-    ----------
-    cases : mapping of case to the result of ``evaluate_case``
-        at least one case; all with the same classes. The result is bitwise independent of their order.
+    There is at least one case, and all have the same classes. The result is bitwise independent of their order.
     """
     assert cases, "there is no case to summarise"
     per_case = list(cases.values())

@@ -35,15 +35,8 @@ def dice_per_class(
 ) -> np.ndarray:
     """Return the Dice coefficient of each class, float64 (C,).
 
-    Parameters
-    ----------
-    prediction_xyz, reference_xyz : int array
-        label maps of one shape, any number of axes.
-    classes : sequence of int or tuple of int
-        labels, or nnU-Net's regions as tuples of labels.
-    ignore : int, optional
-        voxels with this label in the reference are removed from both masks. If all voxels have it, the Dice of every
-        class is 1.
+    The label maps have one shape, with any number of axes; a class is a label, or a tuple of labels (nnU-Net's region).
+    Voxels with the label ``ignore`` in the reference are removed from both masks; if all have it, every Dice is 1.
     """
     counted_xyz = None if ignore is None else reference_xyz != ignore
     return np.array([dice(*masks(prediction_xyz, reference_xyz, labels, counted_xyz)) for labels in classes])

@@ -64,15 +64,8 @@ def group_metrics(
 ) -> GroupMetrics:
     """Return the means over cases and groups with Δ, ESSP and the largest gap.
 
-    Parameters
-    ----------
-    values_N : sequence of float
-        one finite value for each of N >= 1 cases, for example its Dice coefficient. The result is bitwise independent
-        of their order and the names of the groups.
-    groups_N : sequence of str
-        the group of each case.
-    known : iterable of str
-        groups to list even if they have no case.
+    There is one finite value for each of N >= 1 cases, for example its Dice coefficient; the result is bitwise
+    independent of their order and the names of the groups. ``known`` groups are listed even if they have no case.
     """
     values = _by_group(values_N, groups_N)
     everything = [value for of_group in values.values() for value in of_group.tolist()]
@@ -173,12 +166,11 @@ def fairness_report(
     metrics = group_metrics(values_N, groups_N, known=group_of_case.values())
     intervals, of_group = bootstrap_intervals(values_N, groups_N, rng, resamples, level)
     compared = metrics.number > 1
-    measures = {"delta": metrics.delta, "essp": metrics.essp, "largest_gap": metrics.largest_gap}
     return {
         "number": metrics.number,
         "n": metrics.n,
         "overall": metrics.overall,
-        **{name: value if compared else None for name, value in measures.items()},
+        **{name: getattr(metrics, name) if compared else None for name in ("delta", "essp", "largest_gap")},
         "intervals": {
             name: list(interval) if compared or name == "overall" else None for name, interval in intervals.items()
         },

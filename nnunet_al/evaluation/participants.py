@@ -26,15 +26,7 @@ _CASES_SHOWN, _COLUMNS_SHOWN = 5, 20
 
 @dataclass(frozen=True)
 class Header:
-    """The first line of a table.
-
-    Attributes
-    ----------
-    path : the table
-    delimiter : separator of its columns
-    columns : their names
-    id_column : index of the column of ids
-    """
+    """The first line of a table: the delimiter and the names of its columns, and the index of the column of ids."""
 
     path: Path
     delimiter: str

@@ -63,13 +63,8 @@ def penalty_matrix(cells: Mapping[Any, Cell], alpha: float = 0.05) -> PenaltyMat
     Where all differences are equal, t is not defined. All 0 is a tie; all equal and not 0 is a win, which is the limit
     for vanishing variance (p tends to 0) and agrees with the code of Ash et al.; ``without_variance_S_S`` counts both.
 
-    Parameters
-    ----------
-    cells
-        cell, for example (dataset, round), -> strategy -> pair -> Dice. A pair, for example (fold, seed), identifies
-        runs of different strategies under the same conditions; pairs of only one of two strategies are not used.
-    alpha
-        level of significance
+    A cell is for example (dataset, round); a pair, for example (fold, seed), identifies runs of different strategies
+    under the same conditions. Pairs of only one of two strategies are not used.
     """
     names = tuple(sorted({name for cell in cells.values() for name in cell}))
     index = {name: i for i, name in enumerate(names)}

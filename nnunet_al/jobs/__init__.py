@@ -1,1 +1,1 @@
-"""Campaigns as jobs for a scheduler: what there is to do, scripts that do it, and where it stands."""
+"""Campaigns as jobs for a scheduler: the plan, the scripts, and the state of each job."""

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
 from nnunet_al.campaign import stages
 from nnunet_al.campaign.planned import Planned
 from nnunet_al.campaign.progress import CampaignProgress
 from nnunet_al.campaign.stages import ROUND, START, Phase, phases_of
 from nnunet_al.jobs.commands import ROUND_COMMAND, campaign_words, start_words, where_words
-from nnunet_al.jobs.plan import Job, JobResources, Script
+from nnunet_al.jobs.plan import Job, Script
 from nnunet_al.jobs.request import JobsRequest
 from nnunet_al.jobs.resources import resources_of
+from nnunet_al.nnunet.devices import device_defaults
 
 LOGS = "job_logs"
-"""The folder of a campaign, and of a dataset's campaigns, that gets what jobs print."""
+"""The folder for the output of jobs, in a campaign's folder and in that of a dataset's campaigns."""
 
 _TITLES = {
     START: "starts the campaign and asks for the initial batch",
@@ -33,18 +33,18 @@ _TITLES = {
 
 
 class CampaignJobs:
-    """One campaign on its way through a plan.
+    """The scripts and jobs of one campaign.
 
     Attributes
     ----------
     dataset : its dataset's name
-    test : what its models are tested on, as ``-test`` has it
+    test : the test cases, as ``-test`` names them
     annotate : whether people answer its batches
     last : number of the last round that is planned now; -1 where there is none
     """
 
     def __init__(self, asked: JobsRequest, campaign: Planned, most_cpus: int | None = None) -> None:
-        """Look at how far it is; ``most_cpus`` is what a job of one machine may take."""
+        """Read the campaign's progress; ``most_cpus`` is the limit for a job on a single machine."""
         self._asked, self._campaign, self._most_cpus = asked, campaign, most_cpus
         self._progress = CampaignProgress(campaign.folder.root)
         decided = self._progress.decided or campaign.request.decide()
@@ -67,7 +67,8 @@ class CampaignJobs:
         """Return one script for each kind of job."""
         if self._first == ROUND:
             return [self._script(ROUND, on_device=True)]
-        return [self._script(START, on_device=False), *(self._phase_script(phase) for phase in self._phases)]
+        phases = (self._script(phase.name, phase.on_device, self._parts(phase)) for phase in self._phases)
+        return [self._script(START, on_device=False), *phases]
 
     def jobs_of(self, number: int, check: str) -> Iterator[Job]:
         """Yield the jobs of a round in order, those without missing parts too; ``check`` is that of its dataset."""
@@ -82,7 +83,7 @@ class CampaignJobs:
         before = self._key(stages.SELECT, number - 1) if number > 1 else self._key(START, None)
         for phase in self._phases:
             after = tuple(self._key(name, number) for name in phase.after) or (before,)
-            yield self._job(phase.name, number, after, self._asked.options.parts if phase.sharded else 1)
+            yield self._job(phase.name, number, after, self._parts(phase))
 
     def _job(self, kind: str, number: int | None, after: tuple[str, ...], parts: int = 1) -> Job:
         done = self._progress.done_parts(kind, number or 0, parts)
@@ -92,45 +93,26 @@ class CampaignJobs:
 
     @property
     def _is_to_be_closed(self) -> bool:
-        """Whether readers are done with the batch of the last round, behind which no other one completes it."""
+        """Whether readers have finished the batch of the last round, which no later round completes."""
         progress, last = self._progress, self._campaign.rounds
         return progress.complete == last and progress.handed_out == last + 1 and not progress.waits_for_readers
 
     def _key(self, kind: str, number: int | None) -> str:
         return Job(f"{self._name}/{kind}", number).key
 
-    def _phase_script(self, phase: Phase) -> Script:
-        return self._script(phase.name, phase.on_device, self._asked.options.parts if phase.sharded else 1)
+    def _parts(self, phase: Phase) -> int:
+        return self._asked.options.parts if phase.sharded else 1
 
     def _script(self, kind: str, on_device: bool, parts: int = 1) -> Script:
-        resources = self._resources(kind, on_device)
-        folder = self._campaign.folder.root
-        return Script(
-            name=f"{self._name}/{kind}",
-            phase=kind,
-            title=f"{self._name}: {_TITLES[kind]}.",
-            command=self._command(kind, on_device, resources),
-            resources=resources,
-            logs=folder / LOGS,
-            parts=parts,
-            campaign=folder,
-        )
+        overrides, options, folder = self._asked.resources, self._asked.options, self._campaign.folder.root
+        resources = resources_of(kind, overrides, options.device, on_device, options.gpus, self._most_cpus)
+        title, command = f"{self._name}: {_TITLES[kind]}.", self._command(kind, on_device, resources.cpus)
+        return Script(f"{self._name}/{kind}", kind, title, command, resources, folder / LOGS, parts, folder)
 
-    def _resources(self, kind: str, on_device: bool) -> JobResources:
-        asked = self._asked
-        return resources_of(
-            kind,
-            asked.resources,
-            device=asked.options.device,
-            on_device=on_device,
-            num_gpus=asked.options.gpus,
-            most_cpus=self._most_cpus,
-        )
-
-    def _command(self, kind: str, on_device: bool, resources: JobResources) -> tuple[str, ...]:
+    def _command(self, kind: str, on_device: bool, cpus: int) -> tuple[str, ...]:
         dataset = self._asked.datasets.get(self.dataset, self.dataset)
         num_gpus = self._asked.options.gpus if kind in (stages.TRAIN, ROUND) else 1
-        where = where_words(self._asked.options, on_device, resources.cpus, num_gpus)
+        where = where_words(self._asked.options, on_device, cpus, num_gpus)
         if kind == START:
             return (ROUND_COMMAND, *start_words(self._started_for(), dataset), "-round", "0", *where)
         if kind == ROUND:
@@ -138,10 +120,9 @@ class CampaignJobs:
         return (ROUND_COMMAND, *campaign_words(self._campaign, dataset), "-phase", kind, *where)
 
     def _started_for(self) -> Planned:
-        """Ask for a GPU's precision, which a job without one that starts the campaign could not know."""
-        request = self._campaign.request
-        is_open = self._progress.decided is None and request.precision in (None, "auto")
-        if not is_open or self._asked.options.device != "cuda":
+        """Ask for the defaults of a GPU, which a job without one that starts the campaign could not know."""
+        if self._progress.decided is not None or self._asked.options.device != "cuda":
             return self._campaign
-        decided: dict[str, Any] = {"precision": "half"}
+        request = self._campaign.request
+        decided = {name: value for name, value in device_defaults("cuda").items() if request.is_open(name)}
         return replace(self._campaign, request=replace(request, **decided))

@@ -1,4 +1,4 @@
-"""The command lines of jobs: what a user asked of a campaign, in words that the commands read."""
+"""The command lines of jobs: a campaign's options as the words of a command."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from nnunet_al.campaign.decisions import Options
 from nnunet_al.campaign.planned import Planned
 from nnunet_al.campaign.request import Request
 from nnunet_al.errors import StrategyError
-from nnunet_al.settings import SETTINGS, words
+from nnunet_al.settings import SETTINGS, epochs, words
 
 ROUND_COMMAND, PREPARE_COMMAND = "nnUNetv2_al_round", "nnUNetv2_al_prepare"
 
 
 def campaign_words(campaign: Planned, dataset: str, strategy: str | None = None) -> tuple[str, ...]:
-    """Return the options that name a campaign; ``dataset`` and ``strategy`` as they are to be written."""
+    """Return the options that name a campaign, with ``dataset`` and ``strategy`` written as given."""
     request = campaign.request
     tag = ("-tag", request.tag) if request.tag else ()
     name = strategy or campaign.strategy
@@ -37,10 +37,10 @@ def start_words(campaign: Planned, dataset: str) -> tuple[str, ...]:
 
 
 def decided_words(request: Request) -> tuple[str, ...]:
-    """Return the options for what is decided when a campaign starts; what the user left open is left out."""
+    """Return the options that are decided when a campaign starts, without those that the user left open."""
     parameters = [f"{name}={value}" for name, value in request.parameters.items()]
     return (
-        *words(SETTINGS, request, int, float, str),
+        *words(SETTINGS, request, int, float, str, epochs),
         *(("-groups", str(Path(request.groups).absolute())) if request.groups else ()),
         *words(SETTINGS, request, Path),
         *words(SETTINGS, request, bool),
@@ -51,7 +51,7 @@ def decided_words(request: Request) -> tuple[str, ...]:
 
 
 def where_words(options: Options, on_device: bool, cpus: int, num_gpus: int = 1) -> tuple[str, ...]:
-    """Return the options that say where and how a job runs; what is the default is left out."""
+    """Return the options on where and how a job runs, without defaults."""
     said = ["-device", options.device if on_device else "cpu", "-np", str(cpus)]
     if num_gpus > 1:
         said += ["-num_gpus", str(num_gpus)]

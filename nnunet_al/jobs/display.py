@@ -1,4 +1,4 @@
-"""What is watched, as lines for a terminal, which are drawn again in place, or for a file, which gets what changed."""
+"""Lines on campaigns and jobs: redrawn in place on a terminal, or appended to a file where they have changed."""
 
 from __future__ import annotations
 
@@ -16,15 +16,14 @@ from nnunet_al.jobs.watching import CampaignView, FolderView, View
 from nnunet_al.text import count
 
 _WORDS = {  # of one job, of several
-    FAILED: ("failed", "failed"),
+    DONE: ("done", "done"),
     RUNS: ("runs", "run"),
     WAITS: ("waits", "wait"),
+    FAILED: ("failed", "failed"),
     READERS: ("waits for readers", "wait for readers"),
     NOT_SUBMITTED: ("not submitted", "not submitted"),
-    DONE: ("done", "done"),
 }
 NOTHING = "There is no such campaign, and there are no jobs."
-_SHOWN = (DONE, RUNS, WAITS, FAILED, READERS, NOT_SUBMITTED)
 
 
 def count_line(folder: FolderView) -> str:
@@ -32,24 +31,24 @@ def count_line(folder: FolderView) -> str:
     if folder.broken:
         return f"jobs in {folder.root} cannot be read: {folder.broken}"
     counts = folder.counts()
-    shown = [f"{counts[state]} {_WORDS[state][counts[state] != 1]}" for state in _SHOWN if counts[state]]
+    shown = [f"{counts[state]} {words[counts[state] != 1]}" for state, words in _WORDS.items() if counts[state]]
     silent = any(job.detail == SILENT for job in folder.states)
     return f"jobs in {folder.root}: {', '.join(shown) or 'none'}{f'; {SILENT}' if silent else ''}"
 
 
 def campaign_lines(campaigns: Sequence[CampaignView]) -> list[str]:
-    """Return a line for each campaign under a head, what runs or has failed first."""
+    """Return a line for each campaign under a head, failed and running ones first."""
     return progress_lines((c.title, c.last, c.rounds, c.dice, c.now) for c in sorted(campaigns, key=_place))
 
 
 def failure_lines(job: JobState) -> list[str]:
-    """Return what there is to say of a job that failed, with the last lines of its log."""
+    """Return the lines on a job that failed, with the last lines of its log."""
     part = "" if job.part is None else f", part {job.part}"
     return [f"{job.key}{part}: {job.detail}", f"  {job.log}", *(f"    {line}" for line in job.last)]
 
 
 def lines_of(view: View, title: str, height: int | None = None) -> list[str]:
-    """Return all lines of one look; with ``height`` at most so many, of which failures get up to half."""
+    """Return all lines of a view, or at most ``height`` lines, of which failures get up to half."""
     fixed = [title, *map(count_line, view.folders), *([] if view.campaigns or view.folders else [NOTHING])]
     campaigns = campaign_lines(view.campaigns) if view.campaigns else []
     failed = [job for folder in view.folders for job in folder.states if job.state == FAILED]
@@ -69,13 +68,13 @@ def lines_of(view: View, title: str, height: int | None = None) -> list[str]:
 
 @dataclass
 class Terminal:
-    """Draws each look over the one before; the last one whole."""
+    """Draws each view over the one before; the last one whole."""
 
     out: TextIO
     _drawn: int = 0
 
     def show(self, view: View, title: str, is_last: bool) -> None:
-        """Draw a look."""
+        """Draw a view."""
         columns, rows = _size(self.out)
         if is_last:
             lines = lines_of(view, title)
@@ -89,13 +88,13 @@ class Terminal:
 
 @dataclass
 class Log:
-    """Writes what has changed since the look before, each line with the time."""
+    """Writes the lines that have changed since the last view, each with the time."""
 
     out: TextIO
     _said: dict[str, list[str]] = field(default_factory=dict)
 
     def show(self, view: View, time: str) -> None:
-        """Write the news of a look."""
+        """Write the changed lines of a view."""
         campaigns = sorted(view.campaigns, key=_place)
         news = {f"campaign {campaign.title}": [_in_words(campaign)] for campaign in campaigns}
         news |= {f"folder {folder.root}": [count_line(folder)] for folder in view.folders}
@@ -113,7 +112,7 @@ class Log:
 
 
 def fitted(line: str, columns: int) -> str:
-    """Cut a line to what fits into so many columns of a terminal; some characters take two."""
+    """Cut a line to the columns of a terminal; some characters take two."""
     taken = 0
     for position, character in enumerate(line):
         taken += 2 if unicodedata.east_asian_width(character) in "WF" else 1
@@ -137,7 +136,7 @@ def _in_words(campaign: CampaignView) -> str:
 
 
 def _place(campaign: CampaignView) -> tuple[int, list[tuple[int, str]]]:
-    """Return a key that sorts by what matters, then by title, seed 2 before seed 10."""
+    """Return a key that sorts by the importance of the state, then by title, seed 2 before seed 10."""
     words = re.split(r"(\d+)", campaign.title)
     return STATES.index(campaign.state), [(int(word), "") if word.isdigit() else (-1, word) for word in words]
 

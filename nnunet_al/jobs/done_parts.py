@@ -20,6 +20,6 @@ def done_parts(script: Script, number: int | None) -> frozenset[int]:
 
 
 def is_dataset_checked(dataset: str) -> bool:
-    """Tell whether a dataset was read and checked; what came to it since, campaigns check when they start."""
+    """Tell whether a dataset was read and checked; campaigns check newer files when they start."""
     preprocessed = os.environ.get("nnUNet_preprocessed")
     return preprocessed is not None and Path(preprocessed, dataset, "al_images", "facts.json").is_file()

@@ -1,4 +1,4 @@
-"""A job folder: the plan, what was handed over of it, and the scripts; never one file for each round."""
+"""A job folder: the plan, a list of submitted jobs, and the scripts; never one file for each round."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _EXECUTABLE = 0o755
 
 @dataclass(frozen=True)
 class Stored:
-    """What a job folder holds.
+    """The content of ``plan.json``.
 
     Attributes
     ----------
     plan : the last one
     target : a name in ``targets.TARGETS``
     directory : the working directory of the call that made the request, for the relative paths in it
-    files : what was written, relative to the folder
+    files : the scripts, relative to the folder
     """
 
     plan: Plan
@@ -50,7 +50,7 @@ class JobFolder:
 
     @property
     def submitted_file(self) -> Path:
-        """What was handed over: key TAB id TAB time, a line for each submission, appended right after it."""
+        """The submissions: key TAB id TAB time, a line for each, appended right after it."""
         return self.root / "submitted.tsv"
 
     @property
@@ -72,31 +72,23 @@ class JobFolder:
                 f"-o {self.root}: the folder holds something else; choose a new one, or that of earlier jobs."
             )
 
-    def load(self) -> tuple[Plan, str]:
-        """Return the plan and its target.
+    def load(self) -> Stored:
+        """Return the content of ``plan.json``.
 
         Raises CampaignError if there is none, or it cannot be read.
-        """
-        stored = self.stored()
-        return stored.plan, stored.target
-
-    def stored(self) -> Stored:
-        """Return all that ``plan.json`` holds.
-
-        Raises CampaignError as :meth:`load` does.
         """
         if not self.exists:
             raise CampaignError(f"{self.root} holds no jobs: make them with nnUNetv2_al_jobs -d ... -o {self.root}.")
         found = self.surviving()
         if found is None:
             raise CampaignError(
-                f"{self.plan_file} cannot be read: repeat the call with -d, -s and -to, which writes it anew; what was "
-                f"handed over stands in {self.submitted_file.name}, and the campaigns have no part in it."
+                f"{self.plan_file} cannot be read: repeat the call with -d, -s and -to, which writes it again; "
+                f"{self.submitted_file.name} still lists the submitted jobs, and the campaigns are not affected."
             )
         return found
 
     def surviving(self) -> Stored | None:
-        """Return what :meth:`stored` does; None where the plan is missing or broken, so that it can be made anew.
+        """Return the same as :meth:`load`; None where the plan is missing or broken, so that it can be made again.
 
         Raises CampaignError if a newer version has written it.
         """
@@ -104,12 +96,8 @@ class JobFolder:
             content: dict[str, Any] = read_json(self.plan_file)
             schema = content["schema"]
             if schema == SCHEMA:
-                return Stored(
-                    plan=plan_from_json(content["plan"]),
-                    target=str(content["target"]),
-                    directory=Path(content["directory"]),
-                    files=tuple(content["files"]),
-                )
+                plan, files = plan_from_json(content["plan"]), tuple(content["files"])
+                return Stored(plan, str(content["target"]), Path(content["directory"]), files)
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
         raise CampaignError(f"{self.plan_file} has schema {schema}, this version reads {SCHEMA}: update nnunet-al.")
@@ -136,16 +124,8 @@ class JobFolder:
     ) -> None:
         """Write a plan and its scripts, in place of those of an earlier plan; nothing else is removed.
 
-        Parameters
-        ----------
-        plan, target
-            what is written, and what it was written for
-        files
-            relative path -> text
-        entry
-            the one of them that is run
-        directory
-            working directory of the request; by default that of this process
+        ``files`` maps relative paths to texts; ``entry`` is the one that is run. ``directory`` is the working directory
+        of the request, by default that of this process.
 
         Raises CampaignError, StorageError if the folder holds something else, or cannot be written.
         """
@@ -173,7 +153,7 @@ class JobFolder:
     def alone(self) -> Iterator[None]:
         """Keep other processes from writing and handing over the same jobs.
 
-        Raises CampaignError if another one is at it.
+        Raises CampaignError if another one is doing so.
         """
         try:
             with file_lock(self.root / _LOCK):

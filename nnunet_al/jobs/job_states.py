@@ -1,4 +1,4 @@
-"""Where the jobs of a plan stand, from the files on disk and the scheduler's answer."""
+"""The states of a plan's jobs, from the files on disk and the scheduler's answer."""
 
 from __future__ import annotations
 
@@ -22,30 +22,30 @@ from nnunet_al.text import count
 DONE, RUNS, WAITS, FAILED = "done", "runs", "waits", "failed"
 READERS, NOT_SUBMITTED = "waits for readers", "not submitted"
 STATES = (FAILED, RUNS, WAITS, READERS, NOT_SUBMITTED, DONE)
-"""What a job can be, the most important first."""
+"""The states of a job, the most important first."""
 
 SILENT = "no scheduler answers"
-"""The detail of a job that was handed over, when nobody can say what has become of it."""
+"""The detail of a job that was handed over and whose state is unknown."""
 
 UNREADABLE = (OSError, ValueError, KeyError, TypeError, NnunetALError)
-"""What reading a file that is broken, gone or being replaced may raise."""
+"""The exceptions when a file is read that is broken, gone or being replaced."""
 
 _WAITING, _INTERRUPTED = 3, 130  # exit codes of commands
 
 
 @dataclass(frozen=True)
 class JobState:
-    """Where one job stands, or one task of an array.
+    """The state of one job, or of one task of an array.
 
     Attributes
     ----------
-    key : of the job in its plan
-    part : number of the task; None where the job is no array
+    key : the job's key in its plan
+    part : number of the task; None if the job is no array
     state : one of ``STATES``
-    detail : why, in a few words; may be empty
-    log : the file with what it prints; it need not exist
-    last : the last lines of the log, where the job failed or labels are missing
-    stuck : whether it will not run before something else is mended or annotated
+    detail : the reason in a few words; may be empty
+    log : the file with its output, which need not exist
+    last : the last lines of the log, if the job failed or labels are missing
+    stuck : whether it will not run before something else is repaired or annotated
     """
 
     key: str
@@ -59,7 +59,7 @@ class JobState:
 
 @dataclass
 class _Known:
-    """What was found out so far about a plan, whose jobs are looked at in their order."""
+    """The findings on a plan so far; its jobs are visited in order."""
 
     plan: Plan
     submitted: Mapping[str, Sequence[str]]
@@ -91,14 +91,14 @@ class _Known:
         return self.progress[campaign]
 
     def is_behind(self, job: Job) -> bool:
-        """Tell whether something that a job waits for is not done yet."""
+        """Tell whether a job that this one waits for is not done yet."""
         return any(key in self.unfinished for key in job.after)
 
     def obstacle(self, job: Job) -> str:
         return next((self.obstacles[key] for key in job.after if key in self.obstacles), "")
 
     def seen(self, job: Job, part: int) -> Seen | None:
-        """Return what the scheduler said; tasks of one array may have been submitted at different times."""
+        """Return the scheduler's answer on a part; tasks of one array may have been submitted at different times."""
         for id_ in reversed(self.submitted.get(job.key, ())):
             tasks = (self.queue or {}).get(id_, {})
             if part in tasks or None in tasks:
@@ -106,7 +106,7 @@ class _Known:
         return None
 
     def owner(self, job: Job, script: Script, part: int) -> str | None:
-        """Return who works on a job by the campaign's locks; one that is held alone belongs to the first job."""
+        """Return the owner of a job's lock; the lock of the whole campaign counts for its first unfinished job."""
         if script.campaign is None or self.is_behind(job):
             return None
         if script.campaign not in self.owners:
@@ -118,17 +118,11 @@ class _Known:
 def job_states(
     plan: Plan, folder: JobFolder, seen: Queue | None, submitted: Mapping[str, Sequence[str]] | None = None
 ) -> list[JobState]:
-    """Tell where each job of a plan stands, and each part of it that was to be done.
+    """Return the state of each job of a plan, or of each of its parts that were missing.
 
-    Parameters
-    ----------
-    plan, folder
-        the jobs, and where it is noted which of them were handed over.
-    seen
-        what ``queue.ask`` said; None where no scheduler answers, so that markers, locks and logs alone tell.
-    submitted
-        all ids of each job (``folder.history()``) as they were when the scheduler was asked, since a job that is
-        submitted meanwhile would seem to have left the queue; read from ``folder`` if left out.
+    ``seen`` is the scheduler's answer; without one (None), markers, locks and logs alone decide. ``submitted`` holds
+    the ids of each job (``folder.history()``) from before the scheduler was asked, since a job that is submitted
+    meanwhile would seem to have left the queue; it is read from ``folder`` if left out.
     """
     known = _Known(plan, folder.history() if submitted is None else submitted, seen)
     states: list[JobState] = []
@@ -150,7 +144,7 @@ def job_states(
 
 
 def in_one_line(error: Exception) -> str:
-    """Return what an exception says, without line breaks."""
+    """Return the text of an exception without line breaks."""
     return " ".join(str(error).split()) or type(error).__name__
 
 
@@ -180,7 +174,7 @@ def _states_of(job: Job, script: Script, known: _Known) -> list[JobState]:
 
 
 def _open_state(job: Job, script: Script, part: int, log: Path, known: _Known) -> tuple[str, str, bool]:
-    """Return state, detail and whether it is stuck, of what is not done yet."""
+    """Return state, detail and whether it is stuck, of a part that is not done yet."""
     obstacle = known.obstacle(job)
     seen = known.seen(job, part)
     if seen is not None:

@@ -1,4 +1,4 @@
-"""The end of a job's log: its last lines for people, and how the job ended by what its script wrote there."""
+"""The end of a job's log: its last lines for people, and how the job ended according to its script."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MARK = "nnunet-al: "
-"""What the lines of a job's script begin with, among what its command prints."""
+"""The beginning of all lines that a job's script writes, among the output of its command."""
 
 _BYTES = 64 << 10
 _WIDEST = 300
@@ -28,16 +28,16 @@ class Run:
 
 
 def last_lines(path: Path, number: int = 5) -> list[str]:
-    """Return the last lines of a log that are not empty, the oldest first; none where there is no log.
+    """Return the last lines of a log that are not empty, the oldest first; none without a log.
 
-    Of a progress bar what it showed last is left; what would disturb a terminal is removed, and a line is cut after
-    300 characters. However long the log is, only its end is read.
+    Only the last state of a progress bar is kept, control characters are removed, and a line is cut after 300
+    characters. Only the end of the log is read.
     """
     return [_shortened(line) for line in _end_of(path)[-number:]]
 
 
 def last_run(path: Path) -> Run | None:
-    """Return what a job's script has written of its last run; None where there is nothing of it."""
+    """Return a job's last run, as its script wrote it to the log; None without such lines."""
     code = None
     for line in reversed(_end_of(path)):
         if began := _BEGAN.match(line):
@@ -62,7 +62,7 @@ def _end_of(path: Path) -> list[str]:
 
 
 def _as_shown(line: str) -> str:
-    """Return what a terminal would show of a line in the end."""
+    """Return a line as a terminal shows it in the end."""
     overwritten = [part for part in line.split("\r") if part.strip()]
     return _CONTROLS.sub("", _ESCAPES.sub("", overwritten[-1])).rstrip() if overwritten else ""
 

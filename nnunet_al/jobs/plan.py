@@ -1,4 +1,4 @@
-"""A plan of jobs: shell commands with what they need and what they wait for, whatever runs them.
+"""A plan of jobs: shell commands with their resources and dependencies, for any target.
 
 A command does nothing when its work is done and continues when it is half done, so that a plan may be handed over again
 at any time.
@@ -7,7 +7,7 @@ at any time.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,9 @@ from typing import Any
 
 @dataclass(frozen=True)
 class JobResources:
-    """What a job asks of the machine that it runs on.
+    """The resources of a job, or of each task of an array: GPUs, CPUs, GB of main memory and hours.
 
-    Attributes
-    ----------
-    gpus, cpus : whole numbers, of each task of an array
-    memory_gb : of main memory
-    hours : after which the job may be stopped; it continues in another one
+    A job may be stopped when its hours are over; it continues in another one.
     """
 
     gpus: int
@@ -37,15 +33,15 @@ class Script:
     Attributes
     ----------
     name : relative path without ending, unique in the plan: "Dataset004_Hippocampus/2d__usimf__seed0/fold_0/score", or
-        "Dataset004_Hippocampus/prepare" for what all campaigns of a dataset share
+        "Dataset004_Hippocampus/prepare" for the job that all campaigns of a dataset share
     phase : "prepare_dataset", "start", or the name of a phase of a round (``stages.Phase``)
-    title : one sentence on what it does, for people
+    title : one sentence on its purpose, for people
     command : program and arguments; "-round K" is added where jobs of it have a round, and "-num_parts N -part_id I"
         where ``parts`` is more than 1
     resources : of each task
     parts : number of tasks; more than 1 makes it an array
-    campaign : absolute folder of the campaign, None for what campaigns share
-    logs : absolute folder that gets what its jobs print
+    campaign : absolute folder of the campaign, None for the job that campaigns share
+    logs : absolute folder for the output of its jobs
     """
 
     name: str
@@ -112,21 +108,16 @@ class Plan:
         return {job.key: job for job in self.jobs}
 
     def log(self, job: Job, part: str = "") -> Path:
-        """Return the file that gets what a job prints: "round_003_score_<part>.txt" in its script's log folder."""
+        """Return the file with a job's output: "round_003_score_<part>.txt" in its script's log folder."""
         script = self.scripts[job.script]
         number = "" if job.round is None else f"round_{job.round:03d}_"
         return script.logs / f"{number}{script.phase}{f'_{part}' if part else ''}.txt"
 
 
 def plan_to_json(plan: Plan) -> dict[str, Any]:
-    """Return a plan as a JSON object; what jobs leave at its default is left out."""
+    """Return a plan as a JSON object, without the missing parts of jobs that are no arrays."""
     return {
-        "request": list(plan.request),
-        "environment": dict(plan.environment),
-        "path": list(plan.path),
-        "limit": plan.limit,
-        "ends_at_readers": plan.ends_at_readers,
-        "gpus": list(plan.gpus),
+        **{each.name: getattr(plan, each.name) for each in fields(plan)},
         "scripts": [_script_to_json(script) for script in plan.scripts.values()],
         "jobs": [_job_to_json(job) for job in plan.jobs],
         "done": sorted(plan.done),
@@ -153,22 +144,9 @@ def plan_from_json(content: Mapping[str, Any]) -> Plan:
 
 
 def _script_to_json(script: Script) -> dict[str, Any]:
-    resources = script.resources
-    return {
-        "name": script.name,
-        "phase": script.phase,
-        "title": script.title,
-        "command": list(script.command),
-        "needs": {
-            "gpus": resources.gpus,
-            "cpus": resources.cpus,
-            "memory_gb": resources.memory_gb,
-            "hours": resources.hours,
-        },
-        "logs": str(script.logs),
-        "parts": script.parts,
-        "campaign": None if script.campaign is None else str(script.campaign),
-    }
+    content = {name: value for name, value in vars(script).items() if name != "resources"}
+    campaign = None if script.campaign is None else str(script.campaign)
+    return {**content, "needs": asdict(script.resources), "logs": str(script.logs), "campaign": campaign}
 
 
 def _script_from_json(content: Mapping[str, Any]) -> Script:

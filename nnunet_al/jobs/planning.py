@@ -1,4 +1,4 @@
-"""From what a user asks for to a plan: scripts, and the jobs that are still to be done."""
+"""The plan for a user's request: scripts, and the jobs that are still to be done."""
 
 from __future__ import annotations
 
@@ -25,12 +25,13 @@ _MOST_CPUS = 8
 def make_plan(request: JobsRequest) -> Plan:
     """Return the scripts of all campaigns, and the jobs that are not done yet, round by round.
 
-    Where people annotate, a campaign's jobs end with the next batch for them, and there are none while they are at it.
+    Where people annotate, a campaign's jobs end with the next batch for them, and there are none while they annotate.
 
     Raises NnunetALError if options do not go together, a campaign was started otherwise, or its files cannot be read.
     """
     request.check()
-    most_cpus = None if request.uses_phases else _share_of_this_machine(request)
+    share = (os.cpu_count() or 1) // max(1, len(request.gpus))  # of each of the campaigns that run at the same time
+    most_cpus = None if request.uses_phases else min(_MOST_CPUS, share)
     campaigns = [CampaignJobs(request, as_it_began(campaign), most_cpus) for campaign in request.campaigns]
     of_dataset: dict[str, list[CampaignJobs]] = {}
     for campaign in campaigns:
@@ -86,7 +87,7 @@ def _missing(campaigns: Sequence[CampaignJobs]) -> tuple[int, ...]:
 
 
 def _environment(request: JobsRequest) -> dict[str, str]:
-    """Return the variables that jobs must have: nnU-Net's folders, and those of its other ones that are set here."""
+    """Return the variables that jobs must have: nnU-Net's folders, and its optional variables that are set here."""
     roots = request.roots
     folders = {"nnUNet_raw": roots.raw, "nnUNet_preprocessed": roots.preprocessed, "nnUNet_results": roots.results}
     kept = {name: os.environ[name] for name in _VARIABLES if os.environ.get(name)}
@@ -94,13 +95,8 @@ def _environment(request: JobsRequest) -> dict[str, str]:
 
 
 def _program_folders() -> tuple[str, ...]:
-    """Return where the jobs' programs lie: beside this interpreter, or wherever they are found now."""
+    """Return the folders of the jobs' programs: this interpreter's, after that of PATH if they are not beside it."""
     beside = Path(sys.executable).absolute().parent
     found = shutil.which(ROUND_COMMAND)
     elsewhere = [] if found is None or (beside / ROUND_COMMAND).is_file() else [Path(found).absolute().parent]
     return tuple(str(folder) for folder in dict.fromkeys([*elsewhere, beside]))
-
-
-def _share_of_this_machine(request: JobsRequest) -> int:
-    """Return the CPUs that each of the campaigns that run at once may take."""
-    return min(_MOST_CPUS, (os.cpu_count() or 1) // max(1, len(request.gpus)))

@@ -14,11 +14,11 @@ _PATIENCE_SECONDS = 120.0
 
 
 def remember(al_folder: Path, folder: Path) -> None:
-    """Enter a job folder among those of a dataset, whose campaigns lie in ``al_folder``; once, however often called.
+    """Add a job folder to those of a dataset, whose campaigns lie in ``al_folder``, unless it is there already.
 
-    Those that were moved or deleted meanwhile are forgotten, but for what lies on a file system that may be away.
+    Folders that were moved or deleted are removed, unless their parent is missing too: its file system may be away.
 
-    Raises CampaignError, StorageError if others are at it for minutes, or the file cannot be written.
+    Raises CampaignError, StorageError if another process holds the lock for minutes, or the file cannot be written.
     """
     place, lock = str(folder.absolute()), al_folder / "lock_jobs"
     if place in _entered(al_folder):
@@ -41,7 +41,7 @@ def job_folder_of(campaign: Path) -> Path | None:
     """Return the job folder, the newest first, that works on the campaign in this folder; None where there is none."""
     for folder in reversed(folders_of(campaign.parents[1])):
         try:
-            plan, _ = JobFolder(folder).load()
+            plan = JobFolder(folder).load().plan
         except CampaignError:  # it was removed, or is broken
             continue
         if any(script.campaign == campaign for script in plan.scripts.values()):

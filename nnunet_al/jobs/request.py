@@ -1,4 +1,4 @@
-"""What a user asks for: campaigns as jobs for a target."""
+"""A user's request for the jobs of campaigns."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nnunet_al.jobs.resources import Overrides, resources_of
 from nnunet_al.jobs.targets import TARGETS
 from nnunet_al.nnunet.environment import Roots
 
-_MOST_PARTS = 1000  # what Slurm and LSF take by default
+_MOST_PARTS = 1000  # the limit of Slurm and LSF by default
 
 
 @dataclass(frozen=True)
@@ -23,12 +23,12 @@ class JobsRequest:
     Attributes
     ----------
     campaigns : those that are to be brought to their last round
-    datasets : name of a dataset -> what the user calls it, its number or its name
-    options : where and how rounds run; in ``parts`` jobs a pass over the pool is done; a job's CPUs are its workers
+    datasets : name of a dataset -> its number or name, as the user gave it
+    options : where and how rounds run; a pass over the pool is split into ``parts`` jobs, with one worker per CPU
     target : a name in ``TARGETS``
     limit : how many tasks of one array may run at the same time; None: no limit
     gpus : of this machine, for the target shell: one campaign on each at a time
-    resources : what jobs ask for instead of our defaults
+    resources : the user's changes to our defaults
     argv : the command line, less the program's name
     """
 
@@ -48,10 +48,7 @@ class JobsRequest:
         return TARGETS[self.target].has_queue
 
     def check(self) -> None:
-        """Refuse what does not go together.
-
-        Raises CampaignError naming the option.
-        """
+        """Check the options; raises CampaignError naming an option that does not fit the others."""
         options = self.options
         options.check()
         if options.parts > _MOST_PARTS:

@@ -1,8 +1,8 @@
-"""What each kind of job asks of a machine, and what a user asks for instead."""
+"""The resources that each kind of job requests, and a user's changes to them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -33,7 +33,7 @@ _DEFAULTS = {  # kind -> CPUs, GB, hours
 
 @dataclass(frozen=True)
 class Overrides:
-    """What a user asks for, by kind of job; "" stands for all kinds."""
+    """The user's resources by kind of job; "" stands for all kinds."""
 
     hours: Mapping[str, float] = field(default_factory=dict)
     memory_gb: Mapping[str, int] = field(default_factory=dict)
@@ -43,38 +43,23 @@ class Overrides:
 def read_overrides(hours: Sequence[str] = (), memory: Sequence[str] = (), cpus: Sequence[str] = ()) -> Overrides:
     """Read ``-hours``, ``-memory`` (GB) and ``-cpus``: a number for all jobs, KIND=NUMBER for one kind of them.
 
-    Raises CampaignError if one of them is neither, is not above 0, or stands twice.
+    Raises CampaignError if one of them is neither, is not above 0, or is given twice.
     """
-    memory_gb = {kind: int(number) for kind, number in _read("-memory", memory, whole=True).items()}
-    cpus_of = {kind: int(number) for kind, number in _read("-cpus", cpus, whole=True).items()}
-    return Overrides(_read("-hours", hours, whole=False), memory_gb, cpus_of)
+    return Overrides(_read("-hours", hours, float), _read("-memory", memory, int), _read("-cpus", cpus, int))
 
 
 def resources_of(
     kind: str,
     overrides: Overrides,
-    *,
     device: str = "cuda",
     on_device: bool = True,
     num_gpus: int = 1,
     most_cpus: int | None = None,
 ) -> JobResources:
-    """Return what a job asks for.
+    """Return the resources of a job of a kind in ``KINDS``; ``overrides`` win over the defaults.
 
-    Parameters
-    ----------
-    kind
-        one of ``KINDS``
-    overrides
-        what the user asks for, which is taken as it is
-    device
-        that of networks; only "cuda" asks for GPUs
-    on_device
-        whether a network is trained or asked
-    num_gpus
-        of a training, whose CPUs and memory grow with it
-    most_cpus
-        that a job is given by default
+    Only the device "cuda" needs GPUs, and only jobs that run a network (``on_device``). The CPUs and the memory of a
+    training grow with ``num_gpus``. ``most_cpus`` limits the default number of CPUs.
     """
     cpus, memory_gb, hours = _DEFAULTS[kind]
     gpus = int(on_device and device == "cuda")
@@ -95,23 +80,18 @@ def _chosen(wanted: Mapping[str, Number], kind: str, default: Number) -> Number:
     return next((wanted[name] for name in names if name in wanted), default)
 
 
-def _read(flag: str, words: Sequence[str], whole: bool) -> dict[str, float]:
-    found: dict[str, float] = {}
+def _read(flag: str, words: Sequence[str], convert: Callable[[str], Number]) -> dict[str, Number]:
+    found: dict[str, Number] = {}
     for word in words:
         kind, equals, text = word.rpartition("=")
         if (equals and kind not in KINDS) or kind in found:
             raise CampaignError(
                 f"{flag} {word}: give a number for all jobs, and KIND=NUMBER once for a kind of {', '.join(KINDS)}."
             )
-        found[kind] = _number(flag, word, text, whole)
+        try:
+            found[kind] = convert(text)
+        except ValueError:
+            found[kind] = convert("0")
+        if not 0 < found[kind] < float("inf"):
+            raise CampaignError(f"{flag} {word}: give a {'whole ' if convert is int else ''}number above 0.")
     return found
-
-
-def _number(flag: str, word: str, text: str, whole: bool) -> float:
-    try:
-        number = int(text) if whole else float(text)
-    except ValueError:
-        number = 0
-    if not 0 < number < float("inf"):
-        raise CampaignError(f"{flag} {word}: give a {'whole ' if whole else ''}number above 0.")
-    return number

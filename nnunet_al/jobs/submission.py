@@ -1,4 +1,4 @@
-"""Handing jobs over: what is in the queue already, what has to go into it again, and the call that does it."""
+"""Submission of jobs: which are in the queue already, which have to be submitted again, and the call that does it."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ Place = tuple[str, int | None]
 
 @dataclass(frozen=True)
 class HandOver:
-    """What becomes of a plan's jobs.
+    """The jobs that are in the queue: those that stay there, and those that do not belong there any more.
 
     Attributes
     ----------
-    queued : key -> what ``targets.render`` wants to know of a job that is still in the queue
+    queued : key -> id or ids of a job that is still in the queue, as ``targets.render`` takes them
     orphans : places in the queue behind something that has failed, so that these jobs would never run
     surplus : key -> id of jobs that are in the queue and no longer planned
     assumed : keys of jobs that were handed over before, while no scheduler says where they are
@@ -56,20 +56,10 @@ def hand_over(
 ) -> HandOver:
     """Decide which jobs are left to hand over.
 
-    What is in the queue stays there, unless something that it waits for has to be handed over again: then it would
-    wait for ever. Of an array only the parts that are missing are handed over.
-
-    Parameters
-    ----------
-    plan
-        of jobs that are not done
-    history
-        ids of all submissions, by key
-    queue
-        what the scheduler has; None where it does not answer, so that everything that was handed over before counts as
-        queued
-    resubmit
-        hand that over again, too
+    A job in the queue stays there, unless a job that it waits for has to be handed over again: then it would wait for
+    ever. Of an array only the missing parts are handed over. ``history`` holds the ids of all submissions by key.
+    Without a ``queue`` (the scheduler does not answer) every job that was handed over before counts as queued, unless
+    ``resubmit`` is set.
     """
     if queue is None:
         assumed = () if resubmit else tuple(job.key for job in plan.jobs if job.key in history)
@@ -80,7 +70,11 @@ def hand_over(
     for job in plan.jobs:
         places = _places(job, history.get(job.key, ()), queue)
         is_behind = any(key in renewed for key in job.after)
-        kept = {part: (id_, seen) for part, (id_, seen) in places.items() if not _is_orphan(seen, is_behind)}
+        kept = {
+            part: (id_, seen)
+            for part, (id_, seen) in places.items()
+            if seen.state == "runs" or not (is_behind or seen.reason == NEVER)
+        }
         orphans += [(id_, part) for part, (id_, _) in places.items() if part not in kept]
         if kept:
             queued[job.key] = _name(kept, plan.scripts[job.script].parts)
@@ -110,7 +104,7 @@ def check_same_parts(earlier: Plan, plan: Plan, history: Mapping[str, Sequence[s
 
 
 def cancel(target: str, places: Sequence[Place]) -> None:
-    """Take jobs out of the queue; whatever is not in it any more is none the worse for it."""
+    """Take jobs out of the queue; jobs that have left it are ignored."""
     scheduler = TARGETS[target]
     wanted = [id_ if part is None or "_" in id_ else scheduler.name_of_part(id_, part) for id_, part in places]
     for start in range(0, len(wanted), 500):
@@ -142,14 +136,14 @@ def submit(folder: JobFolder, target: str) -> int:
     if code and TARGETS[target].has_queue:
         said = "; ".join(words) or f"{entry} ended with exit code {code}"
         raise SetupError(
-            f"Not all jobs were handed over ({said}): mend that and call nnUNetv2_al_jobs --submit again, which goes "
-            "on behind those that were."
+            f"Not all jobs were handed over ({said}): solve that and call nnUNetv2_al_jobs --submit again, which "
+            "continues after those that were."
         )
     return code
 
 
 def _places(job: Job, ids: Sequence[str], queue: Queue) -> dict[int | None, tuple[str, Seen]]:
-    """Return where the missing parts of a job are in the queue; None stands for all of them."""
+    """Return part -> id and state of the missing parts of a job in the queue; None stands for all parts."""
     found: dict[int | None, tuple[str, Seen]] = {}
     for id_ in ids:
         for part, seen in queue.get(id_, {}).items():
@@ -158,24 +152,17 @@ def _places(job: Job, ids: Sequence[str], queue: Queue) -> dict[int | None, tupl
     return found
 
 
-def _is_orphan(seen: Seen, is_behind: bool) -> bool:
-    return seen.state != "runs" and (is_behind or seen.reason == NEVER)
-
-
 def _name(kept: Mapping[int | None, tuple[str, Seen]], parts: int) -> str:
-    """Name what is in the queue: the id of the whole, or ID_PART of each part."""
+    """Return the names of a job in the queue: the id of the whole, or ID_PART of each part."""
     if None in kept:
         return kept[None][0]
     ids = {id_ for id_, _ in kept.values()}
     if len(ids) == 1 and len(kept) == parts:
         return ids.pop()
-    return " ".join(_with_part(id_, part) for part, (id_, _) in sorted(kept.items(), key=lambda item: item[0] or 0))
+    of_parts = sorted((part or 0, id_) for part, (id_, _) in kept.items())
+    return " ".join(id_ if "_" in id_ else f"{id_}_{part}" for part, id_ in of_parts)
 
 
 def _last_names(ids: Sequence[str]) -> str:
     """Name the last submission, where parts may have been handed over one by one."""
     return " ".join(id_ for id_ in ids if "_" in id_) if "_" in ids[-1] else ids[-1]
-
-
-def _with_part(id_: str, part: int | None) -> str:
-    return id_ if part is None or "_" in id_ else f"{id_}_{part}"

@@ -1,4 +1,4 @@
-"""What a person is told about a plan: how much there is to do, and what has become of earlier jobs."""
+"""Sentences on a plan for people: the number of jobs, and the state of earlier ones."""
 
 from __future__ import annotations
 
@@ -23,16 +23,19 @@ def summary(
 ) -> list[str]:
     """Return sentences on a plan, on the ``campaigns`` in it, and on those that are ``waiting`` for readers.
 
-    ``earlier`` is the plan in whose place it comes; what was to be done in it and is not asked for now is named.
+    ``earlier`` is the plan that it replaces; campaigns that had jobs in it and are not asked for now are named.
     """
     sentences = []
     all_of_them, done = count(len(campaigns), "campaign"), f"{len(plan.done)} are done"
     if plan.jobs:
-        scripts = count(len(plan.scripts), "script")
-        sentences.append(f"{folder}: {scripts} for {_jobs(plan)} of {all_of_them}; {done}.")
+        scripts, jobs = count(len(plan.scripts), "script"), count(len(plan.jobs), "job")
+        tasks = sum(len(job.missing) for job in plan.jobs)
+        in_tasks = f" ({count(tasks, 'task')})" if tasks > len(plan.jobs) else ""
+        sentences.append(f"{folder}: {scripts} for {jobs}{in_tasks} of {all_of_them}; {done}.")
     if waiting:
         titles = first_names([campaign.title for campaign in waiting], _NAMED)
-        sentences.append(f"{len(waiting)} of {all_of_them} {_verb(waiting, 'wait')} for readers: {titles}.")
+        verb = "waits" if len(waiting) == 1 else "wait"
+        sentences.append(f"{len(waiting)} of {all_of_them} {verb} for readers: {titles}.")
     elif not plan.jobs:
         sentences.append(f"Nothing is left to do in {all_of_them}: {count(len(plan.done), 'job')} done.")
     if found.assumed:
@@ -70,12 +73,3 @@ def _campaigns_left_out(earlier: Plan, plan: Plan) -> list[str]:
     before = dict.fromkeys(earlier.scripts[job.script].campaign for job in earlier.jobs)
     now = {script.campaign for script in plan.scripts.values()}
     return [f"{root.parent.name}/{root.name}" for root in before if root is not None and root not in now]
-
-
-def _jobs(plan: Plan) -> str:
-    tasks = sum(len(job.missing) for job in plan.jobs)
-    return count(len(plan.jobs), "job") + (f" ({count(tasks, 'task')})" if tasks > len(plan.jobs) else "")
-
-
-def _verb(subjects: Sequence[object], verb: str) -> str:
-    return f"{verb}s" if len(subjects) == 1 else verb

@@ -50,12 +50,12 @@ class FolderView:
 
     @classmethod
     def unreadable(cls, root: Path, error: Exception) -> FolderView:
-        """Return what is known of a folder that could not be read."""
+        """Return the view of a folder that could not be read."""
         is_gone = not root.exists()
         return cls(root, broken="it was moved or deleted." if is_gone else in_one_line(error), is_gone=is_gone)
 
     def counts(self) -> dict[str, int]:
-        """Return how many jobs are in which state; an array is in that of its parts which stands first in STATES."""
+        """Return the number of jobs in each state; an array has the most important state of its parts."""
         of_job: dict[str, str] = {}
         for state in self.states:
             of_job[state.key] = min(state.state, of_job.get(state.key, DONE), key=STATES.index)
@@ -73,8 +73,8 @@ class CampaignView:
     last : number of the last round that is complete, -1 before round 0 is
     rounds : number of the last round that is wanted
     dice : mean foreground Dice of the last model that was tested, None before there is one
-    state : one of ``job_states.STATES``, where "not submitted" means that nobody works on it
-    now : what happens, in words
+    state : one of ``job_states.STATES``; "not submitted" means that no process works on it
+    now : the present state in words
     """
 
     title: str
@@ -93,11 +93,11 @@ class View:
     campaigns: tuple[CampaignView, ...]
 
     def verdict(self) -> int | None:
-        """Return the exit code with which there is nothing more to watch; None while something may still happen.
+        """Return the exit code when there is nothing more to watch; None while something may still happen.
 
         0: all is done; 2: nothing runs or waits any more, and something has failed; 3: only readers are waited for.
-        Where there are jobs, a campaign that has none and that nobody works on does not count; a job folder that cannot
-        be read counts as a failure, because nobody knows what should have been done.
+        If there are jobs, a campaign without jobs on which no process works does not count; a job folder that cannot
+        be read counts as a failure, because its jobs are unknown.
         """
         jobs = [job for folder in self.folders for job in folder.states]
         of_campaigns = {campaign.state for campaign in self.campaigns}
@@ -114,16 +114,10 @@ class View:
 
 
 def look(roots: Iterable[Path], started: Iterable[CampaignFolder], is_wanted: Callable[[str], bool]) -> View:
-    """Look once; a folder or a campaign that cannot be read says so, and does not keep the others from it.
+    """Look once at the job folders ``roots`` and at campaigns that have ``started``.
 
-    Parameters
-    ----------
-    roots
-        the job folders.
-    started
-        the campaigns that are wanted and have begun.
-    is_wanted
-        tells of a job's key whether it is looked at.
+    Only jobs are included for whose key ``is_wanted`` is true. A folder or a campaign that cannot be read is shown as
+    such, and the others are not affected.
     """
     views: list[FolderView] = []
     jobs: dict[Path, list[JobState]] = {}
@@ -149,13 +143,14 @@ def look(roots: Iterable[Path], started: Iterable[CampaignFolder], is_wanted: Ca
 
 
 def look_at(folder: JobFolder, is_wanted: Callable[[str], bool]) -> tuple[FolderView, Plan]:
-    """Read a job folder and ask its scheduler; ``is_wanted`` tells of a job's key whether it is of interest.
+    """Read a job folder and ask its scheduler for the jobs for whose key ``is_wanted`` is true.
 
     Raises NnunetALError, OSError, ValueError, KeyError, TypeError if the folder is gone or broken.
     """
-    plan, target = folder.load()
-    history = folder.history()  # before the question, or what is submitted meanwhile would count as gone
-    queue = ask(target, {id_ for job in plan.jobs for id_ in history.get(job.key, ()) if is_wanted(job.key)})
+    stored = folder.load()
+    plan = stored.plan
+    history = folder.history()  # before the question, or jobs that are submitted meanwhile would count as gone
+    queue = ask(stored.target, {id_ for job in plan.jobs for id_ in history.get(job.key, ()) if is_wanted(job.key)})
     states = tuple(state for state in job_states(plan, folder, queue, history) if is_wanted(state.key))
     return FolderView(folder.root, states, sum(is_wanted(key) for key in plan.done)), plan
 
@@ -163,7 +158,7 @@ def look_at(folder: JobFolder, is_wanted: Callable[[str], bool]) -> tuple[Folder
 def watch(
     look: Callable[[], View], show: Callable[[View, bool], object], sleep: Callable[[float], object], every: float
 ) -> int:
-    """Look and show every so many seconds until there is nothing more to watch; returns the exit code.
+    """Look and show again after ``every`` seconds until there is nothing more to watch; return the exit code.
 
     That something has failed, or that readers are waited for, must be seen twice in a row: between two jobs nothing
     runs for a moment, and over a network a file may be seen late. ``show`` is also told whether this is the last time.
@@ -195,12 +190,12 @@ def _view_of(root: Path, jobs: Iterable[JobState], rounds: int) -> CampaignView:
 
 
 def _by_jobs(unfinished: Sequence[JobState]) -> tuple[str, str]:
-    """Return the state of a campaign by its jobs that are not done: what matters most, and of what."""
+    """Return the state of a campaign by its jobs that are not done: the most important state, and its jobs."""
     state = min((job.state for job in unfinished), key=STATES.index)
     alike = [job for job in unfinished if job.state == state]
     names = list(dict.fromkeys(job.key.rpartition("/")[2] for job in alike))
-    what = " and ".join(names if state in {RUNS, FAILED} else names[:1])
-    return state, f"{state}: {what}" + (f" ({alike[0].detail})" if alike[0].detail else "")
+    shown = " and ".join(names if state in {RUNS, FAILED} else names[:1])
+    return state, f"{state}: {shown}" + (f" ({alike[0].detail})" if alike[0].detail else "")
 
 
 def _by_files(root: Path, progress: CampaignProgress) -> tuple[str, str]:

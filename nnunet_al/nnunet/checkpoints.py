@@ -68,6 +68,14 @@ def read_network_weights(checkpoint: Path) -> dict[str, torch.Tensor]:
     return {_plain_name(name): value for name, value in weights.items()}
 
 
+def read_mirror_axes(checkpoint: Path) -> tuple[int, ...]:
+    """Return the spatial axes, counted from 0, along which nnU-Net mirrors when it predicts with a checkpoint.
+
+    Raises ModelError if the file is missing or broken.
+    """
+    return tuple(_read(checkpoint).get("inference_allowed_mirroring_axes") or ())
+
+
 def read_learning_loss(checkpoint: Path) -> dict[str, Any] | None:
     """Read the entry of ``nnUNetTrainerALLearningLoss``; ``None`` if another trainer wrote the checkpoint.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nnunet_al.errors import SetupError
 
@@ -40,6 +40,14 @@ def check_devices(name: str, gpus: int) -> None:
     from nnunet_al.nnunet.distributed import check_gpus
 
     check_gpus(torch_device(name), gpus)
+
+
+def device_defaults(device: str) -> dict[str, Any]:
+    """Return the settings of a new campaign that follow from the device that it computes on.
+
+    A training ends by itself on a CPU, where nnU-Net's 1 000 epochs would take days; on a GPU this was not tried yet.
+    """
+    return {"precision": default_precision(device), "epochs": "auto" if device == "cpu" else 1000}
 
 
 def default_precision(device: str) -> str:

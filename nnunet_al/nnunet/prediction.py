@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from itertools import product
+from collections.abc import Sequence
+from itertools import combinations, product
 
 import numpy as np
 import torch
@@ -16,13 +17,15 @@ from nnunet_al.scoring.posterior import micro_batch_size
 
 
 def sliding_window_logits(
-    network: torch.nn.Module, plan: Plan, data_C_xyz: np.ndarray, device: torch.device
+    network: torch.nn.Module, plan: Plan, data_C_xyz: np.ndarray, device: torch.device, mirror_axes: Sequence[int] = ()
 ) -> torch.Tensor:
-    """Return the logits (heads, x, y, z) of a preprocessed case on the CPU, float16, without mirroring.
+    """Return the logits (heads, x, y, z) of a preprocessed case on the CPU, float16.
 
-    Windows, Gaussian weights, padding and precision are nnU-Net's (tile step 0.5, sums in float16, in its order).
-    nnU-Net predicts the windows one by one, this function in batches; convolutions then differ in the last digits, so
-    a voxel with two almost equal logits may get the other class.
+    With ``mirror_axes``, spatial axes of a window from 0, the logits are the mean over all mirrored windows, as in
+    nnU-Net's test-time augmentation: 4 passes with two axes, 8 with three. Windows, Gaussian weights, padding and
+    precision are nnU-Net's (tile step 0.5, sums in float16, in its order). nnU-Net predicts the windows one by one,
+    this function in batches; convolutions then differ in the last digits, so a voxel with two almost equal logits may
+    get the other class.
 
     Raises ModelError if the logits are not finite in float16.
     """
@@ -40,7 +43,7 @@ def sliding_window_logits(
             some = slicers[first : first + batch]
             windows = torch.stack([padded_C_xyz[slicer] for slicer in some]).to(device)
             with torch.autocast(device.type, enabled=device.type == "cuda"):
-                output = network(windows)
+                output = _mirrored(network, windows, mirror_axes)
             weighted = (output * gaussian).cpu()
             for slicer, window in zip(some, weighted, strict=True):
                 logits[slicer] += window
@@ -55,14 +58,28 @@ def sliding_window_logits(
 
 
 def predict_segmentation(
-    network: torch.nn.Module, plan: Plan, data_C_xyz: np.ndarray, properties: dict, device: torch.device
+    network: torch.nn.Module,
+    plan: Plan,
+    data_C_xyz: np.ndarray,
+    properties: dict,
+    device: torch.device,
+    mirror_axes: Sequence[int] = (),
 ) -> np.ndarray:
     """Return the segmentation (z, y, x) of a preprocessed case in its raw geometry, as nnU-Net exports it."""
-    logits = sliding_window_logits(network, plan, data_C_xyz, device)
+    logits = sliding_window_logits(network, plan, data_C_xyz, device, mirror_axes)
     segmentation = convert_predicted_logits_to_segmentation_with_correct_shape(
         logits, plan.plans, plan.configuration, plan.labels, properties, num_threads_torch=torch.get_num_threads()
     )
     return np.asarray(segmentation)
+
+
+def _mirrored(network: torch.nn.Module, x_B_C_xyz: torch.Tensor, mirror_axes: Sequence[int]) -> torch.Tensor:
+    logits_B_C_xyz: torch.Tensor = network(x_B_C_xyz)
+    axes = [axis + 2 for axis in mirror_axes]
+    flips = [some for count in range(1, len(axes) + 1) for some in combinations(axes, count)]
+    for some in flips:
+        logits_B_C_xyz = logits_B_C_xyz + torch.flip(network(torch.flip(x_B_C_xyz, some)), some)
+    return logits_B_C_xyz / (len(flips) + 1) if flips else logits_B_C_xyz
 
 
 def _slicers(shape: tuple[int, ...], patch_size: tuple[int, ...]) -> list[tuple]:

@@ -23,7 +23,9 @@ from torch import nn
 from nnunet_al.files import remove_temporary_files
 from nnunet_al.nnunet.checkpoints import TRAINED_HEADS_KEY, load_network_weights, write_checkpoint
 from nnunet_al.nnunet.loading import PADDING_AWARE, deterministic_blur, padding_to_ignore_label
+from nnunet_al.nnunet.open_ended_training import OpenEndedTraining
 from nnunet_al.nnunet.trainer_settings import TrainerSettings
+from nnunet_al.nnunet.training_length import PlateauSchedule
 from nnunet_al.nnunet.training_precision import compute_in
 from nnunet_al.scoring.dropout import insert_dropout
 from nnunet_al.seeding import derive_seed
@@ -32,13 +34,14 @@ from nnunet_al.stopping import is_asked_to_stop, stop_if_asked
 _SECONDS_BETWEEN_PLOTS = 60.0
 
 
-class nnUNetTrainerAL(nnUNetTrainer):
+class nnUNetTrainerAL(OpenEndedTraining):
     """Train on annotated voxels only, from given weights, with dropout, saving each epoch.
 
     Settings come from ``nnUNetTrainerAL.json`` beside the plans (see ``TrainerSettings``). Differences from nnU-Net:
 
     * if the dataset has an ignore label, padding beyond the image's border is ignored instead of background;
     * activations of bottleneck and decoder have channel dropout in training (never in evaluation);
+    * with ``epochs`` "auto" a training ends once it has stopped gaining (`OpenEndedTraining`);
     * the network computes in the precision of the settings, loss and weights stay float32;
     * with a seed, torch, numpy and random are seeded at each epoch's start from (seed, round, fold, epoch), so that on
       a CPU with ``nnUNet_n_proc_DA=0`` a killed and resumed training ends with the same weights as an uninterrupted
@@ -46,10 +49,8 @@ class nnUNetTrainerAL(nnUNetTrainer):
     * checkpoints are complete or absent, and name ``nnUNetTrainer`` as their trainer, whose network is the same.
     """
 
-    logger: Any
     dataset_class: Any
     configuration_manager: Any
-    current_epoch: int
 
     def __init__(
         self,
@@ -63,7 +64,7 @@ class nnUNetTrainerAL(nnUNetTrainer):
         super().__init__(plans, configuration, fold, dataset_json, device)
         folder = self.preprocessed_dataset_folder_base
         self.settings = TrainerSettings.read(Path(folder)) if folder is not None else TrainerSettings()
-        self.num_epochs = self.settings.epochs
+        self.num_epochs = self.settings.most_epochs
         self.num_iterations_per_epoch = self.settings.iterations
         self.num_val_iterations_per_epoch = self.settings.validation_iterations
         self.initial_lr = self.settings.initial_learning_rate
@@ -107,7 +108,7 @@ class nnUNetTrainerAL(nnUNetTrainer):
         super()._set_batch_size_and_oversample()
 
     def configure_optimizers(self) -> tuple[torch.optim.Optimizer, Any]:
-        """Return optimiser and schedule: nnU-Net's SGD or AdamW, both under nnU-Net's polynomial decay."""
+        """Return optimiser and schedule: nnU-Net's SGD or AdamW, under nnU-Net's polynomial decay or our plateau."""
         return self.optimizer_for(self.network.parameters())
 
     def optimizer_for(self, parameters: Iterable[nn.Parameter]) -> tuple[torch.optim.Optimizer, Any]:
@@ -119,6 +120,9 @@ class nnUNetTrainerAL(nnUNetTrainer):
             optimizer = torch.optim.SGD(
                 parameters, lr=self.initial_lr, weight_decay=self.weight_decay, momentum=0.99, nesterov=True
             )
+        if self.ends_by_itself:
+            length = lambda: (self.constant_epochs, self.num_epochs)  # noqa: E731 -- it changes with each epoch
+            return optimizer, PlateauSchedule(optimizer, self.initial_lr, length)
         return optimizer, PolyLRScheduler(optimizer, self.initial_lr, self.num_epochs)
 
     def _build_loss(self) -> nn.Module:

@@ -24,7 +24,8 @@ class TrainerSettings(Training):
 
     Attributes
     ----------
-    epochs, iterations : number of epochs, and of training steps per epoch; a fifth as many validation steps follow
+    epochs, iterations : number of epochs, and of training steps per epoch; a fifth as many validation steps follow.
+        ``"auto"``: until the training has stopped gaining, see ``training_length``, at most ``max_epochs``
     batch_size : patches per step; None: as in the plans
     optimizer : ``"sgd"`` is nnU-Net's (Nesterov momentum 0.99, weight decay 3e-5); ``"adamw"`` uses weight decay 1e-2,
         the default of its authors (Loshchilov and Hutter, 2019). The learning rate of both decays polynomially to 0.
@@ -34,7 +35,7 @@ class TrainerSettings(Training):
     initial_weights : checkpoint from whose network weights, heads included, a new training starts; also from its loss
         module, if the trainer trains one and the checkpoint holds one
     dropout_p, dropout : probability that a channel is dropped in training, and where: ``"decoder"`` (with the
-        bottleneck) or ``"all"``
+        bottleneck), ``"last"`` (its last two stages) or ``"all"``
     precision : ``"half"`` computes the network in half precision (float16 on a GPU, bfloat16 on a CPU) and
         ``"float32"`` in single precision; ``"stock"`` is nnU-Net's own: half on a GPU, else single. Weights, loss and
         optimiser are always float32
@@ -56,6 +57,8 @@ class TrainerSettings(Training):
         for setting in settings_of(Training):
             value = getattr(self, setting.name)
             counts = _is_number(value) and isinstance(value, int) and value > 0
+            if setting.name == "epochs" and value != "auto" and not counts:
+                raise SetupError(f"The trainer's epochs are {value!r}: choose a whole number above 0, or auto.")
             if setting.type is int and not counts and (value is not None or setting.default is not None):
                 raise SetupError(f"The trainer's {setting.name} is {value!r}: choose a whole number above 0.")
             if setting.choices is not None and value not in setting.choices:
@@ -67,6 +70,11 @@ class TrainerSettings(Training):
             raise SetupError(f"The trainer's learning_rate is {self.learning_rate!r}: choose a number above 0.")
         if not (_is_number(self.dropout_p) and 0 <= self.dropout_p < 1):
             raise SetupError(f"The trainer's dropout_p is {self.dropout_p!r}: choose a probability in [0, 1).")
+
+    @property
+    def most_epochs(self) -> int:
+        """Number of epochs; the largest where the training ends by itself."""
+        return self.max_epochs if isinstance(self.epochs, str) else self.epochs
 
     @property
     def validation_iterations(self) -> int:

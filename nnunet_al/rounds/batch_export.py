@@ -1,4 +1,4 @@
-"""What readers get of each case of a batch."""
+"""The images, labels and regions that readers get of each case of a batch."""
 
 from __future__ import annotations
 
@@ -11,17 +11,16 @@ from nnunet_al.annotation.manifest import CaseHandOut, HandedRegion
 from nnunet_al.campaign.commits import asked_regions
 from nnunet_al.files import read_json
 from nnunet_al.nnunet.file_axes import file_axes
-from nnunet_al.nnunet.prediction import predict_segmentation
 from nnunet_al.rounds.context import RoundContext
-from nnunet_al.rounds.round_model import load_round_model
+from nnunet_al.rounds.round_model import make_predictor
 from nnunet_al.terminal import progress
 
 
 def handed_cases(context: RoundContext) -> Iterator[CaseHandOut]:
-    """Yield what readers get of each case of the batch, one at a time.
+    """Yield the hand-out of each case of the batch, one at a time.
 
-    The pre-segmentation is what is annotated already and, elsewhere, what the round's model predicts; before there is
-    a model, nothing.
+    The pre-segmentation holds the present annotations and, elsewhere, the prediction of the round's model; before there
+    is a model, nothing.
     """
     entries = read_json(context.round.batch)["regions"]
     regions = asked_regions(context.round)
@@ -51,12 +50,5 @@ def handed_cases(context: RoundContext) -> Iterator[CaseHandOut]:
 def _predictor(context: RoundContext) -> Callable[[str], np.ndarray]:
     if context.number == 0:
         return lambda case: np.zeros(context.data.facts[case].raw_shape, np.int32)
-
-    plan, network, device = load_round_model(context, context.checkpoint(context.round))
-    images = context.pool_images()
-
-    def predict(case: str) -> np.ndarray:
-        stored = images[case]
-        return predict_segmentation(network, plan, stored.open()[:], stored.properties(), device).astype(np.int32)
-
-    return predict
+    predict = make_predictor(context, context.checkpoint(context.round), context.pool_images(), mirroring=True)
+    return lambda case: predict(case).astype(np.int32)

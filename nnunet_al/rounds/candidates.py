@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -9,8 +10,10 @@ import numpy as np
 
 from nnunet_al.files import read_arrays
 from nnunet_al.pool.annotated import fully_annotated
+from nnunet_al.pool.boxes import Region
 from nnunet_al.rounds.context import RoundContext
 from nnunet_al.rounds.groups import weighted
+from nnunet_al.seeding import derive_seed
 from nnunet_al.selection.query import QuerySet
 from nnunet_al.strategies.select import Candidates
 
@@ -42,9 +45,22 @@ def read_scores(context: RoundContext) -> tuple[Candidates, np.ndarray]:
     arrays: dict[str, Any] = dict(read_arrays(context.round.scores))
     numbers_N, foreground_N = arrays.pop("numbers_N"), arrays.pop("foreground_N")
     regions = [context.regions[number] for number in numbers_N]
-    names_N, cases_N = [region.name for region in regions], [region.case for region in regions]
-    candidates = Candidates(names_N=names_N, cases_N=cases_N, foreground_voxels_N=foreground_N, **arrays)
+    cases_N = [region.case for region in regions]
+    candidates = Candidates(tie_names(context, regions), cases_N=cases_N, foreground_voxels_N=foreground_N, **arrays)
     return (weighted(context, candidates) if context.decided.recipe.weighting else candidates), numbers_N
+
+
+def tie_names(context: RoundContext, regions: Sequence[Region]) -> list[str]:
+    """Return names of the regions whose alphabetical order is drawn by campaign and round.
+
+    Selectors put equal scores in the order of the names. Of the regions' own names neighbours follow each other, so
+    that equal scores would fill a batch with the slices of one case. A name's place depends on no other region.
+    """
+    names_N = [region.name for region in regions]
+    if context.decided.ties == "names":
+        return names_N
+    seed, number = context.decided.seed, context.number
+    return [f"{derive_seed(seed, number, 'ties', name):08x} {name}" for name in names_N]
 
 
 def embedded_numbers(context: RoundContext) -> list[int]:

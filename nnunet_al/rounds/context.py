@@ -1,8 +1,9 @@
-"""What the stages of a round share: the campaign's decisions, its data, and where everything lies."""
+"""Shared by the stages of a round: the campaign's decisions, its data, and where everything lies."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -31,22 +32,26 @@ from nnunet_al.pool.table import load_regions
 from nnunet_al.seeding import generator
 
 
+@dataclass(eq=False)
 class RoundContext:
-    """Everything that the stages of one round read."""
+    """Everything that the stages of one round read; nothing is read before it is needed."""
 
-    def __init__(
-        self, folder: CampaignFolder, number: int, decided: Decisions, roots: Roots, data: Data, options: Options
-    ) -> None:
-        """Collect; nothing is read before it is needed."""
-        self.folder = folder
-        self.round: RoundFolder = folder.round(number)
-        self.number = number
-        self.decided = decided
-        self.roots = roots
-        self.data = data
-        self.options = options
+    folder: CampaignFolder
+    number: int
+    decided: Decisions
+    roots: Roots
+    data: Data
+    options: Options
+
+    def __post_init__(self) -> None:
+        """Refuse a dataset whose cases or classes are not those of the campaign."""
         self._check_cases()
         self._check_labels()
+
+    @property
+    def round(self) -> RoundFolder:
+        """The folder of this round."""
+        return self.folder.round(self.number)
 
     @property
     def previous(self) -> RoundFolder | None:
@@ -71,15 +76,15 @@ class RoundContext:
 
     @cached_property
     def ledger(self) -> Ledger:
-        """What was annotated."""
+        """The campaign's ledger."""
         return Ledger(self.folder.ledger, self.label_format, self.data.dataset.file_ending, self.ignore)
 
     @cached_property
     def commits(self) -> list[Commit]:
         """The commits that this round's model is trained on.
 
-        They are counted when the round begins to compose labels, so that what readers return while it runs is left to
-        the next one. Rounds of earlier versions did not count: theirs are the commits of all rounds before.
+        They are counted when the round begins to compose labels, so that files that readers return while it runs are
+        left to the next one. Rounds of earlier versions did not count: theirs are the commits of all rounds before.
         """
         commits = self.ledger.commits()
         if self.round.ledger_mark.is_file():
@@ -103,13 +108,16 @@ class RoundContext:
     @cached_property
     def annotated_cases(self) -> list[str]:
         """Cases of which something is annotated before this round, without those that were withdrawn since."""
-        cases = {case for commit in self.commits if commit.counts for case in commit.labels}
-        return sorted(cases & set(self.decided.pool_cases))
+        return self.annotated_by(self.commits)
 
     @property
     def annotated_now(self) -> list[str]:
         """Cases of which something is annotated by now, whether or not this round is trained on it."""
-        cases = {case for commit in self.ledger.commits() if commit.counts for case in commit.labels}
+        return self.annotated_by(self.ledger.commits())
+
+    def annotated_by(self, commits: Iterable[Commit]) -> list[str]:
+        """Return the cases of the pool of which ``commits`` annotate something, sorted."""
+        cases = {case for commit in commits if commit.counts for case in commit.labels}
         return sorted(cases & set(self.decided.pool_cases))
 
     @property
@@ -132,7 +140,7 @@ class RoundContext:
 
     @property
     def configuration(self) -> dict[str, Any]:
-        """What this round's plans say of the campaign's configuration."""
+        """The campaign's configuration in this round's plans."""
         configuration: dict[str, Any] = self.plans["configurations"][self.decided.configuration]
         return configuration
 
@@ -170,15 +178,9 @@ class RoundContext:
 
     def _images(self, files: Mapping[str, CaseFiles], facts: Mapping[str, CaseFacts]) -> dict[str, StoredImage]:
         dataset_json = read_json(self.round.view.preprocessed / self.decided.dataset / "dataset.json")
+        workers, log = self.options.workers, self.log("images")
         return ensure_images(
-            files,
-            facts,
-            self.plans,
-            self.decided.configuration,
-            dataset_json,
-            self.store,
-            self.options.workers,
-            self.log("images"),
+            files, facts, self.plans, self.decided.configuration, dataset_json, self.store, workers, log
         )
 
     def labels_after(self, case: str, commits: list[Commit]) -> np.ndarray:
@@ -195,7 +197,7 @@ class RoundContext:
         return labels_xyz
 
     def log(self, stage: str) -> Path:
-        """Return the file that gets what nnU-Net prints in a stage."""
+        """Return the file for nnU-Net's output in a stage."""
         return self.round.logs / f"{stage}.txt"
 
     def composed_label(self, case: str) -> Path:

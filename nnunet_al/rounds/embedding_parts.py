@@ -1,4 +1,4 @@
-"""The vectors of a shard on disk: an array that grows in place, and a list, written behind it, of what is in it."""
+"""The vectors of a shard on disk: an array that grows in place, and a list, written behind it, of its finished rows."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nnunet_al.rounds.context import RoundContext
 
 @dataclass(frozen=True)
 class Vectors:
-    """What the files of a shard hold.
+    """The content of a shard's files.
 
     Attributes
     ----------
@@ -39,7 +39,7 @@ class EmbeddingPart:
     """The vectors of this call's shard, while they come in."""
 
     def __init__(self, context: RoundContext, numbers: list[int], dimensions: int, made_by: str) -> None:
-        """Open the shard's array with a row for each region; what calls before have written of them stays or is copied.
+        """Open the shard's array with a row for each region; rows that earlier calls have written stay or are copied.
 
         Raises StorageError if the disk cannot hold the array.
         """
@@ -73,7 +73,7 @@ class EmbeddingPart:
         write_arrays(self._list, numbers_N=self._numbers_N, done_N=self._done_N, made_by=made_by)
 
     def _copy(self, context: RoundContext) -> None:
-        """Copy what is still missing from the files of other shards."""
+        """Copy missing rows from the files of other shards."""
         copied: set[int] = set()
         for path in shards.all_part_files(context, "embedded"):
             missing = self.row.keys() - copied - {*self.complete}
@@ -89,7 +89,7 @@ class EmbeddingPart:
 
 
 def read_vectors(path: Path, made_by: str) -> Vectors | None:
-    """Return what a list and its array hold; None if one is absent or broken, or stands on something else."""
+    """Return the content of a list and its array; None if one is absent, broken, or not ``made_by`` the same."""
     arrays = shards.read_part(path, made_by)
     if arrays is None:
         return None

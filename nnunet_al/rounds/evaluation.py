@@ -8,10 +8,9 @@ from typing import Any
 from nnunet_al.campaign.commits import total_cost
 from nnunet_al.errors import CampaignError, DatasetError
 from nnunet_al.evaluation.case_metrics import evaluate_case, summarise
-from nnunet_al.nnunet.prediction import predict_segmentation
 from nnunet_al.rounds.context import RoundContext
 from nnunet_al.rounds.groups import fairness
-from nnunet_al.rounds.round_model import load_round_model
+from nnunet_al.rounds.round_model import make_predictor
 from nnunet_al.terminal import progress
 
 
@@ -21,20 +20,18 @@ def evaluate_checkpoint(context: RoundContext, checkpoint: Path, label_folder: P
     Returns
     -------
     dict
-        the round, what its model was trained on, ``cases`` (case -> class -> Dice and HD95 in mm), ``mean`` over cases
+        the round, the training data of its model, ``cases`` (case -> class -> Dice and HD95 in mm), ``mean`` over cases
         for each class and ``foreground_mean`` over classes; ``groups`` where the campaign has groups of cases.
     """
     decided, dataset = context.decided, context.data.dataset
     if not decided.test_cases:
         raise CampaignError(f"The campaign {context.folder.root} has no test cases to evaluate on.")
-    plan, network, device = load_round_model(context, checkpoint)
     files = {case: context.data.tests[case] for case in decided.test_cases}
     references = {case: _reference(case, file.label, label_folder, dataset.file_ending) for case, file in files.items()}
-    images = context.test_images()
+    predict = make_predictor(context, checkpoint, context.test_images(), mirroring=True)
     cases = {}
     for case in progress(decided.test_cases, "test cases"):
-        stored = images[case]
-        prediction_xyz = predict_segmentation(network, plan, stored.open()[:], stored.properties(), device)
+        prediction_xyz = predict(case)
         reference_xyz = context.label_format.read(references[case])
         if prediction_xyz.shape != reference_xyz.shape:
             raise DatasetError(f"{references[case]} has another shape than the image of {case}: take its label.")
@@ -45,7 +42,7 @@ def evaluate_checkpoint(context: RoundContext, checkpoint: Path, label_folder: P
 
 
 def trained_on(context: RoundContext, checkpoint: Path) -> dict[str, Any]:
-    """Return what is known of a round's model without any test case."""
+    """Return the round, the checkpoint and the training data of a model: the metrics that need no test case."""
     return {
         "round": context.number,
         "checkpoint": str(checkpoint),

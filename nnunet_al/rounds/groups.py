@@ -38,7 +38,7 @@ def weighted(context: RoundContext, candidates: Candidates) -> Candidates:
 
 
 def fairness(context: RoundContext, cases: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Return how the groups of the test cases fare, and what share of all that is annotated each group has.
+    """Return the fairness between the groups of the test cases, and the share of all annotation that each group has.
 
     ``cases`` holds the metrics of each test case and class; a case's Dice is the mean over the classes of interest.
     Shares are of regions; in a campaign that started from a dataset's own annotations, of which not all need be whole

@@ -1,4 +1,4 @@
-"""Many campaigns in one call: round by round, so that all of them are equally far whenever the call is stopped."""
+"""Many campaigns in one call: round by round, so that all have done the same rounds whenever the call is stopped."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from nnunet_al.text import count
 
 @dataclass
 class Stopped:
-    """Why campaigns did not get to their last round: title -> sentence; ``busy`` are those that others work on."""
+    """Why campaigns did not reach their last round: title -> sentence; other processes work on the ``busy`` ones."""
 
     refused: dict[str, str] = field(default_factory=dict)
     waiting: dict[str, str] = field(default_factory=dict)
@@ -40,7 +40,7 @@ class Stopped:
 def do_campaigns(roots: Roots, planned: Sequence[Planned], options: Options) -> Stopped:
     """Bring campaigns to their last rounds; all do round k before one does round k + 1.
 
-    What is done already is seen from the stages' markers. A campaign that is refused, or whose dataset lacks labels,
+    Finished work is seen from the stages' markers. A campaign that is refused, or whose dataset lacks labels,
     stays behind, and the others go on.
     """
     stopped = Stopped()
@@ -51,7 +51,7 @@ def do_campaigns(roots: Roots, planned: Sequence[Planned], options: Options) -> 
     for number in range(max((campaign.rounds for campaign in planned), default=-1) + 1):
         for campaign in planned:
             title = campaign.title
-            if title in stopped.busy:  # what another process has done meanwhile need not be done here
+            if title in stopped.busy:  # another process may have done it meanwhile
                 states[title] = _state_of(campaign, stopped)
                 del stopped.busy[title]
             if title in stopped.reasons or number not in states[title].missing:

@@ -1,4 +1,4 @@
-"""What another host has just finished: over a network file system it may take a while to be seen."""
+"""Files that another host has just written: over a network file system it may take a while to see them."""
 
 from __future__ import annotations
 
@@ -18,19 +18,14 @@ LOOK_AGAIN_SECONDS = 2.0
 def wait_while(missing: Callable[[], str], folders: Sequence[Path]) -> None:
     """Wait until nothing is missing that other hosts write into ``folders``, or for as long as that may be hidden.
 
-    Parameters
-    ----------
-    missing
-        returns what is not there, for people; nothing when all is there.
-    folders
-        need not exist.
+    ``missing`` returns the names of missing files, for people; nothing when all are there. Folders need not exist.
     """
     until = time.monotonic() + PATIENCE_SECONDS
     said = False
-    while (what := missing()) and time.monotonic() < until:
+    while (names := missing()) and time.monotonic() < until:
         if not said:
             said = True
-            say(f"Not there yet, as far as this host can see: {what}. Another host may have just finished it, so")
+            say(f"Not there yet, as far as this host can see: {names}. Another host may have just finished it, so")
             say(f"this one looks again for {PATIENCE_SECONDS:.0f} seconds.")
         time.sleep(LOOK_AGAIN_SECONDS)
         look_anew(folders)

@@ -1,4 +1,4 @@
-"""One phase of a round: what a job of a cluster calls."""
+"""One phase of a round, as a job of a cluster does it."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from nnunet_al.terminal import say
 def do_phase(roots: Roots, request: Request, options: Options, number: int, name: str) -> None:
     """Do one phase of round ``number``, or a shard of it; nothing when it is done, or the pool was used up before.
 
-    Raises NnunetALError of the kind that says what is in the way, such as a phase that comes before; WaitingForReaders
-    if people, or the dataset's labels, have not annotated all of a batch yet.
+    Raises NnunetALError of the kind that names the obstacle, such as a phase that comes before; WaitingForReaders if
+    people, or the dataset's labels, have not annotated all of a batch yet.
     """
     request.check()
     options.check()
@@ -43,7 +43,8 @@ def do_phase(roots: Roots, request: Request, options: Options, number: int, name
     phase = _phase_of(decided, name, number, options)
     if _is_over(folder, decided, options, number, phase):
         return
-    _check_devices(phase, options)
+    if phase.on_device:
+        check_devices(options.device, options.gpus if phase.name == TRAIN else 1)
     began_with = decided
     wait_while(lambda: _not_complete(folder, began_with, phase, number), folders)
     with _lock(folder, phase, options):
@@ -75,7 +76,8 @@ def _do(roots: Roots, folder: CampaignFolder, decided: Decisions, options: Optio
         data.remember()
         if phase.alone:
             remove_temporary_files(folder.root)
-        say(f"Round {number} of {folder.root}, phase {phase.name}{_share(options) if phase.sharded else ''}")
+        share = f", part {options.part} of {options.parts}" if phase.sharded and options.parts > 1 else ""
+        say(f"Round {number} of {folder.root}, phase {phase.name}{share}")
         context = context_of(number)
         run_stages(phase_stages(phase, decided, options.parts, options.part), context, markers)
         if is_done(markers, FINAL_STAGE):
@@ -94,12 +96,6 @@ def _is_over(folder: CampaignFolder, decided: Decisions, options: Options, numbe
     return over
 
 
-def _check_devices(phase: Phase, options: Options) -> None:
-    if not phase.on_device:
-        return
-    check_devices(options.device, options.gpus if phase.name == TRAIN else 1)
-
-
 def _phase_of(decided: Decisions, name: str, number: int, options: Options) -> Phase:
     known = {phase.name: phase for phase in phases_of(decided.recipe)}
     if name not in known:
@@ -113,7 +109,7 @@ def _phase_of(decided: Decisions, name: str, number: int, options: Options) -> P
 
 
 def _not_complete(folder: CampaignFolder, decided: Decisions, phase: Phase, number: int) -> str:
-    """Name what comes before a phase and is not complete yet; nothing where it may begin."""
+    """Name the round or phase that must be complete before a phase; nothing where it may begin."""
     progress = CampaignProgress(folder.root)
     if progress.used_up:
         return ""
@@ -125,10 +121,6 @@ def _not_complete(folder: CampaignFolder, decided: Decisions, phase: Phase, numb
     return f"phase {missing[0]} of round {number}" if missing else ""
 
 
-def _share(options: Options) -> str:
-    return f", part {options.part} of {options.parts}" if options.parts > 1 else ""
-
-
 def _lock(folder: CampaignFolder, phase: Phase, options: Options) -> AbstractContextManager[None]:
     if phase.alone:
         return campaign_lock(folder.lock, PATIENCE_SECONDS)
@@ -137,6 +129,6 @@ def _lock(folder: CampaignFolder, phase: Phase, options: Options) -> AbstractCon
 
 
 def _folders(folder: CampaignFolder, number: int) -> list[Path]:
-    """Return the folders in which other hosts write what a phase stands on."""
+    """Return the folders in which other hosts write the files that a phase reads."""
     round_ = folder.round(number)
     return [folder.root, folder.ledger, folder.round(number - 1).stages, round_.root, round_.stages, round_.parts]

@@ -32,8 +32,8 @@ def change_pool(roots: Roots, folder: CampaignFolder, request: PoolRequest, work
     """Add and withdraw cases; the campaign's decisions are rewritten in one step, last, so that a kill leaves no half.
 
     An added case is verified as at the start and cut with the patch of the campaign's first plan; its regions get
-    numbers behind all others. Nothing of a withdrawn case is looked at any more; what is annotated of it stays in the
-    ledger, and what reports keep in the folders of the rounds is removed. The same call again changes nothing.
+    numbers behind all others. Nothing of a withdrawn case is looked at any more; its annotations stay in the
+    ledger, and the folders that reports keep in those of the rounds are removed. The same call again changes nothing.
 
     Raises CampaignError, DatasetError, GroupsError if a round is being done, or the request does not fit; everything is
     as it was then; StorageError if a file cannot be written or removed; the same call finishes it.
@@ -88,7 +88,7 @@ def _check_at_rest(folder: CampaignFolder, decided: Decisions) -> None:
 def _with_data(
     roots: Roots, folder: CampaignFolder, change: PoolChange, request: PoolRequest, workers: int
 ) -> tuple[PoolChange, RoundContext]:
-    """Verify the images of added cases and decide what follows from them."""
+    """Verify the images of added cases and complete the decisions by their hashes and groups."""
     after = change.decided
     data = read_data(roots, after.dataset, after.test, workers, after.cases)
     facts = {**data.test_facts, **data.facts}

@@ -23,7 +23,7 @@ _PASSES_OF_ONE_MODEL = 10
 def make_sampler(context: RoundContext, plan: Any, network: Any, device: Any) -> Sampler:
     """Return the sampler of the recipe's posterior, with ``network`` as the round's own model.
 
-    Raises ModelError if a checkpoint is missing or does not hold what the strategy needs.
+    Raises ModelError if a checkpoint, or a part of it that the strategy needs, is missing.
     """
     recipe, exclusive, precision = context.decided.recipe, plan.exclusive, context.decided.precision
     network = fast_network(network, precision)
@@ -33,16 +33,9 @@ def make_sampler(context: RoundContext, plan: Any, network: Any, device: Any) ->
     if recipe.posterior == "mc_dropout":
         return _dropout_sampler(context, network, exclusive, recipe.passes)
     if recipe.posterior == "tta":
-        parameters = recipe.parameters
-        return AugmentationSampler(
-            network,
-            exclusive,
-            recipe.passes,
-            context.rng("test-time augmentation"),
-            plan.configuration.spacing,
-            parameters["noise_variance"],
-            parameters["max_angle"],
-        )
+        rng, spacing = context.rng("test-time augmentation"), plan.configuration.spacing
+        noise_variance, max_angle = recipe.parameters["noise_variance"], recipe.parameters["max_angle"]
+        return AugmentationSampler(network, exclusive, recipe.passes, rng, spacing, noise_variance, max_angle)
     if recipe.posterior == "ensemble":
         members = ensemble_checkpoints(context)
         if len(members) > 1:

@@ -16,7 +16,7 @@ from nnunet_al.campaign.stages import FINAL_STAGE, is_done, part_stage, whole_st
 from nnunet_al.errors import CampaignError, CampaignLockedError, StorageError
 from nnunet_al.file_locks import file_lock, remove_empty
 from nnunet_al.files import remove_temporary_files
-from nnunet_al.nnunet.devices import check_devices, default_precision
+from nnunet_al.nnunet.devices import check_devices, device_defaults
 from nnunet_al.nnunet.environment import Roots
 from nnunet_al.rounds.context import RoundContext
 from nnunet_al.rounds.run_stages import run_stages
@@ -30,7 +30,7 @@ def do_round(roots: Roots, request: Request, options: Options, number: int | Non
     With ``number`` that round is done, and nothing when it is complete. A round that only waited for its readers is
     followed by the next one once they are done.
 
-    Raises NnunetALError of the kind that says what is in the way; the campaign stays as it was; WaitingForReaders if
+    Raises NnunetALError of the kind that names the obstacle; the campaign stays as it was; WaitingForReaders if
     people, or the dataset's labels, have not annotated all of the batch yet.
     """
     request.check()
@@ -56,7 +56,7 @@ def do_round(roots: Roots, request: Request, options: Options, number: int | Non
             if decided is None:
                 from nnunet_al.rounds.start import start  # loads nnU-Net's planners and trainers
 
-                requested = request.decide(default_precision(options.device))
+                requested = request.decide(**device_defaults(options.device))
                 decided = start(folder, requested, roots, data, options.workers, request.read_groups)
             context = RoundContext(folder, chosen, decided, roots, data, options)
             data.remember()  # not before, since a refusal leaves every file as it was
@@ -75,7 +75,7 @@ def do_round(roots: Roots, request: Request, options: Options, number: int | Non
 
 
 def continued(folder: CampaignFolder, request: Request) -> Decisions | None:
-    """Return what a campaign has decided, None before it has begun.
+    """Return a campaign's decisions, None before it has begun.
 
     Raises CampaignError if it was started otherwise than requested.
     """

@@ -19,7 +19,7 @@ Context = TypeVar("Context")
 
 @dataclass(frozen=True)
 class Stage(Generic[Context]):
-    """One arrow of a round: its name, what a user reads while it runs (if anything), and its work."""
+    """One stage of a round: its name, its sentence for the user (or none), and its work."""
 
     name: str
     sentence: str
@@ -29,8 +29,8 @@ class Stage(Generic[Context]):
 def run_stages(stages: Sequence[Stage[Context]], context: Context, markers: Path) -> None:
     """Run the stages that are not done yet, in order, and mark each when it is complete.
 
-    A stage that was interrupted starts again: it overwrites what it left behind, or continues it if it can, as
-    training does. What a killed process left half-written is removed first. Between stages the work stops if somebody
+    A stage that was interrupted starts again: it overwrites its former files, or continues if it can, as training does.
+    Unfinished files of killed processes are removed first. Between stages the work stops if somebody
     asked for that.
 
     Raises StorageError if a stage failed because the disk is full, whatever library noticed it; KeyboardInterrupt if

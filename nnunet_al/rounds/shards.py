@@ -1,4 +1,4 @@
-"""Shards of a pass over the pool: their files, what these stand on, and writing down now and then what is done.
+"""Shards of a pass over the pool: their files, the hash of their inputs, and saving the progress now and then.
 
 On one kind of CPU, with one version of torch and one number of threads, shards come to the same bits as one call.
 Shards of unlike CPUs are joined all the same: their scores differ in the last digits of float32, and the batch that is
@@ -31,23 +31,23 @@ from nnunet_al.terminal import say
 from nnunet_al.text import count
 
 SECONDS_BETWEEN_WRITES = 60.0
-"""A shard writes down what it has done this often; less often where writing takes more than a second."""
+"""A shard saves its progress this often; less often where writing takes more than a second."""
 
 Done = TypeVar("Done")
 
 
 class NowAndThen(Generic[Done]):
-    """Has what is done so far written: each minute, and before the process ends because somebody asks it to."""
+    """Saves the progress each minute, and before the process ends because somebody asks it to."""
 
     def __init__(self, write: Callable[[Done], object]) -> None:
-        """Keep what writes; the first minute begins."""
+        """Keep the function that writes; the first minute begins."""
         self._write = write
         self._due = time.monotonic() + SECONDS_BETWEEN_WRITES
 
     def __call__(self, done_so_far: Callable[[], Done]) -> None:
         """Write if it is time to.
 
-        Raises KeyboardInterrupt if somebody asks the process to stop; what is done so far is written then.
+        Raises KeyboardInterrupt if somebody asks the process to stop; the progress is saved then.
         """
         asked, started = is_asked_to_stop(), time.monotonic()
         if not asked and started < self._due:
@@ -78,29 +78,22 @@ def say_taken_over(known: int, wanted: int, done: str) -> None:
         say(f"    {known} of {count(wanted, 'region')} {'was' if known == 1 else 'were'} {done} before")
 
 
-def part_file(context: RoundContext, what: str, part: int, ending: str = ".npz") -> Path:
+def part_file(context: RoundContext, kind: str, part: int) -> Path:
     """Return the file of one shard."""
-    return context.round.parts / f"{what}_{part}_of_{context.options.parts}{ending}"
+    return context.round.parts / f"{kind}_{part}_of_{context.options.parts}.npz"
 
 
-def part_files(context: RoundContext, what: str) -> list[Path]:
-    """Return the files of all shards, in order; they need not exist."""
-    return [part_file(context, what, part) for part in range(context.options.parts)]
+def part_files(context: RoundContext, kind: str) -> list[Path]:
+    """Return the files of all shards, in order, after waiting for those that another host has just written."""
+    paths = [part_file(context, kind, part) for part in range(context.options.parts)]
+    wait_while(lambda: ", ".join(str(path) for path in paths if not path.is_file()), [context.round.parts])
+    return paths
 
 
-def wait_for_part_files(context: RoundContext, what: str) -> None:
-    """Wait for the files of all shards, whose markers are there, if another host may have written them just now."""
-
-    def missing() -> str:
-        return ", ".join(str(path) for path in part_files(context, what) if not path.is_file())
-
-    wait_while(missing, [context.round.parts])
-
-
-def all_part_files(context: RoundContext, what: str) -> list[Path]:
+def all_part_files(context: RoundContext, kind: str) -> list[Path]:
     """Return the files that are there, of any number of shards; those of this call's shard first."""
-    own = part_file(context, what, context.options.part)
-    return sorted(context.round.parts.glob(f"{what}_*_of_*.npz"), key=lambda path: (path != own, path.name))
+    own = part_file(context, kind, context.options.part)
+    return sorted(context.round.parts.glob(f"{kind}_*_of_*.npz"), key=lambda path: (path != own, path.name))
 
 
 def remove_others(context: RoundContext, phase: str, *kinds: str) -> None:
@@ -124,7 +117,7 @@ def remove_parts(context: RoundContext) -> None:
 
 
 def read_part(path: Path, made_by: str) -> dict[str, np.ndarray] | None:
-    """Return what a shard's file holds; None if it is absent or broken, or what it stands on is not ``made_by``."""
+    """Return the content of a shard's file; None if it is absent, broken, or not ``made_by`` the same."""
     try:
         arrays = read_arrays(path)
     except (OSError, EOFError, ValueError, KeyError, BadZipFile, NotImplementedError, zlib.error):
@@ -133,7 +126,7 @@ def read_part(path: Path, made_by: str) -> dict[str, np.ndarray] | None:
 
 
 def made_by(context: RoundContext, *files: Path) -> str:
-    """Return a hash of what the numbers of a pass depend on, beside the pool: the recipe and the bytes of ``files``.
+    """Return a hash of all inputs of a pass, beside the pool: the recipe, the bytes of ``files`` and so on.
 
     Raises ModelError if one of the files is missing.
     """
@@ -155,7 +148,7 @@ def made_by(context: RoundContext, *files: Path) -> str:
 
 
 def do_again(context: RoundContext, phase: str) -> NoReturn:
-    """Take the phase's shards for not done, since the files do not hold what the present model would give.
+    """Mark the phase's shards as not done, since their files are not of the present model.
 
     Raises CampaignError always.
     """

@@ -26,14 +26,9 @@ _MODEL_FILES = ("plans.json", "dataset.json", "dataset_fingerprint.json")
 def first_model(context: RoundContext, settings: TrainerSettings) -> bool:
     """Put the model of a campaign that has trained on the very same in place of round 1's own training.
 
-    What the training depends on is written down before it begins, so that other campaigns can find this one. A model
+    The inputs of the training are written down before it begins, so that other campaigns can find this one. A model
     is taken over only where that is asked for and this campaign's own training has not begun; the checkpoint named
-    final, which says that a model is complete, comes last.
-
-    Returns
-    -------
-    bool
-        whether the model is there, so that nothing is left to train.
+    final, which says that a model is complete, comes last. True if the model is there and nothing is left to train.
     """
     if context.number != 1 or context.member_folds:
         return False
@@ -47,7 +42,7 @@ def first_model(context: RoundContext, settings: TrainerSettings) -> bool:
             record.unlink(missing_ok=True)  # it goes on otherwise than it began: nobody else would train like this
         return False
     source = _sibling(context, inputs) if context.options.share_first else None
-    taken_from = None if source is None else _relative(context, source)
+    taken_from = None if source is None else str(source.root.relative_to(context.folder.root.parents[1]))
     write_json(record, {"inputs": inputs, "taken_from": taken_from})
     if source is None:
         return False
@@ -61,7 +56,7 @@ def first_model(context: RoundContext, settings: TrainerSettings) -> bool:
 def training_inputs(context: RoundContext, settings: TrainerSettings) -> dict[str, Any]:
     """Return everything that the training of this round depends on, as plain JSON.
 
-    Files stand for what is in them, as hashes, since the paths of two campaigns differ.
+    Files are given by their hashes, since the paths of two campaigns differ.
     """
     decided = context.decided
     folder = context.round.view.preprocessed / decided.dataset
@@ -70,10 +65,7 @@ def training_inputs(context: RoundContext, settings: TrainerSettings) -> dict[st
     cases: dict[str, Any] = read_json(folder / RECORD_FILE)[context.configuration["data_identifier"]]
     start = settings.initial_weights
     return {
-        "dataset": decided.dataset,
-        "configuration": decided.configuration,
-        "fold": decided.fold,
-        "trainer": decided.trainer,
+        **{name: getattr(decided, name) for name in ("dataset", "configuration", "fold", "trainer")},
         "settings": {**asdict(settings), "initial_weights": None if start is None else hash_file(Path(start))},
         "plans": hash_json(context.plans),
         "dataset_json": hash_json(dataset_json),
@@ -91,23 +83,18 @@ def _sibling(context: RoundContext, inputs: dict[str, Any]) -> CampaignFolder | 
     checkpoint = context.checkpoint(context.round).relative_to(context.round.root)
     for other in CampaignFolder.of_dataset(context.roots, context.decided.dataset):
         trained = other.round(1)
-        if other.root == context.folder.root or not is_done(trained.stages, TRAIN):
+        has_model = is_done(trained.stages, TRAIN) and (trained.root / checkpoint).is_file()
+        if other.root == context.folder.root or not has_model:
             continue
-        if (
-            recorded_training(trained.root / FIRST_TRAINING).get("inputs") == inputs
-            and (trained.root / checkpoint).is_file()
-        ):
+        if recorded_training(trained.root / FIRST_TRAINING).get("inputs") == inputs:
             return other
     return None
 
 
 def _take_over(context: RoundContext, source: Path) -> bool:
-    """Link the checkpoints of ``source``, another campaign's round 1, and copy what nnU-Net needs beside them.
+    """Link the checkpoints of ``source``, another campaign's round 1, and copy the files that nnU-Net needs there.
 
-    Returns
-    -------
-    bool
-        whether they were there: the other campaign may just be removing what it does not keep.
+    False if they were not there: the other campaign may just be removing them.
     """
     folder = context.round.view.preprocessed / context.decided.dataset
     final = context.checkpoint(context.round)
@@ -124,7 +111,3 @@ def _take_over(context: RoundContext, source: Path) -> bool:
             if (theirs / name).is_file():
                 raise
     return final.is_file()
-
-
-def _relative(context: RoundContext, campaign: CampaignFolder) -> str:
-    return str(campaign.root.relative_to(context.folder.root.parents[1]))

@@ -79,10 +79,8 @@ def choose_cases(decided: Decisions, roots: Roots, data: Data) -> Decisions:
         decided = replace(decided, test="none")
         pool, test = sorted(data.facts), []
     elif decided.test == "ts":
-        pool, test = (
-            sorted(data.facts),
-            sorted(c for c, facts in data.test_facts.items() if facts.label_hash is not None),
-        )
+        pool = sorted(data.facts)
+        test = sorted(case for case, facts in data.test_facts.items() if facts.label_hash is not None)
         if not test:
             raise DatasetError(
                 f"-test ts: {data.dataset.folder} has no imagesTs with labelsTs; add them or leave it out."
@@ -127,7 +125,7 @@ def _check_hand_out(decided: Decisions, data: Data) -> None:
 
 
 def check_groups(decided: Decisions, classes: Iterable[str]) -> None:
-    """Refuse what does not fit the groups and the classes that there are; say which group cannot be tested.
+    """Refuse options that do not fit the groups and classes; say which group cannot be tested.
 
     Raises CampaignError naming the option.
     """
@@ -174,15 +172,8 @@ def _prepare(folder: CampaignFolder, decided: Decisions, data: Data, workers: in
     view = folder.prepared.view
     fingerprint = extract_fingerprint({}, pool_facts, len(dataset.channels), len(pool_facts), dataset.effective_ignore)
     write_round_view(view, dataset, dict.fromkeys(pool_facts), fingerprint)
-    log = folder.prepared.logs / "plan.txt"
-    plans = plan(
-        view,
-        decided.dataset,
-        decided.planner,
-        PlannerSettings(len(pool_facts)),
-        plans_name=decided.plans or None,
-        log=log,
-    )
+    settings, log = PlannerSettings(len(pool_facts)), folder.prepared.logs / "plan.txt"
+    plans = plan(view, decided.dataset, decided.planner, settings, plans_name=decided.plans or None, log=log)
     decided = replace(decided, plans=plans["plans_name"])
     if decided.configuration not in plans["configurations"]:
         raise CampaignError(f"-c {decided.configuration}: {decided.dataset} has {', '.join(plans['configurations'])}.")
@@ -204,7 +195,7 @@ def cut_regions(
 ) -> list[Region]:
     """Cut cases into the regions that may be asked for, with the patch of the campaign's first plan.
 
-    Raises CampaignError if a region is too large for what the strategy compares it by.
+    Raises CampaignError if a region is too large for the strategy's vectors.
     """
     facts = {case: data.facts[case] for case in cases}
     patch_size = tuple(plans["configurations"][decided.configuration]["patch_size"])

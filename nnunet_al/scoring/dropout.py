@@ -56,9 +56,10 @@ class DropoutActivation(nn.Module):
 def insert_dropout(network: nn.Module, p: float = 0.1, where: str = "decoder") -> list[DropoutActivation]:
     """Replace activations in memory by dropout activations; weights and state dict keys do not change.
 
-    ``"decoder"`` means the bottleneck (``network.encoder.stages[-1]``) and ``network.decoder.stages``; ``"all"`` means
-    every activation of the network. An activation that is registered in several places becomes one wrapper in all of
-    them. Dropout activations already inside `where` are kept and get the new `p`, so a second call is harmless.
+    ``"decoder"`` means the bottleneck (``network.encoder.stages[-1]``) and ``network.decoder.stages``; ``"last"`` the
+    last two of these stages, so that samples share all that comes before; ``"all"`` every activation. An activation
+    that is registered in several places becomes one wrapper in all of them. Dropout activations already inside `where`
+    are kept and get the new `p`, so a second call is harmless.
 
     Parameters
     ----------
@@ -67,7 +68,7 @@ def insert_dropout(network: nn.Module, p: float = 0.1, where: str = "decoder") -
     p
         probability that a channel is dropped, 0 <= p < 1.
     where
-        part of the network that gets dropout, "decoder" or "all".
+        part of the network that gets dropout, "decoder", "last" or "all".
 
     Returns
     -------
@@ -107,14 +108,21 @@ def insert_dropout(network: nn.Module, p: float = 0.1, where: str = "decoder") -
 def _parts(network: nn.Module, where: str) -> list[nn.Module]:
     if where == "all":
         return [network]
-    if where != "decoder":
-        raise ModelError(f"Dropout can be put into 'decoder' or 'all', not into '{where}': choose one of them.")
+    if where not in {"decoder", "last"}:
+        raise ModelError(f"Dropout can be put into 'decoder', 'last' or 'all', not into '{where}': choose one of them.")
     try:
+        if where == "last":
+            return list(network.decoder.stages[-2:])
         return [network.encoder.stages[-1], network.decoder.stages]
     except (AttributeError, TypeError):
         raise ModelError(
             f"{type(network).__name__} has no encoder.stages and decoder.stages to put dropout into: use 'all'."
         ) from None
+
+
+def holds_dropout(module: nn.Module) -> bool:
+    """Whether there is a dropout activation in a part of a network."""
+    return any(isinstance(part, DropoutActivation) for part in module.modules())
 
 
 def dropout_layers(network: nn.Module) -> list[DropoutActivation]:

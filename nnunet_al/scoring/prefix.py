@@ -9,7 +9,7 @@ from itertools import takewhile
 import torch
 from torch import nn
 
-from nnunet_al.scoring.dropout import DropoutActivation
+from nnunet_al.scoring.dropout import holds_dropout
 
 
 @contextmanager
@@ -19,7 +19,7 @@ def shared_prefix(network: nn.Module) -> Iterator[None]:
     A stage recognises a repeated input by identity, so callers must pass the same tensor again and must not write into
     it; another tensor is computed as usual. Results are bitwise the same.
     """
-    stages = list(takewhile(lambda stage: not _holds_dropout(stage), _encoder_stages(network)))
+    stages = list(takewhile(lambda stage: not holds_dropout(stage), _encoder_stages(network)))
     for stage in stages:
         stage.forward = _CachedForward(stage.forward)
     try:
@@ -45,7 +45,3 @@ def _encoder_stages(network: nn.Module) -> list[nn.Module]:
     encoder = getattr(network, "encoder", None)
     stem = getattr(encoder, "stem", None)
     return [*([stem] if isinstance(stem, nn.Module) else []), *getattr(encoder, "stages", [])]
-
-
-def _holds_dropout(module: nn.Module) -> bool:
-    return any(isinstance(part, DropoutActivation) for part in module.modules())

@@ -1,24 +1,25 @@
-"""Save work on the decoder's skips: compute their contribution once for all sampled sub-networks, or no gradient."""
+"""Save work on the decoder: compute what all sampled sub-networks share once, or no gradient of the skips."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from itertools import takewhile
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.grad import conv2d_input, conv3d_input
 
-from nnunet_al.scoring.dropout import DropoutActivation
+from nnunet_al.scoring.dropout import DropoutActivation, holds_dropout
 
 Pair = tuple[torch.Tensor, torch.Tensor]
 
 
 @contextmanager
 def shared_skips(network: nn.Module) -> Iterator[None]:
-    """Cache the contribution of a repeated skip to the decoder's first convolutions, inside the ``with`` block.
+    """Cache the decoder's stages before the first dropout, and what skips contribute after, inside the ``with`` block.
 
     A stage of nnU-Net's decoder starts with a convolution of the upsampled features x concatenated with the skip s.
     Convolutions are linear: W * [x, s] = W_x * x + W_s * s, and where no dropout precedes the skip, the second term,
@@ -26,9 +27,12 @@ def shared_skips(network: nn.Module) -> Iterator[None]:
     callers must not write into it. Outputs differ by rounding from those of the undivided convolution. Other decoders
     than nnU-Net's are not changed. Of several outputs (deep supervision) the one of full resolution is returned.
     """
-    decoder = getattr(network, "decoder", None)
+    decoder: Any = getattr(network, "decoder", None)
     differ = any(isinstance(part, DropoutActivation) for part in _above_bottleneck(network))
-    splits = {} if differ else {layer: _Split(layer, below) for layer, below in _channels_below(decoder).items()}
+    readers = {} if differ else _channels_below(decoder)
+    # a result is kept where a norm follows: an activation alone would write into it
+    normed = {stage.convs[0].conv for stage in decoder.stages if hasattr(stage.convs[0], "norm")} if readers else {}
+    splits = {layer: _Split(layer, below, layer in normed) for layer, below in readers.items()}
     if decoder is None or not splits:
         yield
         return
@@ -92,36 +96,51 @@ class _Decode:
 
     def __init__(self, decoder: nn.Module) -> None:
         self._decoder = decoder
+        self._without_dropout = sum(1 for _ in takewhile(lambda stage: not holds_dropout(stage), decoder.stages))
+        self._bottleneck: torch.Tensor | None = None
+        self._shared: torch.Tensor | None = None
 
     def __call__(self, skips: Sequence[torch.Tensor]) -> torch.Tensor:
-        x_B_C_xyz = skips[-1]
-        for upsampling, stage, skip in zip(
-            self._decoder.transpconvs, self._decoder.stages, reversed(skips[:-1]), strict=True
-        ):
+        decoder = self._decoder
+        steps = list(zip(decoder.transpconvs, decoder.stages, reversed(skips[:-1]), strict=True))
+        first = min(self._without_dropout, len(steps) - 1)
+        if self._shared is None or skips[-1] is not self._bottleneck:
+            x_B_C_xyz = skips[-1]
+            for upsampling, stage, skip in steps[:first]:
+                x_B_C_xyz = stage((upsampling(x_B_C_xyz), skip))
+            self._bottleneck, self._shared = skips[-1], steps[first][0](x_B_C_xyz)
+        x_B_C_xyz = steps[first][1]((self._shared, steps[first][2]))
+        for upsampling, stage, skip in steps[first + 1 :]:
             x_B_C_xyz = stage((upsampling(x_B_C_xyz), skip))
-        logits_B_C_xyz: torch.Tensor = self._decoder.seg_layers[-1](x_B_C_xyz)
+        logits_B_C_xyz: torch.Tensor = decoder.seg_layers[-1](x_B_C_xyz)
         return logits_B_C_xyz
 
 
 class _Split:
     """A convolution of the concatenated pair, computed as a sum of two convolutions."""
 
-    def __init__(self, convolution: nn.Conv2d | nn.Conv3d, channels_below: int) -> None:
+    def __init__(self, convolution: nn.Conv2d | nn.Conv3d, channels_below: int, is_kept: bool) -> None:
         self._convolution = convolution
+        self._is_kept = is_kept
         layout = torch.channels_last if convolution.weight.ndim == 4 else torch.channels_last_3d
         kept = layout if convolution.weight.is_contiguous(memory_format=layout) else torch.contiguous_format
         below, beside = convolution.weight.detach().tensor_split([channels_below], dim=1)
         self._below, self._beside = below.contiguous(memory_format=kept), beside.contiguous(memory_format=kept)
-        self._skip: torch.Tensor | None = None
+        self._pair: tuple[torch.Tensor | None, torch.Tensor | None] = (None, None)
         self._from_skip: torch.Tensor | None = None
+        self._result: torch.Tensor | None = None
 
     def __call__(self, pair: Pair) -> torch.Tensor:
         below, skip = pair
-        if self._from_skip is None or skip is not self._skip:
+        below_before, skip_before = self._pair
+        if self._from_skip is None or skip is not skip_before:
             self._from_skip = self._convolution._conv_forward(skip, self._beside, self._convolution.bias)
-            self._skip = skip
-        result: torch.Tensor = self._convolution._conv_forward(below, self._below, None)
-        return result.add_(self._from_skip)
+        elif self._result is not None and below is below_before:  # of the first stage with dropout
+            return self._result
+        result: torch.Tensor = self._convolution._conv_forward(below, self._below, None).add_(self._from_skip)
+        self._pair = pair
+        self._result = result if self._is_kept else None
+        return result
 
 
 def _channels_below(decoder: nn.Module | None) -> dict[nn.Module, int]:

@@ -1,8 +1,10 @@
 """From scores or embeddings to a batch: pure functions of numpy arrays, for any network or none.
 
 Every selector returns a `Selection`: ``indices_B`` into the pool, in the order of choice, and ``gains_B``, the gain of
-each choice. Ties are broken by the regions' unique names and random numbers come from the generator that is passed in,
-so the result does not depend on the order of the pool. Public are:
+each choice. All selectors take these arguments in the same sense: ``names_N``, the regions' unique names, which break
+ties and by which the pool is sorted before a draw, so that its order has no effect; ``budget``, B, the number of
+regions, where a smaller pool is returned whole; ``scores_N``, finite, larger is more informative; ``embeddings_N_d``,
+finite, perhaps memory-mapped; and ``rng``, a numpy generator, the only source of randomness. Public are:
 
 * rankings: `top_k`, `stochastic_batches`, `selective_union`, `class_balanced`, with `power_noise` and `softrank_noise`
   for their argument ``keys``

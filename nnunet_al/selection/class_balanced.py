@@ -27,15 +27,12 @@ def class_balanced(
 
     Parameters
     ----------
-    scores_N : float array (N,)
-        finite scores, larger is more informative, for example the mean of H(p̄).
+    scores_N, names_N, budget
+        as in all selectors.
     class_scores_N_C : float array (N, C)
-        finite scores for each foreground class, for example means of p̄_c · H(p̄). A class with equal scores for all
-        regions is ranked by names, like any tie. Without classes the whole batch goes by ``scores_N``.
-    names_N : sequence of str
-        unique names; they break ties, so that the order of the pool has no effect.
-    budget : int
-        B; a smaller pool is returned whole.
+        finite scores for each foreground class, for example means of p̄_c · H(p̄), where ``scores_N`` are means of
+        H(p̄). A class with equal scores for all regions is ranked by names, like any tie. Without classes the whole
+        batch goes by ``scores_N``.
     rng : numpy generator
         draws the classes, without replacement, that get one region more where the share does not divide evenly; always
         one permutation of C.
@@ -58,7 +55,7 @@ def class_balanced(
     parts_C = _split(round(class_share * wanted), class_scores_N_C.shape[1], rng)
 
     taken_N = np.zeros(len(scores_N), dtype=bool)
-    picked, worth = [], []
+    picked, worth = [np.zeros(0, dtype=np.int64)], [np.zeros(0)]
     turns = [*zip(class_scores_N_C.T, parts_C, strict=True), (scores_N, wanted - parts_C.sum())]
     for ranked_N, part in turns:
         if part == 0:
@@ -68,8 +65,6 @@ def class_balanced(
         taken_N[indices] = True
         picked.append(indices)
         worth.append(ranked_N[indices])
-    if not picked:
-        return Selection(np.zeros(0), np.zeros(0))
     return Selection(np.concatenate(picked), np.concatenate(worth))
 
 

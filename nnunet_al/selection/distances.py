@@ -12,14 +12,8 @@ def squared_to(rows_K_d: np.ndarray, point_d: np.ndarray) -> np.ndarray:
     """Return Σ (x - p)² of each row, float64 (K,).
 
     The squares of the float64 differences are summed, so that equal rows have distance 0 exactly and squares of small
-    gradients do not underflow. A row's result depends neither on its index nor on the other rows.
-
-    Parameters
-    ----------
-    rows_K_d : float array (K, d)
-        may be memory-mapped: it is read once, in tiles of rows.
-    point_d : float array (d,)
-        reference point.
+    gradients do not underflow. A row's result depends neither on its index nor on the other rows. Rows may be
+    memory-mapped: they are read once, in tiles.
     """
     point_d = np.asarray(point_d, dtype=np.float64)
     squared_K = np.empty(len(rows_K_d))

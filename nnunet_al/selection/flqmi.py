@@ -39,18 +39,16 @@ def flqmi(
     Parameters
     ----------
     embeddings_N_d : float array (N, d)
-        gradients; for the Fisher kernel already scaled by (F + λ)^-1/2. May be mapped from disk.
-    query : QuerySet
-        regions of the same pool, with their multiplicities.
+        gradients; for the Fisher kernel already scaled by (F + λ)^-1/2.
     names_N : sequence of str
-        unique names. Rows of the kernel go by them, because ties go to a row and candidates are drawn among rows, and
-        so do columns, because sums round.
-    budget, rng, eta, epsilon, greedy, engine
-        as in ``flqmi_gain_order``.
+        rows of the kernel go by them, because ties go to a row and candidates are drawn among rows, and so do columns,
+        because sums round.
     cosine : bool
         compare embeddings by their direction alone.
     resources : Resources
-        device and memory for the kernel; what it will take is announced.
+        device and memory for the kernel; the memory that it needs is announced.
+    query, budget, rng, eta, epsilon, greedy, engine
+        the query set, from the same pool; the others as in ``flqmi_gain_order``.
 
     Raises NotEnoughMemoryError if the kernel does not fit into memory.
     """
@@ -78,7 +76,7 @@ def flqmi_gain_order(
     engine: str = "streaming",
     memory: int | None = None,
 ) -> Selection:
-    """Select a batch A that maximises FLQMI (equation 1 of Föllmer et al. 2024) greedily.
+    """Select a batch A that maximises FLQMI (equation 1 of Föllmer et al. 2024) greedily; gains are marginal gains.
 
     I(A; Q) = Σ_q m_q max_{a∈A} S_aq + η Σ_{a∈A} max_q S_aq, where both maxima start at 0, so that a negative similarity
     counts as 0.
@@ -90,10 +88,8 @@ def flqmi_gain_order(
         independent of the pool's order.
     multiplicities_Q : int array (Q,)
         m, how often each member was drawn.
-    budget : int
-        number of regions; a smaller pool is returned whole, in the order of gains.
-    rng : numpy generator
-        draws the candidates of stochastic greedy.
+    budget, rng
+        as in all selectors; ``rng`` draws the candidates of stochastic greedy.
     eta : float
         η, weight of relevance to the query set against its coverage.
     epsilon : float
@@ -105,11 +101,6 @@ def flqmi_gain_order(
         evaluated and there are no ties, both choose the same regions in the same order.
     memory : int, optional
         free bytes, into which submodlib's copy of the kernel must fit; streaming needs almost none.
-
-    Returns
-    -------
-    Selection
-        regions in the order of choice, with the marginal gain of each.
 
     Raises StrategyError if there is no such engine or greedy rule; SetupError if the engine is submodlib and it cannot
     be imported; NotEnoughMemoryError if submodlib's copy of the kernel does not fit into ``memory``.

@@ -30,12 +30,8 @@ def streaming_greedy(
     only if its bound reaches the best gain of the step. The result is that of computing all gains, see
     ``flqmi_gains.Gains``.
 
-    Parameters
-    ----------
-    kernel_N_Q, multiplicities_Q, budget, eta, rng
-        as in ``flqmi.flqmi_gain_order``.
-    candidates : int or None
-        number of random candidates per step, at least 1, at most the remaining regions; None: all of them.
+    ``candidates`` is the number of random candidates per step, at least 1, at most the remaining regions; None: all of
+    them. The other parameters are those of ``flqmi.flqmi_gain_order``.
     """
     count = kernel_N_Q.shape[0]
     wanted = min(max(budget, 0), count)

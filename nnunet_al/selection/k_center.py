@@ -28,16 +28,8 @@ def k_center(
     once for all references together (`nearest_squared`); after that, only the few rows are read that may be the
     farthest. Memory besides the embeddings: less than 150 MB, a few numbers per region, and two copies of the batch.
 
-    Parameters
-    ----------
-    embeddings_N_d : float array (N, d)
-        finite features, compared by Euclidean distance; may be memory-mapped.
-    names_N : sequence of str
-        unique names; they break ties, so that the order of the pool has no effect.
-    budget : int
-        number of regions; a smaller pool is returned whole.
-    references_M_d : float array (M, d), optional
-        features of the annotated regions, the initial centres. Without any, the first region by name is chosen first.
+    Distances are Euclidean. The initial centres, ``references_M_d``, are the features of the annotated regions. Without
+    any, the first region by name is chosen first.
 
     Returns
     -------

@@ -10,15 +10,7 @@ from nnunet_al.selection.kernel_blocks import BLOCK_ROWS, KernelBlocks
 
 
 class SimilarityKernel:
-    """The rows of `KernelBlocks`, some of them kept in memory, which changes no value.
-
-    Parameters
-    ----------
-    blocks : KernelBlocks
-        computes the kernel (N, Q).
-    kept_rows : int
-        number of rows that `scan` keeps, 4 Q bytes each.
-    """
+    """The rows of a kernel (N, Q) in blocks, of which `scan` keeps ``kept_rows`` in memory, which changes no value."""
 
     def __init__(self, blocks: KernelBlocks, kept_rows: int) -> None:
         """Store the settings; nothing is computed yet."""

@@ -15,13 +15,10 @@ _SCRATCH = 64 << 20
 
 @dataclass(frozen=True)
 class KernelPlan:
-    """Memory plan of the streaming engine.
+    """Memory plan of the streaming engine for a kernel of ``rows`` x ``queries``.
 
-    Attributes
-    ----------
-    rows, queries : shape of the kernel
-    kept_rows : number of rows kept in memory; the others are computed again at each request
-    bytes_needed : bytes of memory without the embeddings, which stay on disk
+    Rows that are not kept in memory are computed again at each request. ``bytes_needed`` does not count the embeddings,
+    which stay on disk.
     """
 
     rows: int
@@ -42,15 +39,8 @@ class KernelPlan:
 def plan_kernel(rows: int, queries: int, dimensions: int, memory: int | None) -> KernelPlan:
     """Plan to keep as many rows as fit into memory.
 
-    Parameters
-    ----------
-    rows, queries : int
-        N and Q, the shape of the kernel; a row takes 4 Q bytes.
-    dimensions : int
-        d of the embeddings. The queries (4 Q d bytes), two blocks of embeddings and some copies of one block of the
-        kernel are always in memory.
-    memory : int or None
-        free bytes, of which four fifths are used; None (unknown) keeps at most 4 GiB of rows.
+    A row takes 4 Q bytes. The queries (4 Q d bytes), two blocks of embeddings and some copies of a block of the kernel
+    are always in memory. Of ``memory`` free bytes four fifths are used; None (unknown) keeps at most 4 GiB of rows.
 
     Raises NotEnoughMemoryError if the queries and one block do not fit.
     """

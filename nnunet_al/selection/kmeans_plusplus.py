@@ -38,19 +38,8 @@ def kmeans_plusplus(
     read that the sketch does not exclude, and a matrix product in the embeddings' own type excludes most of these.
     Memory besides the embeddings: less than 200 MB, and about 400 bytes per region (more for float64).
 
-    Parameters
-    ----------
-    embeddings_N_d : float array (N, d)
-        finite; may be memory-mapped.
-    names_N : sequence of str
-        unique names; draws are over the pool sorted by them.
-    budget : int
-        number of regions; a smaller pool is returned whole.
-    rng : numpy generator
-        the only source of randomness; with the same state, a smaller batch is the beginning of a larger one.
-    first : {"largest_norm", "uniform"}
-        the first centre: the largest Euclidean norm, ties to the earlier name (BADGE's released code); or a uniform
-        draw (the original method).
+    The first centre has the largest Euclidean norm, ties to the earlier name (BADGE's released code), or is a uniform
+    draw (the original method). With the same state of ``rng``, a smaller batch is the beginning of a larger one.
 
     Returns
     -------

@@ -22,23 +22,8 @@ def kmeans_uncertain(
 ) -> Selection:
     """Keep the most uncertain regions of each case, and choose among them by k-means++ on standardised features.
 
-    Parameters
-    ----------
-    scores_N : float array (N,)
-        finite scores, larger is more informative.
-    embeddings_N_d : float array (N, d)
-        finite features; may be memory-mapped: only the kept rows are read.
-    cases_N : sequence of str
-        the case of each region.
-    names_N : sequence of str
-        unique names; they decide ties, and draws are over the pool sorted by them.
-    budget : int
-        B; a smaller pool is returned whole.
-    rng : numpy generator
-        the only source of randomness.
-    per_case : float
-        round(per_case · B) regions of each case are kept, at least 1. Where this gives fewer than B regions, the number
-        is raised for all cases until B are reached.
+    round(``per_case`` · B) regions of each case are kept, at least 1. Where this gives fewer than B regions, the number
+    is raised for all cases until B are reached. Only the kept embeddings are read.
 
     Returns
     -------

@@ -144,12 +144,7 @@ class Centres:
     def lower(self, rows_K_d: np.ndarray, away_K: np.ndarray) -> np.ndarray:
         """Return the bound for all rows and centres, float64 (K, M); NaN where it is unknown.
 
-        Parameters
-        ----------
-        rows_K_d : float array (K, d)
-            embeddings.
-        away_K : float64 array (K,)
-            their squared distances to the anchor by `squared_to`.
+        ``away_K`` are the rows' squared distances to the anchor by `squared_to`, float64.
         """
         with np.errstate(all="ignore"):
             lower_K_M = products(np.asarray(rows_K_d, dtype=self.directions_M_d.dtype), self.directions_M_d)

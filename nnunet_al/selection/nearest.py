@@ -66,20 +66,9 @@ def update_nearest(
 ) -> None:
     """Update the squared distances to the nearest centre, in place, by additional centres.
 
-    Parameters
-    ----------
-    squared_N : float64 array (N,)
-        squared distances so far; inf without any centre.
-    embeddings_N_d : float array (N, d)
-        the pool.
-    centres : Centres
-        prepared with ``anchor_d``.
-    anchor_d : float64 array (d,)
-        any point.
-    rows_K : int array (K,), optional
-        update only these rows, each at most once.
-    away_N : float64 array (N,), optional
-        squared distances to the anchor by `squared_to`, if already known.
+    Squared distances without any centre are inf. ``centres`` were prepared with ``anchor_d``, which is any point. With
+    ``rows_K`` only these rows are updated, each at most once. ``away_N`` are the squared distances to the anchor by
+    `squared_to`, if already known.
     """
     count, dimensions = squared_N.size if rows_K is None else len(rows_K), embeddings_N_d.shape[1]
     columns = min(max(len(centres), 1), 512)

@@ -23,12 +23,9 @@ _FLOOR_IN_BUDGETS = 5
 
 @dataclass(frozen=True, eq=False)
 class QuerySet:
-    """Regions drawn with replacement, kept as unique regions with their multiplicities.
+    """Regions drawn with replacement, kept as unique regions with their multiplicities: number of draws, at least 1.
 
-    Attributes
-    ----------
-    indices_Q : int64 array (Q,), unique positions in the pool, in the order of the regions' names
-    multiplicities_Q : int64 array (Q,), number of draws of each region, at least 1
+    ``indices_Q`` are positions in the pool, in the order of the regions' names; both arrays are int64 (Q,).
     """
 
     indices_Q: np.ndarray
@@ -75,14 +72,8 @@ def draw_query(
 
     Parameters
     ----------
-    scores_N : float array (N,)
-        uncertainty u of each region, finite and not negative.
-    names_N : sequence of str
-        unique names; the draw is over the pool sorted by them.
-    budget : int
-        batch size, for ``query_size``.
-    rng : numpy generator
-        the only source of randomness.
+    scores_N, names_N, budget, rng
+        as in all selectors; the scores are uncertainties u, not negative.
     size : int, optional
         number of draws; by default ``query_size``.
     mode : {"uncertainty", "uniform", "max"}

@@ -19,18 +19,8 @@ def query_sampling(
     The draws are permuted and the first unique regions taken, so that a region that was drawn twice is twice as likely
     to be the next one, and with the same generator a smaller batch is the beginning of a larger one.
 
-    Parameters
-    ----------
-    query : QuerySet
-        drawn with replacement in proportion to the uncertainty (``query.draw_query``).
-    scores_N : float array (N,)
-        finite scores; if the query set has too few regions, the other regions with the largest scores fill the batch.
-    names_N : sequence of str
-        unique names; the draw is over the query set sorted by them.
-    budget : int
-        number of regions; a smaller pool is returned whole.
-    rng : numpy generator
-        the only source of randomness.
+    ``query`` was drawn with replacement in proportion to the uncertainty (``query.draw_query``). If it has too few
+    regions, the other regions with the largest scores fill the batch.
 
     Returns
     -------

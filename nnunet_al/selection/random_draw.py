@@ -13,8 +13,8 @@ from nnunet_al.selection.selection import Selection, order_by_name
 def random_draw(names_N: Sequence[str], budget: int, rng: np.random.Generator) -> Selection:
     """Draw ``budget`` regions uniformly without replacement; every gain is 0.
 
-    The pool, sorted by names, is permuted and the first regions are taken, so that the order of the pool has no effect,
-    and with the same generator a smaller batch is the beginning of a larger one.
+    The pool, sorted by names, is permuted and the first regions are taken, so that with the same generator a smaller
+    batch is the beginning of a larger one.
     """
     order_N = order_by_name(names_N)
     indices_B = order_N[rng.permutation(len(order_N))[: max(budget, 0)]]
@@ -29,19 +29,8 @@ def random_foreground(
     After the foreground-aware random baseline of nnActive (Lüth et al. 2025), which draws around voxels of the true
     classes; here the model's prediction is used, because only an oracle knows the true classes.
 
-    Parameters
-    ----------
-    foreground_voxels_N : array (N,)
-        predicted foreground voxels of each region; more than 0 makes a region eligible for the share.
-    names_N : sequence of str
-        unique names; the draw is over the pool sorted by them.
-    budget : int
-        number of regions; a smaller pool is returned whole.
-    rng : numpy generator
-        the only source of randomness.
-    share : float
-        share of the batch, rounded up, that is drawn uniformly from the eligible regions. Where there are too few, the
-        uniform draw fills the batch.
+    The ``share`` of the batch, rounded up, is drawn uniformly from the regions with predicted foreground voxels. Where
+    there are too few, the uniform draw fills the batch.
 
     Returns
     -------

@@ -37,19 +37,8 @@ def power_noise(names_N: Sequence[str], rng: np.random.Generator, beta: float) -
     Scores of 0, whose logarithm is infinite, rank below all positive scores, among themselves by G, which is a
     uniformly random order.
 
-    Parameters
-    ----------
-    names_N : sequence of str
-        unique names of the regions that will be scored.
-    rng : numpy generator
-        N numbers are drawn from it in EACH call of the keys, so that every ranking gets new noise.
-    beta : float
-        β, more than 0.
-
-    Returns
-    -------
-    Keys
-        asserts that no score is negative.
+    N numbers are drawn from ``rng`` in EACH call of the keys, so that every ranking gets new noise. The keys assert
+    that no score is negative; β is more than 0.
     """
     assert beta > 0, f"the noise's beta is {beta}"
 
@@ -74,12 +63,7 @@ def softrank_noise(names_N: Sequence[str], rng: np.random.Generator) -> Keys:
     The rank is the position, counted from 1, in the ranking of ``top_k``, so that scores may have any sign and scale;
     rank i comes first with probability (1/i) / Σ_j (1/j). Softrank acquisition of Kirsch et al. (TMLR 2023).
 
-    Parameters
-    ----------
-    names_N : sequence of str
-        unique names of the regions that will be scored.
-    rng : numpy generator
-        N numbers are drawn from it in EACH call of the keys, so that every ranking gets new noise.
+    As with ``power_noise``, every call of the keys draws new noise.
     """
 
     def keys(scores_N: np.ndarray) -> np.ndarray:
@@ -92,20 +76,11 @@ def softrank_noise(names_N: Sequence[str], rng: np.random.Generator) -> Keys:
 
 
 def scheduled_beta(beta: float, beta_end: float | None, step: int, steps: int) -> float:
-    """Return β · (β_end / β)^(step / (steps - 1)): geometric growth from the first step to the last.
+    """Return β · (β_end / β)^(step / (steps - 1)): geometric growth from the first step, 0, to the last.
 
-    Parameters
-    ----------
-    beta : float
-        β of the first step.
-    beta_end : float, optional
-        β of the last step and of all later ones; None keeps ``beta``.
-    step : int
-        counted from 0.
-    steps : int
-        planned steps, at least 1; with one step the result is ``beta_end``.
-
-    After the schedule of ClaSP PE (Lüth et al., TMLR 2026), where β grows from 1 to 100.
+    ``beta_end`` is β of the last step and of all later ones; None keeps ``beta``. There is at least one planned step;
+    with one the result is ``beta_end``. After the schedule of ClaSP PE (Lüth et al., TMLR 2026), where β grows from 1
+    to 100.
     """
     assert step >= 0
     assert steps >= 1

@@ -10,12 +10,10 @@ import numpy as np
 
 @dataclass(frozen=True, eq=False)
 class Selection:
-    """A batch in the order in which its regions were chosen.
+    """A batch in the order in which its regions were chosen, with the gain of each choice.
 
-    Attributes
-    ----------
-    indices_B : int64 array (B,), positions in the pool that was passed to the selector, each at most once
-    gains_B : float64 array (B,), the selector's value of each choice: a score, a marginal gain, or 0 for a uniform draw
+    ``indices_B`` are int64 positions in the pool that was passed to the selector, each at most once. A gain (float64)
+    is the selector's value of a choice: a score, a marginal gain, or 0 for a uniform draw.
     """
 
     indices_B: np.ndarray

@@ -26,16 +26,8 @@ def selective_union(
     the list that chooses it first, and the other list takes its next best; the batch contains the plain union, and
     equals it where the two halves are disjoint.
 
-    Parameters
-    ----------
-    target_scores_N, boundary_scores_N : float array (N,)
-        finite scores (equations 3 and 4), larger is more informative.
-    names_N : sequence of str
-        unique names; they break ties, so that the order of the pool has no effect.
-    budget : int
-        B; a smaller pool is returned whole.
-    keys : Keys
-        maps scores to the keys that are ranked instead; called for the target list first, then for the boundary list.
+    Scores are those of equations 3 and 4. ``keys`` maps them to the keys that are ranked instead; it is called for the
+    target list first, then for the boundary list.
 
     Returns
     -------

@@ -16,20 +16,10 @@ def stochastic_batches(
 ) -> Selection:
     """Draw random batches of B regions and select the one with the largest mean score (algorithm 1, equation 3).
 
-    Parameters
-    ----------
-    scores_N : float array (N,)
-        finite scores, larger is more informative.
-    names_N : sequence of str
-        unique names; the draw is over the pool sorted by them.
-    budget : int
-        B, the size of a batch; a pool of at most B regions is returned whole, without a draw.
-    rng : numpy generator
-        the only source of randomness.
-    num_batches : int, optional
-        Q, at least 1. Without it, the permuted pool is divided into floor(N/B) disjoint batches, and the remaining
-        regions belong to none (section 4.3.2). With it, Q batches are drawn, each without replacement from the whole
-        pool (section 5.2.4): 1 is a uniform draw, very many approach ``top_k``.
+    Without ``num_batches``, the permuted pool is divided into floor(N/B) disjoint batches, and the remaining regions
+    belong to none (section 4.3.2). With it, that many batches are drawn, each without replacement from the whole pool
+    (section 5.2.4): 1 is a uniform draw, very many approach ``top_k``. A pool of at most B regions is returned whole,
+    without a draw.
 
     Returns
     -------

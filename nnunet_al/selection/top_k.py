@@ -13,16 +13,7 @@ from nnunet_al.selection.selection import Selection, finite_scores
 def top_k(scores_N: np.ndarray, names_N: Sequence[str], budget: int, keys: Keys = unchanged) -> Selection:
     """Select the ``budget`` largest scores, largest first; equal scores in the order of their names.
 
-    Parameters
-    ----------
-    scores_N : float array (N,)
-        finite scores, larger is more informative.
-    names_N : sequence of str
-        unique names; they break ties, so that the order of the pool has no effect.
-    budget : int
-        number of regions; a smaller pool is returned whole.
-    keys : Keys
-        maps the scores to the keys that are ranked instead, called once (``ranking_noise``); gains are the scores.
+    ``keys`` maps the scores to the keys that are ranked instead, called once (``ranking_noise``); gains are the scores.
     """
     scores_N = finite_scores(scores_N, len(names_N))
     indices_B = ranking(scores_N, names_N, keys)[: max(budget, 0)]

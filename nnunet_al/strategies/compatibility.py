@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, NoReturn
 
 from nnunet_al.errors import StrategyError
 from nnunet_al.strategies import registry
-from nnunet_al.strategies.ingredients import (
-    EMBEDDINGS,
-    NOISES,
-    POSTERIORS,
-    REDUCTIONS,
-    SAMPLING,
-    WEIGHTINGS,
-    parameters_of,
-)
+from nnunet_al.strategies.ingredients import EMBEDDINGS, OF_KIND, REDUCTIONS, SAMPLING, parameters_of
 from nnunet_al.strategies.kinds import Metric, Selector
 from nnunet_al.strategies.metrics import ENTROPIES, METRIC_ALIASES, METRICS
 from nnunet_al.strategies.parameters import Parameter, completed
@@ -76,176 +68,125 @@ def _check(recipe: Recipe) -> None:
     selector = registry.selector(recipe.selector)
     if selector is None:
         _unknown(recipe, "selector", recipe.selector, SELECTORS)
-    known: dict[str, Mapping[str, Any]] = {
-        "posterior": POSTERIORS,
-        "embedding": EMBEDDINGS,
-        "noise": NOISES,
-        "reduction": REDUCTIONS,
-        "weighting": WEIGHTINGS,
-    }
-    for kind, names in known.items():
+    for kind, names in OF_KIND.items():
         value = getattr(recipe, kind)
         if (value is not None or kind == "posterior") and value not in names:
             _unknown(recipe, kind, value, names)
     metric = None if recipe.metric is None else registry.metric(recipe.metric)
     if recipe.metric is not None and metric is None:
         _unknown(recipe, "metric", recipe.metric, METRICS)
-    _check_metric(recipe, selector, metric)
-    if metric is not None:
-        _check_reduction(recipe, selector, metric)
-        _check_samples(recipe, selector, metric)
-    _check_embedding(recipe, selector)
-    _check_noise(recipe, selector)
-    _check_weighting(recipe, metric)
+    for problem in _problems(recipe, selector, metric):
+        raise StrategyError(f"The strategy '{recipe.name}' {problem}.")
 
 
 def _check_passes(recipe: Recipe) -> None:
     """Refuse one sample where the metric compares samples with each other, since all its values would be 0."""
     metric = None if recipe.metric is None else registry.metric(recipe.metric)
     if metric is not None and metric.needs_samples and recipe.metric not in ENTROPIES and recipe.passes < 2:
-        _refuse(
-            recipe, f"compares samples by '{recipe.metric}', which says nothing of a single one: use passes from 2 on"
+        raise StrategyError(
+            f"The strategy '{recipe.name}' compares samples by '{recipe.metric}', which says nothing of a single one: "
+            "use passes from 2 on."
         )
 
 
-def _check_metric(recipe: Recipe, selector: Selector, metric: Metric | None) -> None:
+def _problems(recipe: Recipe, selector: Selector, metric: Metric | None) -> Iterator[str]:
+    """Yield the conflicts, the most basic one first; each check takes for granted that those before it found none."""
+    yield from _of_metric(recipe, selector, metric)
+    if metric is not None:
+        yield from _of_reduction(recipe, selector, metric)
+        yield from _of_samples(recipe, metric)
+    yield from _of_embedding(recipe, selector)
+    if recipe.noise is not None and not selector.noise:
+        ranking = ", ".join(name for name, known in SELECTORS.items() if known.noise)
+        yield (
+            f"has the selector '{recipe.selector}', which does not rank, so that the noise '{recipe.noise}' does "
+            f"nothing: leave it out, or use the selector {ranking}"
+        )
+    if recipe.weighting is not None and metric is None:
+        yield f"has no scores that '{recipe.weighting}' could weight: use a strategy with a metric"
+    if recipe.weighting is not None and metric is not None and metric.learned:
+        yield (
+            f"multiplies scores by '{recipe.weighting}', but those of '{recipe.metric}' may be negative: use another "
+            "metric, for example entropy"
+        )
+
+
+def _of_metric(recipe: Recipe, selector: Selector, metric: Metric | None) -> Iterator[str]:
+    its = f"has the selector '{recipe.selector}'"
     if selector.needs.metric and metric is None:
-        _refuse(recipe, f"has the selector '{recipe.selector}', which needs a metric: use one of {', '.join(METRICS)}")
+        yield f"{its}, which needs a metric: use one of {', '.join(METRICS)}"
     if metric is not None and not selector.needs.metric:
-        _refuse(
-            recipe,
-            f"has the selector '{recipe.selector}', which needs no metric: leave out '{recipe.metric}', or use the "
-            "selector top_k",
-        )
+        yield f"{its}, which needs no metric: leave out '{recipe.metric}', or use the selector top_k"
     if metric is None and recipe.reduction is not None:
-        _refuse(recipe, f"has the reduction '{recipe.reduction}' and no metric to reduce: leave it out")
+        yield f"has the reduction '{recipe.reduction}' and no metric to reduce: leave it out"
     if selector.needs.model == (recipe.posterior == "none"):
         wanted = "deterministic" if selector.needs.model else "none"
-        _refuse(
-            recipe,
-            f"has the selector '{recipe.selector}' and the posterior '{recipe.posterior}', which do not go together: "
-            f"use the posterior {wanted}",
-        )
+        yield f"{its} and the posterior '{recipe.posterior}', which do not go together: use the posterior {wanted}"
     if metric is None and recipe.posterior in SAMPLING:
-        _refuse(
-            recipe,
-            f"has no metric that could measure the samples of '{recipe.posterior}': use the posterior deterministic",
-        )
+        yield f"has no metric that could measure the samples of '{recipe.posterior}': use the posterior deterministic"
 
 
-def _check_reduction(recipe: Recipe, selector: Selector, metric: Metric) -> None:
+def _of_reduction(recipe: Recipe, selector: Selector, metric: Metric) -> Iterator[str]:
+    its = f"has the selector '{recipe.selector}'"
     if selector.needs.pair and metric.per_class:
-        _refuse(
-            recipe,
+        yield (
             f"has the metric '{recipe.metric}', whose values are per class, and '{recipe.selector}' takes one "
-            "value for each voxel: use another metric, for example bald",
+            "value for each voxel: use another metric, for example bald"
         )
     if selector.needs.reduces:
         if recipe.reduction is not None:
-            _refuse(
-                recipe,
-                f"has the selector '{recipe.selector}', which sums over target and boundary by itself: leave out the "
-                f"reduction '{recipe.reduction}'",
-            )
-    else:
-        if recipe.reduction is None:
-            _refuse(recipe, f"has no reduction for its metric '{recipe.metric}': use {metric.reduction}")
-        if REDUCTIONS[recipe.reduction].per_class != metric.per_class:
-            values = "per class" if metric.per_class else "not per class"
-            _refuse(
-                recipe,
-                f"cannot reduce the metric '{recipe.metric}', whose values are {values}, by '{recipe.reduction}': use "
-                f"{metric.reduction}",
-            )
+            yield f"{its}, which sums over target and boundary by itself: leave out the reduction '{recipe.reduction}'"
+    elif recipe.reduction is None:
+        yield f"has no reduction for its metric '{recipe.metric}': use {metric.reduction}"
+    elif REDUCTIONS[recipe.reduction].per_class != metric.per_class:
+        values = "per class" if metric.per_class else "not per class"
+        yield (
+            f"cannot reduce the metric '{recipe.metric}', whose values are {values}, by '{recipe.reduction}': use "
+            f"{metric.reduction}"
+        )
     if metric.learned and (selector.needs.pair or recipe.reduction != "mean"):
         asked = recipe.reduction or recipe.selector
-        _refuse(
-            recipe, f"asks for '{asked}' of '{recipe.metric}', which has no values for voxels: use the reduction mean"
+        yield f"asks for '{asked}' of '{recipe.metric}', which has no values for voxels: use the reduction mean"
+    if selector.needs.class_scores and recipe.metric not in ENTROPIES:
+        yield (
+            f"{its}, which ranks each class by its entropy, so '{recipe.metric}' does not go with it: use the metric "
+            "entropy or mc_dropout"
         )
-    if selector.needs.class_scores:
-        if recipe.metric not in ENTROPIES:
-            _refuse(
-                recipe,
-                f"has the selector '{recipe.selector}', which ranks each class by its entropy, so '{recipe.metric}' "
-                "does not go with it: use the metric entropy or mc_dropout",
-            )
-        if recipe.reduction != "mean":
-            _refuse(
-                recipe,
-                f"has the selector '{recipe.selector}', whose classes are averaged over the region: use the reduction "
-                f"mean instead of '{recipe.reduction}'",
-            )
+    if selector.needs.class_scores and recipe.reduction != "mean":
+        yield (
+            f"{its}, whose classes are averaged over the region: use the reduction mean instead of '{recipe.reduction}'"
+        )
 
 
-def _check_samples(recipe: Recipe, selector: Selector, metric: Metric) -> None:
+def _of_samples(recipe: Recipe, metric: Metric) -> Iterator[str]:
     if metric.needs_samples and recipe.posterior not in SAMPLING:
         instead = ", or the metric entropy" if recipe.metric in ENTROPIES else ""
-        _refuse(
-            recipe,
-            f"needs posterior samples for '{recipe.metric}': use the posterior mc_dropout, tta or ensemble{instead}",
-        )
-    if not metric.learned:
-        return
-    if recipe.posterior != "deterministic":
-        _refuse(
-            recipe,
-            f"has the metric '{recipe.metric}', which comes from one pass of the model: leave out '{recipe.posterior}'",
-        )
-    if recipe.draws_query or recipe.noise == "power":
+        yield f"needs posterior samples for '{recipe.metric}': use the posterior mc_dropout, tta or ensemble{instead}"
+    if metric.learned and recipe.posterior != "deterministic":
+        its = f"has the metric '{recipe.metric}'"
+        yield f"{its}, which comes from one pass of the model: leave out '{recipe.posterior}'"
+    if metric.learned and (recipe.draws_query or recipe.noise == "power"):
         drawing = recipe.noise if recipe.noise == "power" else recipe.selector
         instead = "softrank" if recipe.noise == "power" else "kmeans or stochastic_batches"
-        _refuse(
-            recipe,
+        yield (
             f"draws by '{drawing}' in proportion to the score, but that of '{recipe.metric}' may be negative: "
-            f"use {instead}",
+            f"use {instead}"
         )
 
 
-def _check_embedding(recipe: Recipe, selector: Selector) -> None:
-    if recipe.embedding is None:
-        if selector.needs.embedding:
-            known = selector.embeddings or tuple(EMBEDDINGS)
-            _refuse(recipe, f"has the selector '{recipe.selector}', which needs an embedding: use {' or '.join(known)}")
-    elif not selector.needs.embedding:
-        _refuse(
-            recipe, f"has the selector '{recipe.selector}', which needs no embedding: leave out '{recipe.embedding}'"
-        )
-    elif selector.embeddings and recipe.embedding not in selector.embeddings:
-        _refuse(
-            recipe,
-            f"has the selector '{recipe.selector}', which does not take the embedding '{recipe.embedding}': use "
-            f"{' or '.join(selector.embeddings)}",
-        )
+def _of_embedding(recipe: Recipe, selector: Selector) -> Iterator[str]:
+    its, known = f"has the selector '{recipe.selector}'", " or ".join(selector.embeddings or EMBEDDINGS)
+    if recipe.embedding is None and selector.needs.embedding:
+        yield f"{its}, which needs an embedding: use {known}"
+    elif recipe.embedding is not None and not selector.needs.embedding:
+        yield f"{its}, which needs no embedding: leave out '{recipe.embedding}'"
+    elif recipe.embedding is not None and selector.embeddings and recipe.embedding not in selector.embeddings:
+        yield f"{its}, which does not take the embedding '{recipe.embedding}': use {known}"
     if recipe.draws_query and not selector.needs.scores:
         kind = "selector" if selector.needs.query else "embedding"
-        _refuse(
-            recipe,
+        yield (
             f"has the {kind} '{getattr(recipe, kind)}', which works on a query set that is drawn by scores, and the "
-            f"selector '{recipe.selector}' needs none: use a selector that needs scores too",
-        )
-
-
-def _check_noise(recipe: Recipe, selector: Selector) -> None:
-    if recipe.noise is None or selector.noise:
-        return
-    ranking = ", ".join(name for name, known in SELECTORS.items() if known.noise)
-    _refuse(
-        recipe,
-        f"has the selector '{recipe.selector}', which does not rank, so that the noise '{recipe.noise}' does nothing: "
-        f"leave it out, or use the selector {ranking}",
-    )
-
-
-def _check_weighting(recipe: Recipe, metric: Metric | None) -> None:
-    if recipe.weighting is None:
-        return
-    if metric is None:
-        _refuse(recipe, f"has no scores that '{recipe.weighting}' could weight: use a strategy with a metric")
-    if metric.learned:
-        _refuse(
-            recipe,
-            f"multiplies scores by '{recipe.weighting}', but those of '{recipe.metric}' may be negative: use another "
-            "metric, for example entropy",
+            f"selector '{recipe.selector}' needs none: use a selector that needs scores too"
         )
 
 
@@ -263,7 +204,3 @@ def _unknown(recipe: Recipe, kind: str, value: str | None, known: Iterable[str])
         f"The strategy '{recipe.name}' asks for the {kind} '{value}', which is not there{where}: "
         f"use one of {', '.join(known)}."
     )
-
-
-def _refuse(recipe: Recipe, reason: str) -> NoReturn:
-    raise StrategyError(f"The strategy '{recipe.name}' {reason}.")

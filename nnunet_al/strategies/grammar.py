@@ -10,7 +10,7 @@ from typing import Any
 from nnunet_al.errors import StrategyError
 from nnunet_al.strategies import registry
 from nnunet_al.strategies.compatibility import alike, checked, known_parameters
-from nnunet_al.strategies.ingredients import EMBEDDINGS, NOISES, POSTERIORS, REDUCTIONS, WEIGHTINGS, parameters_of
+from nnunet_al.strategies.ingredients import EMBEDDINGS, OF_KIND, POSTERIORS, parameters_of
 from nnunet_al.strategies.kinds import SCORE
 from nnunet_al.strategies.metrics import CLASS_SCORES, METRIC_ALIASES, METRICS
 from nnunet_al.strategies.recipe import Recipe
@@ -30,10 +30,8 @@ class Addon:
 
 
 def _addons() -> dict[str, Addon]:
-    addons = {name: Addon("reduction", name) for name in REDUCTIONS}
-    addons |= {name: Addon("weighting", name) for name in WEIGHTINGS}
-    addons |= {name: Addon("posterior", name) for name in POSTERIORS if name != "none"}
-    addons |= {name: Addon("noise", name) for name in NOISES}
+    # without a selector, the last of the kinds, and without "none", which is no add-on
+    addons = {name: Addon(kind, name) for kind in KINDS[:-1] for name in OF_KIND[kind] if name != "none"}
     scored = [name for name, selector in SELECTORS.items() if selector.needs.metric and name != "flqmi"]
     addons |= {name: Addon("selector", name, next(iter(SELECTORS[name].embeddings), None)) for name in scored}
     # in the paper the two embeddings of FLQMI have separate names
@@ -107,7 +105,7 @@ def spell(recipe: Recipe) -> str | None:
         return None
     parts = [recipe.metric]
     for kind in KINDS:
-        if _value(recipe, kind) == _default(recipe, kind):
+        if getattr(recipe, kind) == _default(recipe, kind):
             continue
         name = _addon_name(recipe, kind)
         if name is None:
@@ -118,7 +116,7 @@ def spell(recipe: Recipe) -> str | None:
 
 def spell_from(base: Recipe, recipe: Recipe) -> str:
     """Return the canonical spelling of a recipe that extends a base with changed parameters."""
-    changed = [kind for kind in KINDS if _value(base, kind) != _value(recipe, kind)]
+    changed = [kind for kind in KINDS if getattr(base, kind) != getattr(recipe, kind)]
     return "+".join([base.name, *(str(_addon_name(recipe, kind)) for kind in changed)])
 
 
@@ -139,21 +137,19 @@ def described(recipe: Recipe, name: str) -> Recipe:
     The summary is one sentence: the selected regions, how their score is computed, and by which noise and embedding.
     """
     metric = None if recipe.metric is None else registry.metric(recipe.metric)
-    selector, posterior = registry.selector(recipe.selector), POSTERIORS[recipe.posterior]
+    selector = registry.selector(recipe.selector)
     assert selector is not None
-    reduction = REDUCTIONS[recipe.reduction] if recipe.reduction else None
-    weighting = WEIGHTINGS[recipe.weighting] if recipe.weighting else None
-    noise = NOISES[recipe.noise] if recipe.noise else None
-    embedding = EMBEDDINGS[recipe.embedding] if recipe.embedding else None
+    known = {kind: of[value] for kind, of in OF_KIND.items() if (value := getattr(recipe, kind)) is not None}
     summary = f"Selects {selector.phrase}"
     if metric is not None:
         summary += "" if SCORE in selector.phrase else f" by the {SCORE}"
-        steps = [f"estimated from {posterior.phrase}", *(part.phrase for part in (reduction, weighting) if part)]
+        steps = [f"estimated from {known['posterior'].phrase}"]
+        steps += [known[kind].phrase for kind in ("reduction", "weighting") if kind in known]
         summary = f"{summary.replace(SCORE, metric.phrase)}, {_listed(steps)}"
-    summary += f", after {noise.phrase}" if noise else ""
-    summary += f"; regions are compared by {embedding.phrase}." if embedding else "."
-    parts = (metric, posterior, reduction, weighting, noise, selector)
-    papers = dict.fromkeys(part.paper for part in parts if part is not None and part.paper != "-")
+    summary += f", after {known['noise'].phrase}" if "noise" in known else ""
+    summary += f"; regions are compared by {known['embedding'].phrase}." if "embedding" in known else "."
+    all_papers = [*([metric.paper] if metric else []), *(part.paper for part in known.values()), selector.paper]
+    papers = dict.fromkeys(paper for paper in all_papers if paper != "-")
     return replace(recipe, name=name, summary=summary, paper="; ".join(papers) or "-")
 
 
@@ -198,11 +194,11 @@ def _combine(base: Recipe, spelling: str, chosen: Mapping[str, tuple[str, Addon]
             f"The strategy '{base.name}' has no scores, so '{name}' cannot be added to it: start with a metric, for "
             f"example bald+{name}."
         )
-    content: dict[str, Any] = {kind: _value(base, kind) for kind in KINDS} | {"embedding": base.embedding}
+    content: dict[str, Any] = {kind: getattr(base, kind) for kind in KINDS} | {"embedding": base.embedding}
     for kind, (name, addon) in chosen.items():
         present = _addon_name(base, kind)
         is_present = addon.value == content[kind] and (kind != "selector" or addon.embedding == base.embedding)
-        if not is_present and _value(base, kind) != _default(base, kind):
+        if not is_present and getattr(base, kind) != _default(base, kind):
             raise StrategyError(
                 f"The strategy '{base.name}' has the {kind} '{present or content[kind]}' already, so '{name}' cannot "
                 f"be added to it: start with its metric {base.metric} instead."
@@ -222,13 +218,6 @@ def _combine(base: Recipe, spelling: str, chosen: Mapping[str, tuple[str, Addon]
     return checked(replace(made, parameters=kept))
 
 
-def _value(recipe: Recipe, kind: str) -> str | None:
-    if kind == "selector":  # two recipes with one selector and different embeddings are two add-ons
-        return recipe.selector
-    value: str | None = getattr(recipe, kind)
-    return value
-
-
 def _default(recipe: Recipe, kind: str) -> str | None:
     metric = registry.metric(str(recipe.metric))
     assert metric is not None
@@ -239,7 +228,7 @@ def _default(recipe: Recipe, kind: str) -> str | None:
 
 def _addon_name(recipe: Recipe, kind: str) -> str | None:
     embedding = recipe.embedding if kind == "selector" else None
-    wanted = Addon(kind, str(_value(recipe, kind)), embedding)
+    wanted = Addon(kind, str(getattr(recipe, kind)), embedding)
     for name, addon in ADDONS.items():
         if addon == wanted:
             return name

@@ -140,6 +140,17 @@ EMBEDDINGS: Mapping[str, Embedding] = MappingProxyType(
     }
 )
 
+OF_KIND: Mapping[str, Mapping[str, Ingredient]] = MappingProxyType(
+    {
+        "posterior": POSTERIORS,
+        "reduction": REDUCTIONS,
+        "weighting": WEIGHTINGS,
+        "noise": NOISES,
+        "embedding": EMBEDDINGS,
+    }
+)
+"""Field of a recipe -> its ingredients by name."""
+
 # owner of the parameters of a query set, which is no ingredient: selectors and the Fisher information share one
 QUERY = "query set"
 _QUERY_PARAMETERS = {
@@ -154,6 +165,5 @@ def parameters_of(ingredient: str | None) -> Mapping[str, Parameter]:
         return _QUERY_PARAMETERS
     if ingredient is None:
         return {}
-    kinds: tuple[Mapping[str, Ingredient], ...] = (POSTERIORS, REDUCTIONS, EMBEDDINGS, NOISES)
-    known = next((kind[ingredient] for kind in kinds if ingredient in kind), None) or selector(ingredient)
+    known = next((kind[ingredient] for kind in OF_KIND.values() if ingredient in kind), None) or selector(ingredient)
     return {} if known is None else known.parameters

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-
 from nnunet_al.strategies import catalog, registry
 from nnunet_al.strategies.compatibility import known_parameters
 from nnunet_al.strategies.grammar import ADDONS, KINDS, presets, spell
@@ -15,7 +13,8 @@ _COLUMNS = ("name", "recipe", "summary", "needs", "passes per region", "stored p
 
 def table() -> str:
     """Return all strategies as plain text: a table, the problems of packages that do not load, and the add-ons."""
-    rows = [_COLUMNS, *(tuple(row.values()) for row in _rows())]
+    recipes = (*catalog.CATALOG.values(), *catalog.of_packages().values())
+    rows = [_COLUMNS, *(tuple(_row(recipe).values()) for recipe in recipes)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_COLUMNS))]
     rows.insert(1, tuple("-" * width for width in widths))
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
@@ -66,10 +65,6 @@ def explain(spelling: str) -> str:
     for key, known in known_parameters(recipe.ingredients).items():
         lines.append(f"    {key:<18}{_shown(recipe.parameters[key]):<13}{known.meaning}; {known.must_be}")
     return "\n".join(lines)
-
-
-def _rows() -> Iterable[Mapping[str, str]]:
-    return (_row(recipe) for recipe in (*catalog.CATALOG.values(), *catalog.of_packages().values()))
 
 
 def _row(recipe: Recipe) -> dict[str, str]:

@@ -6,7 +6,7 @@ A package's entry point loads to a ``Recipe``; its module registers the package'
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib.metadata import EntryPoint, entry_points
 
 from nnunet_al.errors import StrategyError
@@ -17,19 +17,9 @@ from nnunet_al.strategies.recipe import Recipe
 GROUP = "nnunet_al.strategies"
 
 
-@dataclass
-class _State:
-    loaded: bool = False
-
-
-_STATE = _State()
-
-
 def load() -> None:
     """Load all entry points, once; a package that looks up a name meanwhile finds only the names loaded so far."""
-    if _STATE.loaded:
-        return
-    _STATE.loaded = True
+    registry.set_loader(lambda: None)  # from here on, looking up a name loads nothing
     found: dict[str, list[EntryPoint]] = {}
     for entry in sorted(entry_points(group=GROUP), key=lambda entry: (entry.name, _package(entry))):
         found.setdefault(entry.name, []).append(entry)

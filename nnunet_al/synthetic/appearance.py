@@ -33,15 +33,8 @@ def paint(
 ) -> np.ndarray:
     """Return a template with a case's intensities, ``image_zyx`` float32.
 
-    Parameters
-    ----------
-    labels_zyx, head_zyx, spacing_mm
-        the template, see :func:`head_mask`
-    voxel_mm
-        voxel spacing of the case's image: the boundaries between tissues are blurred with half of it as standard
-        deviation, but at least 0.5 mm
-    rng
-        for the tissues' intensities
+    ``voxel_mm`` is the voxel spacing of the case's image: the boundaries between tissues are blurred with half of it as
+    standard deviation, but at least 0.5 mm. The other arrays are the template's, see :func:`head_mask`.
     """
     present, codes_zyx = np.unique(labels_zyx, return_inverse=True)
     means = intensities(present, TISSUE_SPREAD, rng)

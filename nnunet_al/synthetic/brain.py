@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from nnunet_al.errors import DatasetError
-from nnunet_al.synthetic import brain_cortex as cortex, brain_structures as structures
-from nnunet_al.synthetic.brain_shapes import Bools, Ellipsoid, Floats, Shape
+from nnunet_al.synthetic import brain_cortex as cortex
+from nnunet_al.synthetic.brain_shapes import Bools, Ellipsoid, Floats
+from nnunet_al.synthetic.brain_structures import STRUCTURES
 from nnunet_al.synthetic.template import LabelMap
+from nnunet_al.synthetic.tissues import labels_of
 
 FIELD_OF_VIEW_MM = (76.0, 170.0, 170.0)
 """z, y, x: around the caudate nuclei, as in Danaee et al. 2026."""
@@ -15,28 +17,12 @@ FIELD_OF_VIEW_MM = (76.0, 170.0, 170.0)
 SKIN, SOFT_TISSUE, SKULL, MARROW, EYES = 511, 507, 515, 516, 506
 """Labels around the brain, as in the label maps published with SynthSeg."""
 
-_CSF, _THIRD_VENTRICLE, _BRAIN_STEM = 24, 14, 16
-_TISSUES = {True: (_CSF, 3, 2), False: (_CSF, 42, 41)}  # fluid, cortex, white matter of the left and the right
+_LEFT_TISSUES, _RIGHT_TISSUES = (24, 3, 2), (24, 42, 41)  # fluid, cortex, white matter
 _HEAD = Ellipsoid((-20.0, 14.0, 0.0), (80.0, 91.0, 76.0))
 _EYE = Ellipsoid((-36.0, -51.0, 32.0), (12.0, 12.0, 12.0))
 _MENINGES_MM, _SKULL_MM, _MARROW_MM, _SCALP_MM, _SKIN_MM = 2.2, 6.5, 2.0, 5.5, 3.0
 _COARSEST_MM = 6.0
 
-# in painting order: later structures cover earlier ones
-_PAIRED: tuple[tuple[Shape, int, int], ...] = (
-    (cortex.CEREBELLUM, 8, 47),
-    (cortex.CEREBELLUM_WHITE, 7, 46),
-    (structures.HIPPOCAMPUS, 17, 53),
-    (structures.AMYGDALA, 18, 54),
-    (structures.TEMPORAL_HORN, 5, 44),
-    (structures.LATERAL_VENTRICLE, 4, 43),
-    (structures.VENTRAL_DIENCEPHALON, 28, 60),
-    (structures.THALAMUS, 10, 49),
-    (structures.PUTAMEN, 12, 51),
-    (structures.PALLIDUM, 13, 52),
-    (structures.ACCUMBENS, 26, 58),
-    (structures.CAUDATE, 11, 50),
-)
 _SEPTUM_HALF_WIDTH_MM = 0.8
 
 
@@ -50,11 +36,8 @@ def brain_phantom(spacing_mm: float = 1.0) -> LabelMap:
     of view the volumes of all structures of the cerebrum are within a factor of two of the medians of 14 real heads.
     The two sides differ slightly. There is no randomness: the spacing determines the map.
 
-    Parameters
-    ----------
-    spacing_mm
-        voxel spacing in mm, the same along all axes. All shapes are formulas in mm, so volumes hardly depend on it;
-        structures thinner than a voxel, such as sulci, are lost.
+    Voxels are cubes. All shapes are formulas in mm, so volumes hardly depend on their size; structures thinner than a
+    voxel, such as sulci, are lost.
 
     Raises DatasetError if the spacing is not positive or so coarse that a caudate nucleus would be a few voxels.
     """
@@ -100,12 +83,11 @@ def _surroundings(points_3_N: Floats, depth_N: Floats) -> np.ndarray:
 
 def _brain(points_3_N: Floats, left_N: Bools) -> np.ndarray:
     tissue_N = cortex.hemisphere_tissue(points_3_N, left_N)
-    labels_N = np.where(left_N, np.take(_TISSUES[True], tissue_N), np.take(_TISSUES[False], tissue_N)).astype(np.int16)
-    for shape, left, right in _PAIRED:
+    labels_N = np.where(left_N, np.take(_LEFT_TISSUES, tissue_N), np.take(_RIGHT_TISSUES, tissue_N)).astype(np.int16)
+    for name, shape in STRUCTURES.items():
         inside_N = shape.contains(points_3_N)
-        if shape is structures.LATERAL_VENTRICLE:  # the septum separates them
+        if name == "lateral_ventricle":  # the septum separates them
             inside_N &= points_3_N[2] > _SEPTUM_HALF_WIDTH_MM
+        left, right = labels_of(name)
         labels_N[inside_N] = np.where(left_N[inside_N], left, right)
-    labels_N[structures.BRAIN_STEM.contains(points_3_N)] = _BRAIN_STEM
-    labels_N[structures.THIRD_VENTRICLE.contains(points_3_N)] = _THIRD_VENTRICLE
     return labels_N

@@ -12,11 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from nnunet_al.synthetic.brain_shapes import Bools, Ellipsoid, Floats
+from nnunet_al.synthetic.tables import read_rows
 
 CEREBRUM = Ellipsoid((0.0, 20.0, 0.0), (52.0, 78.0, 63.5), below=32.0)
 TEMPORAL_LOBE = Ellipsoid((-26.0, 18.0, 39.0), (24.0, 44.0, 23.0))
 CEREBELLUM = Ellipsoid((-53.0, 62.0, 18.0), (28.0, 32.0, 36.0))
-CEREBELLUM_WHITE = Ellipsoid((-50.0, 54.0, 18.0), (16.0, 16.0, 22.0))
 CISTERNS = (Ellipsoid((-38.0, 12.0, 0.0), (19.0, 32.0, 21.0)), Ellipsoid((-13.0, 50.0, 0.0), (10.0, 9.0, 9.0)))
 """Fluid around brain stem and hypothalamus, and above the cerebellum."""
 
@@ -26,21 +26,7 @@ CORE = Ellipsoid((-3.0, 6.0, 0.0), (18.0, 38.0, 36.5))
 _FOLDING_CENTRE = np.array([-2.0, 20.0, 24.0])  # sulci run from the surface of a hemisphere towards this point
 _SULCI_MM, _SULCUS_HALF_WIDTH_MM, _CORTEX_MM = 10.5, 0.7, 2.6
 _FOLDING_WAVES = 24
-_CALLOSUM = np.array(  # the arc in the midline: w, v, half the thickness
-    [
-        (-9.0, -17.0, 1.5),
-        (-7.0, -24.0, 3.0),
-        (-1.0, -29.0, 4.5),
-        (7.0, -27.0, 4.0),
-        (12.0, -16.0, 3.2),
-        (14.5, 0.0, 3.0),
-        (14.5, 18.0, 3.0),
-        (11.5, 34.0, 3.2),
-        (6.0, 44.0, 4.2),
-        (0.0, 47.0, 4.5),
-        (-3.0, 43.0, 3.0),
-    ]
-)
+_CALLOSUM = [[float(value) for value in row.values()] for row in read_rows("callosum.csv")]  # the arc in the midline
 
 
 def hull_depth(points_3_N: Floats) -> Floats:

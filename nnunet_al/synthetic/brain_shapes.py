@@ -56,7 +56,7 @@ class Sweep:
     """
 
     axis: int
-    rows: tuple[tuple[float, float, float, float, float, float], ...]
+    rows: tuple[tuple[float, ...], ...]
 
     def contains(self, points_3_N: Floats) -> Bools:
         """Return which points lie inside."""

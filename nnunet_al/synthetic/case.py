@@ -23,12 +23,8 @@ _LEAST_SHARE = 0.9  # smallest share of the caudate with this distance: the end 
 class Cohort:
     """Everything that the cases of a cohort have in common.
 
-    Attributes
-    ----------
-    design, template : as requested
-    grid : the images' voxels
-    head_zyx : the template's head, see `head_mask`
-    global_basis, local_basis : components of the deformations of the head and of the left caudate
+    ``grid`` are the images' voxels, ``head_zyx`` is the template's head (`head_mask`), and the two bases are the
+    components of the deformations of the head and of the left caudate.
     """
 
     design: CohortDesign

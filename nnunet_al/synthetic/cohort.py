@@ -25,7 +25,7 @@ Run = Callable[[Callable[..., Any], Sequence[tuple[Any, ...]], int, str], Iterat
 def make_biased_cohort(
     folder: Path, design: CohortDesign, template: LabelMap | None = None, *, workers: int = 1, run: Run | None = None
 ) -> Path:
-    """Write a cohort of two groups of heads as a raw dataset for nnU-Net.
+    """Write a cohort of two groups of heads as a raw dataset for nnU-Net, and return its folder.
 
     Each case is the template under a random diffeomorphism; in group 1 the left caudate is deformed additionally. The
     label is the left caudate. A case depends on the design's seed, strength and grid and on its number, but not on the
@@ -38,21 +38,13 @@ def make_biased_cohort(
 
     Parameters
     ----------
-    folder
-        the dataset's folder, ``.../DatasetXXX_Name``; it appears when it is complete
-    design
-        the properties of the cohort
+    folder, design
+        the dataset's folder, ``.../DatasetXXX_Name``, which appears when it is complete; the properties of the cohort
     template
         label map of a head; None: a built-in phantom
-    workers
-        number of processes, passed to ``run``
-    run
-        ``run(function, jobs, workers, description)`` yields (index of the job, result); None: serial
-
-    Returns
-    -------
-    Path
-        ``folder``.
+    workers, run
+        number of processes; ``run(function, jobs, workers, description)`` yields (index of the job, result); None:
+        serial
 
     Raises DatasetError if the folder exists or the design is not possible with the template; StorageError if it cannot
     be written, for example because the disk is full; an incomplete folder is removed.

@@ -59,12 +59,8 @@ def exponential(velocity_3_zyx: np.ndarray, lattice: Grid) -> Displacement:
     \mathrm{id} + v / 2^n`, where n is the smallest number for which no vector of the first step, and no difference
     between neighbours, is larger than `LONGEST_FIRST_STEP` nodes.
 
-    Parameters
-    ----------
-    velocity_3_zyx
-        components z, y, x in mm per unit of time
-    lattice
-        positions of the nodes; the field is mirrored at its faces, so leave a margin around the region of interest
+    Vectors are in mm per unit of time. The field is mirrored at the faces of the lattice, so leave a margin around the
+    region of interest.
 
     Returns
     -------
@@ -110,12 +106,7 @@ def flow(velocity_3_zyx: np.ndarray, lattice: Grid, points_3_N: np.ndarray) -> n
 def jacobian_determinant(positions_3_zyx: np.ndarray, spacing_mm: Sequence[float]) -> np.ndarray:
     """Return the determinant of a map's derivative on a grid of voxels, ``determinant_zyx``, by central differences.
 
-    Parameters
-    ----------
-    positions_3_zyx
-        target position of each voxel in mm
-    spacing_mm
-        voxel spacing in mm
+    ``positions_3_zyx`` are the target positions of the voxels in mm.
     """
     rows = [np.gradient(component_zyx, *spacing_mm) for component_zyx in positions_3_zyx]
     (a, b, c), (d, e, f), (g, h, i) = rows

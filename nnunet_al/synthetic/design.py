@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -136,14 +136,4 @@ def folds_of(design: CohortDesign) -> list[dict[str, list[str]]]:
 def design_json(design: CohortDesign) -> dict[str, Any]:
     """Return the design for ``cohort.json``."""
     mean, deviation = STRENGTHS[design.strength]
-    return {
-        "cases": design.cases,
-        "test_cases": design.test_cases,
-        "strength": design.strength,
-        "strength_mean": mean,
-        "strength_sd": deviation,
-        "shape": None if design.shape is None else list(design.shape),
-        "spacing_mm": None if design.spacing_mm is None else list(design.spacing_mm),
-        "paired": design.paired,
-        "seed": design.seed,
-    }
+    return {**asdict(design), "strength_mean": mean, "strength_sd": deviation}

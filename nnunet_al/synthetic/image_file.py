@@ -25,14 +25,8 @@ def write_image(
 ) -> None:
     """Write an image or a label and check that the file is complete, because SimpleITK does not notice full disks.
 
-    Parameters
-    ----------
-    path
-        ends in ``.nii.gz``; its folder is created, the parent must exist
-    array_zyx
-        voxels
-    spacing_xyz_mm, origin_xyz_mm, direction
-        in SimpleITK's order; direction None: the identity
+    ``path`` ends in ``.nii.gz``; its folder is created, the parent must exist. Spacing, origin and direction (None: the
+    identity) are in SimpleITK's order.
 
     Raises StorageError if the file cannot be written, or differs from ``array_zyx`` when it is read back.
     """

@@ -30,7 +30,7 @@ def make_phantom_dataset(
     regions: bool = False,
     test_cases: int = 0,
 ) -> Path:
-    """Write a raw dataset of phantoms for nnU-Net: images, labels, ``dataset.json``.
+    """Write a raw dataset of phantoms for nnU-Net (images, labels, ``dataset.json``), and return its folder.
 
     Case ``i`` depends on the seed and the properties of a case, not on the number of cases. By default the coarse axis
     is the last of the array, so that nnU-Net transposes; spacing differs between cases, so that it resamples; air
@@ -49,11 +49,6 @@ def make_phantom_dataset(
     regions
         labels as nnU-Net regions, ``whole`` = organ and lesion, ``core`` = lesion; else the classes ``organ`` and
         ``lesion``
-
-    Returns
-    -------
-    Path
-        ``folder``.
 
     Raises DatasetError if the folder exists or an argument is invalid; StorageError if it cannot be written, for
     example because the disk is full; an incomplete folder is removed.

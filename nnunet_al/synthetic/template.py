@@ -19,12 +19,9 @@ SPACINGS_MM = (0.1, 10.0)
 
 @dataclass(frozen=True, eq=False)
 class LabelMap:
-    """A label map with FreeSurfer's numbers.
+    """A label map with FreeSurfer's numbers, int16, and its voxel spacing in mm, z, y, x.
 
-    Attributes
-    ----------
-    labels_zyx : int16; x runs to the patient's left, y to the back and z upwards (the array of an LPS image)
-    spacing_mm : voxel spacing in mm in the order z, y, x
+    x runs to the patient's left, y to the back and z upwards (the array of an LPS image).
     """
 
     labels_zyx: np.ndarray
@@ -33,13 +30,9 @@ class LabelMap:
 
 @dataclass(frozen=True)
 class Grid:
-    """Voxels in the space of the template, whose origin is the midpoint between both caudates.
+    """Voxels, in the order z, y, x, in the space of the template, whose origin is the midpoint between both caudates.
 
-    Attributes
-    ----------
-    shape : voxels in the order z, y, x
-    spacing_mm : voxel spacing in mm
-    origin_mm : position of the first voxel's centre in mm
+    ``origin_mm`` is the position of the first voxel's centre.
     """
 
     shape: tuple[int, int, int]

@@ -1,94 +1,37 @@
-"""FreeSurfer's labels: names of structures, and the intensities of their tissues in a T1-weighted image."""
+"""FreeSurfer's labels: names of structures, and the intensities of their tissues in a T1-weighted image.
+
+``structures.csv`` has the name and the tissue of each label; 500 to 530 lie around the brain in the maps published with
+SynthSeg, and are named by their position. ``tissues.csv`` has the tissues.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
-AIR = "air"
+from nnunet_al.synthetic.tables import read_rows
 
-TISSUE_MEANS = {
-    AIR: 0.0,
-    "white matter": 700.0,
-    "cortex": 490.0,
-    "caudate": 530.0,
-    "putamen": 550.0,
-    "pallidum": 630.0,
-    "thalamus": 600.0,
-    "amygdala and hippocampus": 500.0,
-    "brain stem": 640.0,
-    "fluid": 170.0,
-    "lesion": 430.0,
-    "vessel": 260.0,
-    "bone": 130.0,
-    "marrow and fat": 800.0,
-    "soft tissue": 410.0,
-    "skin": 600.0,
-    "other": 300.0,
-}
+TISSUE_MEANS = {row["tissue"]: float(row["mean"]) for row in read_rows("tissues.csv")}
 """Mean intensity of each tissue in arbitrary units; cases vary around it."""
 
-_SIDED = {
-    "cerebral_white_matter": (2, 41, "white matter"),
-    "cerebral_cortex": (3, 42, "cortex"),
-    "lateral_ventricle": (4, 43, "fluid"),
-    "inferior_lateral_ventricle": (5, 44, "fluid"),
-    "cerebellum_white_matter": (7, 46, "white matter"),
-    "cerebellum_cortex": (8, 47, "cortex"),
-    "thalamus": (10, 49, "thalamus"),
-    "caudate": (11, 50, "caudate"),
-    "putamen": (12, 51, "putamen"),
-    "pallidum": (13, 52, "pallidum"),
-    "hippocampus": (17, 53, "amygdala and hippocampus"),
-    "amygdala": (18, 54, "amygdala and hippocampus"),
-    "lesion": (25, 57, "lesion"),
-    "accumbens": (26, 58, "caudate"),
-    "ventral_dc": (28, 60, "brain stem"),
-    "vessel": (30, 62, "vessel"),
-    "choroid_plexus": (31, 63, "lesion"),
-}
-_SINGLE = {
-    14: ("third_ventricle", "fluid"),
-    15: ("fourth_ventricle", "fluid"),
-    16: ("brain_stem", "brain stem"),
-    24: ("csf", "fluid"),
-    72: ("fifth_ventricle", "fluid"),
-    77: ("white_matter_lesion", "lesion"),
-    78: ("left_white_matter_lesion", "lesion"),
-    79: ("right_white_matter_lesion", "lesion"),
-    80: ("other_lesion", "lesion"),
-    85: ("optic_chiasm", "brain stem"),
-    165: ("skull", "bone"),
-    258: ("head_extracerebral", "soft tissue"),
-    259: ("eyes", "fluid"),
-    # 500 to 530: around the brain in the maps published with SynthSeg, named by their position
-    502: ("arteries", "vessel"),
-    506: ("eye_balls", "fluid"),
-    507: ("soft_tissue", "soft tissue"),
-    508: ("optic_nerves", "soft tissue"),
-    509: ("mucosa", "soft tissue"),
-    511: ("skin", "skin"),
-    514: ("venous_sinuses", "vessel"),
-    515: ("bone", "bone"),
-    516: ("bone_marrow", "marrow and fat"),
-    530: ("pituitary_stalk", "brain stem"),
-}
-_TABLE = (
-    {left: (f"left_{name}", tissue) for name, (left, _, tissue) in _SIDED.items()}
-    | {right: (f"right_{name}", tissue) for name, (_, right, tissue) in _SIDED.items()}
-    | _SINGLE
-    | {label: (f"corpus_callosum_{label - 250}", "white matter") for label in range(251, 256)}
-)
+_STRUCTURES = {int(row["label"]): (row["name"], row["tissue"]) for row in read_rows("structures.csv")}
+_LABELS = {name: label for label, (name, _) in _STRUCTURES.items()}
 
 
 def structure_name(label: int) -> str:
     """Return the name of a structure, such as ``left_caudate``; ``label_136`` where it has no name."""
-    return _TABLE[label][0] if label in _TABLE else f"label_{label}"
+    return _STRUCTURES[label][0] if label in _STRUCTURES else f"label_{label}"
+
+
+def labels_of(name: str) -> tuple[int, int]:
+    """Return the labels of a structure on the left and on the right, which are equal for one in the middle."""
+    left, right = (_LABELS.get(f"{side}_{name}") or _LABELS[name] for side in ("left", "right"))
+    return left, right
 
 
 def tissue_of(label: int) -> str:
     """Return the tissue of a label, a key of `TISSUE_MEANS`: cortex for cortical parcels, other for unknown labels."""
-    if label in _TABLE:
-        return _TABLE[label][1]
+    if label in _STRUCTURES:
+        return _STRUCTURES[label][1]
     if label in {136, 137, 163, 164}:  # choroid plexus and cysts beside the ventricles in SynthSeg's maps
         return "lesion"
     if 1000 <= label < 3000:

@@ -34,12 +34,9 @@ _LOCAL_COMPONENTS, _LOCAL_LENGTH_MM, _LOCAL_MM = 4, 6.0, 0.25
 
 @dataclass(frozen=True, eq=False)
 class GlobalBasis:
-    """Components of the global deformation, which every case has.
+    """Components of the global deformation, which every case has, and standard deviations of their coefficients in mm.
 
-    Attributes
-    ----------
-    components_k_3_zyx : smooth vector fields on a periodic box of nodes 8 mm apart, of root mean square length 1
-    deviations_k : standard deviations of their coefficients in mm
+    Components are smooth vector fields on a periodic box of nodes 8 mm apart, of root mean square length 1.
     """
 
     components_k_3_zyx: np.ndarray

@@ -18,11 +18,12 @@ import SimpleITK
 import slicerio
 
 from nnunet_al import files
-from nnunet_al.annotation.hand_out import Batch, CaseHandOut, HandedRegion, read_manifest, write_batch_folder
-from nnunet_al.annotation.manifest import grid_in
+from nnunet_al.annotation.grids import Grid
+from nnunet_al.annotation.hand_out import write_batch_folder
+from nnunet_al.annotation.manifest import Batch, CaseHandOut, HandedRegion, grid_in, read_manifest
 from nnunet_al.annotation.region_outline import markup, outline
 from nnunet_al.annotation.segments import read_label_file, segments_of
-from nnunet_al.annotation.volumes import Grid, read_segmentation
+from nnunet_al.annotation.volumes import read_segmentation
 from nnunet_al.errors import CampaignError, DatasetError, StorageError
 from nnunet_al.files import hash_array, hash_file
 from nnunet_al.pool.boxes import Box, as_box, box_shape, to_slices

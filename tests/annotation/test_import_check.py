@@ -19,10 +19,11 @@ import slicerio
 
 from nnunet_al.annotation.cost import annotation_cost
 from nnunet_al.annotation.fusion import fuse
+from nnunet_al.annotation.grids import Grid
 from nnunet_al.annotation.import_check import ExpectedCase, Reading, check_returned
 from nnunet_al.annotation.review_sheet import read_sheet
 from nnunet_al.annotation.segments import Segment
-from nnunet_al.annotation.volumes import Grid, write_nifti, write_seg_nrrd
+from nnunet_al.annotation.volumes import write_nifti, write_seg_nrrd
 from nnunet_al.errors import ReturnError
 from nnunet_al.pool.boxes import to_slices
 
@@ -125,7 +126,7 @@ def renumbered(labels: np.ndarray, numbers: Mapping[int, int]) -> np.ndarray:
 
 
 def take(path: Path, asked: ExpectedCase, reviewed: Sequence[int] = (1, 5), **options: object) -> Reading:
-    return check_returned(path, asked, SEGMENTS, reviewed, options.pop("others", {}), **options)
+    return check_returned(path, asked, SEGMENTS, reviewed, options.pop("others", ()), **options)
 
 
 def refusal(path: Path, asked: ExpectedCase, reviewed: Sequence[int] = (1, 5), **options: object) -> str:
@@ -172,7 +173,7 @@ class TestWhatIsTaken:
         segments = (Segment(1, "A b", (0, 0, 0)), Segment(2, "a_b", (0, 0, 1)))
         labels = np.where(organs() == 3, 2, organs())
         path = slicer(tmp_path, renumbered(labels, {1: 2, 2: 1}), [(1, "a_b"), (2, "A b")])
-        reading = check_returned(path, replace(asked, ignore=3, earlier_kji=np.full(SHAPE, 3)), segments, [1], {})
+        reading = check_returned(path, replace(asked, ignore=3, earlier_kji=np.full(SHAPE, 3)), segments, [1], ())
         inside = to_slices(BOXES[1])
         assert np.array_equal(reading.labels_kji[inside], labels[inside])
 
@@ -226,7 +227,7 @@ class TestWhatIsTaken:
     def test_in_round_0_nothing_was_handed_out(self, tmp_path, asked):
         empty = replace(asked, handed_out_kji=np.zeros(SHAPE, np.int32))
         labels = np.where(expected(corrected()) == IGNORE, 0, corrected())
-        reading = take(snap(tmp_path, labels), empty, others={"case_b": empty})
+        reading = take(snap(tmp_path, labels), empty, others=[empty])
         check(reading, corrected())
         assert reading.edits_outside == 0
 
@@ -386,9 +387,9 @@ class TestWhatIsRefused:
         labels = organs(shift=5)
         labels[2, 10, 1:5] = 1
         assert "looks like the pre-segmentation of case_b" in refusal(
-            snap(tmp_path, labels), asked, others={"case_a": asked, "small": small, "case_b": other}
+            snap(tmp_path, labels), asked, others=[asked, small, other]
         )
-        check(take(slicer(tmp_path, labels, case="case_a"), asked, others={"case_b": other}), labels)
+        check(take(slicer(tmp_path, labels, case="case_a"), asked, others=[other]), labels)
 
 
 class TestWhatIsNotMistaken:
@@ -416,20 +417,20 @@ class TestWhatIsNotMistaken:
 
     def test_a_case_that_looks_like_another_and_like_itself(self, tmp_path, asked):
         twin = replace(asked, case="case_b")
-        check(take(snap(tmp_path, corrected()), asked, others={"case_b": twin}), corrected())
+        check(take(snap(tmp_path, corrected()), asked, others=[twin]), corrected())
 
     def test_everything_removed(self, tmp_path, asked):
         empty = replace(asked, case="case_b", handed_out_kji=np.zeros(SHAPE, np.int32))
         labels = np.zeros(SHAPE, np.int32)
-        reading = take(snap(tmp_path, labels), asked, others={"case_b": empty})
+        reading = take(snap(tmp_path, labels), asked, others=[empty])
         check(reading, labels)
 
     def test_others_are_not_read_without_need(self, tmp_path, asked):
-        class Unread(dict):
-            def __getitem__(self, case: str) -> ExpectedCase:
-                raise AssertionError("nobody asked for it")
+        def unread() -> Iterator[ExpectedCase]:
+            raise AssertionError("nobody asked for it")
+            yield
 
-        check(take(snap(tmp_path, corrected()), asked, others=Unread(case_b=asked)), corrected())
+        check(take(snap(tmp_path, corrected()), asked, others=unread()), corrected())
 
 
 def test_two_readers_from_their_files_to_one_label(tmp_path, asked):

@@ -15,11 +15,13 @@ import numpy as np
 import pytest
 import SimpleITK
 
-from nnunet_al.annotation.hand_out import Batch, CaseHandOut, HandedRegion, read_manifest
+from nnunet_al.annotation.grids import Grid, place
 from nnunet_al.annotation.import_check import ExpectedCase, check_returned
-from nnunet_al.annotation.monailabel import returned_labels, write_datastore
+from nnunet_al.annotation.manifest import Batch, CaseHandOut, HandedRegion, read_manifest
+from nnunet_al.annotation.monailabel import write_datastore
+from nnunet_al.annotation.monailabel_labels import returned_labels
 from nnunet_al.annotation.segments import segments_of
-from nnunet_al.annotation.volumes import Grid, place, read_segmentation, write_nifti, write_seg_nrrd
+from nnunet_al.annotation.volumes import read_segmentation, write_nifti, write_seg_nrrd
 from nnunet_al.errors import CampaignError, DatasetError, ReturnError, StorageError
 from nnunet_al.files import hash_array, hash_file
 
@@ -514,7 +516,7 @@ def test_3d_slicers_numbers_pass_the_gate_by_their_names(folder):
     submit(folder, "a.1", {"label_info": TWO}, labels_kji=labels(1, 2))
     (label,) = returned_labels(folder)
     asked = ExpectedCase("a.1", GRID, np.zeros(SHAPE_KJI, np.int32), np.full(SHAPE_KJI, 5), 5, {1: WHOLE})
-    reading = check_returned(label.path, asked, segments, [1], {}, names=label.names)
+    reading = check_returned(label.path, asked, segments, [1], (), names=label.names)
     np.testing.assert_array_equal(reading.labels_kji, labels(1, 4))
 
 

@@ -14,8 +14,9 @@ import pytest
 import SimpleITK
 import slicerio
 
+from nnunet_al.annotation.grids import Grid, place
 from nnunet_al.annotation.segments import Segment, segments_of, write_label_file
-from nnunet_al.annotation.volumes import ENDINGS, Grid, place, read_segmentation, stem_of, write_nifti, write_seg_nrrd
+from nnunet_al.annotation.volumes import ENDINGS, read_segmentation, stem_of, write_nifti, write_seg_nrrd
 from nnunet_al.errors import ReturnError, StorageError
 
 SIZE = (5, 6, 7)

@@ -21,7 +21,7 @@ OTHERWISE = {
     "unit": "case", "overlap": 0.25, "budget": 3, "initial": 4, "rounds": 5, "engine": "streaming", "test": "ts",
     "trainer": "OtherTrainer", "planner": "OtherPlanner", "plans": "OtherPlans", "epochs": 7, "iterations": 8,
     "batch_size": 9, "optimizer": "adamw", "dropout": "all", "from_scratch": True, "update_intensities": True,
-    "precision": "half", "dropout_p": 0.3,
+    "precision": "half", "dropout_p": 0.3, "disable_tta": True, "max_epochs": 12,
 }  # fmt: skip
 
 
@@ -44,7 +44,7 @@ def test_every_parameter_of_the_recipe_is_written_in_full(tmp_path):
 @pytest.mark.parametrize("of_the_device", ["half", "float32"])
 def test_training_and_scoring_have_one_precision(asked, of_the_device):
     request = replace(MINIMAL, precision=asked)
-    decided = request.decide(of_the_device)
+    decided = request.decide(precision=of_the_device)
     assert decided.precision == decided.training_precision == (of_the_device if asked in (None, "auto") else asked)
     request.compare(decided, PLACE)
     MINIMAL.compare(decided, PLACE)
@@ -52,12 +52,12 @@ def test_training_and_scoring_have_one_precision(asked, of_the_device):
 
 def test_a_campaign_is_not_continued_in_another_precision():
     with pytest.raises(CampaignError, match=r"-precision float32 \(started with half\)"):
-        replace(MINIMAL, precision="float32").compare(MINIMAL.decide("half"), PLACE)
+        replace(MINIMAL, precision="float32").compare(MINIMAL.decide(precision="half"), PLACE)
 
 
 def test_a_campaign_from_before_there_was_a_choice_keeps_its_precision(tmp_path):
     path = tmp_path / "campaign.json"
-    MINIMAL.decide("half").save(path)
+    MINIMAL.decide(precision="half").save(path)
     content = read_json(path)
     del content["training_precision"]
     write_json(path, content)
@@ -78,7 +78,8 @@ def test_a_campaign_from_before_there_was_a_setting_has_its_default(tmp_path):
     MINIMAL.decide().save(path)
     content = read_json(path)
     write_json(path, {key: content[key] for key in content if key not in {s.name for s in SETTINGS} - FIRST_SETTINGS})
-    assert Decisions.load(path) == MINIMAL.decide()
+    before = {"disable_tta": True}  # nothing was mirrored then
+    assert Decisions.load(path) == replace(MINIMAL.decide(), **before)
 
 
 @pytest.mark.parametrize("name", sorted(FIRST_SETTINGS))
@@ -98,7 +99,7 @@ def test_every_setting_is_written_once_and_nothing_else_of_the_training(tmp_path
     keys = list(read_json(path))
     assert keys[:8] == ["schema", "dataset", "configuration", "fold", "seed", "tag", "recipe", "unit"]
     facts = {"starts_from", "pool_cases", "test_cases", "withdrawn_cases", "left_out_cases", "pool_changes"}
-    assert {*keys[7:]} == {s.name for s in SETTINGS} | facts | {"hashes", "groups", "training_precision"}
+    assert {*keys[7:]} == {s.name for s in SETTINGS} | facts | {"hashes", "groups", "training_precision", "ties"}
 
 
 def test_a_newer_schema_is_refused(tmp_path):
@@ -237,7 +238,8 @@ def test_the_plans_are_named_by_the_planner_unless_a_name_is_given():
 
 
 def test_settings_add_up_and_the_posterior_names_the_recipe():
-    from nnunet_al.cli.round import build_parser, recipe_parameters
+    from nnunet_al.cli.round import build_parser
+    from nnunet_al.cli.settings import recipe_parameters
 
     arguments = build_parser().parse_args(["-d", "1", "-s", "bald", "-set", "passes=3", "-set", "noise_variance=0"])
     assert recipe_parameters(arguments.set) == {"passes": 3, "noise_variance": 0}

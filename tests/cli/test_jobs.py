@@ -55,7 +55,7 @@ def call(*arguments: object) -> int:
 
 
 def keys(folder: str) -> list[str]:
-    plan, _ = JobFolder(Path(folder)).load()
+    plan = JobFolder(Path(folder)).load().plan
     return [job.key.removeprefix(f"{SHORT}/") for job in plan.jobs]
 
 
@@ -84,9 +84,9 @@ def test_scripts_are_written_and_nothing_is_started(roots, tmp_path, slurm, caps
 def test_campaigns_are_those_of_many_options(roots, capsys):
     words = ("-d", "5", DATASET, "-c", "2d", "3d_fullres", "-s", "usimf", "random", "-f", 0, 1, "-seeds", 0, 1, 2)
     assert call(*words, "-rounds", 2, "-passes", 3, "-to", "lsf", "-o", "jobs", "-num_parts", 2, "-limit", 3) == 0
-    plan, target = JobFolder(Path("jobs")).load()
+    plan = JobFolder(Path("jobs")).load().plan
     campaigns = {script.campaign for script in plan.scripts.values() if script.campaign}
-    assert (len(campaigns), target, plan.limit) == (2 * 2 * 2 * 2 * 3, "lsf", 3)
+    assert (len(campaigns), JobFolder(Path("jobs")).load().target, plan.limit) == (2 * 2 * 2 * 2 * 3, "lsf", 3)
     commands = {script.name: " ".join(script.command) for script in plan.scripts.values()}
     assert "-d 5" in commands["Dataset005_Prostate/prepare"]
     usimf = commands[f"{DATASET}/3d_fullres__usimf__seed2/fold_1/start"]
@@ -104,7 +104,7 @@ def test_files_are_found_from_elsewhere(roots, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path / "elsewhere")
     for _ in range(2):
         assert call("-o", "../jobs") == 0
-        plan, _ = JobFolder(tmp_path / "jobs").load()
+        plan = JobFolder(tmp_path / "jobs").load().plan
         assert str(tmp_path / "my groups.tsv") in plan.scripts[f"{SHORT}/start"].command
         assert "#SBATCH --account=mine" in (tmp_path / "jobs" / f"{SHORT}/train.sh").read_text()
     assert not any((tmp_path / "elsewhere").iterdir())
@@ -224,8 +224,8 @@ def test_other_options_into_the_same_folder(roots, slurm, capfd):
     said = capfd.readouterr().out
     assert f"In the queue from an earlier plan, and not planned any more: {SHORT}/start (" in said
     assert "no jobs of them now: 2d__random__seed0/fold_0; to keep them, name all" in said
-    plan, target = JobFolder(Path("jobs")).load()
-    assert target == "slurm"
+    plan = JobFolder(Path("jobs")).load().plan
+    assert JobFolder(Path("jobs")).load().target == "slurm"
     assert not (Path("jobs") / SHORT).exists()
     assert plan.request[-2:] == ("-to", "slurm")
 

@@ -101,7 +101,7 @@ class Cluster:
 
     def log(self, key: str, part: int | None = None) -> str:
         script, _, number = key.partition(" ")
-        plan = self.folder.load()[0]
+        plan = self.folder.load().plan
         name = f"{script.rpartition('/')[2]}{'' if part is None else f'_{part}'}.txt"
         file = plan.scripts[script].logs / f"round_{int(number):03d}_{name}"
         return file.read_text() if file.is_file() else ""
@@ -190,7 +190,7 @@ def test_campaigns_through_slurm_are_those_of_one_process(cluster, beside, tmp_p
     assert cluster.submit() == 0
     cluster.drain()  # there may be a rest where Slurm was still at it when we looked
     assert cluster.submit() == 0
-    assert not cluster.folder.load()[0].jobs
+    assert not cluster.folder.load().plan.jobs
     assert not slurm.queue()
     assert slurm.node_state() == "idle"
     assert run_command(status.main, "-d", "501", "--watch") == 0

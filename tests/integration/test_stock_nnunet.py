@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +15,9 @@ import torch
 from nnunetv2.evaluation.evaluate_predictions import compute_metrics
 from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 
-from nnunet_al.files import read_json
 from nnunet_al.nnunet.dropin import trainer_folder
-from nnunet_al.nnunet.image_store import ensure_images
-from nnunet_al.nnunet.prediction import predict_segmentation
-from nnunet_al.rounds.round_model import load_round_model
+from nnunet_al.rounds.evaluation import evaluate_checkpoint
+from nnunet_al.rounds.round_model import make_predictor
 
 from .campaigns import DATASET, TRAINER, copy_unselected, read_volume, weights
 
@@ -66,11 +65,12 @@ def test_the_package_can_be_hidden(tmp_path):
     assert b"ModuleNotFoundError" in run.stderr
 
 
-@pytest.mark.parametrize("configuration", ["2d", "3d_fullres"])
-def test_stock_prediction_is_the_same_without_this_package_and_equals_ours(trained, tmp_path, configuration):
+@pytest.mark.parametrize("configuration, mirroring", [("2d", True), ("2d", False), ("3d_fullres", True)])
+def test_stock_prediction_is_the_same_without_this_package_and_equals_ours(trained, tmp_path, configuration, mirroring):
     lab, campaign = trained(configuration, "patch")
     round_ = campaign.round(1)
     context = lab.context(campaign)
+    context = replace(context, decided=replace(context.decided, disable_tta=not mirroring))
     images = tmp_path / "images"
     images.mkdir()
     for case in context.decided.test_cases:
@@ -78,15 +78,15 @@ def test_stock_prediction_is_the_same_without_this_package_and_equals_ours(train
         shutil.copy(file, images)
 
     args = ("-i", images, "-d", "901", "-c", configuration, "-f", "0", "-tr", TRAINER, "-device", "cpu")
-    args = (*args, "--disable_tta", "-npp", "0", "-nps", "0")
-    outputs = [tmp_path / "hidden", *([tmp_path / "installed"] if configuration == "2d" else [])]
+    args = (*args, *([] if mirroring else ["--disable_tta"]), "-npp", "0", "-nps", "0")
+    outputs = [tmp_path / "hidden", *([tmp_path / "installed"] if configuration == "2d" and mirroring else [])]
     for output in outputs:
         hide = tmp_path / "hide" if output.name == "hidden" else None
         stock("nnUNetv2_predict", *args, "-o", output, view=round_.view, hide=hide)
 
-    metrics = read_json(round_.metrics)
     with lab.at_work():
         ours = predictions(context)
+        metrics = evaluate_checkpoint(context, context.checkpoint(round_))
     for case, prediction_xyz in ours.items():
         file = f"{case}.nii.gz"
         expected_xyz = read_volume(outputs[0] / file)
@@ -103,14 +103,8 @@ def test_stock_prediction_is_the_same_without_this_package_and_equals_ours(train
 
 
 def predictions(context):
-    plan, network, device = load_round_model(context, context.checkpoint(context.round))
-    files = {case: context.data.tests[case] for case in context.decided.test_cases}
-    configuration, json = context.decided.configuration, plan.dataset_json
-    images = ensure_images(files, context.data.test_facts, context.plans, configuration, json, context.store)
-    return {
-        case: predict_segmentation(network, plan, image.open()[:], image.properties(), device)
-        for case, image in images.items()
-    }
+    predict = make_predictor(context, context.checkpoint(context.round), context.test_images(), mirroring=True)
+    return {case: predict(case) for case in context.decided.test_cases}
 
 
 def test_stock_training_on_a_round_gives_the_same_model(trained, new_results):

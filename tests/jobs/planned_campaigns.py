@@ -11,6 +11,7 @@ from nnunet_al.campaign.planned import plan_campaigns
 from nnunet_al.campaign.request import Request
 from nnunet_al.files import write_json
 from nnunet_al.jobs.request import JobsRequest
+from nnunet_al.nnunet.devices import device_defaults
 from nnunet_al.nnunet.environment import Roots
 
 DATASET = "Dataset004_Hippocampus"
@@ -33,7 +34,7 @@ def jobs_request(
 def begin(request: JobsRequest, **decisions: Any) -> CampaignFolder:
     """Write the decisions of the request's one campaign, as its start does."""
     (campaign,) = request.campaigns
-    decided = campaign.request.decide("half" if request.options.device == "cuda" else "float32")
+    decided = campaign.request.decide(**device_defaults(request.options.device))
     Decisions(**{**vars(decided), **decisions}).save(campaign.folder.decisions)
     return campaign.folder
 

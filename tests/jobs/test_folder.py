@@ -11,7 +11,7 @@ import pytest
 
 from nnunet_al.errors import CampaignError, StorageError
 from nnunet_al.files import read_json, write_json
-from nnunet_al.jobs.folder import JobFolder
+from nnunet_al.jobs.folder import JobFolder, Stored
 from nnunet_al.jobs.plan import Job, JobResources, Plan, Script
 from nnunet_al.jobs.registry import folders_of, job_folder_of, remember
 
@@ -58,9 +58,7 @@ def files_in(folder: JobFolder) -> set[str]:
 
 def test_what_is_written_is_read_back(folder, plan, tmp_path):
     folder.write(plan, "slurm", {"submit.sh": "#!/bin/bash\n", "a/b/é.sh": "echo\n"}, "submit.sh", Path("/from here"))
-    assert folder.load() == (plan, "slurm")
-    stored = folder.stored()
-    assert (stored.directory, stored.files) == (Path("/from here"), ("a/b/é.sh", "submit.sh"))
+    assert folder.load() == Stored(plan, "slurm", Path("/from here"), ("a/b/é.sh", "submit.sh"))
     assert files_in(folder) == {"plan.json", "submit.sh", "a/b/é.sh"}
     assert (folder.root / "a/b/é.sh").read_text() == "echo\n"
     assert os.access(folder.root / "submit.sh", os.X_OK)
@@ -136,7 +134,7 @@ def test_a_plan_that_is_broken_or_missing_is_made_anew_and_what_was_submitted_st
         spoil()
         folder.check()
         folder.write(plan, "slurm", {"submit.sh": "2"})
-        assert folder.load() == (plan, "slurm")
+        assert (folder.load().plan, folder.load().target) == (plan, "slurm")
         assert folder.submitted() == {"train 1": "7"}
 
 

@@ -164,7 +164,7 @@ def entry(folder: Path, text: str) -> JobFolder:
 
 def test_the_last_words_of_the_scheduler_are_ours(tmp_path, capfd):
     folder = entry(tmp_path / "it's 50%", "echo 12; echo sbatch: error: Invalid account >&2\necho >&2\nexit 7\n")
-    with pytest.raises(SetupError, match=r"handed over \(sbatch: error: Invalid account\): mend"):
+    with pytest.raises(SetupError, match=r"handed over \(sbatch: error: Invalid account\): solve"):
         submit(folder, "slurm")
     said = capfd.readouterr()
     assert said.out == "12\n"

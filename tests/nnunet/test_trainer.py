@@ -15,6 +15,7 @@ from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from nnunet_al.errors import ModelError, StorageError
+from nnunet_al.nnunet import training_length
 from nnunet_al.nnunet.checkpoints import TRAINED_HEADS_KEY, trained_heads, write_checkpoint
 from nnunet_al.nnunet.trainer import nnUNetTrainerAL
 from nnunet_al.scoring.dropout import DropoutActivation
@@ -205,6 +206,57 @@ def test_half_precision_trains_nearly_the_same_and_stock_is_float32_here(make_ti
     assert torch.norm(flat["half"] - flat["float32"]) < 0.05 * torch.norm(flat["float32"])
 
 
+# ---------------------------------------------------------------- a training that ends by itself
+
+
+@pytest.fixture
+def short_judgement(monkeypatch):
+    """Trainings are judged after three epochs, and two cases are enough to hold one out."""
+    monkeypatch.setattr(training_length, "SHORTEST", 3)
+    monkeypatch.setattr(training_length, "ENOUGH_CASES", 2)
+
+
+def as_in_a_round(tiny):
+    """Every case trains, and some of these validate."""
+    (tiny.folder / "splits_final.json").write_text(json.dumps([{"train": CASES, "val": CASES[::3]}]))
+    return tiny
+
+
+def test_a_training_ends_once_it_has_stopped_gaining(tiny_preprocessed, trainer_of, short_judgement, monkeypatch):
+    monkeypatch.setattr(training_length, "LEAST_LOSS_GAIN", 1e3)
+    monkeypatch.setattr(training_length, "LEAST_DICE_GAIN", 1e3)
+    trainer = trained(trainer_of(tiny_preprocessed, epochs="auto", max_epochs=20, learning_rate=0.01))
+    logged = read(folder_of(trainer) / "checkpoint_final.pth")["logging"]
+    assert logged["lrs"] == pytest.approx([0.01, 0.01, 0.01, 0.005])
+    assert trainer.current_epoch == trainer.num_epochs == 4
+
+
+def test_a_training_that_gains_ends_at_its_bound(tiny_preprocessed, trainer_of, short_judgement, monkeypatch):
+    monkeypatch.setattr(training_length, "LEAST_LOSS_GAIN", -1e3)
+    trainer = trained(trainer_of(tiny_preprocessed, epochs="auto", max_epochs=5))
+    assert trainer.current_epoch == 5
+    assert len({*read(folder_of(trainer) / "checkpoint_final.pth")["logging"]["lrs"][:4]}) == 1
+
+
+def test_cases_that_judge_join_the_training_for_the_decay(tiny_preprocessed, trainer_of, short_judgement, monkeypatch):
+    monkeypatch.setattr(training_length, "LEAST_LOSS_GAIN", 1e3)
+    monkeypatch.setattr(training_length, "LEAST_DICE_GAIN", 1e3)
+    trainer = trainer_of(as_in_a_round(tiny_preprocessed), epochs="auto", max_epochs=20)
+    seen = []
+    stock = trainer.get_tr_and_val_datasets
+
+    def noting():
+        training, validation = stock()
+        seen.append(({*training.identifiers}, {*validation.identifiers}))
+        return training, validation
+
+    trainer.get_tr_and_val_datasets = noting
+    trained(trainer)
+    (training, validation), (all_cases, _) = seen
+    assert (training, validation) == ({*CASES[1:]}, {CASES[0]})
+    assert all_cases == {*CASES}
+
+
 # ---------------------------------------------------------------- reproducible and resumable
 
 
@@ -245,18 +297,25 @@ def test_the_folds_of_one_round_start_and_train_differently(make_tiny_preprocess
         ("in the epoch", 2, "half"),
         ("before checkpoint_final", 2, "stock"),
         ("after checkpoint_final", 2, "stock"),
+        ("in the epoch", 1, "auto"),
+        ("after checkpoint_latest", 2, "auto"),
+        ("in the epoch", 3, "auto"),
+        ("before checkpoint_final", 3, "auto"),
     ],
 )
 def test_killed_and_resumed_equals_uninterrupted_to_the_bit(
-    make_tiny_preprocessed, trainer_of, moment, epoch, precision
+    make_tiny_preprocessed, trainer_of, short_judgement, moment, epoch, precision
 ):
     from nnunetv2.run.run_training import maybe_load_checkpoint
 
-    whole = trained(trainer_of(make_tiny_preprocessed(), epochs=3, precision=precision))
-    tiny = make_tiny_preprocessed()
+    settings = {"epochs": 3, "precision": precision}
+    if precision == "auto":  # three epochs of constant rate, then one in which it falls, on one case more
+        settings = {"epochs": "auto", "max_epochs": 4}
+    whole = trained(trainer_of(as_in_a_round(make_tiny_preprocessed()), **settings))
+    tiny = as_in_a_round(make_tiny_preprocessed())
     with pytest.raises(Killed):
-        trainer_of(tiny, killed_at(moment, epoch), epochs=3, precision=precision).run_training()
-    resumed = trainer_of(tiny, epochs=3, continued=True, precision=precision)
+        trainer_of(tiny, killed_at(moment, epoch), **settings).run_training()
+    resumed = trainer_of(tiny, continued=True, **settings)
     dead = 2**22 + 1  # above the largest process id of Linux
     (folder_of(resumed) / f".{socket.gethostname()}-{dead}.tmp.checkpoint_latest.pth").write_bytes(b"half")
     maybe_load_checkpoint(resumed, continue_training=True, validation_only=False)

@@ -10,6 +10,7 @@ from nnunet_al.report.drawing.svg import Figure
 from nnunet_al.report.page.html import (
     MOST_ROWS,
     OPEN_ROWS,
+    STYLE,
     Section,
     bullets,
     commands,
@@ -22,7 +23,6 @@ from nnunet_al.report.page.html import (
     pictures,
     table,
 )
-from nnunet_al.report.page.style import STYLE
 from nnunet_al.report.tables.table import Table
 
 from .browser import check_page

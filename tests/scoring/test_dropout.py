@@ -25,7 +25,7 @@ def _rng(seed: int = 0) -> np.random.Generator:
 
 
 @pytest.mark.parametrize("kind,dims", KINDS)
-@pytest.mark.parametrize("where", ["decoder", "all"])
+@pytest.mark.parametrize("where", ["decoder", "last", "all"])
 def test_state_dict_is_the_stock_one_both_ways(kind: str, dims: int, where: str) -> None:
     stock, changed = unet(kind, dims, seed=0), unet(kind, dims, seed=1)
     insert_dropout(changed, 0.2, where)

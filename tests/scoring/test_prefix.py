@@ -13,7 +13,7 @@ from .networks import images, unet
 
 @pytest.mark.parametrize("kind", ["plain", "residual"])
 @pytest.mark.parametrize("dims", [2, 3])
-@pytest.mark.parametrize("where", ["decoder", "all"])
+@pytest.mark.parametrize("where", ["decoder", "last", "all"])
 def test_samples_are_bitwise_those_of_separate_passes(kind, dims, where):
     network, data = unet(kind, dims), images(3, dims)
     insert_dropout(network, 0.3, where)

@@ -13,7 +13,7 @@ from .networks import images, unet
 
 @pytest.mark.parametrize("kind", ["plain", "residual"])
 @pytest.mark.parametrize("dims", [2, 3])
-@pytest.mark.parametrize("where", ["decoder", "all"])
+@pytest.mark.parametrize("where", ["decoder", "last", "all"])
 @pytest.mark.parametrize("deep", [False, True])
 def test_samples_are_those_of_separate_passes(kind, dims, where, deep):
     network, data = unet(kind, dims, deep=deep).double(), images(3, dims, dtype=torch.float64)
@@ -59,6 +59,36 @@ def test_a_skip_is_convolved_once_and_another_one_anew():
     assert calls.count(False) == 5
     assert "forward" not in network.decoder.__dict__
     assert "forward" not in first.__dict__
+
+
+@pytest.mark.parametrize("kind", ["plain", "residual"])
+def test_what_precedes_the_last_two_stages_is_computed_once(kind):
+    network, data = unet(kind), images(2)
+    insert_dropout(network, 0.3, "last")
+    masks = draw_masks(network, data[:1], 5, np.random.default_rng(0))
+    calls: dict[int, int] = {}
+    for number, module in enumerate(m for m in network.modules() if isinstance(m, torch.nn.ConvTranspose2d)):
+        module.register_forward_hook(lambda *_, number=number: calls.update({number: calls.get(number, 0) + 1}))
+    encoder = []
+    last = next(m for m in network.encoder.stages[-1].modules() if isinstance(m, torch.nn.Conv2d))
+    last.register_forward_hook(lambda *_: encoder.append(1))
+    sampled_probabilities(network, data, masks)
+    assert len(encoder) == 1
+    assert [calls[number] for number in sorted(calls)] == [1] * (len(calls) - 1) + [5]
+
+
+def test_a_result_is_not_kept_where_an_activation_would_write_into_it():
+    network, data = unet(), images(2)
+    insert_dropout(network, 0.3, "last")
+    for stage in network.decoder.stages:
+        for block in stage.convs:
+            block.all_modules = torch.nn.Sequential(block.conv, block.nonlin)
+            del block.norm
+    masks = draw_masks(network, data[:1], 3, np.random.default_rng(0))
+    shared = sampled_probabilities(network, data, masks)
+    for t in range(3):
+        with sub_network(network, masks, t), evaluating(network), torch.inference_mode():
+            torch.testing.assert_close(shared[t], torch.softmax(network(data), 1), rtol=1e-4, atol=1e-5)
 
 
 def test_another_decoder_is_left_alone():

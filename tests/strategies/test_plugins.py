@@ -96,10 +96,9 @@ def test_the_documentation_shows_the_example():
 def packages(tmp_path, monkeypatch):
     """Return a function that puts a package with one module and its entry points where they are found."""
     known = registry._REGISTRY
-    fresh = replace(known, metrics=dict(known.metrics), selectors=dict(known.selectors), problems={})
+    fresh = replace(known, metrics=dict(known.metrics), selectors=dict(known.selectors), problems={}, load=plugins.load)
     monkeypatch.setattr(registry, "_REGISTRY", fresh)
     monkeypatch.setattr(catalog, "_OF_PACKAGES", {})
-    monkeypatch.setattr(plugins, "_STATE", plugins._State())
     monkeypatch.syspath_prepend(tmp_path)
     before = set(sys.modules)
 

@@ -12,14 +12,9 @@ _OWN_LINE = re.compile(rf"( *){_NAME.pattern}")
 
 
 def fill_template(name: str, **values: str | Sequence[str]) -> list[str]:
-    """Return a template's lines with values in place of its names, which are written ``__LIKE_THIS__``.
+    """Return the lines of a file in ``templates/`` with values in place of its names, written ``__LIKE_THIS__``.
 
-    Parameters
-    ----------
-    name
-        file in ``templates/``
-    values
-        text within a line; several lines, or none, where a name stands on a line of its own, as far to the right as it
+    A value is text within a line, or any number of lines where the name has a line of its own, with its indentation.
     """
     template = _read(name)
     assert values.keys() == set(_NAME.findall(template)), f"{name}: {sorted(values)}"

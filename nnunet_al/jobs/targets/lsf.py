@@ -18,8 +18,14 @@ _PART = "$((${LSB_JOBINDEX:?is missing: give the part as the second argument} - 
 
 _ID = re.compile(r"(\d+)(?:\[(\d+)\])?")
 _NOT_FOUND = re.compile(r"is not found|No (?:matching|unfinished)?\s*job found", re.IGNORECASE)
-_RUNS = {"RUN": "", "PROV": "its host is being made ready", "UNKWN": "its host does not answer"}
-_HELD = {"PSUSP": "held", "USUSP": "suspended by its owner", "SSUSP": "suspended by the scheduler"}
+_STATES = {
+    "RUN": Seen("runs"),
+    "PROV": Seen("runs", "its host is being made ready"),
+    "UNKWN": Seen("runs", "its host does not answer"),
+    "PSUSP": Seen("held", "held"),
+    "USUSP": Seen("held", "suspended by its owner"),
+    "SSUSP": Seen("held", "suspended by the scheduler"),
+}
 _NEVER = "never satisfied"
 
 
@@ -36,7 +42,7 @@ def _dialect(script: Script, template: Template) -> Dialect:
         '[ -z "${LSB_JOBID:-}" ] || exec >>"$log" 2>&1',
         "",
     ]
-    return Dialect(header=_header(script, template.header(script)), part=_PART, beginning=beginning, restart=_RESTART)
+    return Dialect(_header(script, template.header(script)), _PART, beginning, _RESTART)
 
 
 def _header(script: Script, site: list[str]) -> list[str]:
@@ -57,7 +63,7 @@ def _header(script: Script, site: list[str]) -> list[str]:
     ]
     taken = {word for line in site for word in line.split()[1:2]}
     lines = [f"#BSUB {option}" for option in options if option.split()[0] not in taken]
-    return [*_MEMORY, *lines, *(["# from the template", *site] if site else [])]
+    return [*_MEMORY, *lines]
 
 
 def _lines(plan: Plan, submission: Submission) -> list[str]:
@@ -116,14 +122,9 @@ def _bjobs(fields: str, numbers: Sequence[str]) -> list[str] | None:
 
 
 def _seen(state: str, reason: str) -> Seen | None:
-    if state in {"PEND", "WAIT"}:
-        if _NEVER in reason:
-            return Seen("held", NEVER)
-        words = "" if reason == "-" else reason.rstrip(";. ")
-        return Seen("waits", words)
-    if state in _RUNS:
-        return Seen("runs", _RUNS[state])
-    return Seen("held", _HELD[state]) if state in _HELD else None  # else DONE, EXIT, ZOMBI
+    if state not in {"PEND", "WAIT"}:
+        return _STATES.get(state)  # None: DONE, EXIT, ZOMBI
+    return Seen("held", NEVER) if _NEVER in reason else Seen("waits", "" if reason == "-" else reason.rstrip(";. "))
 
 
 _MEMORY = (

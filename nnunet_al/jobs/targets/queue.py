@@ -1,4 +1,4 @@
-"""How any scheduler is asked for jobs: which are in its queue, and why do they not run yet."""
+"""Questions to any scheduler: which jobs are in its queue, and why they do not run yet."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from dataclasses import dataclass
 PATIENCE_SECONDS = 30
 """How long a scheduler may take for an answer."""
 
-NEVER = "what it waits for has failed"
+NEVER = "a job that it waits for has failed"
 """The reason of a job that will never run."""
 
-_AT_ONCE = 5000  # ids of one question; as text they stay below what one argument may hold
+_AT_ONCE = 5000  # ids of one question; as text they stay below the limit of one argument
 _MOST_BYTES = 32 << 20
-_ID = re.compile(r"(\d+)(?:_(\d+))?")  # what may stand behind it does not count
+_ID = re.compile(r"(\d+)(?:_(\d+))?")  # anything behind it does not count
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,8 @@ class Seen:
 
     Attributes
     ----------
-    state : "waits", "runs", or "held": does not run before somebody does something
-    reason : why it waits or is held, in words; may be empty
+    state : "waits", "runs", or "held", which does not run before somebody acts
+    reason : why it waits or is held; may be empty
     """
 
     state: str
@@ -63,7 +63,7 @@ def ask_in_chunks(ids: Iterable[str], ask: Callable[[Sequence[str]], Queue | Non
 
 @dataclass(frozen=True)
 class Answer:
-    """What a program printed, and its exit code."""
+    """The output of a program, and its exit code."""
 
     code: int
     lines: list[str]
@@ -92,7 +92,7 @@ def call_program(*command: str, without: str | None = None) -> Answer | None:
         lines.seek(0)
         errors.seek(0)
         text = lines.read(_MOST_BYTES)
-        if len(text) == _MOST_BYTES:  # what is cut off would pass for jobs that are gone
+        if len(text) == _MOST_BYTES:  # jobs that are cut off would count as gone
             return None
         words = errors.read(_MOST_BYTES).decode("utf-8", errors="replace")
         return Answer(code, text.decode("utf-8", errors="replace").splitlines(), words)

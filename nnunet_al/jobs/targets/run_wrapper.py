@@ -18,7 +18,7 @@ class Restart:
     ----------
     job : name of a variable that the scheduler sets in its jobs; without it nobody is asked
     count : expression of the shell for how often the job was run again before
-    words : what the log says, before the time
+    words : the message in the log, before the time
     command : asks the scheduler
     before : lines that ``count`` and ``words`` need
     """
@@ -42,18 +42,7 @@ def wrapper_lines(warning: int, ends_at_readers: bool, restart: Restart | None) 
     else:
         start, listen = """(trap '' USR1 && exec "${command[@]}")""", ["trap warn USR1"]
         warn = [*fill_template("warn.sh", SECONDS=str(max(30, warning - 60))), ""]
-        again = _ask_again(restart)
+        again = fill_template(
+            "again.sh", RESTARTS=str(_RESTARTS), **{name.upper(): value for name, value in vars(restart).items()}
+        )
     return fill_template("run_command.sh", WARN=warn, START=start, LISTEN=listen, READERS=readers, AGAIN=again)
-
-
-def _ask_again(restart: Restart) -> list[str]:
-    """Return the lines that ask for another run where a warning stopped the command: it is neither done nor failed."""
-    return fill_template(
-        "again.sh",
-        JOB=restart.job,
-        BEFORE=restart.before,
-        COUNT=restart.count,
-        RESTARTS=str(_RESTARTS),
-        WORDS=restart.words,
-        COMMAND=restart.command,
-    )

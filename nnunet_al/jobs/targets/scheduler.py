@@ -1,4 +1,4 @@
-"""What the rest of the package knows of a scheduler."""
+"""The interface of schedulers."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from nnunet_al.jobs.targets.template import Template
 
 @dataclass(frozen=True)
 class Scheduler:
-    """What runs the jobs: the scheduler of a cluster, or this machine, which has no queue.
+    """The scheduler of a cluster, or this machine, which has no queue.
 
     Attributes
     ----------
     entry : the file that hands the jobs over
-    render : turns a plan, what of it is in the queue and what a site adds into files, see `targets.render`
+    render : turns a plan, its jobs in the queue and the site's template into files, see `targets.render`
     mark : how lines of a script begin that the scheduler reads; empty where there is no scheduler
     ask : asks for jobs by their numbers, see `queue.ask_in_chunks`; None where there is no queue
     cancel : the program that takes the jobs whose ids it is given out of the queue

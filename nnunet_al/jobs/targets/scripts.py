@@ -1,6 +1,6 @@
 """The script of a campaign and phase, as far as it is the same for all targets.
 
-Scripts are for people, too: each says on top what it does and how to run it by hand, and none needs another file.
+Scripts are for people, too: the head of each states its purpose and how to run it by hand, and none needs another file.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from nnunet_al.jobs.targets.run_wrapper import Restart, wrapper_lines
 from nnunet_al.jobs.targets.template import Template
 
 _AUGMENTATION = "nnUNet_n_proc_DA"
-_MOST_AUGMENTATION = 12  # what nnU-Net itself takes on a machine that it does not know
+_MOST_AUGMENTATION = 12  # nnU-Net's own number on a machine that it does not know
 _WITHOUT_ROUND = ("prepare_dataset", "start")
 _TRAINS = (stages.TRAIN, "round")
 _WIDTH = 110
@@ -30,7 +30,7 @@ class Dialect:
 
     Attributes
     ----------
-    header : lines for the scheduler, the site's among them
+    header : our lines for the scheduler
     part : expression of the shell for the part of an array that this is; fails where there is none
     beginning : lines that come behind the arguments, for example where the output goes
     restart : how a job asks the scheduler to run it again; None where there is no scheduler
@@ -75,7 +75,7 @@ def augmentation_processes(resources: JobResources) -> int:
 
 
 def slug(script: Script) -> str:
-    """Return a name for a scheduler: what it is about first, and only letters that every scheduler takes."""
+    """Return a script's name for a scheduler: the phase first, and only letters that every scheduler takes."""
     return re.sub(r"[^A-Za-z0-9._-]", "_", ".".join(reversed(script.name.split("/"))))[:_LONGEST_NAME]
 
 
@@ -92,13 +92,14 @@ def warning_seconds(hours: float) -> int:
 def _job_script(plan: Plan, script: Script, template: Template, dialect: Dialect) -> str:
     arguments = (" ROUND" if has_rounds(script) else "") + (" PART" if script.parts > 1 else "")
     parts = f"   (parts count from 0 to {script.parts - 1})" if script.parts > 1 else ""
-    site = template.body(script)
+    site_header, site = template.header(script), template.body(script)
     lines = [
         "#!/bin/bash",
         f"# {' '.join(script.title.split())}",
         "# Does nothing when its work is done, and continues where it was when that is half done.",
         f"# By hand, here and now: bash {script.name.rpartition('/')[2]}.sh{arguments}{parts}",
         *dialect.header,
+        *(["# from the template", *site_header] if site_header else []),
         "",
         *_arguments(script, dialect.part),
         *dialect.beginning,

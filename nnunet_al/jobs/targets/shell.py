@@ -19,7 +19,7 @@ def _render(plan: Plan, queued: Mapping[str, str], template: Template) -> dict[s
 
 
 def _run(plan: Plan) -> str:
-    """Return the entry: what campaigns share, then round by round over the campaigns, or a campaign on each GPU.
+    """Return the entry: jobs for all campaigns, then round by round over the campaigns, or a campaign on each GPU.
 
     A script's jobs are a chain, of which nothing is done any more once one of them, or one that it waits for, failed.
     """

@@ -19,32 +19,29 @@ _PART = "${SLURM_ARRAY_TASK_ID:?is missing: give the part as the second argument
 _MARKED = "\0"
 
 _ID = re.compile(r"(\d+)(?:_(\d+))?")
-_RUNS = {"RUNNING": "", "CONFIGURING": "its node is being made ready", "COMPLETING": "it is ending"}
-_RUNS |= dict.fromkeys(("RESIZING", "SIGNALING", "STAGE_OUT"), "")
-_GONE = {
-    *("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "REVOKED"),
-    "TIMEOUT",
-}
-_AGAIN = dict.fromkeys(("REQUEUED", "REQUEUE_FED", "PREEMPTED"), "to run again")
-_HELD = {
-    **dict.fromkeys(("SUSPENDED", "STOPPED"), "suspended"),
-    **dict.fromkeys(("REQUEUE_HOLD", "SPECIAL_EXIT"), "held after it was put back into the queue"),
+_ENDED = "BOOT_FAIL CANCELLED COMPLETED DEADLINE FAILED NODE_FAIL OUT_OF_MEMORY REVOKED TIMEOUT"
+_STATES: dict[str, Seen | None] = {
+    **dict.fromkeys(_ENDED.split(), None),
+    **dict.fromkeys(("RUNNING", "RESIZING", "SIGNALING", "STAGE_OUT"), Seen("runs")),
+    "CONFIGURING": Seen("runs", "its node is being made ready"),
+    "COMPLETING": Seen("runs", "it is ending"),
+    **dict.fromkeys(("REQUEUED", "REQUEUE_FED", "PREEMPTED"), Seen("waits", "to run again")),
+    **dict.fromkeys(("SUSPENDED", "STOPPED"), Seen("held", "suspended")),
+    **dict.fromkeys(("REQUEUE_HOLD", "SPECIAL_EXIT"), Seen("held", "held after it was put back into the queue")),
 }
 _REASONS = {
-    "None": "the scheduler has not looked at it yet",
-    "Dependency": "for other jobs",
-    "Resources": "for free resources",
-    "Priority": "behind jobs of a higher priority",
-    "JobArrayTaskLimit": "as many tasks of this array run as may",
-    "BeginTime": "for its time to begin",
-}
-_HOLDS = {
-    "DependencyNeverSatisfied": NEVER,
-    "JobHeldUser": "held by its owner",
-    "JobHeldAdmin": "held by an administrator",
-    "PartitionTimeLimit": "it asks for more hours than its partition allows",
-    "PartitionNodeLimit": "it asks for more nodes than its partition allows",
-    "BadConstraints": "no node can give what it asks for",
+    "None": Seen("waits", "the scheduler has not looked at it yet"),
+    "Dependency": Seen("waits", "for other jobs"),
+    "Resources": Seen("waits", "for free resources"),
+    "Priority": Seen("waits", "behind jobs of a higher priority"),
+    "JobArrayTaskLimit": Seen("waits", "as many tasks of this array run as may"),
+    "BeginTime": Seen("waits", "for its time to begin"),
+    "DependencyNeverSatisfied": Seen("held", NEVER),
+    "JobHeldUser": Seen("held", "held by its owner"),
+    "JobHeldAdmin": Seen("held", "held by an administrator"),
+    "PartitionTimeLimit": Seen("held", "it asks for more hours than its partition allows"),
+    "PartitionNodeLimit": Seen("held", "it asks for more nodes than its partition allows"),
+    "BadConstraints": Seen("held", "no node has the resources that it asks for"),
 }
 
 
@@ -60,18 +57,13 @@ def _dialect(script: Script, template: Template) -> Dialect:
     if script.parts > 1 and "\\" in str(script.logs):
         # Slurm replaces nothing in a path with a backslash: its own words on all parts share one log
         beginning = [*log_lines(script), 'exec >>"$log" 2>&1', ""]
-    site = template.header(script)
-    return Dialect(
-        header=[*_header(script), *(["# from the template", *site] if site else [])],
-        part=_PART,
-        beginning=beginning,
-        restart=Restart(
-            job="SLURM_JOB_ID",
-            count="${SLURM_RESTART_COUNT:-0}",
-            words="asks Slurm to run the job again",
-            command=f'scontrol requeue "{job}"',
-        ),
+    restart = Restart(
+        job="SLURM_JOB_ID",
+        count="${SLURM_RESTART_COUNT:-0}",
+        words="asks Slurm to run the job again",
+        command=f'scontrol requeue "{job}"',
     )
+    return Dialect(_header(script), _PART, beginning, restart)
 
 
 def _header(script: Script) -> list[str]:
@@ -93,7 +85,7 @@ def _header(script: Script) -> list[str]:
 
 
 def _lines(plan: Plan, submission: Submission) -> list[str]:
-    """Return the lines of the entry for a job; its variable holds what stands behind "afterok:"."""
+    """Return the lines of the entry for a job; its variable holds the ids behind "afterok:"."""
     job, variable, ids = submission.job, submission.variable, ":".join(submission.queued)
     if not submission.is_open:
         return [f"{variable}={ids} # {job.key} is in the queue"]
@@ -108,7 +100,7 @@ def _lines(plan: Plan, submission: Submission) -> list[str]:
 
 
 def _pattern(plan: Plan, job: Job, script: Script) -> str:
-    """Return the log's path as Slurm reads it: "%" begins a replacement, and a backslash takes what follows as it is.
+    """Return the log's path as Slurm reads it: "%" begins a replacement, and a backslash quotes the next character.
 
     (See "filename pattern" in the manual of sbatch; one backslash anywhere switches all replacements off.)
     """
@@ -139,24 +131,15 @@ def _ask(numbers: Sequence[str]) -> Queue | None:
 
 
 def _squeue(*which: str) -> Answer | None:
-    # SQUEUE_STATES and others, which a person has set for their own eyes, would change what is listed
+    # SQUEUE_STATES and others, which a person has set for their own eyes, would change the list
     return call_program("squeue", "-h", "-r", "-o", "%i|%T|%r", *which, without="SQUEUE_")
 
 
 def _seen(state: str, reason: str) -> Seen | None:
-    if state in _GONE:
-        return None
-    if state in _RUNS:
-        return Seen("runs", _RUNS[state])
-    if state in _HELD:
-        return Seen("held", _HELD[state])
-    if state in _AGAIN:
-        return Seen("waits", _AGAIN[state])
-    if reason in _HOLDS:
-        return Seen("held", _HOLDS[reason])
-    if "held" in reason:  # such as "launch failed requeued held"
-        return Seen("held", reason)
-    return Seen("waits", _REASONS.get(reason, reason))
+    if state in _STATES:
+        return _STATES[state]
+    # others hold a job, too, such as "launch failed requeued held"
+    return _REASONS.get(reason) or Seen("held" if "held" in reason else "waits", reason)
 
 
 _HAND_OVER = """\

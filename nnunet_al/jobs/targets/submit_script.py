@@ -1,4 +1,4 @@
-"""What the entry scripts of schedulers share: which jobs are handed over, and what each of them waits for."""
+"""The common part of the entry scripts of schedulers: which jobs are handed over, and for which jobs each waits."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class Submission:
 
     Attributes
     ----------
-    variable : of the entry script; holds what others wait for
+    variable : name of a variable of the entry script, in which other jobs find the id to wait for
     after : variables of the jobs that it waits for
-    queued : ids, or "ID_PART", of what of it is in the queue already
+    queued : its id, or "ID_PART" of each part, if it is in the queue already
     parts : those that are to be handed over; 0 stands for a job that is no array
     """
 
@@ -36,7 +36,7 @@ class Submission:
 
 
 def submissions(plan: Plan, queued: Mapping[str, str]) -> list[Submission]:
-    """Return the jobs of a plan in its order, with what they wait for as variables of the entry script."""
+    """Return the jobs of a plan in order, with those that they wait for as variables of the entry script."""
     variables = {job.key: f"j{number}" for number, job in enumerate(plan.jobs, start=1)}
     found = []
     for job in plan.jobs:

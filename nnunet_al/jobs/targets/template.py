@@ -1,4 +1,4 @@
-"""What a site adds to every script: lines for its scheduler, and commands that must come before ours.
+"""A site's additions to every script: lines for its scheduler, and commands that must come before ours.
 
 A template is a text file::
 
@@ -11,7 +11,7 @@ A template is a text file::
 
 Lines before the first section, or under ``[all]``, are for all scripts; those under ``[gpu]`` or ``[cpu]`` for scripts
 that need a GPU or none; those under the name of a phase for that phase. Lines that begin with the scheduler's mark go
-behind ours into the script's header, where a scheduler takes the last word; all others stand before the command.
+behind ours into the script's header, where the last of several lines counts; all others go before the command.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Template:
     bodies: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def header(self, script: Script) -> list[str]:
-        """Return the scheduler's lines for a script, the most particular ones last."""
+        """Return the scheduler's lines for a script, the most specific ones last."""
         return [line for section in _sections_of(script) for line in self.headers.get(section, ())]
 
     def body(self, script: Script) -> list[str]:
@@ -59,16 +59,10 @@ EMPTY = Template()
 
 
 def read_template(path: Path, mark: str, marks: Collection[str]) -> Template:
-    """Read a site's template.
+    """Read a site's template, a text file.
 
-    Parameters
-    ----------
-    path
-        text file
-    mark
-        how lines for the scheduler begin ("#SBATCH"); empty where there is no scheduler
-    marks
-        those of all schedulers
+    Lines for the scheduler begin with ``mark`` ("#SBATCH"), which is empty without a scheduler; ``marks`` holds those
+    of all schedulers.
 
     Raises CampaignError if the file cannot be read, a section is unknown or a line is meant for another scheduler.
     """

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
 from nnunet_al.report.drawing.palette import BLACK, BLUE, BLUISH_GREEN, ORANGE, REDDISH_PURPLE, SKY_BLUE, VERMILLION
-from nnunet_al.report.drawing.svg import Figure, canvas, finished, legend_height, shared_legend, slug, svg_style
+from nnunet_al.report.drawing.svg import Figure, canvas, finished, legend_height, shared_legend, svg_style
 from nnunet_al.report.reading.lines import AXES
 from nnunet_al.report.tables.comparison import PERCENTS
 from nnunet_al.report.tables.times import OTHER, PARTS
@@ -25,12 +25,7 @@ Row = Mapping[str, Any]
 def budget_figure(title: str, axis: str, budgets: Sequence[Row]) -> Figure | None:
     """Draw the budgets with which each strategy reaches percentages of the reference Dice; None where none is known.
 
-    Parameters
-    ----------
-    title, axis
-        the dataset and axis whose rows of ``budgets`` are drawn
-    budgets
-        rows of the table "budget"
+    They are the rows of the table "budget" of one dataset and axis.
     """
     rows = [row for row in budgets if row["dataset"] == title and row["axis"] == axis]
     if not rows:
@@ -60,7 +55,7 @@ def budget_figure(title: str, axis: str, budgets: Sequence[Row]) -> Figure | Non
     )
     return finished(
         figure,
-        slug("budget", axis, title),
+        ("budget", axis, title),
         f"{title}: {AXES[axis]} with which the mean curve first reaches percentages of the reference Dice (value in "
         "brackets). ≤: reached by the first model.",
         f"{title}, {AXES[axis]} needed: {needed}.",
@@ -71,12 +66,7 @@ def budget_figure(title: str, axis: str, budgets: Sequence[Row]) -> Figure | Non
 def area_figure(title: str, areas: Sequence[Row]) -> Figure | None:
     """Draw the area under each strategy's curve against regions, with its interval; None for fewer than two strategies.
 
-    Parameters
-    ----------
-    title
-        the dataset whose rows of ``areas`` are drawn, as far as their budgets are those of the first row
-    areas
-        rows of the table "area"
+    They are the rows of the table "area" of one dataset, as far as their budgets are those of the first row.
     """
     rows = [row for row in areas if row["dataset"] == title and row["axis"] == "regions"]
     rows = [row for row in rows if (row["from"], row["to"]) == (rows[0]["from"], rows[0]["to"])]
@@ -101,7 +91,7 @@ def area_figure(title: str, areas: Sequence[Row]) -> Figure | None:
     )
     return finished(
         figure,
-        slug("area", title),
+        ("area", title),
         f"{title}: mean Dice under the learning curve {between}. Lines: 95 % intervals, where there are several runs.",
         f"{title}, area under the curve {between}: {found}.",
     )
@@ -109,15 +99,7 @@ def area_figure(title: str, areas: Sequence[Row]) -> Figure | None:
 
 @svg_style()
 def time_figure(title: str, times: Sequence[Row]) -> Figure | None:
-    """Draw the time of the parts of a round, one bar per strategy; None where no round with a model was begun.
-
-    Parameters
-    ----------
-    title
-        the dataset whose rows of ``times`` are drawn
-    times
-        rows of the table "time"
-    """
+    """Draw one dataset's rows of the table "time", one bar per strategy; None where no round with a model was begun."""
     rows = [row for row in times if row["dataset"] == title]
     if not rows:
         return None
@@ -142,7 +124,7 @@ def time_figure(title: str, times: Sequence[Row]) -> Figure | None:
     )
     return finished(
         figure,
-        slug("time", title),
+        ("time", title),
         f"{title}: {unit} per round, by part of the round; mean over rounds and runs.",
         f"{title}, {unit} per round: {spent}.",
     )

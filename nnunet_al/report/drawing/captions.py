@@ -38,17 +38,9 @@ def how_drawn(lines: Sequence[Drawn], bands: bool = True) -> str:
 def last_values(lines: Sequence[Drawn], axis: str, value: str, lead: str | None = "above") -> str:
     """Return the values of the lines at the largest budget that all of them have reached, and the lead of the best.
 
-    Parameters
-    ----------
-    lines
-        at least one, each with a point
-    axis
-        the axis that they are drawn against, a key of ``AXES``
-    value
-        name of the value that they show
-    lead
-        "above" or "below", where the largest or the smallest value is the best; None where neither is. A line leads
-        only where the 95 % intervals of the first two do not overlap.
+    There is at least one line, and each has a point; ``value`` is the name of the value that they show. ``lead`` is
+    "above" or "below", where the largest or the smallest value is the best; None where neither is. A line leads only
+    where the 95 % intervals of the first two do not overlap.
     """
     first, last = max(line.curve.budget_P[0] for line in lines), min(line.curve.budget_P[-1] for line in lines)
     if first > last:

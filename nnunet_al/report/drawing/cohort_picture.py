@@ -18,18 +18,11 @@ _HALF_WIDTH_MM = 55.0
 
 
 def cohort_picture(folder: Path, path: Path) -> None:
-    """Draw a dataset made by ``nnUNetv2_al_synth --biased``.
+    """Draw a dataset made by ``nnUNetv2_al_synth --biased`` into a PNG file.
 
     Rows are the groups. The example of a group is its training case whose left caudate has the group's median volume;
     it is shown in axial and coronal slices through the middle of that caudate (of the image where its label is empty),
     the patient's left on the right, with the label's contour. A histogram beside them shows the volumes of all cases.
-
-    Parameters
-    ----------
-    folder
-        the dataset
-    path
-        the PNG
 
     Raises StorageError if the picture cannot be written.
     """

@@ -11,17 +11,7 @@ from nnunet_al.report.drawing.captions import how_drawn, last_values
 from nnunet_al.report.drawing.interval_lines import MOST_BANDS, draw_lines, drawn_lines
 from nnunet_al.report.drawing.panel_figures import class_figure, each_figure, fairness_figure, group_figure
 from nnunet_al.report.drawing.penalty_figure import penalty_figure
-from nnunet_al.report.drawing.svg import (
-    Figure,
-    Look,
-    canvas,
-    finished,
-    legend_height,
-    looks,
-    shared_legend,
-    slug,
-    svg_style,
-)
+from nnunet_al.report.drawing.svg import Figure, Look, canvas, finished, legend_height, looks, shared_legend, svg_style
 from nnunet_al.report.reading.lines import AXES, Comparison, by_axis, known_axes
 from nnunet_al.report.tables.table import Table
 
@@ -31,16 +21,9 @@ def campaign_figures(
 ) -> list[Figure]:
     """Return all figures, in the order of the report; figures with nothing to draw are left out.
 
-    Their names begin with ``curves_<axis>``, ``each``, ``classes``, ``groups``, ``fairness``,
-    ``penalty``, ``budget_<axis>``, ``area`` and ``time``, and end with the dataset. A strategy looks the same
-    in all of them.
-
-    Parameters
-    ----------
-    compared, matrix
-        comparisons, and their penalty matrix
-    tables
-        their tables by name, of which "budget", "area" and "time" are drawn
+    Their names begin with ``curves_<axis>``, ``each``, ``classes``, ``groups``, ``fairness``, ``penalty``,
+    ``budget_<axis>``, ``area`` and ``time``, and end with the dataset. A strategy looks the same in all of them. Of
+    ``tables``, by name, "budget", "area" and "time" are drawn.
     """
     styles = looks([line.label for comparison in compared for line in comparison.lines])
     drawn: list[Figure | None] = []
@@ -75,7 +58,7 @@ def learning_figure(comparison: Comparison, axis: str, styles: Mapping[str, Look
     shared_legend(figure, axes)
     return finished(
         figure,
-        slug("curves", axis, comparison.title),
+        ("curves", axis, comparison.title),
         f"{comparison.title}: mean foreground Dice on the test cases against {AXES[axis]}. {how_drawn(lines, bands)}",
         f"Learning curves of {comparison.title} against {AXES[axis]}. {last_values(lines, axis, 'mean Dice')}",
     )

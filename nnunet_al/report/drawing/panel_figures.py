@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 
 from nnunet_al.report.drawing.captions import how_drawn, last_values
 from nnunet_al.report.drawing.interval_lines import MOST_BANDS, draw_lines, drawn_lines
-from nnunet_al.report.drawing.svg import Figure, Look, canvas, finished, legend_height, shared_legend, slug, svg_style
+from nnunet_al.report.drawing.svg import Figure, Look, canvas, finished, legend_height, shared_legend, svg_style
 from nnunet_al.report.reading.lines import Comparison, classes_of, groups_of
 from nnunet_al.report.reading.round_values import Value, class_dice, fairness_measure, of_group
 from nnunet_al.text import count
@@ -48,7 +48,7 @@ def each_figure(comparison: Comparison, styles: Styles) -> Figure | None:
     figure.supylabel("mean foreground Dice", fontsize=9)
     return finished(
         figure,
-        slug("each", comparison.title),
+        ("each", comparison.title),
         f"{comparison.title}: one panel per strategy, with the means of the others in grey. {how_drawn(lines)}",
         f"Learning curves of {comparison.title}, one panel per strategy. {last_values(lines, 'regions', 'mean Dice')}",
     )
@@ -103,7 +103,7 @@ def _panels(comparison: Comparison, styles: Styles, wanted: Sequence[_Panel], na
     ends = (last_values(lines, "regions", panel.title, panel.lead) for panel, lines in known)
     return finished(
         figure,
-        slug(name, comparison.title),
+        (name, comparison.title),
         f"{comparison.title}: {about}, against annotated regions. {how_drawn(list(of_label.values()), bands)}",
         f"{comparison.title}: {about}. {' '.join(ends)}",
     )

@@ -47,7 +47,7 @@ def penalty_figure(matrix: PenaltyMatrix) -> Figure | None:
     )
     return finished(
         figure,
-        "penalty",
+        ("penalty",),
         "Percentage of the cells in which the strategy of a row beats that of a column; below, the column means (lower "
         "is better). A dash: nothing to compare.",
         f"Pairwise penalty matrix of {size} strategies. {ends}",

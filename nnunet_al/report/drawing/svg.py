@@ -31,14 +31,9 @@ _DASHES = ("-", "--", ":", "-.")
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure of the report.
+    """A figure of the report: its name (letters, digits and underscores), its caption, and the file.
 
-    Attributes
-    ----------
-    name : its name, of letters, digits and underscores
-    caption : its content, and how it was drawn
-    alt : its content in sentences with the numbers, for those who do not see it
-    svg : the file
+    ``alt`` is its content in sentences with the numbers, for those who do not see it.
     """
 
     name: str
@@ -69,17 +64,9 @@ def looks(labels: Sequence[str]) -> dict[str, Look]:
 @contextmanager
 def svg_style() -> Iterator[None]:
     """Draw for SVG: reproducible bytes, letters of 9 points."""
-    settings = {
-        "svg.fonttype": "path",
-        "svg.hashsalt": "nnunet_al",
-        "font.size": 9,
-        "axes.titlesize": 9,
-        "axes.titlelocation": "left",
-        "legend.fontsize": 8,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "hatch.linewidth": 0.6,
-    }
+    settings = {"svg.fonttype": "path", "svg.hashsalt": "nnunet_al", "hatch.linewidth": 0.6}
+    settings |= {"font.size": 9, "axes.titlesize": 9, "axes.titlelocation": "left", "legend.fontsize": 8}
+    settings |= {"axes.spines.top": False, "axes.spines.right": False}
     with own_style(), matplotlib.rc_context(settings):
         yield
 
@@ -89,20 +76,16 @@ def canvas(height_inches: float) -> Canvas:
     return new_figure(WIDTH, height_inches)
 
 
-def finished(figure: Canvas, name: str, caption: str, alt: str) -> Figure:
-    """Return the figure as SVG without date, document type and creator, so that its bytes are reproducible."""
+def finished(figure: Canvas, words: Sequence[str], caption: str, alt: str) -> Figure:
+    """Return the figure, named by words, as SVG without date, type and creator, so that its bytes are reproducible."""
     text = StringIO()
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from")  # a box then stands for the letter
         figure.savefig(text, format="svg", metadata=nothing)
     svg = text.getvalue()
+    name = "_".join(re.sub(r"[^A-Za-z0-9]+", "_", word).strip("_") for word in words)
     return Figure(name, caption, alt, svg[svg.index("<svg") :])
-
-
-def slug(*words: str) -> str:
-    """Return words as one name of letters, digits and underscores."""
-    return "_".join(re.sub(r"[^A-Za-z0-9]+", "_", word).strip("_") for word in words)
 
 
 def shared_legend(figure: Canvas, *all_axes: Axes) -> None:
@@ -128,5 +111,5 @@ def _legend_columns(labels: Sequence[str]) -> int:
 
 
 def legend_name(label: str) -> str:
-    """Return a label as legends show it: matplotlib leaves out what begins with an underscore."""
+    """Return a label as legends show it: matplotlib leaves out labels that begin with an underscore."""
     return f" {label}" if label.startswith("_") else label

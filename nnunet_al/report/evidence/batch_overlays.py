@@ -132,21 +132,9 @@ def region_error(
 def on_raw_slice(map_xyz: np.ndarray, geometry: CaseGeometry, index: int, first: int = 0) -> np.ndarray:
     """Resample a map from the network's grid to a slice of the raw image, by linear interpolation within the slice.
 
-    Parameters
-    ----------
-    map_xyz
-        values at the network's voxels
-    geometry
-        geometry of the case
-    index
-        index of the slice along the raw axis ``geometry.transpose_forward[0]``, which is the network's first
-    first
-        the network's slice that ``map_xyz`` begins with
-
-    Returns
-    -------
-    np.ndarray
-        (y, x) in the order of the raw axes; NaN where nnU-Net crops the image away.
+    ``index`` counts slices along the raw axis ``geometry.transpose_forward[0]``, which is the network's first;
+    ``map_xyz`` begins with the network's slice ``first``. The result is (y, x) in the order of the raw axes, NaN where
+    nnU-Net crops the image away.
     """
     _, *within = geometry.transpose_forward
     plane_shape = [geometry.raw_shape[axis] for axis in within]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -30,14 +31,10 @@ ROLES = ("pool", "annotated", "query", "batch")
 
 @dataclass(frozen=True)
 class Shown:
-    """Regions with their roles.
+    """Regions by ascending number, with the index of their role in `ROLES`.
 
-    Attributes
-    ----------
-    numbers_N : region numbers, ascending
-    roles_N : index into `ROLES` of each
-    drawn_N : bool, true for the regions of the uniform draw from all regions
-    of_role : role -> number of regions, shown or not
+    ``drawn_N`` is true for the regions of the uniform draw from all regions; ``of_role`` maps each role to its number
+    of regions, shown or not.
     """
 
     numbers_N: np.ndarray
@@ -76,10 +73,7 @@ def choose_regions(context: RoundContext, points: int = DRAWN_AT_MOST) -> Shown:
 def features_of(context: RoundContext, embedder: Embedder, numbers_N: np.ndarray) -> np.ndarray:
     """Return the mean bottleneck features of regions, float32 (N, d), as the strategy ``core_set`` compares them."""
     network, pool = embedder.network, window_pool(context)
-
-    def vectors(data_B_C_xyz, weight_B_xyz):  # type: ignore[no-untyped-def]
-        return bottleneck_features(network, data_B_C_xyz, weight_B_xyz)
-
+    vectors = partial(bottleneck_features, network)
     dimensions = embedder.dimensions(vectors, pool.patch_size, len(context.data.dataset.channels))
     features_N_d = np.zeros((len(numbers_N), dimensions), np.float32)
     row = {number: index for index, number in enumerate(numbers_N.tolist())}

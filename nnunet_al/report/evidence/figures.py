@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from nnunet_al.report.drawing.palette import BLUE, VERMILLION
-from nnunet_al.report.drawing.svg import Figure, canvas, finished, slug, svg_style
+from nnunet_al.report.drawing.svg import Figure, canvas, finished, svg_style
 from nnunet_al.report.evidence.error_vs_uncertainty import Correlation, correlation
 from nnunet_al.report.evidence.record import Evidence
 from nnunet_al.text import count
@@ -51,7 +51,7 @@ def map_figure(name: str, evidence: Evidence) -> Figure | None:
     counted = ", ".join(f"{shown[role]} of {there} {_WORDS[role]}" for role, there in evidence.of_role.items() if there)
     return finished(
         figure,
-        slug("map", name),
+        ("map", name),
         f"{name}, round {evidence.round}: {len(evidence.points)} of {count(total, 'region')} ({counted}).",
         f"Map of the embeddings of {count(len(evidence.points), 'region')} under the model of round {evidence.round} "
         f"of {name}: {counted}. The coordinates are in embedding_map.csv.",
@@ -85,7 +85,7 @@ def error_figure(name: str, evidence: Evidence) -> Figure | None:
     entropies, errors = [x for x, _, _ in known], [y for _, y, _ in known]
     return finished(
         figure,
-        slug("error", name),
+        ("error", name),
         f"{name}, round {evidence.round}: {count(len(known), 'newly annotated region')}.",
         f"Error against uncertainty of {count(len(known), 'region')} of {name}, round {evidence.round}. "
         f"{correlation_text(found)}. Entropy from {min(entropies):.3f} to {max(entropies):.3f} nats, 1 - Dice from "
@@ -125,7 +125,7 @@ def redundancy_figure(found: Sequence[tuple[str, Evidence]]) -> Figure | None:
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
     return finished(
         figure,
-        "redundancy",
+        ("redundancy",),
         "Mean cosine similarity of the centred features of two different regions of a batch, and of random batches of "
         "the same size from the same pool. A batch to the right of the random ones is more redundant than chance.",
         "Similarity within batches. " + "; ".join(said) + ".",

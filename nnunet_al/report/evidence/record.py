@@ -18,17 +18,10 @@ from nnunet_al.pool.boxes import Region, as_box
 from nnunet_al.report.drawing.selection_picture import Panel
 
 _VERSION = 2  # of the files: raise it when the same inputs would give other numbers
-_LATER = (
-    "test_cases",
-    "withdrawn_cases",
-    "left_out_cases",
-    "pool_changes",
-    "hashes",
-    "groups",
-)  # decisions that may change
+# decisions that may change
+_LATER = ("test_cases", "withdrawn_cases", "left_out_cases", "pool_changes", "hashes", "groups")
+_FIELDS = ("title", "box", "spacing_yx", "score")
 _ARRAYS = ("image_yx", "prediction_yx", "reference_yx", "uncertainty_yx")
-
-
 _CORRECTED = (
     "Labels of these cases were corrected after this was computed; the model is gone, so that labels and errors are "
     "shown as they were before."
@@ -193,9 +186,7 @@ def write_evidence(round_: RoundFolder, key: Key, checkpoint: Path, evidence: Ev
         "classes": {str(value): name for panel in evidence.panels[:1] for value, name in panel.classes.items()},
         "checkpoint": _stamp(checkpoint),
         "batch": [{**asdict(entry), "region": _plain(entry.region)} for entry in evidence.batch],
-        "panels": [
-            {"title": p.title, "box": p.box, "spacing_yx": p.spacing_yx, "score": p.score} for p in evidence.panels
-        ],
+        "panels": [{name: getattr(panel, name) for name in _FIELDS} for panel in evidence.panels],
         "points": [[_plain(point.region), point.role, point.x, point.y] for point in evidence.points],
         "of_role": evidence.of_role,
         "redundancy": evidence.redundancy,

@@ -14,21 +14,15 @@ Found = Sequence[tuple[dict[str, Any], Evidence]]
 """The columns that name a campaign (``all_tables.identity``), and its evidence."""
 
 
+def evidence_tables(found: Found) -> list[Table]:
+    """Return all tables of the evidence, in the order of the report."""
+    return [make(found) for make in (batches, correlations, map_points, map_counts, redundancies)]
+
+
 def batches(found: Found) -> Table:
     """Return one row per region of the batches, with uncertainty and error."""
     rows = [
-        {
-            **identity,
-            "round": evidence.round,
-            "rank": entry.rank,
-            "region": entry.region.name,
-            "score": entry.score,
-            "entropy": entry.entropy,
-            "error": entry.error,
-            "misclassified": entry.misclassified,
-            "new_voxels": entry.new_voxels,
-            "foreground": entry.foreground,
-        }
+        {**identity, "round": evidence.round, **vars(entry), "region": entry.region.name}
         for identity, evidence in found
         for entry in evidence.batch
     ]

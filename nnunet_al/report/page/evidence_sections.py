@@ -14,6 +14,7 @@ from nnunet_al.report.page.html import Section, bullets, figure, figures, headin
 from nnunet_al.report.tables.table import Table
 
 Named = Sequence[tuple[str, Evidence]]
+"""Names of campaigns, and their evidence."""
 
 _WHICH = (
     "For each strategy these sections show the campaign with the lowest fold and seed, in its last complete round "
@@ -24,14 +25,7 @@ _WHICH = (
 def evidence_sections(named: Named, tables: Mapping[str, Table], missing: Sequence[str]) -> list[Section]:
     """Return overlays, maps of embeddings, uncertainty against error, and redundancy.
 
-    Parameters
-    ----------
-    named
-        names of campaigns and their evidence
-    tables
-        the tables of the evidence by name
-    missing
-        sentences on campaigns without evidence
+    ``tables`` has the tables of the evidence by name, ``missing`` sentences on campaigns without evidence.
     """
     gone = [bullets(missing)] if missing else []
     return [

@@ -7,10 +7,11 @@ from base64 import b64encode
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
+from importlib.resources import files
 from itertools import takewhile
+from string import Template
 
 from nnunet_al.report.drawing.svg import Figure
-from nnunet_al.report.page.style import ICON, STYLE
 from nnunet_al.report.tables.table import Table
 
 OPEN_ROWS = 14
@@ -19,6 +20,9 @@ OPEN_ROWS = 14
 MOST_ROWS = 200
 """Most rows of a table on the page; its CSV file has all of them."""
 
+_FILES = files(__package__)
+STYLE = _FILES.joinpath("style.css").read_text(encoding="utf-8")
+_PAGE = Template(_FILES.joinpath("page.html").read_text(encoding="utf-8"))
 _MOST_COLUMNS = 12  # of a table that is printed without breaking words and numbers
 _OF_ROWS = ("strategy", "round", "rank")  # with _NAMES: columns that identify a row
 _NAMES = ("dataset", "configuration", "unit", "tag", "fold", "seed")
@@ -26,14 +30,7 @@ _NAMES = ("dataset", "configuration", "unit", "tag", "fold", "seed")
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page.
-
-    Attributes
-    ----------
-    anchor : its id, of letters, digits and ``-``
-    title : its heading
-    blocks : its content, as HTML
-    """
+    """A part of the page: its id (letters, digits and ``-``), its heading, and its content as HTML."""
 
     anchor: str
     title: str
@@ -48,37 +45,9 @@ def page(title: str, lead: str, sections: Sequence[Section], footer: str) -> str
         f'<h2 id="{section.anchor}-title">{text(section.title)}</h2>\n' + "\n".join(section.blocks) + "\n</section>"
         for section in sections
     )
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{text(title)}</title>
-<link rel="icon" href="{ICON}">
-<style>
-{STYLE}
-</style>
-</head>
-<body>
-<header>
-<h1>{text(title)}</h1>
-<p class="lead">{text(lead)}</p>
-</header>
-<nav aria-label="Contents">
-<h2>Contents</h2>
-<ol>
-{entries}
-</ol>
-</nav>
-<main>
-{body}
-</main>
-<footer>
-<p>{text(footer)}</p>
-</footer>
-</body>
-</html>
-"""
+    return _PAGE.substitute(
+        title=text(title), style=STYLE, lead=text(lead), contents=entries, sections=body, footer=text(footer)
+    )
 
 
 def text(words: object) -> str:
@@ -181,15 +150,10 @@ def table(content: Table, shown: int = MOST_ROWS) -> str:
     # a screen reader would read the whole caption as the name of a figure without a label
     return (
         f'<figure class="table" aria-labelledby="{anchor}-title">\n<figcaption>'
-        f'<span class="title" id="{anchor}-title">{text(_title(content.name))}</span> '
+        f'<span class="title" id="{anchor}-title">Table: {text(content.name.replace("_", " "))}.</span> '
         f'<span id="{anchor}">{text(caption)}</span> File: '
         f'<span class="file">{text(content.name)}.csv</span></figcaption>\n{grid}\n</figure>'
     )
-
-
-def _title(name: str) -> str:
-    words = name.replace("_", " ")
-    return f"Table: {words}."
 
 
 def _same_in_all_rows(content: Table) -> dict[str, str]:

@@ -11,7 +11,7 @@ from textwrap import wrap
 from nnunet_al.campaign.decisions import Decisions
 from nnunet_al.errors import StrategyError
 from nnunet_al.report.reading.runs import Run
-from nnunet_al.settings import READERS, SETTINGS, words
+from nnunet_al.settings import READERS, SETTINGS, epochs, words
 from nnunet_al.strategies import catalog
 from nnunet_al.text import count
 
@@ -73,7 +73,7 @@ def round_arguments(decided: Decisions) -> list[str]:
         for setting in SETTINGS
         if (decided.annotate or setting not in READERS) and not (setting.name == "initial" and decided.initial_groups)
     ]
-    arguments += [*words(settings, decided, int, float, str, Path), *words(settings, decided, bool)]
+    arguments += [*words(settings, decided, int, float, str, epochs, Path), *words(settings, decided, bool)]
     parameters = changed_parameters(decided)
     arguments += ["-set", *parameters] if parameters else []
     arguments += ["-groups", PARTICIPANTS] if decided.group_by else []

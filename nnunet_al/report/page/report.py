@@ -17,9 +17,9 @@ from nnunet_al.files import storage_errors, write_text
 from nnunet_al.nnunet.environment import Roots
 from nnunet_al.report.drawing.learning_figures import campaign_figures
 from nnunet_al.report.drawing.svg import Figure
-from nnunet_al.report.evidence import tables as evidence_tables
 from nnunet_al.report.evidence.gather import gather_evidence
 from nnunet_al.report.evidence.record import Evidence
+from nnunet_al.report.evidence.tables import evidence_tables
 from nnunet_al.report.page.annotation_progress import annotation_progress
 from nnunet_al.report.page.evidence_sections import evidence_sections
 from nnunet_al.report.page.html import Section, bullets, commands, definitions, figures, heading, page, paragraph, table
@@ -61,10 +61,8 @@ def write_report(
 
     Parameters
     ----------
-    folders
-        campaigns, at least one
-    output
-        the folder; files of an earlier report are overwritten
+    folders, output
+        at least one campaign; the folder, in which files of an earlier report are overwritten
     full_dice
         Dice of a model trained on all data, the reference of the budgets; None: the best that was reached
     pictures
@@ -85,14 +83,7 @@ def write_report(
     tables = {made.name: made for made in campaign_tables(runs, compared, matrix, full_dice)}
     drawn = campaign_figures(compared, tables, matrix)
     found, missing = _evidence(compared, pictures, evidence)
-    about_batches = [(identity(run), seen) for run, seen in found]
-    of_models = (
-        evidence_tables.batches(about_batches),
-        evidence_tables.correlations(about_batches),
-        evidence_tables.map_points(about_batches),
-        evidence_tables.map_counts(about_batches),
-        evidence_tables.redundancies(about_batches),
-    )
+    of_models = evidence_tables([(identity(run), seen) for run, seen in found])
     written = [path.name for made in (*tables.values(), *of_models) if (path := made.write(output)) is not None]
     sections = [Section("summary", "Summary", _summary(runs, compared, tables)), *_filled(_COMPARING, drawn, tables)]
     if evidence is not None:
@@ -137,16 +128,11 @@ def _summary(runs: Sequence[Run], compared: Sequence[Comparison], tables: dict[s
     standings = tables["standings"]
     sentences = [*annotation_progress(runs), *ranking_sentences(standings), *missing_sentences(compared)]
     blocks = (bullets([*sentences, *budget_sentences(tables["budget"])]),)
-    if not standings.rows:
-        return blocks
-    return (
-        *blocks,
-        table(standings),
-        paragraph(
-            "Runs are folds and seeds. An interval shows how certain the mean over them is; since runs share data, it "
-            "is somewhat too narrow. Where many strategies are compared, some will seem to differ by chance."
-        ),
+    about_runs = (
+        "Runs are folds and seeds. An interval shows how certain the mean over them is; since runs share data, it "
+        "is somewhat too narrow. Where many strategies are compared, some will seem to differ by chance."
     )
+    return (*blocks, table(standings), paragraph(about_runs)) if standings.rows else blocks
 
 
 def _filled(parts: Sequence[Part], made: Sequence[Figure], tables: dict[str, Table]) -> list[Section]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -122,12 +123,10 @@ def comparisons(runs: Sequence[Run]) -> list[Comparison]:
         words = [_word(name, getattr(members[0].decided, name)) for name in differing]
         label = ", ".join([members[0].strategy, *(word for word in words if word)])
         found.setdefault((dataset, test), []).append(Line(label, tuple(members)))
-    tests: dict[str, set[str]] = {}
-    for dataset, test in found:
-        tests.setdefault(dataset, set()).add(test)
+    tests = Counter(dataset for dataset, _ in found)
     return [
-        Comparison(dataset if len(tests[dataset]) == 1 else f"{dataset}, tested on {_TESTS[test]}", dataset, test, of)
-        for (dataset, test), of in ((key, tuple(members)) for key, members in found.items())
+        Comparison(dataset if tests[dataset] == 1 else f"{dataset}, tested on {_TESTS[test]}", dataset, test, tuple(of))
+        for (dataset, test), of in found.items()
     ]
 
 

@@ -15,16 +15,7 @@ from nnunet_al.report.reading.rounds import READ_ERRORS, RoundResult, read_round
 
 @dataclass(frozen=True)
 class Run:
-    """One campaign.
-
-    Attributes
-    ----------
-    folder : its folder
-    decided : the decisions in its ``campaign.json``
-    rounds : its rounds, in order
-    warnings : sentences on files that could not be read
-    commits : the entries of its ledger
-    """
+    """A campaign: its decisions, its rounds in order, sentences on unreadable files, and the entries of its ledger."""
 
     folder: CampaignFolder
     decided: Decisions
@@ -54,12 +45,7 @@ class Run:
 def read_runs(folders: Sequence[CampaignFolder], left_out: list[str] | None = None) -> list[Run]:
     """Read campaigns, in the order given; one that cannot be read does not stop the others.
 
-    Parameters
-    ----------
-    folders
-        their folders
-    left_out
-        is extended by a sentence for each campaign that is left out since its ``campaign.json`` cannot be read
+    ``left_out`` gets a sentence for each campaign that is left out since its ``campaign.json`` cannot be read.
     """
     runs = []
     for folder in folders:

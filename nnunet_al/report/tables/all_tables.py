@@ -25,12 +25,8 @@ def campaign_tables(
 ) -> list[Table]:
     """Return all tables, in the order of the report; a table may have no rows.
 
-    Parameters
-    ----------
-    runs, compared, matrix
-        campaigns, their comparisons, and the penalty matrix of these
-    full_dice
-        Dice of a model trained on all data, the reference of the budgets; None: the best that was reached
+    ``full_dice`` is the Dice of a model trained on all data, the reference of the budgets; None: the best that was
+    reached.
     """
     return [
         standings(compared),

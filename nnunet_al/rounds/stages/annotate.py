@@ -24,7 +24,7 @@ _NAMED = 5
 
 
 def annotate(context: RoundContext) -> None:
-    """Have the batch annotated: the oracle commits it to the ledger; of people it is seen whether they are done.
+    """Have the batch annotated: the oracle commits its labels to the ledger; people are waited for.
 
     Raises WaitingForReaders if nobody has annotated some of the batch yet, or the dataset has no label yet for it.
     """
@@ -40,7 +40,7 @@ def annotate(context: RoundContext) -> None:
 
 
 def commit_existing(context: RoundContext, cases: Iterable[str]) -> None:
-    """Commit what the dataset's own labels hold of ``cases`` to the ledger."""
+    """Commit the dataset's own labels of ``cases`` to the ledger."""
     annotations = {}
     for case in cases:
         if context.data.facts[case].label_state in {"complete", "partial"}:

@@ -1,4 +1,4 @@
-"""Stage `embed`: one pass over the pool that describes its regions by vectors, and what puts its shards together."""
+"""Stage `embed`: one pass over the pool that describes its regions by vectors, and the merge of its shards."""
 
 from __future__ import annotations
 
@@ -48,7 +48,6 @@ def embed_merge(context: RoundContext) -> None:
     """
     row = {number: index for index, number in enumerate(embedded_numbers(context))}
     identity = _made_by(context)
-    shards.wait_for_part_files(context, "embedded")
     found = [read_vectors(path, identity) for path in shards.part_files(context, "embedded")]
     parts = [part for part in found if part is not None]
     known = {number for part in parts for number in part.complete}
@@ -77,7 +76,7 @@ def _made_by(context: RoundContext) -> str:
 
 
 def _vectors(context: RoundContext, embedder: Embedder) -> tuple[WindowVectors, Any]:
-    """Return what describes a window, and what each vector is multiplied by."""
+    """Return the function that describes windows by vectors, and the factor of each vector."""
     network, exclusive = embedder.network, embedder.exclusive
     recipe = context.decided.recipe
     if recipe.embedding == "features":

@@ -12,7 +12,7 @@ from nnunet_al.terminal import say
 def evaluate(context: RoundContext) -> None:
     """Measure the model on the test cases, whose labels touch nothing else.
 
-    Without test cases it is only written down what the model was trained on.
+    Without test cases only its training data is written down.
     """
     if not context.decided.test_cases:
         write_json(context.round.metrics, trained_on(context, context.checkpoint(context.round)))

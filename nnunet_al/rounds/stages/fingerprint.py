@@ -1,4 +1,4 @@
-"""Stage `fingerprint`: the geometry of the pool and the intensities of what is annotated."""
+"""Stage `fingerprint`: the geometry of the pool and the intensities of annotated foreground."""
 
 from __future__ import annotations
 
@@ -8,17 +8,12 @@ from nnunet_al.rounds.context import RoundContext
 
 
 def fingerprint(context: RoundContext) -> None:
-    """Extract the fingerprint: geometry of the whole pool, intensities of what is annotated as foreground."""
+    """Extract the fingerprint: geometry of the whole pool, intensities of annotated foreground."""
     dataset = context.data.dataset
     annotated = {case: (dataset.cases[case].images, context.composed_label(case)) for case in context.annotated_cases}
     pool_facts = {case: context.data.facts[case] for case in context.decided.pool_cases}
+    workers, samples = context.options.workers, context.folder.root / "intensities"
     content = extract_fingerprint(
-        annotated,
-        pool_facts,
-        len(dataset.channels),
-        len(pool_facts),
-        context.ignore,
-        context.options.workers,
-        samples=context.folder.root / "intensities",
+        annotated, pool_facts, len(dataset.channels), len(pool_facts), context.ignore, workers, samples=samples
     )
     write_json(context.round.view.preprocessed / dataset.name / "dataset_fingerprint.json", content)

@@ -1,8 +1,8 @@
 """The work of each stage of a round, and the stages of a round and of its phases as lists of work.
 
-Names and order are those of `nnunet_al.campaign.stages`. Below, "reads" leaves out what every stage reads:
-``campaign.json`` and the raw dataset. Paths are those of the round's folder, "view" are nnU-Net's three folders in it
-(see `nnunet_al.campaign.folders`).
+Names and order are those of `nnunet_al.campaign.stages`. Below, "reads" leaves out ``campaign.json`` and
+the raw dataset, which every stage reads. Paths are those of the round's folder, "view" are nnU-Net's three folders in
+it (see `nnunet_al.campaign.folders`).
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ SHARDED = {
     SCORE: ("scoring the pool", _work("score:score_part"), _work("score:score_merge")),
     EMBED: ("embedding the pool", _work("embed:embed_part"), _work("embed:embed_merge")),
 }
-"""Phase -> sentence, the work of one shard, what puts the shards together.
+"""Phase -> sentence, the work of one shard, the merge of the shards.
 
 The shards of ``score`` read the checkpoint and the pool's images and write ``parts/scores*``; together they become
 ``scores.npz``. Those of ``embed`` read ``scores.npz``, too, and ``fisher.npz``, and write ``parts/embed*``; together
@@ -83,7 +83,7 @@ ANNOTATE = Stage(FINAL_STAGE, "annotating", _work("annotate:annotate"))
 _ALL = (_LABELS, _FINGERPRINT, _PLAN, _PREPROCESS, _IMAGES, _TRAIN, _EVALUATE, _WEIGH, _FISHER, _SELECT)
 _BY_NAME = {stage.name: stage for stage in _ALL}
 MODEL_STAGES: Stages = [_BY_NAME[name] for name in (*PREPARATION, TRAIN, EVALUATE)]
-"""What comes before the passes over the pool, in every round but round 0."""
+"""The stages before the passes over the pool, in every round but round 0."""
 
 
 def first_round(decided: Decisions) -> Stages:

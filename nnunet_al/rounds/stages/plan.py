@@ -1,4 +1,4 @@
-"""Stage `plan`: the round's plans, which keep what the campaign stands on."""
+"""Stage `plan`: the round's plans, which keep the structure of the campaign's first plan."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _INTENSITIES = "foreground_intensity_properties_per_channel"
 
 
 def plan_round(context: RoundContext) -> None:
-    """Plan anew, keep what the campaign stands on, and write down what a fresh plan would have changed."""
+    """Plan anew, keep the structure of the first plan, and write down the changes of a fresh plan."""
     decided, view = context.decided, context.round.view
     pinned = _pinned_intensities(context)
     settings = PlannerSettings(len(decided.pool_cases), context.first_plans, pinned, decided.update_intensities)

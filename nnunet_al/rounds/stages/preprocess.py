@@ -11,7 +11,7 @@ _SHOWN = 5
 
 
 def preprocess(context: RoundContext) -> None:
-    """Preprocess what changed: labels of newly annotated regions, images that are not in the store yet."""
+    """Preprocess the labels of newly annotated regions, and the images that are not in the store yet."""
     decided = context.decided
     boxes: dict[str, list] = {}
     for region in sorted(context.annotated_regions):

@@ -1,4 +1,4 @@
-"""Stage `score`: one pass over the pool that scores its regions, and what puts its shards together."""
+"""Stage `score`: one pass over the pool that scores its regions, and the merge of its shards."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _OR_OVERFLOW = {"float32": "", "half": " or half precision overflows (-precision
 def score_part(context: RoundContext) -> None:
     """Score the candidates of this call's shard: the cases ``part``, ``part + parts``, ... in sorted order.
 
-    What a call before has scored already is taken over, whatever the number of shards was. A region's numbers depend
+    Regions that earlier calls have scored are taken over, whatever the number of shards was. A region's numbers depend
     on no other region, so that it does not matter which call scored it.
     """
     options = context.options
@@ -36,14 +36,9 @@ def score_part(context: RoundContext) -> None:
     measures: dict[str, Measure] = {}
     for name, (metric, reduction) in context.decided.recipe.measures().items():
         measures[name] = Measure(voxel_map(metric), _reduction(context, reduction), metric)
+    channels = roi_channels(context, plan.heads, plan.exclusive)
     scorer = Scorer(
-        sampler,
-        plan.exclusive,
-        measures,
-        device,
-        options.scoring_batch_size,
-        options.workers,
-        roi_channels=roi_channels(context, plan.heads, plan.exclusive),
+        sampler, plan.exclusive, measures, device, options.scoring_batch_size, options.workers, roi_channels=channels
     )
     mine, identity = shards.share(context, candidate_numbers(context)), _made_by(context)
     before = _scored_before(context, mine, identity, arithmetic(device.type))
@@ -59,7 +54,7 @@ def score_part(context: RoundContext) -> None:
 def _scored_before(
     context: RoundContext, mine: Mapping[str, Sequence[int]], identity: str, device: str
 ) -> PoolStatistics:
-    """Return what the round's files hold of this shard's regions; in half precision what a device like this one scored.
+    """Return the saved statistics of this shard's regions; in half precision only those from the same kind of device.
 
     A region that stands in several files is the same in all of them.
     """
@@ -84,7 +79,6 @@ def score_merge(context: RoundContext) -> None:
     for all.
     """
     identity = _made_by(context)
-    shards.wait_for_part_files(context, "scores")
     found = [shards.read_part(path, identity) for path in shards.part_files(context, "scores")]
     parts = [arrays for arrays in found if arrays is not None]
     if len(parts) < len(found):

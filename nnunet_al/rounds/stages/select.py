@@ -6,7 +6,7 @@ import numpy as np
 
 from nnunet_al.memory import available_bytes
 from nnunet_al.rounds.batch import write_batch
-from nnunet_al.rounds.candidates import candidate_numbers, read_scores, with_embeddings
+from nnunet_al.rounds.candidates import candidate_numbers, read_scores, tie_names, with_embeddings
 from nnunet_al.rounds.context import RoundContext
 from nnunet_al.selection.resources import Resources
 from nnunet_al.strategies.select import Candidates, Moment, select_batch
@@ -28,15 +28,29 @@ def select(context: RoundContext) -> None:
     else:
         numbers_N = np.array(candidate_numbers(context), np.int64)
         regions = [context.regions[number] for number in numbers_N]
-        candidates = Candidates([region.name for region in regions], cases_N=[region.case for region in regions])
+        candidates = Candidates(tie_names(context, regions), cases_N=[region.case for region in regions])
     if len(numbers_N) <= budget:
         say(
             f"    the pool is used up after this batch: {count(len(numbers_N), 'region')} left for a budget of {budget}"
             if len(numbers_N)
             else "    the pool is used up: nothing is left to ask for"
         )
+    elif recipe.selector == "stochastic_batches":
+        batches = recipe.parameters["num_batches"] or len(numbers_N) // budget
+        if batches == 1:
+            say("    there is one random batch to choose from, so this is a uniform draw")
     moment = Moment(context.number, decided.rounds)
     resources = Resources(context.options.device, available_bytes(), lambda sentence: say(f"    {sentence}"))
     chosen = select_batch(recipe, candidates, budget, context.rng, decided.engine or "streaming", moment, resources)
     ranked = not recipe.selector.startswith("random")
+    if ranked and len(chosen) < len(numbers_N):
+        _say_ties(chosen.gains_B)
     write_batch(context, numbers_N[chosen.indices_B], chosen.gains_B.tolist() if ranked else [None] * len(chosen))
+
+
+def _say_ties(gains_B: np.ndarray) -> None:
+    """Say when more than half of a batch was decided by the order of ties."""
+    values, counts = np.unique(gains_B, return_counts=True)
+    if len(gains_B) > 1 and counts.max() > len(gains_B) / 2:
+        same, value = int(counts.max()), values[counts.argmax()]
+        say(f"    {same} of {len(gains_B)} regions have the same score ({value:.3g}); the seed decided among equals")

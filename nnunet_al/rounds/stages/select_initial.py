@@ -13,6 +13,7 @@ from nnunet_al.nnunet.workers import run_jobs
 from nnunet_al.pool.boxes import Box
 from nnunet_al.pool.table import by_case
 from nnunet_al.rounds.batch import write_batch
+from nnunet_al.rounds.candidates import tie_names
 from nnunet_al.rounds.context import RoundContext
 from nnunet_al.scoring.image_features import image_features, standardise
 from nnunet_al.selection.k_center import k_center
@@ -67,7 +68,7 @@ def _spread_out(context: RoundContext, numbers_N: np.ndarray) -> Choice:
     row = {number: index for index, number in enumerate(numbers_N.tolist())}
 
     def choose(numbers_M: np.ndarray, wanted: int, rng: np.random.Generator) -> tuple[np.ndarray, Scores]:
-        names_M = [context.regions[number].name for number in numbers_M]
+        names_M = tie_names(context, [context.regions[number] for number in numbers_M])
         first = random_draw(names_M, min(wanted, 1), rng).indices_B
         rest = np.setdiff1d(np.arange(len(numbers_M)), first)
         chosen = k_center(

@@ -1,15 +1,15 @@
-"""Stage `weigh`: the weight of each group of cases, by how the model does on what is annotated of it."""
+"""Stage `weigh`: the weight of each group of cases, by the Dice of the model on its annotations."""
 
 from __future__ import annotations
 
 from statistics import fmean
+from typing import Any
 
 from nnunet_al.evaluation.dice import dice, masks
 from nnunet_al.files import write_json
-from nnunet_al.nnunet.prediction import predict_segmentation
 from nnunet_al.rounds.context import RoundContext
 from nnunet_al.rounds.groups import classes_of_interest
-from nnunet_al.rounds.round_model import load_round_model
+from nnunet_al.rounds.round_model import make_predictor
 from nnunet_al.scoring.group_weights import group_weights
 from nnunet_al.terminal import progress, say
 from nnunet_al.text import count
@@ -21,15 +21,8 @@ def weigh(context: RoundContext) -> None:
     known = sorted({groups[case] for case in context.decided.pool_cases})
     cases = sorted(dice_of_case)
     found = group_weights([dice_of_case[case] for case in cases], [groups[case] for case in cases], known)
-    by_group = {
-        group: {
-            "weight": found.weights[group],
-            "z": found.z[group],
-            "dice": found.mean_dice[group],
-            "cases": found.counts[group],
-        }
-        for group in known
-    }
+    columns: dict[str, Any] = {"weight": found.weights, "z": found.z, "dice": found.mean_dice, "cases": found.counts}
+    by_group = {group: {name: of_group[group] for name, of_group in columns.items()} for group in known}
     write_json(context.round.group_weights, {"by_group": by_group, "dice_of_case": dice_of_case})
     for group, entry in by_group.items():
         mean_dice, cases_of = found.mean_dice[group], found.counts[group]
@@ -47,12 +40,11 @@ def annotated_dice(context: RoundContext) -> dict[str, float]:
     is left out, and with it a case of which nothing remains: in campaigns of patches the parts without any structure
     would otherwise make every group look perfect.
     """
-    plan, network, device = load_round_model(context, context.checkpoint(context.round))
-    images, classes = context.pool_images(), classes_of_interest(context)
+    predict = make_predictor(context, context.checkpoint(context.round), context.pool_images())
+    classes = classes_of_interest(context)
     found = {}
     for case in progress(context.annotated_cases, "annotated cases"):
-        stored = images[case]
-        prediction_xyz = predict_segmentation(network, plan, stored.open()[:], stored.properties(), device)
+        prediction_xyz = predict(case)
         reference_xyz = context.label_format.read(context.composed_label(case))
         annotated_xyz = reference_xyz != context.ignore
         pairs = [masks(prediction_xyz, reference_xyz, labels, annotated_xyz) for labels in classes.values()]

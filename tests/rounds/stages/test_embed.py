@@ -42,7 +42,7 @@ def test_usimc_draws_its_entries_in_3d_and_takes_the_first_in_2d(dims: int) -> N
     drawn = with_parameters(small, compression="random")
     np.testing.assert_array_equal(vectors_of(drawn, dims), found["random"])
     assert not np.array_equal(vectors_of(drawn, dims, seed=1), found["random"])
-    (layer,) = bottleneck_convolution(unet(dims=dims)).values()
+    ((_name, layer),) = bottleneck_convolution(unet(dims=dims)).items()
     whole = vectors_of(with_parameters(get("usimc"), compression="truncate"), dims)
     assert whole.shape[1] == layer.weight.numel()
     np.testing.assert_allclose(found["truncate"], whole[:, :40], rtol=1e-4, atol=1e-8)
