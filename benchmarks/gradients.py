@@ -4,7 +4,9 @@ Ours are the embeddings of USIMF (d entries of all layers' weights, drawn by the
 first d entries of the bottleneck), and the Fisher information itself, for one batch of windows. One backward pass, as
 in training, gives the gradient of the batch's mean by all weights, but no gradient per region. The usual methods are a
 loop over the regions with ``torch.autograd.grad`` at batch size 1, and ``torch.func.vmap(grad)`` over as many regions
-at a time as fit into memory; both differentiate only by the required weights. The network is that of nnU-Net's plans
+at a time as fit into memory; both differentiate only by the required weights. These compare all convolutions and the
+output of full resolution. A round's default, the decoder and the trained heads, is compared with one forward and one
+backward pass of the decoder alone, from features that cost nothing. The network is that of nnU-Net's plans
 for the dataset, trained for one short round; with --quick it is small, untrained, and its input is noise.
 
 Ours are checked against these methods in float64, and in float32 against autograd after the same forward pass. Float32
@@ -29,9 +31,10 @@ from torch.func import functional_call, grad, vmap
 from nnunet_al.allocation import keeping_memory
 from nnunet_al.scoring.dropout import evaluating
 from nnunet_al.scoring.fast_network import fast_network
+from nnunet_al.scoring.features import share_by_area
 from nnunet_al.scoring.fisher import sample_parameters
 from nnunet_al.scoring.gradients import gradient_entries, log_likelihood, select_entries, visit_gradients
-from nnunet_al.scoring.layers import bottleneck_convolution, convolutions
+from nnunet_al.scoring.layers import bottleneck_convolution, convolutions, decoder_convolutions, number_of_heads
 from nnunet_al.scoring.region_fisher import RegionFisher
 from nnunet_al.scoring.tensors import full_resolution
 
@@ -40,6 +43,7 @@ CHECKED = 4  # regions, because each costs a backward pass of the whole batch
 FITTING_BYTES = 2**28  # of the gradients that vmap holds at a time
 
 Entries = dict[str, np.ndarray]
+Layers = Callable[[nn.Module], Mapping[str, nn.Module]]
 
 
 @dataclass(frozen=True)
@@ -62,18 +66,40 @@ class Batch:
         """Return a copy whose network has the memory layout of a round."""
         return Batch(fast_network(copy.deepcopy(self.network)), self.data_B_C_xyz, self.weight_B_xyz)
 
-    def fisher(self) -> dict[str, torch.Tensor]:
+    @property
+    def trained(self) -> int:
+        """Number of heads that nnU-Net trains."""
+        return number_of_heads(self.network, "trained", None)
+
+    def fisher(self, wanted: Layers = convolutions, heads: int = 1) -> dict[str, torch.Tensor]:
         """Return the Fisher information of the regions, computed as in a round."""
-        layers = convolutions(self.network)
+        layers = wanted(self.network)
         diagonal = RegionFisher(layers, dict.fromkeys(range(len(self)), 1))
-        visit_gradients(
-            self.network, self.data_B_C_xyz, self.weight_B_xyz, layers, diagonal.visitor(list(range(len(self))))
-        )
+        visitor = diagonal.visitor(list(range(len(self))))
+        visit_gradients(self.network, self.data_B_C_xyz, self.weight_B_xyz, layers, visitor, heads=heads)
         return diagonal.mean()
 
-    def entries(self, entries: Entries) -> torch.Tensor:
+    def entries(self, entries: Entries, heads: int = 1) -> torch.Tensor:
         """Return the embeddings (B, d), computed as in a round."""
-        return gradient_entries(self.network, self.data_B_C_xyz, self.weight_B_xyz, entries)
+        return gradient_entries(self.network, self.data_B_C_xyz, self.weight_B_xyz, entries, heads=heads)
+
+    def decoder_pass(self) -> Callable[[], dict[str, torch.Tensor]]:
+        """Return a function that does a forward and a backward pass of the decoder: its weights' gradients (1, ...)."""
+        decoder, layers = self.network.decoder, decoder_convolutions(self.network)
+        weights = [layer.weight for layer in layers.values()]
+        with evaluating(self.network), torch.no_grad():
+            skips = self.network.encoder(self.data_B_C_xyz)
+
+        def once() -> dict[str, torch.Tensor]:
+            before, decoder.deep_supervision = decoder.deep_supervision, True
+            with evaluating(self.network):
+                heads = decoder(skips)[: self.trained]
+            decoder.deep_supervision = before
+            value = sum(log_likelihood(head, share_by_area(self.weight_B_xyz, head.shape[2:])).sum() for head in heads)
+            found = torch.autograd.grad(value, weights, allow_unused=True, materialize_grads=True)
+            return {name: gradient[None] for name, gradient in zip(layers, found, strict=True)}
+
+        return once
 
     def one_backward(self) -> None:
         """Do one forward and one backward pass of the whole batch."""
@@ -201,10 +227,21 @@ def check(batch: Batch, drawn: Mapping[str, Entries]) -> dict[str, float]:
     return {name: float(values_B.max()) for name, values_B in found.items()}
 
 
-def measure(batch: Batch, usimf: Entries, usimc: Entries, repetitions: int, device: str) -> dict[str, Timing]:
+def check_decoder(batch: Batch, entries: Entries) -> float:
+    """Return how far the sum of our embeddings is from the gradient of the sum, in float64."""
+    exact = batch.to("cpu").to(torch.float64)
+    sum_1_d = exact.arranged().entries(entries, exact.trained).sum(0, keepdim=True)
+    return float(deviations(sum_1_d, select_entries(exact.decoder_pass()(), entries))[0])
+
+
+def measure(
+    batch: Batch, usimf: Entries, usimc: Entries, decoder: Entries, repetitions: int, device: str
+) -> dict[str, Timing]:
     """Time all methods in turn."""
     ours = batch.arranged()
     ways: dict[str, Callable[[], Any]] = {
+        "decoder": lambda: ours.entries(decoder, ours.trained),
+        "decoder_pass": ours.decoder_pass(),
         "usimf": lambda: ours.entries(usimf),
         "one_backward": batch.one_backward,
         "usimc": lambda: ours.entries(usimc),
@@ -231,19 +268,28 @@ def main() -> None:
     usimc = {
         name: np.arange(min(d, layer.weight.numel())) for name, layer in bottleneck_convolution(batch.network).items()
     }
-    checked = check(batch, {"usimf": usimf, "usimc": usimc})
+    fisher = batch.fisher(decoder_convolutions, batch.trained)
+    drawn = sample_parameters(fisher, d, np.random.default_rng(0))
+    decoder = {name: indices for name, indices in drawn.items() if len(indices)}
+    checked = check(batch, {"usimf": usimf, "usimc": usimc}) | {"decoder_sum_float64": check_decoder(batch, decoder)}
     worst = max(checked.values())
     if not worst <= DEVIATION:
         raise SystemExit(f"Our gradients deviate from torch's by {worst:.2g} of their size, more than {DEVIATION:g}.")
     other_B = deviations(batch.arranged().entries(usimf), batch.per_sample_entries(usimf))
     with keeping_memory():
-        found = measure(batch, usimf, usimc, repetitions, arguments.device)
+        found = measure(batch, usimf, usimc, decoder, repetitions, arguments.device)
 
     def claim(name: str, ours: str, other: str, note: str) -> Claim:
         return Claim.of_times(name, found[ours], found[other], len(batch) / 1000, "ms per region", note)
 
     backward = "one forward and backward pass for the batch"
     claims = [
+        claim(
+            "embedding_vs_decoder_pass",
+            "decoder",
+            "decoder_pass",
+            "USIMF embedding (decoder, trained heads) / one forward and backward pass of the decoder",
+        ),
         claim("gradients_vs_one_backward", "usimf", "one_backward", f"USIMF embedding / {backward}"),
         claim("gradients_bottleneck_vs_one_backward", "usimc", "one_backward", f"USIMC embedding / {backward}"),
         claim("gradients_vs_per_sample", "usimf", "per_sample", "USIMF embedding / autograd, region by region"),
