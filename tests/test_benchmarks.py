@@ -50,6 +50,7 @@ CLAIMS = {
     "flqmi": {"flqmi_time_vs_submodlib", "flqmi_memory_vs_submodlib", "flqmi_liver_scale_seconds"},
     "diversity": {"core_set_vs_plain", "badge_vs_plain", "growth_selection_exponent_core_set"},
     "preprocessing": {"preprocessing_vs_full"},
+    "round": {"round_half_vs_float32", "round_last_vs_float32", "round_overhead_percent"},
     "memory": {"memory_round_peak", "memory_scoring_vs_whole_case"},
     "growth": {"growth_scoring_exponent", "growth_preprocessing_exponent", "growth_selection_exponent"},
 }
