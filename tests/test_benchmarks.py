@@ -45,7 +45,7 @@ def test_a_benchmark_runs_quickly(folder, script, options):
 
 
 CLAIMS = {
-    "scoring": {"scoring_vs_naive", "scoring_prefix_vs_naive", "scoring_half_vs_naive", "scoring_vs_bare_forward"},
+    "scoring": {"scoring_vs_naive", "scoring_vs_bare_forward", "scoring_last_bare_forwards", "scoring_last_spearman"},
     "gradients": {"gradients_vs_one_backward", "gradients_vs_per_sample", "gradients_vs_torch_func"},
     "flqmi": {"flqmi_time_vs_submodlib", "flqmi_memory_vs_submodlib", "flqmi_liver_scale_seconds"},
     "diversity": {"core_set_vs_plain", "badge_vs_plain", "growth_selection_exponent_core_set"},
