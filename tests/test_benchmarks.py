@@ -49,7 +49,7 @@ CLAIMS = {
     "gradients": {"gradients_vs_one_backward", "gradients_vs_per_sample", "gradients_vs_torch_func"},
     "flqmi": {"flqmi_time_vs_submodlib", "flqmi_memory_vs_submodlib", "flqmi_liver_scale_seconds"},
     "diversity": {"core_set_vs_plain", "badge_vs_plain", "growth_selection_exponent_core_set"},
-    "preprocessing": {"preprocessing_vs_full"},
+    "preprocessing": {"preprocessing_vs_full", "preprocessing_all_changed_vs_full"},
     "round": {"round_half_vs_float32", "round_last_vs_float32", "round_overhead_percent"},
     "memory": {"memory_round_peak", "memory_scoring_vs_whole_case"},
     "growth": {"growth_scoring_exponent", "growth_preprocessing_exponent", "growth_selection_exponent"},
