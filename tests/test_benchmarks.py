@@ -45,11 +45,12 @@ def test_a_benchmark_runs_quickly(folder, script, options):
 
 
 CLAIMS = {
-    "scoring": {"scoring_vs_naive", "scoring_prefix_vs_naive", "scoring_half_vs_naive", "scoring_vs_bare_forward"},
+    "scoring": {"scoring_vs_naive", "scoring_vs_bare_forward", "scoring_last_bare_forwards", "scoring_last_spearman"},
     "gradients": {"embedding_vs_decoder_pass", "gradients_vs_one_backward", "gradients_vs_per_sample"},
     "flqmi": {"flqmi_time_vs_submodlib", "flqmi_memory_vs_submodlib", "flqmi_liver_scale_seconds"},
     "diversity": {"core_set_vs_plain", "badge_vs_plain", "growth_selection_exponent_core_set"},
-    "preprocessing": {"preprocessing_vs_full"},
+    "preprocessing": {"preprocessing_vs_full", "preprocessing_all_changed_vs_full"},
+    "round": {"round_half_vs_float32", "round_last_vs_float32", "round_overhead_percent"},
     "memory": {"memory_round_peak", "memory_scoring_vs_whole_case"},
     "growth": {"growth_scoring_exponent", "growth_preprocessing_exponent", "growth_selection_exponent"},
 }

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from nnunet_al.nnunet.environment import Roots
 
 _DESCRIPTION = """\
-Makes a small dataset of phantoms and runs active learning on it with two strategies, on the CPU: an initial batch and
-three rounds each. Writes learning curves, a picture of the selected regions, and the report. After an interruption the
-same command continues.
+Makes a small dataset of phantoms and runs active learning on it with two strategies: an initial batch and three rounds
+each, on the CPU by default. Writes learning curves, a picture of the selected regions, and the report. After an
+interruption the same command continues.
 """
 
 DATASET, NAME = 999, "Dataset999_PhantomDemo"
@@ -36,6 +36,7 @@ def build_parser() -> ArgumentParser:
     parser.add_argument(
         "-o", default="nnunet_al_demo", metavar="FOLDER", help="output folder (default: nnunet_al_demo)"
     )
+    parser.add_argument("-device", default="cpu", choices=["cpu", "cuda", "mps"], help="default: cpu")
     return parser
 
 
@@ -51,7 +52,7 @@ def work(arguments: Namespace) -> None:
 
     output = Path(arguments.o).absolute()
     roots = Roots.below(output).create()
-    options = Options(device="cpu", workers=1)
+    options = Options(device=arguments.device, workers=1)
     # as many processes for augmentation as nnU-Net takes by itself only slow a short training down
     with nnunet_folders(roots, nnUNet_n_proc_DA=os.environ.get("nnUNet_n_proc_DA", "0")):
         make_dataset(roots.raw / NAME)
