@@ -183,6 +183,9 @@ def class_weights(annotated_voxels_C: npt.ArrayLike) -> npt.NDArray[np.float64]:
     return weights_C / weights_C.sum()
 
 
+COUNTS_VOXELS = {ClassWeighted.name}
+"""The reductions whose `finish` needs the annotated voxels of each class."""
+
 # a factory takes the recipe's parameters and the spacing of the window's axes in mm
 REDUCTIONS: dict[str, Callable[[Mapping[str, Any], Sequence[float]], Reduction]] = {
     "mean": lambda parameters, spacing_mm: Mean(),
