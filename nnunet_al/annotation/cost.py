@@ -6,8 +6,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.ndimage import find_objects
-from skimage.measure import find_contours
 
 
 @dataclass(frozen=True)
@@ -69,6 +67,8 @@ def annotation_cost(labels_xyz: np.ndarray, spacing_mm: Sequence[float], ignore:
 
 def _outlined(classes_xyz: np.ndarray, annotated_xyz: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield (mask, annotated) of each slice of each class, cropped to the class with a margin of one voxel."""
+    from scipy.ndimage import find_objects
+
     for value, found in enumerate(find_objects(classes_xyz), start=1):
         if found is None:
             continue
@@ -81,5 +81,7 @@ def _outlined(classes_xyz: np.ndarray, annotated_xyz: np.ndarray) -> Iterator[tu
 
 
 def _contour_mm(mask: np.ndarray, annotated: np.ndarray, spacing_mm: np.ndarray) -> float:
+    from skimage.measure import find_contours
+
     lines = find_contours(mask.astype(np.float64), 0.5, mask=annotated)
     return float(sum(np.linalg.norm(np.diff(line, axis=0) * spacing_mm, axis=1).sum() for line in lines))

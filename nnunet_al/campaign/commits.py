@@ -117,24 +117,45 @@ class AnnotationCost:
         return {f"{prefix}{name}": value for name, value in asdict(self).items()}
 
 
-def total_cost(commits: Iterable[Commit], without: Collection[str] = ()) -> AnnotationCost:
-    """Add up the cost of ``commits``, without the cases that were withdrawn.
+class CostSoFar:
+    """Adds up the cost of commits one after the other, without the cases that were withdrawn."""
 
-    A correction adds minutes only: its voxels were counted when they were annotated first.
-    """
-    commits = list(commits)
-    first = [commit for commit in commits if commit.counts and commit.source != CORRECTION]
-    labels = [entry for c in first for case, entry in c.labels.items() if case not in without]
-    foreground, contours = [entry.foreground_voxels for entry in labels], [entry.contour_mm for entry in labels]
-    minutes = [commit.minutes for commit in commits if commit.minutes is not None]
-    return AnnotationCost(
-        regions=len({region for commit in first for region in commit.regions if region.case not in without}),
-        cases=len({case for commit in first for case in commit.labels if case not in without}),
-        voxels=sum(entry.annotated_voxels for entry in labels),
-        foreground_voxels=None if None in foreground else sum(value for value in foreground if value is not None),
-        contour_mm=None if None in contours else round(sum(value for value in contours if value is not None), 3),
-        minutes=sum(minutes) if minutes else None,
-    )
+    def __init__(self, without: Collection[str] = ()) -> None:
+        """Begin with no commit; cases in ``without`` do not count."""
+        self._without = frozenset(without)
+        self._regions: set[Region] = set()
+        self._cases: set[str] = set()
+        self._sums: dict[str, float | None] = dict.fromkeys(("annotated_voxels", "foreground_voxels", "contour_mm"), 0)
+        self._minutes: float | None = None
+
+    def add(self, commit: Commit) -> None:
+        """Add one commit; a correction adds minutes only: its voxels were counted when they were annotated first."""
+        if commit.minutes is not None:
+            self._minutes = (self._minutes or 0) + commit.minutes
+        if not commit.counts or commit.source == CORRECTION:
+            return
+        self._regions |= {region for region in commit.regions if region.case not in self._without}
+        self._cases |= commit.labels.keys() - self._without
+        for entry in (entry for case, entry in commit.labels.items() if case not in self._without):
+            for name, value in self._sums.items():
+                more = getattr(entry, name)
+                self._sums[name] = None if value is None or more is None else value + more
+
+    @property
+    def total(self) -> AnnotationCost:
+        """The sum so far."""
+        voxels, foreground, contour = self._sums.values()
+        counts = (len(self._regions), len(self._cases), int(voxels or 0))
+        foreground = None if foreground is None else int(foreground)
+        return AnnotationCost(*counts, foreground, None if contour is None else round(contour, 3), self._minutes)
+
+
+def total_cost(commits: Iterable[Commit], without: Collection[str] = ()) -> AnnotationCost:
+    """Return the sum of the cost of ``commits``, see `CostSoFar`."""
+    cost = CostSoFar(without)
+    for commit in commits:
+        cost.add(commit)
+    return cost.total
 
 
 def entry_files(folder: Path) -> list[Path]:

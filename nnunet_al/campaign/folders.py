@@ -54,6 +54,8 @@ class RoundFolder:
     """The folder that readers get, with the regions asked for."""
     ledger_mark = _Inside("ledger_entries.json")
     """How many of the ledger's entries the round's model is trained on."""
+    composed = _Inside("composed_labels.json")
+    """The commits that went into each composed label, and what later stages ask of it."""
 
     @property
     def view(self) -> Roots:

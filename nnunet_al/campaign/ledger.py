@@ -47,9 +47,10 @@ class Ledger:
     def __init__(self, folder: Path, label_format: LabelFormat, file_ending: str, ignore: int) -> None:
         """Use the ledger in ``folder``; label volumes have the dataset's format and hold ``ignore`` elsewhere."""
         self.folder = folder
-        self._format = label_format
+        self.label_format = label_format
+        self.ignore = ignore
         self._ending = file_ending
-        self._ignore = ignore
+        self._geometries: dict[Path, dict[str, Any]] = {}
 
     def commits(self) -> list[Commit]:
         """Return all commits in order; see `read_commits`."""
@@ -82,8 +83,8 @@ class Ledger:
         number = self.length()
         labels = {}
         for case, annotation in sorted(annotations.items()):
-            self._format.write(self._label_file(number, case), annotation.labels_xyz, annotation.properties)
-            cost = annotation_cost(annotation.labels_xyz, annotation.properties["spacing"], self._ignore)
+            self.label_format.write(self._label_file(number, case), annotation.labels_xyz, annotation.properties)
+            cost = annotation_cost(annotation.labels_xyz, annotation.properties["spacing"], self.ignore)
             labels[case] = LabelEntry(
                 hash_array(annotation.labels_xyz.astype(np.int32)),
                 cost.annotated_voxels,
@@ -102,19 +103,18 @@ class Ledger:
 
         Raises CampaignError if a label volume is not the one that was committed.
         """
-        composed_xyz = np.full(shape, self._ignore, np.int32)
+        composed_xyz = np.full(shape, self.ignore, np.int32)
         for commit in commits:
             if commit.counts and case in commit.labels:
-                labels_xyz = self.volume(commit, case)
-                corrects = commit.source == CORRECTION
-                where_xyz = labels_xyz != self._ignore if corrects else composed_xyz == self._ignore
-                np.copyto(composed_xyz, labels_xyz, where=where_xyz)
+                put_labels(composed_xyz, self.volume(commit, case), commit.source, self.ignore)
         return composed_xyz
 
     def properties(self, case: str, commits: list[Commit]) -> dict[str, Any]:
         """Return the geometry of a case's label volumes, for writing composed ones."""
         commit = next(commit for commit in commits if case in commit.labels)
-        return self._format.read_with_properties(self._label_file(commit.number, case))[1]
+        path = self._label_file(commit.number, case)
+        known = self._geometries.get(path)  # its labels have just been read
+        return self.label_format.read_with_properties(path)[1] if known is None else known
 
     def volume(self, commit: Commit, case: str) -> np.ndarray:
         """Return the labels (z, y, x) that one commit holds of a case, ignore elsewhere.
@@ -122,7 +122,7 @@ class Ledger:
         Raises CampaignError if the label volume is not the one that was committed.
         """
         path = self._label_file(commit.number, case)
-        labels_xyz = self._format.read(path)
+        labels_xyz, self._geometries[path] = self.label_format.read_with_properties(path)
         if hash_array(labels_xyz) != commit.labels[case].sha256:
             raise CampaignError(
                 f"The label volume {path} is not the one that was committed: restore it from a backup, since the "
@@ -132,3 +132,9 @@ class Ledger:
 
     def _label_file(self, number: int, case: str) -> Path:
         return self.folder / f"{number:03d}" / f"{case}{self._ending}"
+
+
+def put_labels(composed_xyz: np.ndarray, labels_xyz: np.ndarray, source: str, ignore: int) -> None:
+    """Add the labels of one commit to composed ones, which are changed: only a correction replaces earlier labels."""
+    where_xyz = labels_xyz != ignore if source == CORRECTION else composed_xyz == ignore
+    np.copyto(composed_xyz, labels_xyz, where=where_xyz)

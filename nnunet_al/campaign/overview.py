@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from nnunet_al.campaign.commits import asked_regions, awaited_regions, read_commits, total_cost
+from nnunet_al.campaign.commits import CLOSED, CostSoFar, asked_regions, read_commits
 from nnunet_al.campaign.decisions import Decisions
 from nnunet_al.campaign.folders import CampaignFolder
 from nnunet_al.campaign.progress import CampaignProgress
@@ -27,23 +27,29 @@ def campaign_overview(folder: CampaignFolder) -> dict[str, Any]:
     decided = Decisions.load(folder.decisions)
     progress, commits = CampaignProgress(folder.root), read_commits(folder.ledger)
     answered = {region for commit in commits if commit.counts for region in commit.regions}
-    asked: set[Region] = set()
+    closed = {commit.round for commit in commits if commit.source == CLOSED}
+    pool, asked = set(decided.pool_cases), set[Region]()
+    annotated, cost = 0, CostSoFar(decided.withdrawn_cases)
+    later = sorted(commits, key=lambda commit: (-commit.round, -commit.number))  # the next one is the last
     rounds = []
     for round_ in progress.rounds:
         batch = read_json(round_.batch)["regions"] if round_.batch.is_file() else []
         done = progress.is_complete(round_.number)
-        missing = awaited_regions(round_, commits, decided.pool_cases) if batch and decided.annotate else []
-        if batch and (done or decided.annotate):
-            asked |= {region for region in asked_regions(round_) if region.case in decided.pool_cases}
-        cost = total_cost((commit for commit in commits if commit.round <= round_.number), decided.withdrawn_cases)
+        regions = {region for region in asked_regions(round_) if region.case in pool} if batch else set()
+        missing = len(regions - answered) if decided.annotate and round_.number not in closed else 0
+        if done or decided.annotate:
+            annotated += len((regions - asked) & answered)
+            asked |= regions
+        while later and later[-1].round <= round_.number:
+            cost.add(later.pop())
         metrics = read_json(round_.metrics) if round_.metrics.is_file() else None
         rounds.append(
             {
                 "round": round_.number,
                 "complete": done,
-                "annotated": len(asked & answered),
-                "waits_for": len(missing),
-                "cost": cost.to_json(),
+                "annotated": annotated,
+                "waits_for": missing,
+                "cost": cost.total.to_json(),
                 "batch": [{key: region[key] for key in ("case", "box", "score")} for region in batch],
                 "metrics": metrics and {key: metrics[key] for key in _METRICS if key in metrics},
             }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from nnunet_al.campaign.commits import awaited_regions, read_commits
 from nnunet_al.campaign.decisions import Decisions
@@ -14,9 +14,6 @@ from nnunet_al.nnunet.environment import Roots
 from nnunet_al.nnunet.raw_dataset import RawDataset
 from nnunet_al.terminal import say
 from nnunet_al.text import count, first_names
-
-if TYPE_CHECKING:
-    from nnunet_al.campaign.data import Data  # loads what reads and stores images
 
 
 @dataclass(frozen=True)
@@ -70,9 +67,9 @@ def new_cases(decided: Decisions, cases: Iterable[str]) -> list[str]:
     return sorted(set(cases).difference(decided.cases, decided.withdrawn_cases, decided.left_out_cases))
 
 
-def say_new(decided: Decisions | None, data: Data) -> None:
-    """Say how many cases came to the dataset since the campaign began; a campaign does not add them by itself."""
-    if decided is not None and (new := new_cases(decided, data.others)):
+def say_new(decided: Decisions | None, cases: Iterable[str]) -> None:
+    """Say how many of the dataset's cases came since the campaign began; a campaign does not add them by itself."""
+    if decided is not None and (new := new_cases(decided, cases)):
         were, them = ("was", "it") if len(new) == 1 else ("were", "them")
         say(
             f"{count(len(new), 'case')} {were} added to the dataset since the campaign began; nnUNetv2_al_pool --add "

@@ -27,19 +27,19 @@ def build_parser() -> ArgumentParser:
 
 def work(arguments: Namespace) -> None:
     """Export."""
-    from nnunet_al.campaign.decisions import Options
+    from nnunet_al.campaign.decisions import Decisions, Options
     from nnunet_al.nnunet.environment import Roots
     from nnunet_al.rounds.export import export_dataset
     from nnunet_al.rounds.reopen import open_round
 
     roots = Roots.from_environment()
     folder = chosen_campaign(arguments, roots)
-    context = open_round(folder, roots, 0, Options(device="cpu", workers=1))
-    name = target_name(arguments.o, context.decided.dataset)
+    name = target_name(arguments.o, Decisions.load(folder.decisions).dataset)
     number = name[7:10]
     for root in (roots.raw, roots.preprocessed, roots.results):
         if taken := sorted(path.name for path in root.glob(f"Dataset{number}_*")):
             raise CampaignError(f"The number {number} is taken by {root / taken[0]}: choose another with -o.")
+    context = open_round(folder, roots, 0, Options(device="cpu", workers=1))
     count = export_dataset(context, roots.raw / name)
     say(f"{count} annotated cases were written to {roots.raw / name}.")
 

@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import blosc2
 import numpy as np
 
 from nnunet_al.errors import StorageError
@@ -19,6 +18,8 @@ from nnunet_al.files import put_in_place, storage_errors, temporary_sibling
 
 def open_array(path: Path) -> Any:
     """Open a stored array lazily; slicing it gives numpy arrays."""
+    import blosc2  # takes half a second, also in calls that have nothing to do
+
     mapped = {} if os.name == "nt" else {"mmap_mode": "r"}
     return blosc2.open(urlpath=os.fspath(path), mode="r", dparams={"nthreads": 1}, **mapped)
 

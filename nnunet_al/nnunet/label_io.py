@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
-from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from_dataset_json
 
 from nnunet_al.errors import DatasetError, StorageError
 from nnunet_al.files import write_atomically
 from nnunet_al.nnunet.intact_files import read_intact
+
+if TYPE_CHECKING:
+    from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 
 
 class LabelFormat:
@@ -19,8 +21,17 @@ class LabelFormat:
 
     def __init__(self, dataset_json: dict[str, Any], example_image: Path) -> None:
         """Choose the reader as nnU-Net does: by dataset.json, else by ``example_image``."""
-        reader_class = determine_reader_writer_from_dataset_json(dataset_json, str(example_image), verbose=False)
-        self._reader: BaseReaderWriter = reader_class()
+        self._chosen_by = dataset_json, str(example_image)
+
+    @cached_property
+    def _reader(self) -> BaseReaderWriter:
+        from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from_dataset_json
+
+        dataset_json, image = self._chosen_by
+        reader_class: type[BaseReaderWriter] = determine_reader_writer_from_dataset_json(
+            dataset_json, image, verbose=False
+        )
+        return reader_class()
 
     def read(self, path: Path) -> np.ndarray:
         """Return the labels (z, y, x) of ``path`` as integers.

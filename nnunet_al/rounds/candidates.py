@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from nnunet_al.files import read_arrays
-from nnunet_al.pool.annotated import fully_annotated
 from nnunet_al.pool.boxes import Region
+from nnunet_al.rounds.composed import measures
 from nnunet_al.rounds.context import RoundContext
 from nnunet_al.rounds.groups import weighted
 from nnunet_al.seeding import derive_seed
@@ -24,16 +24,12 @@ def candidate_numbers(context: RoundContext) -> list[int]:
     A region can have been answered and yet hold voxels that its reader left out on purpose. Cases that were withdrawn
     have no regions to ask for.
     """
-    annotated = {
-        case: context.label_format.read(context.composed_label(case)) != context.ignore
-        for case in context.annotated_cases
-    }
-    complete_N = fully_annotated(context.regions, annotated)
+    complete = {number for record in measures(context).values() for number in record["complete"]}
     pool, answered = set(context.decided.pool_cases), context.annotated_regions
     return [
         number
-        for number in np.flatnonzero(~complete_N).tolist()
-        if (region := context.regions[number]) not in answered and region.case in pool
+        for number, region in enumerate(context.regions)
+        if number not in complete and region not in answered and region.case in pool
     ]
 
 

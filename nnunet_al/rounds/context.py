@@ -23,7 +23,6 @@ from nnunet_al.nnunet.environment import Roots
 from nnunet_al.nnunet.geometry import case_geometry
 from nnunet_al.nnunet.image_store import StoredImage, ensure_images, store_folder
 from nnunet_al.nnunet.label_io import LabelFormat
-from nnunet_al.nnunet.nonzero import nonzero_mask
 from nnunet_al.nnunet.raw_dataset import CaseFiles
 from nnunet_al.nnunet.round_view import IGNORE_ADDED
 from nnunet_al.pool.boxes import Region
@@ -98,12 +97,6 @@ class RoundContext:
         with campaign_lock(self.folder.ledger_lock, PATIENCE_SECONDS):
             write_json(self.round.ledger_mark, {"entries": len(self.ledger.commits()) if self.number else 0})
         self.__dict__.pop("commits", None)
-
-    @cached_property
-    def new_cases(self) -> set[str]:
-        """Cases that commits touch which the round before was not yet trained on."""
-        before = RoundContext(self.folder, self.number - 1, self.decided, self.roots, self.data, self.options)
-        return {case for commit in self.commits[len(before.commits) :] for case in commit.labels}
 
     @cached_property
     def annotated_cases(self) -> list[str]:
@@ -182,19 +175,6 @@ class RoundContext:
         return ensure_images(
             files, facts, self.plans, self.decided.configuration, dataset_json, self.store, workers, log
         )
-
-    def labels_after(self, case: str, commits: list[Commit]) -> np.ndarray:
-        """Return the labels (z, y, x) of a case after ``commits``, as nnU-Net is to see them.
-
-        Voxels that nobody annotated hold ignore. Those outside nnU-Net's nonzero mask are background, as nnU-Net
-        defines them, unless they were annotated as something else: ignore written there would change masked z-score
-        normalisation.
-        """
-        facts = self.data.facts[case]
-        labels_xyz = self.ledger.labels(case, facts.raw_shape, commits)
-        outside_xyz = ~nonzero_mask(self.data.dataset.cases[case], facts.reader)
-        labels_xyz[outside_xyz & (labels_xyz == self.ignore)] = 0
-        return labels_xyz
 
     def log(self, stage: str) -> Path:
         """Return the file for nnU-Net's output in a stage."""

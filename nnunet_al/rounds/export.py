@@ -11,6 +11,7 @@ import numpy as np
 from nnunet_al.errors import CampaignError
 from nnunet_al.files import write_json
 from nnunet_al.new_folder import new_folder
+from nnunet_al.rounds.composed import labels_after
 from nnunet_al.rounds.context import RoundContext
 from nnunet_al.terminal import progress
 
@@ -36,7 +37,7 @@ def export_dataset(context: RoundContext, target: Path) -> int:
         for case in progress(cases, "cases"):
             for channel, image in enumerate(dataset.cases[case].images):
                 shutil.copyfile(image, temporary / "imagesTr" / f"{case}_{channel:04d}{dataset.file_ending}")
-            labels_xyz = context.labels_after(case, commits)
+            labels_xyz = labels_after(context.ledger, case, commits, dataset.cases[case], context.data.facts[case])
             any_ignored |= bool(np.any(labels_xyz == context.ignore))
             properties = context.ledger.properties(case, commits)
             context.label_format.write(temporary / "labelsTr" / f"{case}{dataset.file_ending}", labels_xyz, properties)

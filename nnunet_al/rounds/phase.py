@@ -19,7 +19,7 @@ from nnunet_al.nnunet.devices import check_devices
 from nnunet_al.nnunet.environment import Roots
 from nnunet_al.rounds.context import RoundContext
 from nnunet_al.rounds.network_delay import look_anew, wait_while
-from nnunet_al.rounds.round import choose_round, continued, finish_handed_out, finish_round
+from nnunet_al.rounds.round import choose_round, continued, finish_handed_out, finish_round, tidy
 from nnunet_al.rounds.run_stages import run_stages
 from nnunet_al.rounds.stages.order import phase_stages
 from nnunet_al.terminal import say
@@ -42,6 +42,7 @@ def do_phase(roots: Roots, request: Request, options: Options, number: int, name
         raise CampaignError(f"-phase {name}: the campaign {folder.root} has not begun; start it with -round 0.")
     phase = _phase_of(decided, name, number, options)
     if _is_over(folder, decided, options, number, phase):
+        tidy(folder)
         return
     if phase.on_device:
         check_devices(options.device, options.gpus if phase.name == TRAIN else 1)

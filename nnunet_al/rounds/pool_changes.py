@@ -22,8 +22,6 @@ from nnunet_al.nnunet.environment import Roots
 from nnunet_al.pool.boxes import Region
 from nnunet_al.pool.table import append_regions
 from nnunet_al.rounds.context import RoundContext
-from nnunet_al.rounds.stages.annotate import commit_existing
-from nnunet_al.rounds.start import cut_regions
 
 _QUANTILES = re.compile(r":q\d+$")
 
@@ -51,6 +49,8 @@ def change_pool(roots: Roots, folder: CampaignFolder, request: PoolRequest, work
         regions: list[Region] = []
         context = None
         if change.added or change.put_back:
+            from nnunet_al.rounds.start import cut_regions  # loads nnU-Net's planners and trainers
+
             change, context = _with_data(roots, folder, change, request, workers)
             regions = cut_regions(change.decided, context.first_plans, context.data, change.added, workers)
         if request.dry_run:
@@ -59,6 +59,8 @@ def change_pool(roots: Roots, folder: CampaignFolder, request: PoolRequest, work
         if context is not None:
             append_regions(folder.root / "regions.npz", regions, {*decided.pool_cases, *decided.withdrawn_cases})
             if change.with_labels:
+                from nnunet_al.rounds.stages.annotate import commit_existing
+
                 commit_existing(context, change.with_labels)
         if change.cleared:
             remove_kept_pictures(folder)

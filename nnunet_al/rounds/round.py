@@ -18,6 +18,7 @@ from nnunet_al.file_locks import file_lock, remove_empty
 from nnunet_al.files import remove_temporary_files
 from nnunet_al.nnunet.devices import check_devices, device_defaults
 from nnunet_al.nnunet.environment import Roots
+from nnunet_al.nnunet.raw_dataset import RawDataset
 from nnunet_al.rounds.context import RoundContext
 from nnunet_al.rounds.run_stages import run_stages
 from nnunet_al.rounds.stages.order import ANNOTATE, MODEL_STAGES, SHARDED, first_round, selection_stages
@@ -38,6 +39,8 @@ def do_round(roots: Roots, request: Request, options: Options, number: int | Non
     requested = request.decide()
     folder = CampaignFolder.decided_by(roots, requested)
     decided = continued(folder, request)
+    if decided and _nothing_left(roots, decided, folder, number):
+        return
     check_devices(options.device, options.gpus)
     try:
         with ExitStack() as reading:
@@ -46,7 +49,7 @@ def do_round(roots: Roots, request: Request, options: Options, number: int | Non
             before, decided = decided, continued(folder, request)
             if before and decided and before.cases != decided.cases:  # somebody has just added or withdrawn some
                 data = reading.enter_context(_reading(roots, requested, decided, options))
-            say_new(decided, data)
+            say_new(decided, data.others)
             if decided:
                 known = decided
                 finish_handed_out(folder, number, lambda last: RoundContext(folder, last, known, roots, data, options))
@@ -84,6 +87,22 @@ def continued(folder: CampaignFolder, request: Request) -> Decisions | None:
     decided = Decisions.load(folder.decisions)
     request.compare(decided, folder.root)
     return decided
+
+
+def tidy(folder: CampaignFolder) -> None:
+    """Remove what a killed process left behind, its name in the lock too, unless another one works on the campaign."""
+    with suppress(CampaignLockedError), campaign_lock(folder.lock):
+        remove_temporary_files(folder.root)
+
+
+def _nothing_left(roots: Roots, decided: Decisions, folder: CampaignFolder, number: int | None) -> bool:
+    """Tell from the markers alone whether nothing is left to do, and say so: no device and no image is looked at."""
+    progress = CampaignProgress(folder.root)
+    if not progress.used_up and (number is None or number >= progress.complete):
+        return False
+    tidy(folder)
+    say_new(decided, RawDataset.read(roots.raw / decided.dataset).cases)
+    return choose_round(folder, number) is None
 
 
 def choose_round(folder: CampaignFolder, number: int | None) -> int | None:

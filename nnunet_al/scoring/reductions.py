@@ -226,6 +226,9 @@ def _over_set(parameters: Mapping[str, Any]) -> tuple[bool, bool, bool]:
     )
 
 
+COUNTS_VOXELS = {ClassWeighted.name}
+"""The reductions whose `finish` needs the annotated voxels of each class."""
+
 # a factory takes the recipe's parameters and the spacing of the window's axes in mm
 REDUCTIONS: dict[str, Callable[[Mapping[str, Any], Sequence[float]], Reduction]] = {
     "mean": lambda parameters, spacing_mm: Mean(),

@@ -16,6 +16,7 @@ from nnunet_al.campaign.ledger import CaseAnnotation
 from nnunet_al.campaign.request import Request
 from nnunet_al.nnunet import image_store, intensity_samples, round_view
 from nnunet_al.pool.boxes import Region, to_slices
+from nnunet_al.rounds import composed
 from nnunet_al.rounds.context import RoundContext
 from nnunet_al.rounds.run_stages import Stage, run_stages
 from nnunet_al.rounds.stages import fingerprint, labels, plan, preprocess
@@ -83,7 +84,7 @@ def touched(monkeypatch) -> dict[str, list[str]]:
         real = getattr(module, name)
         monkeypatch.setattr(module, name, lambda *a: found[what].append(case_of(*a)) or real(*a))
 
-    note(RoundContext, "labels_after", "composed", lambda context, case, commits: case)
+    note(composed, "compose", "composed", lambda job: job.case)
     note(intensity_samples, "draw_sample", "drawn", lambda images, label, *rest: label.name.removesuffix(".nii.gz"))
     note(round_view, "preprocess_label", "label", lambda job: job.facts.case)
     note(image_store, "ensure_image", "image", lambda files, stored, *rest: stored.case)

@@ -43,7 +43,8 @@ def _work(place: str) -> Callable[[RoundContext], None]:
 
 
 _LABELS = Stage("labels", "composing labels from the ledger", _work("labels:compose_labels"))
-"""Reads ``ledger/``; writes ``ledger_entries.json`` and the view's ``labelsTr``, ``dataset.json`` and splits."""
+"""Reads ``ledger/`` and the labels of the round before; writes ``ledger_entries.json``, ``composed_labels.json``, and
+the view's ``labelsTr``, ``dataset.json`` and splits."""
 _FINGERPRINT = Stage("fingerprint", "extracting the fingerprint", _work("fingerprint:fingerprint"))
 """Reads ``labelsTr``; writes the view's ``dataset_fingerprint.json``, and the campaign's ``intensities/``."""
 _PLAN = Stage("plan", "planning", _work("plan:plan_round"))

@@ -13,12 +13,13 @@ from nnunet_al.nnunet.model import Plan
 from nnunet_al.nnunet.pool_scoring import Measure, PoolStatistics, Scorer, merge
 from nnunet_al.rounds import shards
 from nnunet_al.rounds.candidates import candidate_numbers
+from nnunet_al.rounds.composed import measures
 from nnunet_al.rounds.context import RoundContext
 from nnunet_al.rounds.groups import roi_channels
 from nnunet_al.rounds.posterior import ensemble_checkpoints, make_sampler
 from nnunet_al.rounds.round_model import load_round_model, window_pool
 from nnunet_al.rounds.shards import NowAndThen
-from nnunet_al.scoring.reductions import Reduction, make_reduction
+from nnunet_al.scoring.reductions import COUNTS_VOXELS, Reduction, make_reduction
 from nnunet_al.strategies.registry import is_built_in, voxel_map
 
 _OR_OVERFLOW = {"float32": "", "half": " or half precision overflows (-precision float32 has more room)"}
@@ -90,12 +91,11 @@ def score_merge(context: RoundContext) -> None:
             f"same: delete {context.round.stages}/score*.json and score all shards on one kind of device."
         )
     merged = merge([PoolStatistics.from_arrays(arrays) for arrays in parts])
-    voxels_C = annotated_voxels(context)
     scores_of = {}
     for name, (metric, reduction) in context.decided.recipe.measures().items():
         if len(merged.numbers_N):
-            finish = _reduction(context, reduction).finish
-            scores = finish(merged.stats[name], annotated_voxels_C=voxels_C)
+            counts = {"annotated_voxels_C": annotated_voxels(context)} if reduction in COUNTS_VOXELS else {}
+            scores = _reduction(context, reduction).finish(merged.stats[name], **counts)
         else:
             scores = np.zeros((0, 1) if reduction == "class_means" else 0)
         scores_of[f"{name}_N_C" if scores.ndim == 2 else f"{name}_N"] = scores
@@ -128,9 +128,7 @@ def annotated_voxels(context: RoundContext) -> np.ndarray:
     """Count the annotated voxels of each foreground class (or region), in the order of the network's outputs."""
     dataset_json = read_json(context.round.view.preprocessed / context.decided.dataset / "dataset.json")
     heads = Plan.of(context.plans, dataset_json, context.decided.configuration).heads
-    counts_C = np.zeros(len(heads), np.int64)
-    for case in context.annotated_cases:
-        labels_xyz = context.label_format.read(context.composed_label(case))
-        for index, values in enumerate(heads):
-            counts_C[index] += np.isin(labels_xyz, values).sum()
-    return counts_C
+    found = [record["voxels"] for record in measures(context).values()]
+    return np.array(
+        [sum(sum(voxels[value] for value in np.unique(of) if value < len(voxels)) for voxels in found) for of in heads]
+    )
