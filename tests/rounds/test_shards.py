@@ -25,7 +25,7 @@ from nnunet_al.campaign.folders import RoundFolder
 from nnunet_al.campaign.stages import done_shards
 from nnunet_al.errors import CampaignError, ModelError, StorageError
 from nnunet_al.files import read_arrays, remove_temporary_files, write_arrays, write_json
-from nnunet_al.nnunet import pool_scoring
+from nnunet_al.nnunet import pool_embedding, pool_scoring
 from nnunet_al.nnunet.devices import arithmetic
 from nnunet_al.rounds import network_delay, round_model, shards
 from nnunet_al.rounds.embedding_parts import EmbeddingPart
@@ -82,7 +82,7 @@ class Lab:
         self.round = RoundFolder(folder, 1)
         self.checkpoint = folder / "checkpoint_final.pth"
         self.precision = precision
-        small = {"passes": 2, "embedding_size": 20, "fisher_samples": 3}
+        small = {"passes": 2, "embedding_size": 20, "fisher_samples": 10}
         self.recipe = catalog.with_parameters(catalog.get("usimf"), **small)
         self.pool, _ = make_pool("2d", "slice")
         self.train("1")
@@ -261,6 +261,26 @@ def test_killed_and_continued_is_undisturbed(new_lab, expected):
     assert lab.given == Counter({*range(22)} - {*held}), "nothing is embedded twice"
     lab.join()
     assert_equal(lab.outcome(), expected)
+
+
+def test_squared_gradients_go_on_where_they_were_cut(new_lab, expected, monkeypatch):
+    visit, visits = pool_embedding.visit_gradients, Counter()
+    counted = lambda *arguments: (visits.update(["batch"]), visit(*arguments))  # noqa: E731
+    monkeypatch.setattr(pool_embedding, "visit_gradients", counted)
+    whole, lab = new_lab("whole"), new_lab()
+    for one in (whole, lab):
+        one.score()
+        one.merge()
+    whole.select_query()
+    of_whole = visits["batch"]
+    for batches in (1, 2, 3):
+        lab.killed(batches, lab.select_query)
+        assert read_arrays(lab.file("squares.npz"))["batches"] == batches
+    lab.select_query()
+    assert visits["batch"] == 2 * of_whole, "no batch is done twice"
+    assert not lab.file("squares.npz").exists()
+    assert_equal(read_arrays(lab.round.fisher), read_arrays(whole.round.fisher))
+    assert_equal(lab.all_of(), expected)
 
 
 @pytest.mark.parametrize("batches", [0, 1, BATCHES - 1])

@@ -6,13 +6,17 @@ from collections import Counter
 
 import numpy as np
 
-from nnunet_al.files import write_arrays
+from nnunet_al.files import hash_json, write_arrays
+from nnunet_al.nnunet.devices import arithmetic
 from nnunet_al.pool.table import by_case
+from nnunet_al.rounds import shards
 from nnunet_al.rounds.candidates import read_scores
 from nnunet_al.rounds.context import RoundContext
 from nnunet_al.rounds.round_model import make_embedder, window_pool
 from nnunet_al.scoring.fisher import fisher_scale, sample_parameters, sampled_fisher
 from nnunet_al.strategies.select import draw_query_for
+from nnunet_al.terminal import say
+from nnunet_al.text import count
 
 
 def fisher(context: RoundContext) -> None:
@@ -24,14 +28,30 @@ def fisher(context: RoundContext) -> None:
 
 
 def fisher_of_draws(context: RoundContext, draws: np.ndarray) -> None:
-    """Average squared gradients over a random subset of the drawn regions, given by their numbers."""
+    """Average squared gradients over a random subset of the drawn regions, given by their numbers.
+
+    Sums of a call that was stopped are taken over where batches and arithmetic are the same.
+    """
     parameters = context.decided.recipe.parameters
     if not len(draws):
         write_arrays(context.round.fisher, scale_d=np.ones(1))
         return
     subset = context.rng("fisher subset").choice(draws, min(parameters["fisher_samples"], len(draws)), replace=False)
     times = Counter(subset.tolist())
-    diagonal = make_embedder(context).fisher(window_pool(context), by_case(context.regions, times), times)
+    options, model = context.options, shards.made_by(context, context.checkpoint(context.round))
+    identity = hash_json([model, sorted(times.items()), options.scoring_batch_size, arithmetic(options.device)])
+    part = context.round.parts / "squares.npz"
+    before = shards.read_part(part, identity)
+    if before is not None:
+        say(f"    {count(before['seen_R'].size, 'region')} of {len(times)} averaged before")
+
+    def write(sums: dict[str, np.ndarray]) -> None:
+        write_arrays(part, **sums, made_by=np.array(identity))
+
+    diagonal = make_embedder(context).fisher(
+        window_pool(context), by_case(context.regions, times), times, before, shards.NowAndThen(write)
+    )
     entries = sample_parameters(diagonal, parameters["embedding_size"], context.rng("parameters"))
     scale_d = fisher_scale(sampled_fisher(diagonal, entries), parameters["damping"])
-    write_arrays(context.round.fisher, scale_d=scale_d, **{f"entries/{name}": part for name, part in entries.items()})
+    write_arrays(context.round.fisher, scale_d=scale_d, **{f"entries/{name}": some for name, some in entries.items()})
+    part.unlink(missing_ok=True)
