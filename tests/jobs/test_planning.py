@@ -210,6 +210,7 @@ FULL = {
     "overlap": 0.25,
     "budget": 7,
     "initial": 9,
+    "candidates": 50,
     "rounds": 4,
     "engine": "streaming",
     "test": "ts",
