@@ -141,6 +141,11 @@ class Batches:
     unit: str = setting("-unit", str, "unit of annotation (default: patch)",
                         choices=("patch", "slice", "case"), default="patch")
     budget: int = setting("-b", int, "regions per round (default: 100, cases: 4)", metavar="BUDGET", check=_count)
+    candidates: int | None = setting(
+        "-candidates", int,
+        "score and embed only a random part of the pool in each round: N regions, shared among the cases (default: "
+        "all)",
+        metavar="N", check=_count)
     initial: int = setting("-initial", int, "regions of round 0 (default: 100, cases: 10)", check=_count)
     initial_strategy: str = setting(
         "-initial_strategy", str,

@@ -55,6 +55,12 @@ class Request(_Open):
             raise CampaignError(
                 f"-initial {self.initial}: -initial_groups asks for {wanted} regions; leave -initial out."
             )
+        budget = self.budget or _DEFAULT_BUDGET[self.unit or "patch"]
+        if self.candidates is not None and self.candidates <= budget:
+            raise CampaignError(
+                f"-candidates {self.candidates}: a round asks for {budget} of them (-b), so that nothing would be "
+                "left to choose; give more, or leave it out."
+            )
         if self.hand_out == "monailabel" and (self.readings or 1) > 1:
             raise CampaignError("-readings: MONAI Label keeps one label of an image; leave -format monailabel out.")
 

@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING
 
 from nnunet_al.cli.arguments import make_parser
 from nnunet_al.cli.command import DONE, WAITING, run
-from nnunet_al.cli.round_arguments import add_campaigns, add_decided, add_names, add_readers, add_running, options_of
+from nnunet_al.cli.round_arguments import (
+    add_campaigns,
+    add_decided,
+    add_names,
+    add_no_sharing,
+    add_readers,
+    add_running,
+    options_of,
+)
 from nnunet_al.errors import CampaignError
 from nnunet_al.jobs.targets import MARKS, TARGETS, render
 from nnunet_al.settings import SETTINGS
@@ -47,7 +55,9 @@ def build_parser() -> ArgumentParser:
     add_campaigns(parser, required=False)  # a later call may repeat what was asked for
     add_names(parser, several=True)
     _add_jobs(parser)
-    add_running(parser.add_argument_group("how rounds run (changes no batch)"))
+    running = parser.add_argument_group("how rounds run (changes no batch)")
+    add_running(running)
+    add_no_sharing(running)
     add_decided(parser)
     add_readers(parser)
     return parser

@@ -103,14 +103,24 @@ def add_where(parser: ArgumentParser, many: bool = False) -> None:
     add = here.add_argument
     add("-np", type=int, default=2, help="worker processes for preprocessing and reading (default: 2)")
     if many:
-        add(
-            "--no_sharing",
-            action="store_true",
-            help="train each campaign's first model, also where another campaign has trained on the same data",
-        )
+        add_no_sharing(here)
     else:
+        add(
+            "--share_first",
+            action="store_true",
+            help="take the first model from a campaign that has trained on the same data, where there is one",
+        )
         add("-num_parts", type=int, default=1, help="number of shards of scoring, one call for each (default: 1)")
         add("-part_id", type=int, default=0, help="shard of this call, from 0 (default: 0)")
+
+
+def add_no_sharing(parser: _ActionsContainer) -> None:
+    """Add the option that keeps many campaigns from sharing their first model."""
+    parser.add_argument(
+        "--no_sharing",
+        action="store_true",
+        help="train each campaign's first model, also where another campaign has trained on the same data",
+    )
 
 
 def add_running(parser: _ActionsContainer) -> None:
@@ -176,5 +186,5 @@ def options_of(arguments: Namespace) -> Options:
         part=getattr(arguments, "part_id", 0),
         keep=arguments.keep,
         verbose=arguments.verbose,
-        share_first=not getattr(arguments, "no_sharing", True),
+        share_first=getattr(arguments, "share_first", not getattr(arguments, "no_sharing", True)),
     )

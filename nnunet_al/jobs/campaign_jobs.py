@@ -41,6 +41,7 @@ class CampaignJobs:
     test : the test cases, as ``-test`` names them
     annotate : whether people answer its batches
     last : number of the last round that is planned now; -1 where there is none
+    first_training : equal for campaigns whose first models are trained on the same, by all that is known beforehand
     """
 
     def __init__(self, asked: JobsRequest, campaign: Planned, most_cpus: int | None = None) -> None:
@@ -50,6 +51,11 @@ class CampaignJobs:
         decided = self._progress.decided or campaign.request.decide()
         self.dataset, self.test, self.annotate = decided.dataset, decided.test, decided.annotate
         self._phases = phases_of(decided.recipe)
+        self.first_training = str(campaign.folder.root)
+        of_folds = decided.recipe.parameters.get("ensemble_of") == "folds"
+        if asked.options.share_first and not (self.annotate or of_folds):
+            rest = replace(campaign.request, strategy="", posterior=None, parameters={})
+            self.first_training = f"{decided.trainer} {rest}"
         self.last = campaign.rounds
         if self.annotate:
             upcoming = self._progress.handed_out - self._progress.waits_for_readers
@@ -70,8 +76,12 @@ class CampaignJobs:
         phases = (self._script(phase.name, phase.on_device, self._parts(phase)) for phase in self._phases)
         return [self._script(START, on_device=False), *phases]
 
-    def jobs_of(self, number: int, check: str) -> Iterator[Job]:
-        """Yield the jobs of a round in order, those without missing parts too; ``check`` is that of its dataset."""
+    def jobs_of(self, number: int, check: str, first: CampaignJobs) -> Iterator[Job]:
+        """Yield the jobs of a round in order, those without missing parts too; ``check`` is that of its dataset.
+
+        The first model may be that of the campaign ``first``, whose training is therefore waited for; it need not
+        succeed.
+        """
         if number > self.last:
             return
         if self._first == ROUND:
@@ -83,7 +93,9 @@ class CampaignJobs:
         before = self._key(stages.SELECT, number - 1) if number > 1 else self._key(START, None)
         for phase in self._phases:
             after = tuple(self._key(name, number) for name in phase.after) or (before,)
-            yield self._job(phase.name, number, after, self._parts(phase))
+            job = self._job(phase.name, number, after, self._parts(phase))
+            shares = phase.name == stages.TRAIN and number == 1 and first is not self
+            yield replace(job, behind=(first._key(stages.TRAIN, 1),)) if shares else job
 
     def _job(self, kind: str, number: int | None, after: tuple[str, ...], parts: int = 1) -> Job:
         done = self._progress.done_parts(kind, number or 0, parts)
@@ -111,8 +123,10 @@ class CampaignJobs:
 
     def _command(self, kind: str, on_device: bool, cpus: int) -> tuple[str, ...]:
         dataset = self._asked.datasets.get(self.dataset, self.dataset)
-        num_gpus = self._asked.options.gpus if kind in (stages.TRAIN, ROUND) else 1
-        where = where_words(self._asked.options, on_device, cpus, num_gpus)
+        trains = kind in (stages.TRAIN, ROUND)
+        num_gpus = self._asked.options.gpus if trains else 1
+        options = replace(self._asked.options, share_first=trains and self._asked.options.share_first)
+        where = where_words(options, on_device, cpus, num_gpus)
         if kind == START:
             return (ROUND_COMMAND, *start_words(self._started_for(), dataset), "-round", "0", *where)
         if kind == ROUND:

@@ -60,6 +60,8 @@ def where_words(options: Options, on_device: bool, cpus: int, num_gpus: int = 1)
         said += ["-scoring_batch_size", str(options.scoring_batch_size)]
     if options.keep != default.keep:
         said += ["-keep", options.keep]
+    if options.share_first:
+        said += ["--share_first"]
     return (*said, "--verbose") if options.verbose else tuple(said)
 
 

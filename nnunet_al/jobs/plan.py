@@ -64,12 +64,14 @@ class Job:
     round : number of the round; None where the script has none
     after : keys of the jobs that must have succeeded before
     missing : the parts that are not done yet; all of them for a new plan
+    behind : keys of the jobs that must have ended before, well or not
     """
 
     script: str
     round: int | None
     after: tuple[str, ...] = ()
     missing: tuple[int, ...] = (0,)
+    behind: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:
@@ -164,8 +166,10 @@ def _script_from_json(content: Mapping[str, Any]) -> Script:
 
 def _job_to_json(job: Job) -> dict[str, Any]:
     content: dict[str, Any] = {"script": job.script, "round": job.round, "after": list(job.after)}
-    return content if job.missing == (0,) else {**content, "missing": list(job.missing)}
+    missing = {} if job.missing == (0,) else {"missing": list(job.missing)}
+    return {**content, **missing, **({"behind": list(job.behind)} if job.behind else {})}
 
 
 def _job_from_json(content: Mapping[str, Any]) -> Job:
-    return Job(content["script"], content["round"], tuple(content["after"]), tuple(content.get("missing", (0,))))
+    missing, behind = tuple(content.get("missing", (0,))), tuple(content.get("behind", ()))
+    return Job(content["script"], content["round"], tuple(content["after"]), missing, behind)

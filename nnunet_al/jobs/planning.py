@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from nnunet_al.campaign.planned import Planned, as_it_began
@@ -38,15 +39,23 @@ def make_plan(request: JobsRequest) -> Plan:
         of_dataset.setdefault(campaign.dataset, []).append(campaign)
     checks = {dataset: _check_script(request, members, most_cpus) for dataset, members in of_dataset.items()}
     found = [Job(checks[dataset].name, None, (), _missing(members)) for dataset, members in of_dataset.items()]
+    trained_first: dict[str, CampaignJobs] = {}
+    for campaign in campaigns:
+        trained_first.setdefault(campaign.first_training, campaign)
     for number in range(max((campaign.last for campaign in campaigns), default=-1) + 1):
         for campaign in campaigns:
-            found += campaign.jobs_of(number, checks[campaign.dataset].name)
+            first = trained_first[campaign.first_training]
+            found += campaign.jobs_of(number, checks[campaign.dataset].name, first)
     done = frozenset(job.key for job in found if not job.missing)
     scripts = [*checks.values(), *(script for campaign in campaigns for script in campaign.scripts())]
     return Plan(
         scripts={script.name: script for script in scripts},
         jobs=tuple(
-            Job(job.script, job.round, tuple(key for key in job.after if key not in done), job.missing)
+            replace(
+                job,
+                after=tuple(key for key in job.after if key not in done),
+                behind=tuple(key for key in job.behind if key not in done),
+            )
             for job in found
             if job.missing
         ),

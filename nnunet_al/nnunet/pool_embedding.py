@@ -6,6 +6,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 
 import numpy as np
 import torch
@@ -39,16 +40,21 @@ class Embedder:
         times: Mapping[int, int],
         layers: Mapping[str, torch.nn.Module],
         heads: int = 1,
+        before: Mapping[str, np.ndarray] | None = None,
+        save_partial: Callable[[Callable[[], dict[str, np.ndarray]]], object] = lambda _: None,
     ) -> Fisher:
         """Return F, the mean over regions of g² for the weights of ``layers`` (methods: USIM, step 6).
 
-        Region ``r``, which was drawn ``times[r]`` times, counts as often.
+        Region ``r``, which was drawn ``times[r]`` times, counts as often. ``save_partial`` is called after each batch
+        with a function that returns the sums so far. With them as ``before``, the pass goes on behind their last batch:
+        its windows and batches are the same, so that sums are added in the same order.
         """
-        diagonal = RegionFisher(layers, times)
+        diagonal = RegionFisher(layers, times, before)
         with closing(self._batches(pool, numbers_of_case)) as batches:
-            for owners, data_B_C_xyz, weight_B_xyz in batches:
+            for owners, data_B_C_xyz, weight_B_xyz in islice(batches, diagonal.batches, None):
                 visit = diagonal.visitor(owners)
                 visit_gradients(self.network, data_B_C_xyz, weight_B_xyz, layers, visit, self.exclusive, heads=heads)
+                save_partial(diagonal.sums)
         return diagonal.mean()
 
     def dimensions(self, vectors: WindowVectors, patch_size: Sequence[int], channels: int) -> int:

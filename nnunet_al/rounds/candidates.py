@@ -15,6 +15,7 @@ from nnunet_al.rounds.context import RoundContext
 from nnunet_al.rounds.groups import weighted
 from nnunet_al.seeding import derive_seed
 from nnunet_al.selection.query import QuerySet
+from nnunet_al.selection.random_draw import stratified_draw
 from nnunet_al.strategies.select import Candidates
 
 
@@ -31,6 +32,20 @@ def candidate_numbers(context: RoundContext) -> list[int]:
         for number, region in enumerate(context.regions)
         if number not in complete and region not in answered and region.case in pool
     ]
+
+
+def scored_numbers(context: RoundContext) -> list[int]:
+    """Return the candidates that a round scores: all, or with ``-candidates`` a part that is drawn anew in each round.
+
+    Each shard of a pass draws the same ones; ``scores.npz`` names them.
+    """
+    numbers, wanted = candidate_numbers(context), context.decided.candidates
+    if wanted is None or len(numbers) <= wanted:
+        return numbers
+    regions = [context.regions[number] for number in numbers]
+    names, cases = [region.name for region in regions], [region.case for region in regions]
+    drawn = stratified_draw(names, cases, wanted, context.rng("candidates"))
+    return [numbers[index] for index in drawn.tolist()]
 
 
 def read_scores(context: RoundContext) -> tuple[Candidates, np.ndarray]:
@@ -66,7 +81,8 @@ def embedded_numbers(context: RoundContext) -> list[int]:
         return candidates
     pool = set(context.decided.pool_cases)
     everything = {number for number, region in enumerate(context.regions) if region.case in pool}
-    return [*candidates, *sorted(everything.difference(candidates))]
+    to_ask_for = candidates if context.decided.candidates is None else candidate_numbers(context)
+    return [*candidates, *sorted(everything.difference(to_ask_for))]
 
 
 def with_embeddings(context: RoundContext, candidates: Candidates) -> Candidates:

@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from nnunet_al.campaign.commits import total_cost
 from nnunet_al.errors import CampaignError, DatasetError
-from nnunet_al.evaluation.case_metrics import evaluate_case, summarise
+from nnunet_al.evaluation.case_metrics import Metrics, evaluate_case, summarise
 from nnunet_al.rounds.context import RoundContext
 from nnunet_al.rounds.groups import fairness
 from nnunet_al.rounds.round_model import make_predictor
 from nnunet_al.terminal import progress
 
+Cases = Mapping[str, Mapping[str, Metrics]]
 
-def evaluate_checkpoint(context: RoundContext, checkpoint: Path, label_folder: Path | None = None) -> dict[str, Any]:
+
+def evaluate_checkpoint(
+    context: RoundContext,
+    checkpoint: Path,
+    label_folder: Path | None = None,
+    before: Cases = MappingProxyType({}),
+    save_partial: Callable[[Callable[[], Cases]], object] = lambda _: None,
+) -> dict[str, Any]:
     """Predict all test cases with a checkpoint and compare with their labels, or with those in ``label_folder``.
+
+    The cases in ``before`` are taken over. ``save_partial`` is called after each other case with a function that
+    returns the cases so far; an exception of it ends the evaluation.
 
     Returns
     -------
@@ -29,14 +42,18 @@ def evaluate_checkpoint(context: RoundContext, checkpoint: Path, label_folder: P
     files = {case: context.data.tests[case] for case in decided.test_cases}
     references = {case: _reference(case, file.label, label_folder, dataset.file_ending) for case, file in files.items()}
     predict = make_predictor(context, checkpoint, context.test_images(), mirroring=True)
-    cases = {}
+    cases: dict[str, Mapping[str, Metrics]] = {}
     for case in progress(decided.test_cases, "test cases"):
+        if case in before:
+            cases[case] = before[case]
+            continue
         prediction_xyz = predict(case)
         reference_xyz = context.label_format.read(references[case])
         if prediction_xyz.shape != reference_xyz.shape:
             raise DatasetError(f"{references[case]} has another shape than the image of {case}: take its label.")
         spacing_mm = context.data.test_facts[case].spacing_mm
         cases[case] = evaluate_case(prediction_xyz, reference_xyz, spacing_mm, dataset.classes, dataset.ignore_label)
+        save_partial(lambda: cases)
     groups = {"groups": fairness(context, cases)} if decided.groups else {}
     return {**trained_on(context, checkpoint), **summarise(cases), **groups, "cases": cases}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 
+import numpy as np
 import torch
 
 from nnunet_al.scoring.gradients import Visit
@@ -17,15 +18,32 @@ class RegionFisher:
     Gradients come in parts (`gradients.visit_gradients`), one kernel offset at a time. Memory holds one part of a
     batch, F, and the gradient of ONE region, the last of a batch, which the next batch may continue. All sums are
     float64.
+
+    Attributes
+    ----------
+    batches : number of batches that the sums hold
     """
 
-    def __init__(self, layers: Mapping[str, torch.nn.Module], times: Mapping[int, int]) -> None:
-        """Start with no region; ``times`` is m_r of each region."""
+    def __init__(
+        self,
+        layers: Mapping[str, torch.nn.Module],
+        times: Mapping[int, int],
+        before: Mapping[str, np.ndarray] | None = None,
+    ) -> None:
+        """Start with no region, or with the `sums` that another one had ``before``; ``times`` is m_r of each region."""
         self._layers, self._times = dict(layers), times
         self._squares: dict[str, list[torch.Tensor]] = {name: [] for name in layers}
         self._open_parts: dict[str, list[torch.Tensor]] = {name: [] for name in layers}
         self._open: int | None = None
         self._seen: set[int] = set()
+        self.batches = 0
+        if before is not None:
+            self.batches, self._open = before["batches"].item(), before["open"].item()
+            self._seen.update(before["seen_R"].tolist())
+            for name, layer in layers.items():
+                device = double(layer.weight[:0]).device
+                self._squares[name] = list(torch.from_numpy(before[f"squares/{name}"]).to(device))
+                self._open_parts[name] = list(torch.from_numpy(before[f"open/{name}"]).to(device))
 
     def visitor(self, owners: Sequence[int]) -> Visit:
         """Return the function that adds the gradients of the next batch: called once per layer, with parts (B, P, I).
@@ -40,6 +58,7 @@ class RegionFisher:
         assert len(started) == len(set(started) - self._seen), "the windows of a region must come one after the other"
         self._seen.update(regions)
         self._open = regions[-1]
+        self.batches += 1
 
         def visit(name: str, parts: Iterator[torch.Tensor]) -> None:
             squares, open_parts = self._squares[name], self._open_parts[name]
@@ -57,6 +76,14 @@ class RegionFisher:
                 open_parts[k].copy_(sums_P_I[-1])
 
         return visit
+
+    def sums(self) -> dict[str, np.ndarray]:
+        """Return all sums so far, behind a batch that was visited."""
+        kept = {"squares": self._squares, "open": self._open_parts}
+        parts_of = {f"{kind}/{name}": parts for kind, layers in kept.items() for name, parts in layers.items()}
+        arrays = {name: torch.stack(parts).cpu().numpy() for name, parts in parts_of.items()}
+        numbers = {"batches": np.array(self.batches), "open": np.array(self._open), "seen_R": np.array([*self._seen])}
+        return {**numbers, **arrays}
 
     def mean(self) -> dict[str, torch.Tensor]:
         """Return F for each layer, float64, of the weight's shape."""

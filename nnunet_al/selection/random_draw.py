@@ -21,6 +21,28 @@ def random_draw(names_N: Sequence[str], budget: int, rng: np.random.Generator) -
     return Selection(indices_B, np.zeros(len(indices_B)))
 
 
+def stratified_draw(names_N: Sequence[str], cases_N: Sequence[str], count: int, rng: np.random.Generator) -> np.ndarray:
+    """Draw ``count`` regions without replacement, from each case in proportion to its regions; all if there are fewer.
+
+    The regions stand in a random order, case after case, and are taken at equal distances behind a random start
+    (systematic sampling). A case's number is its share, rounded up or down at random, so that each region has the same
+    chance, also in cases whose share is below one region.
+
+    Returns
+    -------
+    np.ndarray
+        sorted indices into the pool, int64; they depend on its names, not on its order.
+    """
+    order_N = order_by_name(names_N)
+    size = len(order_N)
+    if count >= size:
+        return np.arange(size)
+    cases, case_N = np.unique(np.asarray(cases_N)[order_N], return_inverse=True)
+    place_N = rng.permutation(len(cases))[case_N]
+    shuffled_N = order_N[np.lexsort((rng.permutation(size), place_N))]
+    return np.sort(shuffled_N[(np.arange(count) * size + rng.integers(size)) // count])
+
+
 def random_foreground(
     foreground_voxels_N: np.ndarray, names_N: Sequence[str], budget: int, rng: np.random.Generator, share: float = 1 / 3
 ) -> Selection:

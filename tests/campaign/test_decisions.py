@@ -21,7 +21,7 @@ OTHERWISE = {
     "unit": "case", "overlap": 0.25, "budget": 3, "initial": 4, "rounds": 5, "engine": "streaming", "test": "ts",
     "trainer": "OtherTrainer", "planner": "OtherPlanner", "plans": "OtherPlans", "epochs": 7, "iterations": 8,
     "batch_size": 9, "optimizer": "adamw", "dropout": "all", "from_scratch": True, "update_intensities": True,
-    "precision": "half", "dropout_p": 0.3, "disable_tta": True, "max_epochs": 12,
+    "precision": "half", "dropout_p": 0.3, "disable_tta": True, "max_epochs": 12, "candidates": 200,
 }  # fmt: skip
 
 
@@ -224,6 +224,14 @@ def test_a_dropout_that_drops_nothing_or_everything_is_refused(p):
     with pytest.raises(CampaignError, match=f"^-dropout_p {p}: give a probability above 0 and below 1.$"):
         replace(MINIMAL, dropout_p=p).check()
     replace(MINIMAL, dropout_p=0.5).check()
+
+
+@pytest.mark.parametrize("given, candidates", [({}, 100), ({"budget": 20}, 20), ({"unit": "case"}, 4)])
+def test_candidates_that_leave_nothing_to_choose_are_refused(given, candidates):
+    replace(MINIMAL, **given, candidates=candidates + 1).check()
+    with pytest.raises(CampaignError, match=f"-candidates {candidates}: ") as caught:
+        replace(MINIMAL, **given, candidates=candidates).check()
+    assert "\n" not in str(caught.value)
 
 
 def test_an_unknown_parameter_is_refused():

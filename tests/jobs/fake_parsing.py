@@ -18,13 +18,13 @@ SBATCH_FORMS = {
     "--gres": r"gpu:[1-9]\d*",
     "--signal": r"B:USR1@\d+",
     "--array": r"\d+(-\d+)?(,\d+(-\d+)?)*(%[1-9]\d*)?",
-    "--dependency": r"afterok(:\d+(_\d+)?)+",
+    "--dependency": r"afterok(:\d+(_\d+)?)+(,afterany(:\d+(_\d+)?)+)?",
     "--kill-on-invalid-dep": "yes|no",
     "--job-name": r"[A-Za-z0-9._-]+",
 }
 BSUB = {"-J", "-n", "-R", "-W", "-gpu", "-o", "-Q", "-wa", "-wt", "-w", "-P", "-q"}
 BSUB_FLAGS = {"-r", "-ti"}
-DONE = r"done\(\d+(\[\d+\])?\)"
+DONE = r"(done|ended)\(\d+(\[\d+\])?\)"
 BSUB_FORMS = {
     "-J": r"[A-Za-z0-9._-]{1,200}(\[\d+(-\d+)?(,\d+(-\d+)?)*\](%[1-9]\d*)?)?",
     "-W": r"\d+:[0-5]\d",

@@ -67,12 +67,14 @@ class Handed:
     def log(self, key: str, part: str = "") -> str:
         return self.plan.log(self.plan.by_key[key], part).read_text(encoding="utf-8")
 
-    def waits_for(self, key: str) -> list[str]:
-        """What a job was told to wait for, as numbers with indices from 0."""
+    def waits_for(self, key: str, well: bool = True) -> list[str]:
+        """What a job was told to wait for, until it has ended `well` or anyhow, as numbers with indices from 0."""
         options = self.taken(key).options
         if self.target == "slurm":
-            return options.get("--dependency", ["afterok"])[0].split(":")[1:]
-        found = re.findall(r"done\((\d+)(?:\[(\d+)\])?\)", options.get("-w", [""])[0])
+            conditions = [one.split(":") for one in options.get("--dependency", [""])[0].split(",")]
+            return [id_ for kind, *ids in conditions if kind == ("afterok" if well else "afterany") for id_ in ids]
+        word = "done" if well else "ended"
+        found = re.findall(word + r"\((\d+)(?:\[(\d+)\])?\)", options.get("-w", [""])[0])
         return [f"{number}_{int(index) - 1}" if index else number for number, index in found]
 
     def parts(self, key: str) -> tuple[list[int], str]:

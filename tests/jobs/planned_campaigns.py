@@ -26,7 +26,12 @@ def campaign_request(strategy: str, **others: Any) -> Request:
 def jobs_request(
     roots: Roots, *requests: Request, target: str = "slurm", device: str = "cuda", **others: Any
 ) -> JobsRequest:
-    options = Options(device=device, parts=others.pop("parts", 1), gpus=others.pop("num_gpus", 1))
+    options = Options(
+        device=device,
+        parts=others.pop("parts", 1),
+        gpus=others.pop("num_gpus", 1),
+        share_first=others.pop("share_first", False),
+    )
     planned = tuple(plan_campaigns(roots, requests))
     return JobsRequest(planned, roots, options, target, datasets={DATASET: "4"}, **others)
 

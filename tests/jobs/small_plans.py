@@ -54,13 +54,16 @@ def small_plan(root: Path, rounds: int = 2, ends_at_readers: bool = False, phase
         for phase in waits:
             parts = 2 if phase in {"score", "embed"} else 1
             resources = CPU if phase == "prepare" else GPU
-            scripts.append(script(phase, command=(*command, "-phase", phase), resources=resources, parts=parts))
+            sharing = ("--share_first",) if phase == "train" else ()
+            words = (*command, "-phase", phase, *sharing)
+            scripts.append(script(phase, command=words, resources=resources, parts=parts))
         for number in range(1, rounds + 1):
             before = f"{name}/select {number - 1}" if number > 1 else f"{name}/start"
             for phase, waited in waits.items():
                 after = tuple(f"{name}/{other} {number}" for other in waited) or (before,)
                 parts = (0, 1) if phase in {"score", "embed"} else (0,)
-                jobs.append(Job(f"{name}/{phase}", number, after, parts))
+                behind = (f"{USIMF}/train 1",) if f"{name}/{phase} {number}" == f"{RANDOM}/train 1" else ()
+                jobs.append(Job(f"{name}/{phase}", number, after, parts, behind))
     return Plan(
         scripts={script.name: script for script in scripts},
         jobs=tuple(jobs),

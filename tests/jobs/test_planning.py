@@ -138,6 +138,39 @@ def test_the_jobs_of_a_round_by_hand(roots, strategy, jobs, on_gpu):
     assert not any(script.resources.gpus for script in cpu.scripts.values())
 
 
+def test_first_models_are_trained_once_where_strategies_differ_only(roots):
+    requests = [
+        *(campaign_request(name, rounds=2) for name in ("usimf", "random", "entropy")),
+        campaign_request("random", rounds=2, seed=1),
+        campaign_request("learning_loss", rounds=2),
+        campaign_request("entropy+ensemble", parameters={"ensemble_of": "folds", "members": 2}, rounds=2),
+    ]
+    plan = make_plan(jobs_request(roots, *requests, share_first=True))
+    behind = {job.key.partition("2d__")[2]: job.behind for job in plan.jobs if job.behind}
+    first = (f"{DATASET}/2d__usimf__seed0/fold_0/train 1",)
+    assert behind == {f"{name}__seed0/fold_0/train 1": first for name in ("random", "entropy")}
+    assert plan_from_json(plan_to_json(plan)) == plan
+    keys = [job.key for job in plan.jobs]
+    assert all(keys.index(key) < keys.index(job.key) for job in plan.jobs for key in job.behind)
+    for script in plan.scripts.values():
+        if script.command[0] == "nnUNetv2_al_round":
+            assert parsed(script.command).share_first == (script.phase == "train"), script.name
+
+    alone = make_plan(jobs_request(roots, *requests))
+    assert not any(job.behind for job in alone.jobs)
+    assert not any("--share_first" in script.command for script in alone.scripts.values())
+    people = [campaign_request(name, rounds=2, annotate=True) for name in ("usimf", "random")]
+    assert not any(job.behind for job in make_plan(jobs_request(roots, *people, share_first=True)).jobs)
+
+    folder = begin(jobs_request(roots, requests[0]))
+    mark(folder, 0, "select", "annotate")
+    mark(folder, 1, *PREPARED, "train")
+    assert not any(job.behind for job in make_plan(jobs_request(roots, *requests, share_first=True)).jobs)
+
+    rounds = make_plan(jobs_request(roots, *requests, share_first=True, target="shell"))
+    assert all("--share_first" in rounds.scripts[job.script].command for job in rounds.jobs if job.round is not None)
+
+
 def test_one_machine_does_whole_rounds_all_campaigns_equally_far(roots):
     requests = [campaign_request(name, rounds=2) for name in ("usimf", "random")]
     plan = make_plan(jobs_request(roots, *requests, target="shell", gpus=("0", "2")))
@@ -210,6 +243,7 @@ FULL = {
     "overlap": 0.25,
     "budget": 7,
     "initial": 9,
+    "candidates": 50,
     "rounds": 4,
     "engine": "streaming",
     "test": "ts",

@@ -134,6 +134,7 @@ def test_each_job_waits_for_the_ids_of_those_that_it_stands_behind(tmp_path):
         assert done.stdout.splitlines() == [f"{number}  {key}" for key, number in ids.items()]
         for job in handed.plan.jobs:
             assert handed.waits_for(job.key) == [str(ids[key]) for key in job.after], job.key
+            assert handed.waits_for(job.key, well=False) == [str(ids[key]) for key in job.behind], job.key
             expected = ([0, 1], "3") if len(job.missing) > 1 else ([], "")
             assert handed.parts(job.key) == expected
             ends_with_them = {"slurm": "--kill-on-invalid-dep", "lsf": "-ti"}[target]

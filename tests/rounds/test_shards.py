@@ -25,9 +25,9 @@ from nnunet_al.campaign.folders import RoundFolder
 from nnunet_al.campaign.stages import done_shards
 from nnunet_al.errors import CampaignError, ModelError, StorageError
 from nnunet_al.files import read_arrays, remove_temporary_files, write_arrays, write_json
-from nnunet_al.nnunet import pool_scoring
+from nnunet_al.nnunet import pool_embedding, pool_scoring
 from nnunet_al.nnunet.devices import arithmetic
-from nnunet_al.rounds import network_delay, round_model, shards
+from nnunet_al.rounds import candidates, network_delay, round_model, shards
 from nnunet_al.rounds.embedding_parts import EmbeddingPart
 from nnunet_al.rounds.stages import embed, fisher, score
 from nnunet_al.seeding import generator
@@ -82,9 +82,10 @@ class Lab:
         self.round = RoundFolder(folder, 1)
         self.checkpoint = folder / "checkpoint_final.pth"
         self.precision = precision
-        small = {"passes": 2, "embedding_size": 20, "fisher_samples": 3}
+        small = {"passes": 2, "embedding_size": 20, "fisher_samples": 10}
         self.recipe = catalog.with_parameters(catalog.get("usimf"), **small)
         self.pool, _ = make_pool("2d", "slice")
+        self.candidates: int | None = None
         self.train("1")
         self.probe = probe
         probe.given.clear()
@@ -108,6 +109,7 @@ class Lab:
             dropout_p=0.1,
             roi_classes=(),
             budget=5,
+            candidates=self.candidates,
             pool_cases=("a", "b", "c"),
         )
         return SimpleNamespace(
@@ -188,7 +190,7 @@ def new_lab(tmp_path, monkeypatch):
 
     for module in (score, round_model):
         monkeypatch.setattr(module, "load_round_model", load)
-    monkeypatch.setattr(score, "candidate_numbers", lambda context: list(range(len(pool.regions))))
+    monkeypatch.setattr(score, "scored_numbers", lambda context: list(range(len(pool.regions))))
     monkeypatch.setattr(score, "annotated_voxels", lambda context: np.array([3, 5]))
     for module in (score, fisher, embed):
         monkeypatch.setattr(module, "window_pool", lambda context: pool)
@@ -226,7 +228,7 @@ def assert_equal(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) 
 def test_sharded_is_whole(new_lab, expected, parts, monkeypatch):
     lab = new_lab()
     order = random.Random(parts).sample(range(parts), parts)
-    monkeypatch.setattr(score, "candidate_numbers", lambda context: list(range(22))[::-1])
+    monkeypatch.setattr(score, "scored_numbers", lambda context: list(range(22))[::-1])
     for part in order:
         lab.score(part, parts)
     assert lab.given == Counter(range(22)), "each region is scored by one shard"
@@ -261,6 +263,26 @@ def test_killed_and_continued_is_undisturbed(new_lab, expected):
     assert lab.given == Counter({*range(22)} - {*held}), "nothing is embedded twice"
     lab.join()
     assert_equal(lab.outcome(), expected)
+
+
+def test_squared_gradients_go_on_where_they_were_cut(new_lab, expected, monkeypatch):
+    visit, visits = pool_embedding.visit_gradients, Counter()
+    counted = lambda *arguments: (visits.update(["batch"]), visit(*arguments))  # noqa: E731
+    monkeypatch.setattr(pool_embedding, "visit_gradients", counted)
+    whole, lab = new_lab("whole"), new_lab()
+    for one in (whole, lab):
+        one.score()
+        one.merge()
+    whole.select_query()
+    of_whole = visits["batch"]
+    for batches in (1, 2, 3):
+        lab.killed(batches, lab.select_query)
+        assert read_arrays(lab.file("squares.npz"))["batches"] == batches
+    lab.select_query()
+    assert visits["batch"] == 2 * of_whole, "no batch is done twice"
+    assert not lab.file("squares.npz").exists()
+    assert_equal(read_arrays(lab.round.fisher), read_arrays(whole.round.fisher))
+    assert_equal(lab.all_of(), expected)
 
 
 @pytest.mark.parametrize("batches", [0, 1, BATCHES - 1])
@@ -588,10 +610,45 @@ def test_more_shards_than_cases_and_an_empty_pool(new_lab, expected, monkeypatch
     assert lab.given == Counter(range(22)), "the second time nothing is left"
     lab.join(4, 5)
     assert_equal(lab.outcome(), expected)
-    monkeypatch.setattr(score, "candidate_numbers", lambda context: [])
+    monkeypatch.setattr(score, "scored_numbers", lambda context: [])
     found = new_lab("nothing").all_of()
     assert found["numbers_N"].shape == (0,)
     assert found["embeddings"].shape == (0, 1)
+
+
+def test_a_drawn_part_of_the_pool_is_the_same_in_shards(new_lab, expected, monkeypatch):
+    everything = list(range(22))
+    monkeypatch.setattr(score, "scored_numbers", candidates.scored_numbers)
+    monkeypatch.setattr(candidates, "candidate_numbers", lambda context: everything)
+    whole = new_lab("drawn")
+    whole.candidates = 9
+    drawn = whole.all_of()
+    assert len(drawn["numbers_N"]) == len(drawn["embeddings"]) == 9
+    rows = np.flatnonzero(np.isin(expected["numbers_N"], drawn["numbers_N"]))
+    np.testing.assert_array_equal(drawn["scores_N"], expected["scores_N"][rows], "each region as in a whole pass")
+
+    lab = new_lab()
+    lab.candidates = 9
+    for part in (2, 0, 1):
+        lab.score(part, 3)
+    lab.merge(1, 3)
+    assert_equal(lab.all_of(), drawn)
+
+    for enough in (22, 23):
+        lab = new_lab(f"all_{enough}")
+        lab.candidates = enough
+        lab.score()
+        lab.merge()
+        assert_equal(lab.outcome(), {name: array for name, array in expected.items() if name != "embeddings"})
+
+
+def test_regions_that_were_not_drawn_do_not_count_as_annotated(tmp_path, monkeypatch):
+    pool, _ = make_pool("2d", "slice")
+    decided = SimpleNamespace(recipe=catalog.get("core_set"), pool_cases=("a", "b", "c"), candidates=3)
+    context = SimpleNamespace(round=RoundFolder(tmp_path, 1), decided=decided, regions=pool.regions)
+    write_arrays(context.round.scores, numbers_N=np.array([1, 4, 9]))
+    monkeypatch.setattr(candidates, "candidate_numbers", lambda context: list(range(20)))
+    assert candidates.embedded_numbers(context) == [1, 4, 9, 20, 21]
 
 
 def test_a_metric_of_another_package_that_was_corrected_counts_anew(new_lab, tmp_path, monkeypatch):

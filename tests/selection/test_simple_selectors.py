@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from nnunet_al.selection.random_draw import random_draw, random_foreground
+from nnunet_al.selection.random_draw import random_draw, random_foreground, stratified_draw
 from nnunet_al.selection.selection import Selection, order_by_name, rank_by_name
 from nnunet_al.selection.top_k import top_k
 
@@ -96,3 +96,45 @@ def test_without_foreground_it_is_a_uniform_draw():
     selection = random_foreground(np.zeros(9), names(9), 4, np.random.default_rng(0))
     assert len(selection) == 4
     assert (selection.gains_B == 0).all()
+
+
+CASE_SIZES = {"a": 1, "b": 40, "c": 3, "d": 16}
+
+
+def a_pool() -> tuple[list[str], list[str]]:
+    """Names of regions, and the case of each."""
+    cases = [case for case, size in CASE_SIZES.items() for _ in range(size)]
+    return [f"{case}_{index:02d}" for index, case in enumerate(cases)], cases
+
+
+@pytest.mark.parametrize("count", [1, 7, 30, 59])
+def test_a_part_of_the_pool_has_of_each_case_its_share(count):
+    names_N, cases_N = a_pool()
+    drawn = stratified_draw(names_N, cases_N, count, np.random.default_rng(count))
+    assert len(set(drawn.tolist())) == count
+    assert drawn.tolist() == sorted(drawn.tolist())
+    for case, size in CASE_SIZES.items():
+        share = size * count / len(names_N)
+        found = sum(cases_N[index] == case for index in drawn)
+        assert math.floor(share) <= found <= math.ceil(share), case
+
+
+def test_each_region_comes_into_the_part_equally_often():
+    names_N, cases_N = a_pool()
+    times_N = np.zeros(len(names_N))
+    for seed in range(3000):
+        times_N[stratified_draw(names_N, cases_N, 6, np.random.default_rng(seed))] += 1
+    # a tenth of 3000, with a standard deviation of 16; the only region of case a is none that is always left out
+    assert 230 < times_N.min() <= times_N.max() < 370
+
+
+def test_the_part_does_not_depend_on_the_order_of_the_pool_and_all_is_all():
+    names_N, cases_N = a_pool()
+    part = {names_N[index] for index in stratified_draw(names_N, cases_N, 11, np.random.default_rng(3))}
+    order = np.random.default_rng(0).permutation(len(names_N))
+    names_M, cases_M = [names_N[index] for index in order], [cases_N[index] for index in order]
+    assert {names_M[index] for index in stratified_draw(names_M, cases_M, 11, np.random.default_rng(3))} == part
+    assert {names_N[index] for index in stratified_draw(names_N, cases_N, 11, np.random.default_rng(4))} != part
+    for count in (60, 61):
+        assert stratified_draw(names_N, cases_N, count, np.random.default_rng(0)).tolist() == list(range(60))
+    assert stratified_draw([], [], 5, np.random.default_rng(0)).tolist() == []

@@ -76,8 +76,10 @@ def _lines(plan: Plan, submission: Submission) -> list[str]:
     if submission.script.parts > 1:
         array = f"[{ranges(part + 1 for part in submission.parts)}]{f'%{plan.limit}' if plan.limit else ''}"
         words.append(f"-J {shlex.quote(slug(submission.script) + array)}")
-    if submission.after:
-        words.append(f'-ti -w "{" && ".join(f"${name}" for name in submission.after)}"')
+    conditions = [f"${name}" for name in submission.after]
+    conditions += [f"${{{name}//done(/ended(}}" for name in submission.behind]
+    if conditions:
+        words.append(f'-ti -w "{" && ".join(conditions)}"')
     lines = call(submission, words)
     return [*lines, f'{variable}="${variable} && {queued}" # these parts are in the queue'] if queued else lines
 

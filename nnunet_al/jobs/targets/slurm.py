@@ -93,8 +93,10 @@ def _lines(plan: Plan, submission: Submission) -> list[str]:
     if submission.script.parts > 1:
         options.append(f"--array={ranges(submission.parts)}{f'%{plan.limit}' if plan.limit else ''}")
     words = [shlex.quote(option) for option in options]
-    if submission.after:
-        words.append(f'--dependency="afterok:{":".join(f"${name}" for name in submission.after)}"')
+    waits = {"afterok": submission.after, "afterany": submission.behind}
+    conditions = [":".join([kind, *(f"${name}" for name in names)]) for kind, names in waits.items() if names]
+    if conditions:
+        words.append(f'--dependency="{",".join(conditions)}"')
     lines = call(submission, words)
     return [*lines, f"{variable}=${variable}:{ids} # these parts are in the queue"] if ids else lines
 

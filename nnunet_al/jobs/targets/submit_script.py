@@ -17,7 +17,8 @@ class Submission:
     Attributes
     ----------
     variable : name of a variable of the entry script, in which other jobs find the id to wait for
-    after : variables of the jobs that it waits for
+    after : variables of the jobs that must succeed before
+    behind : variables of the jobs that must end before
     queued : its id, or "ID_PART" of each part, if it is in the queue already
     parts : those that are to be handed over; 0 stands for a job that is no array
     """
@@ -26,6 +27,7 @@ class Submission:
     script: Script
     variable: str
     after: tuple[str, ...]
+    behind: tuple[str, ...]
     queued: tuple[str, ...]
     parts: tuple[int, ...]
 
@@ -41,8 +43,11 @@ def submissions(plan: Plan, queued: Mapping[str, str]) -> list[Submission]:
     found = []
     for job in plan.jobs:
         ids = tuple(queued.get(job.key, "").split())
-        after = tuple(dict.fromkeys(variables[key] for key in job.after if key in variables))
-        found.append(Submission(job, plan.scripts[job.script], variables[job.key], after, ids, open_parts(job, ids)))
+        after, behind = (
+            tuple(dict.fromkeys(variables[key] for key in keys if key in variables)) for keys in (job.after, job.behind)
+        )
+        script, variable, parts = plan.scripts[job.script], variables[job.key], open_parts(job, ids)
+        found.append(Submission(job, script, variable, after, behind, ids, parts))
     return found
 
 

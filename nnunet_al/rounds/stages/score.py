@@ -12,7 +12,7 @@ from nnunet_al.nnunet.devices import arithmetic
 from nnunet_al.nnunet.model import Plan
 from nnunet_al.nnunet.pool_scoring import Measure, PoolStatistics, Scorer, merge
 from nnunet_al.rounds import shards
-from nnunet_al.rounds.candidates import candidate_numbers
+from nnunet_al.rounds.candidates import scored_numbers
 from nnunet_al.rounds.composed import measures
 from nnunet_al.rounds.context import RoundContext
 from nnunet_al.rounds.groups import roi_channels
@@ -41,7 +41,7 @@ def score_part(context: RoundContext) -> None:
     scorer = Scorer(
         sampler, plan.exclusive, measures, device, options.scoring_batch_size, options.workers, roi_channels=channels
     )
-    mine, identity = shards.share(context, candidate_numbers(context)), _made_by(context)
+    mine, identity = shards.share(context, scored_numbers(context)), _made_by(context)
     before = _scored_before(context, mine, identity, arithmetic(device.type))
     target = shards.part_file(context, "scores", options.part)
 

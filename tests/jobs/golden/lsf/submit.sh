@@ -70,7 +70,7 @@ submit j17 Dataset004_Hippocampus/2d__random__seed0/fold_0/start '' \
 submit j18 'Dataset004_Hippocampus/2d__random__seed0/fold_0/prepare 1' 1 \
     -ti -w "$j17"
 submit j19 'Dataset004_Hippocampus/2d__random__seed0/fold_0/train 1' 1 \
-    -ti -w "$j18"
+    -ti -w "$j18 && ${j4//done(/ended(}"
 submit j20 'Dataset004_Hippocampus/2d__random__seed0/fold_0/evaluate 1' 1 \
     -ti -w "$j19"
 submit j21 'Dataset004_Hippocampus/2d__random__seed0/fold_0/select 1' 1 \

@@ -54,7 +54,7 @@ submit j10 Dataset004_Hippocampus/2d__random__seed0/fold_0/start '' \
 submit j11 'Dataset004_Hippocampus/2d__random__seed0/fold_0/prepare 1' 1 \
     -ti -w "$j10"
 submit j12 'Dataset004_Hippocampus/2d__random__seed0/fold_0/train 1' 1 \
-    -ti -w "$j11"
+    -ti -w "$j11 && ${j4//done(/ended(}"
 submit j13 'Dataset004_Hippocampus/2d__random__seed0/fold_0/evaluate 1' 1 \
     -ti -w "$j12"
 submit j14 'Dataset004_Hippocampus/2d__random__seed0/fold_0/select 1' 1 \

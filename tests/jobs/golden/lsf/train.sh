@@ -34,7 +34,7 @@ module load cuda
 set +eu # whatever it has set
 
 command=(
-    nnUNetv2_al_round -d 4 -c 2d -s usimf -f 0 -seed 0 -phase train -round "$round"
+    nnUNetv2_al_round -d 4 -c 2d -s usimf -f 0 -seed 0 -phase train --share_first -round "$round"
 )
 
 say() { echo "nnunet-al: $* at $(date '+%Y-%m-%d %H:%M:%S')"; }

@@ -85,7 +85,7 @@ submit j18 'Dataset004_Hippocampus/2d__random__seed0/fold_0/prepare 1' 1 \
     --dependency="afterok:$j17"
 submit j19 'Dataset004_Hippocampus/2d__random__seed0/fold_0/train 1' 1 \
     '--output=/data/it'"'"'s "here" 50%% $HOME/é/nnUNet_results/Dataset004_Hippocampus/al/2d__random__seed0/fold_0/job_logs/round_001_train.txt' \
-    --dependency="afterok:$j18"
+    --dependency="afterok:$j18,afterany:$j4"
 submit j20 'Dataset004_Hippocampus/2d__random__seed0/fold_0/evaluate 1' 1 \
     '--output=/data/it'"'"'s "here" 50%% $HOME/é/nnUNet_results/Dataset004_Hippocampus/al/2d__random__seed0/fold_0/job_logs/round_001_evaluate.txt' \
     --dependency="afterok:$j19"

@@ -1,0 +1,112 @@
+"""An evaluation that was cut goes on with the cases that are left, unless the model or a label is another by now."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from nnunet_al.campaign.decisions import Options
+from nnunet_al.campaign.folders import RoundFolder
+from nnunet_al.files import read_json
+from nnunet_al.rounds import evaluation, shards
+from nnunet_al.rounds.stages import evaluate
+from nnunet_al.strategies import catalog
+
+CASES = ("a", "b", "c", "d")
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing handles it."""
+
+
+class Evaluated:
+    """A round with four test cases, whose predictions follow from the checkpoint's text and the case."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.round = RoundFolder(folder, 1)
+        self.checkpoint = folder / "checkpoint_final.pth"
+        self.checkpoint.parent.mkdir(parents=True)
+        self.checkpoint.write_text("1")
+        self.part = self.round.parts / "evaluated.npz"
+        self.label_hashes = dict(zip(CASES, "wxyz", strict=True))
+        self.disable_tta = False
+        self.predicted: list[str] = []
+        self.killed_before: str | None = None
+        for case in CASES:
+            (folder / f"{case}.txt").touch()
+        monkeypatch.setattr(evaluation, "make_predictor", lambda *_, **__: self._predict)
+        monkeypatch.setattr(evaluation, "total_cost", lambda *_: SimpleNamespace(to_json=lambda _: {}))
+        monkeypatch.setattr(evaluate, "write_results", lambda _: None)
+
+    def do(self, killed_before: str | None = None) -> dict[str, Any]:
+        """Evaluate, or die in front of a case; returns the metrics."""
+        self.predicted, self.killed_before = [], killed_before
+        if killed_before is not None:
+            with pytest.raises(Killed):
+                evaluate.evaluate(self._context())
+            return {}
+        evaluate.evaluate(self._context())
+        assert not self.part.exists(), "nobody reads it again"
+        return read_json(self.round.metrics)
+
+    def _predict(self, case: str) -> np.ndarray:
+        if case == self.killed_before:
+            raise Killed
+        self.predicted.append(case)
+        rng = np.random.default_rng([CASES.index(case), int(self.checkpoint.read_text())])
+        return rng.integers(0, 3, (3, 5, 7))
+
+    def _context(self) -> Any:
+        folder = self.round.root
+        facts = {
+            case: SimpleNamespace(spacing_mm=(1.0, 0.3, 0.7), label_hash=mark)
+            for case, mark in self.label_hashes.items()
+        }
+        dataset = SimpleNamespace(file_ending=".txt", classes={"one": 1, "two": 2}, ignore_label=None)
+        tests = {case: SimpleNamespace(label=folder / f"{case}.txt") for case in CASES}
+        decided = SimpleNamespace(
+            test_cases=CASES, groups={}, withdrawn_cases=(), recipe=catalog.get("random"), seed=0, configuration="2d",
+            dropout="decoder", precision="float32", roi_classes=(), disable_tta=self.disable_tta,
+        )  # fmt: skip
+        return SimpleNamespace(
+            round=self.round, number=1, decided=decided, options=Options(device="cpu"), folder=None, commits=[],
+            checkpoint=lambda _: self.checkpoint, plans={}, test_images=lambda: {},
+            data=SimpleNamespace(dataset=dataset, tests=tests, test_facts=facts),
+            label_format=SimpleNamespace(read=lambda _: np.arange(105).reshape(3, 5, 7) % 3),
+        )  # fmt: skip
+
+
+@pytest.fixture
+def lab(tmp_path, monkeypatch) -> Evaluated:
+    monkeypatch.setattr(shards, "SECONDS_BETWEEN_WRITES", 0.0)
+    return Evaluated(tmp_path / "round_001", monkeypatch)
+
+
+def test_cut_and_continued_is_undisturbed(lab, capsys):
+    expected = lab.do()
+    lab.do(killed_before="b")
+    lab.do(killed_before="d")
+    assert lab.predicted == ["b", "c"]
+    assert lab.do() == expected
+    assert list(expected["cases"]) == list(CASES)
+    assert lab.predicted == ["d"]
+    assert "3 test cases of 4 measured before" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("what", ["model", "mirroring", "label", "file"])
+def test_metrics_of_anything_else_are_not_used(lab, what):
+    lab.do(killed_before="d")
+    if what == "model":
+        lab.checkpoint.write_text("2")
+    elif what == "mirroring":
+        lab.disable_tta = True
+    elif what == "label":
+        lab.label_hashes["a"] = "another"
+    else:
+        lab.part.write_bytes(lab.part.read_bytes()[:-20])
+    lab.do()
+    assert lab.predicted == [*CASES]
