@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import ast
 import sys
-from collections.abc import Mapping
 from importlib import import_module
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 
-def publish(package: str, modules: Mapping[str, tuple[str, ...]]) -> None:
-    """Make the public names of a package's ``modules`` importable from the package, given by its ``__name__``.
+def publish(package: str) -> None:
+    """Make the names that a package's ``__init__.pyi`` imports importable from the package, given by its ``__name__``.
 
     Commands import single modules of these packages and must not wait for all of them to load. Where a function has the
     name of its module, such as ``k_center`` in ``k_center.py``, the package's attribute is the function, whether or not
     the module has been imported before.
     """
     module = sys.modules[package]
-    module.__dict__["_home"] = {name: home for home, names in modules.items() for name in names}
+    stub = Path(str(module.__file__)).with_suffix(".pyi")
+    imports = [node for node in ast.parse(stub.read_text(encoding="utf-8")).body if isinstance(node, ast.ImportFrom)]
+    module.__dict__["_home"] = {alias.name: str(node.module) for node in imports for alias in node.names}
     module.__dict__["__all__"] = sorted(module.__dict__["_home"])
     module.__class__ = _Package
 

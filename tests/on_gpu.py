@@ -227,7 +227,7 @@ def embedding_float32(bench: Bench) -> str:
     row = {number: index for index, number in enumerate(numbers)}
     for device in (bench.device, "cpu"):
         embedder = make_embedder(bench.context(bench.trained, device))
-        fisher = embedder.fisher(pool, some, dict.fromkeys(numbers, 1))
+        fisher = embedder.fisher(pool, some, dict.fromkeys(numbers, 1), convolutions(embedder.network))
         entries = {name: np.arange(0, m.weight.numel(), 11) for name, m in convolutions(embedder.network).items()}
         network = embedder.network
         vectors_N_d = np.zeros((len(numbers), sum(map(len, entries.values()))), np.float32)

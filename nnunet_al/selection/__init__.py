@@ -26,40 +26,6 @@ Core-set, with the first region already annotated:
 ([2, 3], [4.0, 3.0])
 """
 
-from typing import TYPE_CHECKING
-
 from nnunet_al.lazy import publish
 
-if TYPE_CHECKING:
-    from nnunet_al.selection.class_balanced import class_balanced as class_balanced
-    from nnunet_al.selection.flqmi import flqmi_gain_order as flqmi_gain_order
-    from nnunet_al.selection.k_center import k_center as k_center
-    from nnunet_al.selection.kmeans_plusplus import kmeans_plusplus as kmeans_plusplus
-    from nnunet_al.selection.kmeans_uncertain import kmeans_uncertain as kmeans_uncertain
-    from nnunet_al.selection.query import QuerySet as QuerySet, draw_query as draw_query
-    from nnunet_al.selection.query_sampling import query_sampling as query_sampling
-    from nnunet_al.selection.random_draw import random_draw as random_draw, random_foreground as random_foreground
-    from nnunet_al.selection.ranking_noise import power_noise as power_noise, softrank_noise as softrank_noise
-    from nnunet_al.selection.selection import Selection as Selection
-    from nnunet_al.selection.selective import selective_union as selective_union
-    from nnunet_al.selection.stochastic_batches import stochastic_batches as stochastic_batches
-    from nnunet_al.selection.top_k import top_k as top_k
-
-publish(
-    __name__,
-    {
-        "class_balanced": ("class_balanced",),
-        "flqmi": ("flqmi_gain_order",),
-        "k_center": ("k_center",),
-        "kmeans_plusplus": ("kmeans_plusplus",),
-        "kmeans_uncertain": ("kmeans_uncertain",),
-        "query": ("QuerySet", "draw_query"),
-        "query_sampling": ("query_sampling",),
-        "random_draw": ("random_draw", "random_foreground"),
-        "ranking_noise": ("power_noise", "softrank_noise"),
-        "selection": ("Selection",),
-        "selective": ("selective_union",),
-        "stochastic_batches": ("stochastic_batches",),
-        "top_k": ("top_k",),
-    },
-)
+publish(__name__)
