@@ -50,6 +50,7 @@ CLAIMS = {
     "flqmi": {"flqmi_time_vs_submodlib", "flqmi_memory_vs_submodlib", "flqmi_liver_scale_seconds"},
     "diversity": {"core_set_vs_plain", "badge_vs_plain", "growth_selection_exponent_core_set"},
     "preprocessing": {"preprocessing_vs_full"},
+    "labels": {"labels_round_2_vs_all_commits", "labels_round_10_vs_all_commits", "labels_growth"},
     "memory": {"memory_round_peak", "memory_scoring_vs_whole_case"},
     "growth": {"growth_scoring_exponent", "growth_preprocessing_exponent", "growth_selection_exponent"},
 }

@@ -44,8 +44,8 @@ class LabelFormat:
         """Return the labels (z, y, x) and the geometry for `write`."""
         labels_1_xyz, properties = read_intact(path, self._reader.read_seg)
         labels_xyz = labels_1_xyz[0]
-        integers_xyz = np.rint(labels_xyz).astype(np.int32)
-        if not np.array_equal(integers_xyz, labels_xyz):
+        integers_xyz = labels_xyz.astype(np.int32)
+        if not (integers_xyz == labels_xyz).all():
             raise DatasetError(f"The label file {path} holds values that are not integers: export it again as labels.")
         return integers_xyz, properties
 
