@@ -20,7 +20,7 @@ class LabelFormat:
     """Reads and writes label volumes (z, y, x) of one dataset."""
 
     def __init__(self, dataset_json: dict[str, Any], example_image: Path) -> None:
-        """Choose the reader as nnU-Net does: by dataset.json, else by ``example_image``."""
+        """Choose the reader, at its first use, as nnU-Net does: by dataset.json, else by ``example_image``."""
         self._chosen_by = dataset_json, str(example_image)
 
     @cached_property
