@@ -204,7 +204,8 @@ def nifti_is_finite(path: Path) -> bool:
         return True
     import nibabel
 
-    return bool(np.isfinite(nibabel.load(path).dataobj.get_unscaled()).all())
+    voxels = nibabel.load(path).dataobj.get_unscaled()
+    return voxels.dtype.kind in "iu" or bool(np.isfinite(voxels).all())
 
 
 def hash_file(path: Path) -> str:

@@ -51,6 +51,7 @@ CLAIMS = {
     "diversity": {"core_set_vs_plain", "badge_vs_plain", "growth_selection_exponent_core_set"},
     "preprocessing": {"preprocessing_vs_full", "preprocessing_all_changed_vs_full"},
     "round": {"round_half_vs_float32", "round_last_vs_float32", "round_overhead_percent"},
+    "labels": {"labels_round_2_vs_all_commits", "labels_round_10_vs_all_commits", "labels_growth"},
     "memory": {"memory_round_peak", "memory_scoring_vs_whole_case"},
     "growth": {"growth_scoring_exponent", "growth_preprocessing_exponent", "growth_selection_exponent"},
 }

@@ -20,7 +20,7 @@ class LabelFormat:
     """Reads and writes label volumes (z, y, x) of one dataset."""
 
     def __init__(self, dataset_json: dict[str, Any], example_image: Path) -> None:
-        """Choose the reader as nnU-Net does: by dataset.json, else by ``example_image``."""
+        """Choose the reader, at its first use, as nnU-Net does: by dataset.json, else by ``example_image``."""
         self._chosen_by = dataset_json, str(example_image)
 
     @cached_property
@@ -44,8 +44,8 @@ class LabelFormat:
         """Return the labels (z, y, x) and the geometry for `write`."""
         labels_1_xyz, properties = read_intact(path, self._reader.read_seg)
         labels_xyz = labels_1_xyz[0]
-        integers_xyz = np.rint(labels_xyz).astype(np.int32)
-        if not np.array_equal(integers_xyz, labels_xyz):
+        integers_xyz = labels_xyz.astype(np.int32)
+        if not (integers_xyz == labels_xyz).all():
             raise DatasetError(f"The label file {path} holds values that are not integers: export it again as labels.")
         return integers_xyz, properties
 

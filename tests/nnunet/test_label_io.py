@@ -36,6 +36,7 @@ def test_labels_and_geometry_survive_a_round_trip(written, tmp_path):
 
 def test_a_truncated_volume_is_refused_by_name(written):
     labels, path, _ = written
+    labels.read(path)  # chooses nnU-Net's reader by this file
     path.write_bytes(path.read_bytes()[:60])
     with pytest.raises(DatasetError, match=r"case\.nii\.gz"):
         labels.read(path)

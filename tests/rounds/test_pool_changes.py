@@ -30,6 +30,7 @@ from nnunet_al.nnunet.environment import Roots
 from nnunet_al.pool.table import load_regions
 from nnunet_al.rounds import pool_changes
 from nnunet_al.rounds.pool_changes import change_pool
+from nnunet_al.rounds.stages import annotate
 
 from .kill_lab import forked, kill_at, moments_of, some_of, wait
 
@@ -569,7 +570,7 @@ def test_killed_anywhere_the_same_call_finishes(lab, monkeypatch, step):
             if step == "save":
                 patch.setattr(Decisions, "save", killed)
             else:
-                patch.setattr(pool_changes, step, killed)
+                patch.setattr(annotate if step == "commit_existing" else pool_changes, step, killed)
             with pytest.raises(Killed):
                 change_pool(lab.roots, lab.folder(), request)
 
