@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 TESTS = Path(__file__).parent
-SOME = ("scoring_half", "gradients", "shards", "flqmi", "training_learning_loss")
+SOME = ("scoring_half", "gradients", "flqmi", "training_learning_loss")
 
 
 def call(command: list[object]) -> subprocess.CompletedProcess:
