@@ -110,6 +110,7 @@ class Lab:
             roi_classes=(),
             budget=5,
             candidates=self.candidates,
+            ties="names",
             pool_cases=("a", "b", "c"),
         )
         return SimpleNamespace(
@@ -191,6 +192,7 @@ def new_lab(tmp_path, monkeypatch):
     for module in (score, round_model):
         monkeypatch.setattr(module, "load_round_model", load)
     monkeypatch.setattr(score, "scored_numbers", lambda context: list(range(len(pool.regions))))
+    monkeypatch.setattr(fisher, "trained_heads", lambda checkpoint: None)
     monkeypatch.setattr(score, "annotated_voxels", lambda context: np.array([3, 5]))
     for module in (score, fisher, embed):
         monkeypatch.setattr(module, "window_pool", lambda context: pool)
@@ -267,7 +269,7 @@ def test_killed_and_continued_is_undisturbed(new_lab, expected):
 
 def test_squared_gradients_go_on_where_they_were_cut(new_lab, expected, monkeypatch):
     visit, visits = pool_embedding.visit_gradients, Counter()
-    counted = lambda *arguments: (visits.update(["batch"]), visit(*arguments))  # noqa: E731
+    counted = lambda *arguments, **named: (visits.update(["batch"]), visit(*arguments, **named))  # noqa: E731
     monkeypatch.setattr(pool_embedding, "visit_gradients", counted)
     whole, lab = new_lab("whole"), new_lab()
     for one in (whole, lab):
