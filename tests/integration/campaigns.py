@@ -36,7 +36,19 @@ PATCHES = {"2d": [12, 12], "3d_fullres": [6, 12, 12]}
 SIZES = {"patch": (12, 5), "slice": (8, 4), "case": (2, 2)}
 """Regions of the initial batch and of a round, per unit."""
 
-TRAINING = ("-epochs", "2", "-iterations", "4", "-batch_size", "2", "-optimizer", "adamw", "--disable_tta")
+TRAINING = (
+    "-epochs",
+    "2",
+    "-iterations",
+    "4",
+    "-batch_size",
+    "2",
+    "-optimizer",
+    "adamw",
+    "--disable_tta",
+    "-precision",
+    "float32",
+)
 TRAINER = "nnUNetTrainerALLearningLoss"
 """Of the campaigns that tests share: with its models every strategy can select, also by their predicted loss."""
 

@@ -175,7 +175,7 @@ def run(decided, rounds=3) -> Run:
 
 def read_back(arguments) -> Decisions:
     parsed = build_parser().parse_args([*arguments, "-f", "0", "-seed", "0"])
-    return request_of(parsed, parsed.d, strategy=parsed.s, fold=parsed.f, seed=parsed.seed).decide("cuda")
+    return request_of(parsed, parsed.d, strategy=parsed.s, fold=parsed.f, seed=parsed.seed).decide()
 
 
 @pytest.mark.parametrize(

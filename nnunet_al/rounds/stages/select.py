@@ -6,7 +6,7 @@ import numpy as np
 
 from nnunet_al.memory import available_bytes
 from nnunet_al.rounds.batch import write_batch
-from nnunet_al.rounds.candidates import candidate_numbers, read_scores, tie_names, with_embeddings
+from nnunet_al.rounds.candidates import candidate_numbers, read_scores, with_embeddings
 from nnunet_al.rounds.context import RoundContext
 from nnunet_al.selection.resources import Resources
 from nnunet_al.strategies.select import Candidates, Moment, select_batch
@@ -28,7 +28,7 @@ def select(context: RoundContext) -> None:
     else:
         numbers_N = np.array(candidate_numbers(context), np.int64)
         regions = [context.regions[number] for number in numbers_N]
-        candidates = Candidates(tie_names(context, regions), cases_N=[region.case for region in regions])
+        candidates = Candidates([region.name for region in regions], cases_N=[region.case for region in regions])
     if len(numbers_N) <= budget:
         say(
             f"    the pool is used up after this batch: {count(len(numbers_N), 'region')} left for a budget of {budget}"
