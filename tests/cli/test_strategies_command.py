@@ -53,7 +53,7 @@ def test_the_command_explains_composed_spellings(capsys):
     [
         ("random", "none", "none"),
         ("random_foreground", "1 forward", "1 number"),
-        ("selective", "1 forward", "3 numbers"),
+        ("selective", "1 forward", "4 numbers"),
         ("usimc", "11 forward, 1 backward", "2 + 10000 numbers"),
         ("core_set", "2 forward", "1 + channels numbers"),
         ("clasp_pe", "10 forward", "2 + classes numbers"),
