@@ -27,7 +27,8 @@ CAMPAIGNS = (
     *("-s", "usimf", "random_foreground", "-passes", "2", "-set", "embedding_size=50", "fisher_samples=4"),
     *("-epochs", "8", "-iterations", "2", "-batch_size", "2", "-optimizer", "adamw"),
 )
-AS_JOBS = ("-to", "slurm", "-num_parts", "2", "-cpus", "1", "-memory", "1", "-hours", "1")
+# without sharing, so that each training is there to be cancelled
+AS_JOBS = ("-to", "slurm", "-num_parts", "2", "-cpus", "1", "-memory", "1", "-hours", "1", "--no_sharing")
 USIMF, RANDOM = (f"{DATASET}/2d__{strategy}__seed0" for strategy in ("usimf", "random_foreground"))
 FINAL = "checkpoint_final.pth"
 MOST_SECONDS = 1800.0  # of waiting for jobs, on a machine that has much else to do

@@ -324,7 +324,7 @@ def test_references_are_embeddings(packages):
 def test_scores_beside_a_pair_have_a_reduction_and_one_value_a_voxel(packages):
     register("both", Selector(largest_name, Needs(scores=True, pair=True)))
     recipe = catalog.get("bald+both")
-    assert list(recipe.measures()) == ["scores", "target_scores", "boundary_scores"]
+    assert list(recipe.measures()) == ["scores", "target_scores", "boundary_scores", "mean_scores"]
     assert (recipe.reduction, recipe.name, catalog.get(recipe.name)) == ("mean", "bald+both", recipe)
     assert len(select_batch(recipe, pool(20), 3, RNGS)) == 3
     with pytest.raises(StrategyError, match="'class_variance', whose values are per class"):
