@@ -134,6 +134,7 @@ def folds_of(design: CohortDesign) -> list[dict[str, list[str]]]:
 
 
 def design_json(design: CohortDesign) -> dict[str, Any]:
-    """Return the design for ``cohort.json``."""
+    """Return the design as ``cohort.json`` holds it: lists, not tuples."""
     mean, deviation = STRENGTHS[design.strength]
-    return {**asdict(design), "strength_mean": mean, "strength_sd": deviation}
+    fields = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(design).items()}
+    return {**fields, "strength_mean": mean, "strength_sd": deviation}
