@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -25,7 +26,7 @@ class OpenEndedTraining(nnUNetTrainer):
     dataloader_val: Any
     constant_epochs: int | None = None
     """Epochs of constant learning rate; None while they go on."""
-    _held_out: list[str]
+    _held_out: Sequence[str] = ()
     _judges_apart = False
 
     @property
@@ -38,9 +39,7 @@ class OpenEndedTraining(nnUNetTrainer):
         if not self.ends_by_itself:
             super().run_training()
             return
-        training, validation = super().do_split()
-        self._held_out = held_out(training) if {*validation} <= {*training} else []
-        self._judges_apart = bool(self._held_out) or not {*validation} <= {*training}
+        self.do_split()  # says who judges
         self._decide_length()
         self.on_train_start()
         judge = "cases that are held out" if self._judges_apart else "training cases, since few are annotated"
@@ -52,9 +51,18 @@ class OpenEndedTraining(nnUNetTrainer):
     def do_split(self) -> tuple[list[str], list[str]]:
         """Return nnU-Net's training and validation list; the cases that judge are in one of them only."""
         training, validation = super().do_split()
-        if not self.ends_by_itself or not self._held_out or self.constant_epochs is not None:
+        if not self.ends_by_itself:
             return training, validation
-        return [case for case in training if case not in {*self._held_out}], self._held_out
+        measures_fit = {*validation} <= {*training}
+        held = held_out(training) if measures_fit else []
+        self._held_out, self._judges_apart = held, bool(held) or not measures_fit
+        if not held or self.constant_epochs is not None:
+            return training, validation
+        return [case for case in training if case not in {*held}], held
+
+    def length(self) -> tuple[int | None, int]:
+        """Return the epochs of constant rate, if known, and all epochs."""
+        return self.constant_epochs, self.num_epochs
 
     def _run_epoch(self) -> None:
         self.on_epoch_start()

@@ -121,8 +121,7 @@ class nnUNetTrainerAL(OpenEndedTraining):
                 parameters, lr=self.initial_lr, weight_decay=self.weight_decay, momentum=0.99, nesterov=True
             )
         if self.ends_by_itself:
-            length = lambda: (self.constant_epochs, self.num_epochs)  # noqa: E731 -- it changes with each epoch
-            return optimizer, PlateauSchedule(optimizer, self.initial_lr, length)
+            return optimizer, PlateauSchedule(optimizer, self.initial_lr, self.length)
         return optimizer, PolyLRScheduler(optimizer, self.initial_lr, self.num_epochs)
 
     def _build_loss(self) -> nn.Module:

@@ -257,6 +257,13 @@ def test_cases_that_judge_join_the_training_for_the_decay(tiny_preprocessed, tra
     assert all_cases == {*CASES}
 
 
+def test_the_split_is_known_without_a_training(tiny_preprocessed, trainer_of, short_judgement):
+    """nnU-Net's validation alone (nnUNetv2_train --val) asks for it."""
+    trainer = trainer_of(as_in_a_round(tiny_preprocessed), epochs="auto", max_epochs=20)
+    training, validation = trainer.do_split()
+    assert ({*training}, {*validation}) == ({*CASES[1:]}, {CASES[0]})
+
+
 # ---------------------------------------------------------------- reproducible and resumable
 
 
