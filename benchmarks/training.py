@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import statistics
 from argparse import Namespace
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -86,13 +85,14 @@ def compare_lengths(arguments: Namespace) -> tuple[list[list[str]], dict[str, An
         mean = statistics.mean(one["dice"] for one in found)
         epochs = " ".join(str(one["epochs"]) for one in found)
         rows.append([str(run["seed"]), run["way"], *(f"{one['dice']:.3f}" for one in found), f"{mean:.4f}", epochs])
-    of: Callable[[str], float] = lambda way: statistics.mean(  # noqa: E731
-        one["dice"] for run in runs if run["way"] == way for one in run["rounds"]
-    )
+    mean_of = {
+        way: statistics.mean(one["dice"] for run in runs if run["way"] == way for one in run["rounds"])
+        for way in ("auto", "fixed", "fixed_twice")
+    }
     return rows, {
         "runs": runs,
-        "auto_minus_fixed": of("auto") - of("fixed"),
-        "auto_minus_fixed_twice": of("auto") - of("fixed_twice"),
+        "auto_minus_fixed": mean_of["auto"] - mean_of["fixed"],
+        "auto_minus_fixed_twice": mean_of["auto"] - mean_of["fixed_twice"],
     }
 
 

@@ -42,12 +42,13 @@ def score_part(context: RoundContext) -> None:
         sampler, plan.exclusive, measures, device, options.scoring_batch_size, options.workers, roi_channels=channels
     )
     mine, identity = shards.share(context, scored_numbers(context)), _made_by(context)
-    before = _scored_before(context, mine, identity, arithmetic(device.type))
+    kind = arithmetic(device.type)
+    before = _scored_before(context, mine, identity, kind)
     target = shards.part_file(context, "scores", options.part)
 
     def write(found: PoolStatistics) -> None:
         arrays = merge([before, found]).to_arrays()
-        write_arrays(target, **arrays, made_by=np.array(identity), device=np.array(arithmetic(device.type)))
+        write_arrays(target, **arrays, made_by=np.array(identity), device=np.array(kind))
 
     write(scorer.run(window_pool(context), shards.without(mine, before.numbers_N), NowAndThen(write)))
 
