@@ -163,7 +163,10 @@ def phantoms(roots: Roots, cases: int = 10) -> str:
 
 
 def subset(roots: Roots, data: str | None, cases: int | None) -> str:
-    """Make a dataset of the first cases of a raw dataset without copying files, and return its name."""
+    """Make a dataset of the first cases of a raw dataset without copying files, and return its name.
+
+    With all cases, a ``splits_final.json`` beside them is used, as of patients with several images.
+    """
     if data is None and "NNUNET_AL_TEST_DATA" not in os.environ:
         raise SystemExit("Name a raw dataset with -data, or the folder of the Hippocampus in NNUNET_AL_TEST_DATA.")
     source = Path(data or Path(os.environ["NNUNET_AL_TEST_DATA"]) / "Dataset004_Hippocampus").absolute()
@@ -179,4 +182,7 @@ def subset(roots: Roots, data: str | None, cases: int | None) -> str:
         for name in names
     }
     write_json(roots.raw / source.name / "dataset.json", content)
+    splits = source / "splits_final.json"
+    if cases is None and splits.is_file():
+        write_json(roots.preprocessed / source.name / splits.name, read_json(splits))
     return source.name

@@ -1,7 +1,8 @@
 """Dice of trainings in half precision against float32, and of trainings that end by themselves against fixed ones.
 
     python benchmarks/training.py precision [-seeds 0 1 2] [-b CASES] [--quick] [--json FILE]
-    python benchmarks/training.py epochs [-data FOLDER] [-seeds 0 1] [-rounds 5] [-b 20] [--quick] [--json FILE]
+    python benchmarks/training.py epochs [-data FOLDER] [-seeds 0 1] [-rounds 5] [-b 20] [-batch_size 32]
+                                         [--quick] [--json FILE]
 
 `precision`: one training on the given number of whole cases, 30 epochs of 20 iterations. `epochs`: campaigns of random
 batches of slices, so that all of them annotate the same; first ``-epochs auto``, then fixed trainings of as many
@@ -25,7 +26,7 @@ from nnunet_al.files import read_json, write_json, write_text
 from nnunet_al.rounds.round import do_round
 
 ITERATIONS = 20
-TRAINING = {"trainer": None, "iterations": ITERATIONS, "batch_size": 32, "optimizer": "adamw"}
+TRAINING: dict[str, Any] = {"trainer": None, "iterations": ITERATIONS, "batch_size": 32, "optimizer": "adamw"}
 QUICK = {"trainer": None, "iterations": 2, "batch_size": 4, "optimizer": "adamw"}
 
 
@@ -34,6 +35,7 @@ def main() -> None:
     parser.add_argument("what", choices=["precision", "epochs"])
     parser.add_argument("-seeds", type=int, nargs="+", help="seeds (default: 0 1 2 for precision, 0 1 for epochs)")
     parser.add_argument("-rounds", type=int, default=5, help="rounds of each campaign of `epochs`")
+    parser.add_argument("-batch_size", type=int, default=TRAINING["batch_size"], help="patches of a training step")
     arguments = parser.parse_args()
     compare = {"precision": compare_precisions, "epochs": compare_lengths}[arguments.what]
     rows, numbers = compare(arguments)
@@ -100,7 +102,7 @@ def _rounds(
     setting: Setting, arguments: Namespace, seed: int, tag: str, rounds: int, asked: dict[str, Any]
 ) -> list[dict[str, Any]]:
     """Run a campaign of random batches up to a round; return Dice and number of epochs of each round."""
-    training = QUICK if arguments.quick else TRAINING
+    training = QUICK if arguments.quick else {**TRAINING, "batch_size": arguments.batch_size}
     folder = CampaignFolder.of(setting.roots, setting.dataset, "2d", "random", seed, tag, 0)
     with setting.environment():
         for number in range(rounds + 1):
