@@ -13,6 +13,7 @@ import pytest
 
 # the tests' networks are tiny, and so many threads only wait for each other; before torch is loaded
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # asleep: the processes of a test run share the cores
 
 from tiny_rounds import DATASET, ENVIRONMENT, SHAPE, hurry, run_round, set_roots
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -102,12 +102,18 @@ def sketch_of(made: nn.Module, data: torch.Tensor, weight: torch.Tensor, exclusi
 def fisher_of(
     made: nn.Module, data: torch.Tensor, weight: torch.Tensor, exclusive: bool, heads: int = 1
 ) -> torch.Tensor:
-    layers, squares = convolutions(made), []
-    for place in range(len(data)):  # each of the samples in turn is the only one that counts
-        diagonal = RegionFisher(layers, {region: int(region == place) for region in range(len(data))})
-        visit_gradients(made, data, weight, layers, diagonal.visitor(range(len(data))), exclusive, heads=heads)
-        squares.append(torch.cat([values.flatten() for values in diagonal.mean().values()]))
-    return torch.stack(squares)
+    layers, regions = convolutions(made), range(len(data))
+    # in each of the sums another sample is the only one that counts
+    diagonals = [RegionFisher(layers, {region: int(region == place) for region in regions}) for place in regions]
+    visitors = [diagonal.visitor(regions) for diagonal in diagonals]
+
+    def visit(name: str, parts: Iterator[torch.Tensor]) -> None:
+        kept = list(parts)
+        for visitor in visitors:
+            visitor(name, iter(kept))
+
+    visit_gradients(made, data, weight, layers, visit, exclusive, heads=heads)
+    return torch.stack([torch.cat([values.flatten() for values in one.mean().values()]) for one in diagonals])
 
 
 def predicted_losses(made: nn.Module, data: torch.Tensor, weight: torch.Tensor, exclusive: bool) -> torch.Tensor:
