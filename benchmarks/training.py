@@ -6,8 +6,8 @@
 
 `precision`: one training on the given number of whole cases, 30 epochs of 20 iterations. `epochs`: campaigns of random
 batches of slices, so that all of them annotate the same; first ``-epochs auto``, then fixed trainings of as many
-iterations in all, then of twice as many. Both test on the cases of the fold. Campaigns lie in the output folder, so
-that an interrupted benchmark is continued.
+iterations in all, then of twice as many; Dice over rounds and training losses are drawn. Both test on the cases of the
+fold. Campaigns lie in the output folder, so that an interrupted benchmark is continued.
 """
 
 from __future__ import annotations
@@ -18,14 +18,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from measuring import machine
 from setting import Setting, make_parser
 
 from nnunet_al.campaign.folders import CampaignFolder
+from nnunet_al.evaluation.budget import mean_and_interval
 from nnunet_al.files import read_json, write_json, write_text
+from nnunet_al.report.drawing.palette import LINE_COLOURS, new_figure, own_style, save
 from nnunet_al.rounds.round import do_round
 
 ITERATIONS = 20
+WAYS = {"auto": "auto", "fixed": "fixed, as many iterations", "fixed_twice": "fixed, twice as many"}
 TRAINING: dict[str, Any] = {"trainer": None, "iterations": ITERATIONS, "batch_size": 32, "optimizer": "adamw"}
 QUICK = {"trainer": None, "iterations": 2, "batch_size": 4, "optimizer": "adamw"}
 
@@ -80,22 +84,51 @@ def compare_lengths(arguments: Namespace) -> tuple[list[list[str]], dict[str, An
             of_way[way] = _rounds(setting, arguments, seed, f"{way}{epochs}", rounds, {**asked, "epochs": epochs})
         for way, found in of_way.items():
             runs.append({"seed": seed, "way": way, "rounds": found})
-            print(seed, way, found, flush=True)
+            print(seed, way, *(f"{one['dice']:.4f} ({one['epochs']})" for one in found), flush=True)
     rows = [["seed", "way", *(f"round {k}" for k in range(1, rounds + 1)), "mean Dice", "epochs"]]
     for run in runs:
         found = run["rounds"]
         mean = statistics.mean(one["dice"] for one in found)
         epochs = " ".join(str(one["epochs"]) for one in found)
         rows.append([str(run["seed"]), run["way"], *(f"{one['dice']:.3f}" for one in found), f"{mean:.4f}", epochs])
-    mean_of = {
-        way: statistics.mean(one["dice"] for run in runs if run["way"] == way for one in run["rounds"])
-        for way in ("auto", "fixed", "fixed_twice")
-    }
-    return rows, {
-        "runs": runs,
-        "auto_minus_fixed": mean_of["auto"] - mean_of["fixed"],
-        "auto_minus_fixed_twice": mean_of["auto"] - mean_of["fixed_twice"],
-    }
+    draw_lengths(runs, Path(arguments.o) / "training_epochs.png")
+    numbers: dict[str, Any] = {"runs": runs}
+    for other in ("fixed", "fixed_twice"):
+        mean, interval = mean_and_interval(_differences(runs, other))
+        shown = "" if interval is None else f" ({interval[0]:+.4f} to {interval[1]:+.4f})"
+        print(f"auto - {other}, mean Dice over rounds and seeds: {mean:+.4f}{shown}")
+        numbers[f"auto_minus_{other}"] = {"mean": mean, "interval": interval}
+    return rows, numbers
+
+
+def _differences(runs: list[dict[str, Any]], other: str) -> list[float]:
+    """Return the differences in Dice of auto and another way, paired by seed and round."""
+    dice_of = {(run["seed"], run["way"]): [one["dice"] for one in run["rounds"]] for run in runs}
+    pairs = [(dice, dice_of[seed, other]) for (seed, way), dice in dice_of.items() if way == "auto"]
+    return [ours - theirs for some, others in pairs for ours, theirs in zip(some, others, strict=True)]
+
+
+@own_style()
+def draw_lengths(runs: list[dict[str, Any]], file: Path) -> None:
+    """Draw Dice over rounds for each way, and the training loss of the trainings that ended by themselves."""
+    figure = new_figure(9.6, 3.6)
+    left, right = figure.subplots(1, 2)
+    for colour, (way, label) in zip(LINE_COLOURS, WAYS.items(), strict=False):
+        dice_S_K = [[one["dice"] for one in run["rounds"]] for run in runs if run["way"] == way]
+        numbers = range(1, len(dice_S_K[0]) + 1)
+        for dice_K in dice_S_K:
+            left.plot(numbers, dice_K, color=colour, linewidth=0.7)
+        left.plot(numbers, [statistics.mean(some) for some in zip(*dice_S_K, strict=True)], color=colour, label=label)
+    left.set(xlabel="round", ylabel="Dice on the test cases", xticks=numbers)
+    left.legend(frameon=False)
+    for run in runs:
+        for number, one in enumerate(run["rounds"] if run["way"] == "auto" else []):
+            label = f"round {number + 1}" if run["seed"] == runs[0]["seed"] else None
+            colour = LINE_COLOURS[number % len(LINE_COLOURS)]
+            right.plot(range(1, len(one["losses"]) + 1), one["losses"], color=colour, linewidth=0.9, label=label)
+    right.set(xlabel=f"epoch of {ITERATIONS} iterations", ylabel="training loss, -epochs auto")
+    right.legend(frameon=False)
+    save(figure, file)
 
 
 def _rounds(
@@ -112,14 +145,9 @@ def _rounds(
     for number in range(1, rounds + 1):
         means = read_json(folder.round(number).metrics)["foreground_mean"]
         (checkpoint,) = folder.round(number).view.results.rglob("checkpoint_final.pth")
-        found.append({"dice": means["dice"], "epochs": _epochs(checkpoint)})
+        losses = torch.load(checkpoint, map_location="cpu", weights_only=False)["logging"]["train_losses"]
+        found.append({"dice": means["dice"], "epochs": len(losses), "losses": [float(loss) for loss in losses]})
     return found
-
-
-def _epochs(checkpoint: Path) -> int:
-    import torch
-
-    return int(torch.load(checkpoint, map_location="cpu", weights_only=False)["current_epoch"])
 
 
 if __name__ == "__main__":

@@ -83,3 +83,20 @@ def test_a_benchmark_of_speed_or_memory_runs_quickly_and_makes_its_claims(calls,
         assert claim.keys() >= {"name", "ratio", "ours", "other", "unit"}
         assert claim["ratio"] is None or claim["ratio"] > 0
     assert (folder / script / f"{script}_quick.md").read_text() in calls[script].stdout
+
+
+@pytest.mark.slow
+def test_trainings_that_end_by_themselves_are_compared_with_fixed_ones(folder):
+    numbers = folder / "training.json"
+    command = [sys.executable, BENCHMARKS / "training.py", "epochs", "--quick", "-seeds", "0", "-np", "1"]
+    call = subprocess.run(
+        [*command, "-o", folder / "training", "--json", numbers], capture_output=True, text=True, check=False
+    )
+    assert call.returncode == 0, call.stderr
+    found = json.loads(numbers.read_text())
+    rounds_of = {run["way"]: run["rounds"] for run in found["runs"]}
+    auto, fixed, twice = ([one["dice"] for one in rounds_of[way]] for way in ("auto", "fixed", "fixed_twice"))
+    assert [len(one["losses"]) for one in rounds_of["fixed_twice"]] == [2 * one["epochs"] for one in rounds_of["fixed"]]
+    assert found["auto_minus_fixed"]["mean"] == pytest.approx(sum(auto) / 2 - sum(fixed) / 2)
+    assert found["auto_minus_fixed_twice"]["mean"] == pytest.approx(sum(auto) / 2 - sum(twice) / 2)
+    assert (folder / "training" / "training_epochs.png").is_file()

@@ -22,6 +22,7 @@ def compute_in(precision: str, network: nn.Module, device: torch.device) -> None
         cast = partial(torch.autocast, "cpu", dtype=torch.bfloat16)
     elif precision == "float32" and device.type == "cuda":
         cast = partial(torch.autocast, "cuda", enabled=False)
+        torch.backends.cudnn.allow_tf32 = False  # for the backward pass, too; torch's default rounds to 10 bits
     else:
         return
     network.forward = partial(_under, cast, network.forward)

@@ -18,6 +18,7 @@ from nnunet_al.errors import ModelError, StorageError
 from nnunet_al.nnunet import training_length
 from nnunet_al.nnunet.checkpoints import TRAINED_HEADS_KEY, trained_heads, write_checkpoint
 from nnunet_al.nnunet.trainer import nnUNetTrainerAL
+from nnunet_al.nnunet.training_precision import compute_in
 from nnunet_al.scoring.dropout import DropoutActivation
 
 from .conftest import CASES, IGNORE
@@ -204,6 +205,14 @@ def test_half_precision_trains_nearly_the_same_and_stock_is_float32_here(make_ti
     assert not equal(weights["half"], weights["float32"])
     flat = {p: torch.cat([w.flatten() for w in weights[p].values()]) for p in weights}
     assert torch.norm(flat["half"] - flat["float32"]) < 0.05 * torch.norm(flat["float32"])
+
+
+def test_float32_on_a_gpu_is_not_rounded_to_tf32(monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    compute_in("half", torch.nn.Conv2d(1, 1, 1), torch.device("cuda"))
+    assert torch.backends.cudnn.allow_tf32
+    compute_in("float32", torch.nn.Conv2d(1, 1, 1), torch.device("cuda"))
+    assert not torch.backends.cudnn.allow_tf32
 
 
 # ---------------------------------------------------------------- a training that ends by itself
