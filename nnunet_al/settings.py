@@ -6,6 +6,7 @@ decisions of campaigns, the settings of trainers, and the command lines of jobs 
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields, replace
@@ -106,6 +107,11 @@ def _epochs_or_auto(flag: str, value: int | str) -> None:
         _count(flag, int(value))
 
 
+def _positive(flag: str, value: float) -> None:
+    if not 0 < value < math.inf:
+        raise CampaignError(f"{flag} {value}: give a number above 0.")
+
+
 def _share(flag: str, value: float) -> None:
     if not 0 <= value < 1:
         raise CampaignError(f"{flag} {value}: give a share from 0 to below 1.")
@@ -202,8 +208,15 @@ class Training:
                               default=300, check=_count)
     iterations: int = setting("-iterations", int, "iterations of an epoch (default: 250)", default=250, check=_count)
     batch_size: int | None = setting("-batch_size", int, "training batch size (default: the plan's)", check=_count)
-    optimizer: str = setting("-optimizer", str, "sgd is nnU-Net's; adamw learns faster in short trainings",
-                             choices=("sgd", "adamw"), default="sgd")
+    optimizer: str = setting(
+        "-optimizer", str, "sgd is nnU-Net's (default); adamw learns faster in short trainings; adam decays no weights",
+        choices=("sgd", "adamw", "adam"), default="sgd")
+    learning_rate: float | None = setting(
+        "-learning_rate", float, "at the first epoch (default: 0.01 for sgd, 0.001 for adamw, 0.0001 for adam)",
+        metavar="RATE", check=_positive)
+    loss: str = setting(
+        "-loss", str, "nnU-Net's Dice + cross-entropy (default), or cross-entropy alone (binary for one class)",
+        choices=("dice_ce", "ce"), default="dice_ce")
     dropout: str = setting(
         "-dropout", str,
         "where dropout is: bottleneck and decoder (default), the last two stages of the decoder, whose samples cost a "

@@ -18,7 +18,12 @@ MARKER = "Drop-in of nnunet-al"
 
 _SHIMS = {
     "trainers": (
-        ("nnUNetTrainerAL.py", "nnUNetTrainerALLearningLoss.py", "nnUNetTrainerALNoMirroring.py"),
+        (
+            "nnUNetTrainerAL.py",
+            "nnUNetTrainerALLearningLoss.py",
+            "nnUNetTrainerALNoAugmentation.py",
+            "nnUNetTrainerALNoMirroring.py",
+        ),
         "training/nnUNetTrainer",
     ),
     "planners": (("nnUNetPlannerAL.py",), "experiment_planning"),

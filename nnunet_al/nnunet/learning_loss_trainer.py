@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from nnunet_al.errors import ModelError, SetupError
+from nnunet_al.nnunet.annotated_loss import counted_target
 from nnunet_al.nnunet.checkpoints import LEARNING_LOSS_KEY, copy_loss_module, read_learning_loss
 from nnunet_al.nnunet.trainer import nnUNetTrainerAL
 from nnunet_al.scoring.learning_loss import LossModule, decoder_channels, decoder_features, ranking_loss
@@ -163,26 +164,3 @@ class nnUNetTrainerALLearningLoss(nnUNetTrainerAL):
                 optimizer.step()
         if scaler is not None:
             scaler.update()
-
-
-def counted_target(
-    target_B_C_xyz: torch.Tensor, exclusive: bool, ignore_label: int | None
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Convert nnU-Net's target of one resolution for `segmentation_loss`.
-
-    Exclusive classes have one channel of labels; regions one channel of 0 and 1 each, and with an ignore label a last
-    channel that is 1 at unannotated voxels. Without an ignore label every voxel is annotated.
-
-    Returns
-    -------
-    target, counted_B_xyz
-        labels (B, xyz) as int64 or regions (B, C, xyz) as float32, and the mask of annotated voxels (bool).
-    """
-    if exclusive:
-        labels_B_xyz = target_B_C_xyz[:, 0].long()
-        if ignore_label is None:
-            return labels_B_xyz, torch.ones_like(labels_B_xyz, dtype=torch.bool)
-        return labels_B_xyz, labels_B_xyz != ignore_label
-    if ignore_label is None:
-        return target_B_C_xyz.float(), torch.ones_like(target_B_C_xyz[:, 0], dtype=torch.bool)
-    return target_B_C_xyz[:, :-1].float(), ~target_B_C_xyz[:, -1].bool()

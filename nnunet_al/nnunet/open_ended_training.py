@@ -9,7 +9,7 @@ import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from nnunet_al.nnunet.trainer_settings import TrainerSettings
-from nnunet_al.nnunet.training_length import constant_epochs, held_out, total_epochs
+from nnunet_al.nnunet.training_length import constant_epochs, held_out, shortest_constant, total_epochs
 
 
 class OpenEndedTraining(nnUNetTrainer):
@@ -85,7 +85,8 @@ class OpenEndedTraining(nnUNetTrainer):
     def _decide_length(self) -> None:
         judged = "val_losses" if self._judges_apart else "train_losses"
         losses, dice = (self.logger.get_value(name, None) for name in (judged, "mean_fg_dice"))
-        self.constant_epochs = constant_epochs(losses, dice, self.settings.max_epochs)
+        shortest = shortest_constant(self.settings.iterations)
+        self.constant_epochs = constant_epochs(losses, dice, shortest, self.settings.max_epochs)
         self.num_epochs = total_epochs(self.constant_epochs, self.settings.max_epochs)
 
     def _load_all_cases(self) -> None:

@@ -21,6 +21,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from torch import nn
 
 from nnunet_al.files import remove_temporary_files
+from nnunet_al.nnunet.annotated_loss import CrossEntropy
 from nnunet_al.nnunet.checkpoints import TRAINED_HEADS_KEY, load_network_weights, write_checkpoint
 from nnunet_al.nnunet.loading import PADDING_AWARE, deterministic_blur, padding_to_ignore_label
 from nnunet_al.nnunet.open_ended_training import OpenEndedTraining
@@ -108,13 +109,14 @@ class nnUNetTrainerAL(OpenEndedTraining):
         super()._set_batch_size_and_oversample()
 
     def configure_optimizers(self) -> tuple[torch.optim.Optimizer, Any]:
-        """Return optimiser and schedule: nnU-Net's SGD or AdamW, under nnU-Net's polynomial decay or our plateau."""
+        """Return optimiser and schedule: nnU-Net's SGD or Adam(W), under nnU-Net's polynomial decay or our plateau."""
         return self.optimizer_for(self.network.parameters())
 
     def optimizer_for(self, parameters: Iterable[nn.Parameter]) -> tuple[torch.optim.Optimizer, Any]:
         """Return a new optimiser of the type in the settings, and its schedule."""
         optimizer: torch.optim.Optimizer
-        if self.settings.optimizer == "adamw":
+        if self.settings.optimizer in ("adamw", "adam"):
+            # equal without weight decay
             optimizer = torch.optim.AdamW(parameters, lr=self.initial_lr, weight_decay=self.weight_decay)
         else:
             optimizer = torch.optim.SGD(
@@ -130,6 +132,12 @@ class nnUNetTrainerAL(OpenEndedTraining):
         if self.enable_deep_supervision and len(self._get_deep_supervision_scales()) == 1:
             # nnU-Net sets the weight of the lowest output to 0 and normalises, so that two stages give 0 / 0
             loss.weight_factors = (1.0,)
+        if self.settings.loss == "dice_ce":
+            return loss
+        alone = CrossEntropy(not self.label_manager.has_regions, self.label_manager.ignore_label)
+        if not self.enable_deep_supervision:
+            return alone
+        loss.loss = alone
         return loss
 
     @staticmethod

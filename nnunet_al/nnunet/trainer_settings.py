@@ -14,8 +14,8 @@ from nnunet_al.settings import Training, settings_of
 SETTINGS_FILE = "nnUNetTrainerAL.json"
 
 _PRECISIONS = ("stock", "half", "float32")
-_LEARNING_RATES = {"sgd": 1e-2, "adamw": 1e-3}
-_WEIGHT_DECAYS = {"sgd": 3e-5, "adamw": 1e-2}
+_LEARNING_RATES = {"sgd": 1e-2, "adamw": 1e-3, "adam": 1e-4}
+_WEIGHT_DECAYS = {"sgd": 3e-5, "adamw": 1e-2, "adam": 0.0}
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,10 @@ class TrainerSettings(Training):
         ``"auto"``: until the training has stopped gaining, see ``training_length``, at most ``max_epochs``
     batch_size : patches per step; None: as in the plans
     optimizer : ``"sgd"`` is nnU-Net's (Nesterov momentum 0.99, weight decay 3e-5); ``"adamw"`` uses weight decay 1e-2,
-        the default of its authors (Loshchilov and Hutter, 2019). The learning rate of both decays polynomially to 0.
-    learning_rate : at the first epoch; None: 1e-2 for sgd and 1e-3 for adamw
+        the default of its authors (Loshchilov and Hutter, 2019); ``"adam"`` (Kingma and Ba, 2015) uses none. Their
+        learning rate decays polynomially to 0.
+    learning_rate : at the first epoch; None: 1e-2 for sgd, 1e-3 for adamw, 1e-4 for adam (Danaee et al. 2026)
+    loss : ``"dice_ce"`` is nnU-Net's; ``"ce"`` is its cross-entropy alone (`CrossEntropy`)
     seed, round : the campaign's seed and the round, from which each epoch is seeded together with the fold; None: not
         seeded
     initial_weights : checkpoint from whose network weights, heads included, a new training starts; also from its loss
@@ -42,7 +44,6 @@ class TrainerSettings(Training):
     save_every_epoch : write ``checkpoint_latest`` after each epoch instead of every 50th
     """
 
-    learning_rate: float | None = None
     seed: int | None = None
     round: int = 0
     initial_weights: str | None = None

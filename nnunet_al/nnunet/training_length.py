@@ -12,8 +12,10 @@ import numpy as np
 import torch
 
 SHORTEST = 8
-"""Epochs of constant rate before a training is judged."""
-LEAST_LOSS_GAIN = 0.02
+"""Epochs of constant rate before a training is judged,"""
+LEAST_ITERATIONS = 500
+"""and iterations: what a new batch of annotations teaches takes steps, and means over few of them are noise."""
+LEAST_LOSS_GAIN = 0.03
 """Decrease of nnU-Net's loss (Dice + cross-entropy, nats) from one quarter of the epochs so far to the next."""
 LEAST_DICE_GAIN = 0.01
 """Increase of the pseudo Dice coefficient from one quarter to the next."""
@@ -24,15 +26,20 @@ ENOUGH_CASES = 50
 _HELD_OUT = 10
 
 
-def constant_epochs(losses: Sequence[float], dice: Sequence[float], longest: int) -> int | None:
+def shortest_constant(iterations: int) -> int:
+    """Return the number of epochs of ``iterations`` each after which a training is judged first."""
+    return max(SHORTEST, math.ceil(LEAST_ITERATIONS / iterations))
+
+
+def constant_epochs(losses: Sequence[float], dice: Sequence[float], shortest: int, longest: int) -> int | None:
     """Return the number of epochs after which the constant rate ends; None: it goes on.
 
-    That is the first n at which neither the mean loss of the last quarter of the n epochs is `LEAST_LOSS_GAIN` below
-    that of the quarter before, nor the mean pseudo Dice `LEAST_DICE_GAIN` above; at most what leaves room for the decay
-    within ``longest`` epochs. A loss that is not finite gains nothing.
+    That is the first n, from ``shortest`` on, at which neither the mean loss of the last quarter of the n epochs is
+    `LEAST_LOSS_GAIN` below that of the quarter before, nor the mean pseudo Dice `LEAST_DICE_GAIN` above; at most what
+    leaves room for the decay within ``longest`` epochs. A loss that is not finite gains nothing.
     """
     last = longest_constant(longest)
-    for n in range(min(SHORTEST, last), len(losses) + 1):
+    for n in range(min(shortest, last), len(losses) + 1):
         if n >= last or not (_gain(losses[:n], LEAST_LOSS_GAIN, -1) or _gain(dice[:n], LEAST_DICE_GAIN, 1)):
             return n
     return None

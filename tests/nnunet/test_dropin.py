@@ -21,12 +21,14 @@ CHECKOUT = Path(nnunet_al.__file__).parents[1]
 SHIMS = (
     "training/nnUNetTrainer/nnUNetTrainerAL.py",
     "training/nnUNetTrainer/nnUNetTrainerALLearningLoss.py",
+    "training/nnUNetTrainer/nnUNetTrainerALNoAugmentation.py",
     "training/nnUNetTrainer/nnUNetTrainerALNoMirroring.py",
     "experiment_planning/nnUNetPlannerAL.py",
 )
 TRAINERS = {
     "nnUNetTrainerAL": "nnunet_al.nnunet.trainer",
     "nnUNetTrainerALLearningLoss": "nnunet_al.nnunet.learning_loss_trainer",
+    "nnUNetTrainerALNoAugmentation": "nnunet_al.nnunet.no_augmentation_trainer",
     "nnUNetTrainerALNoMirroring": "nnunet_al.nnunet.no_mirroring_trainer",
 }
 PLANNERS = (

@@ -10,8 +10,9 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from nnunet_al.errors import ModelError, SetupError
+from nnunet_al.nnunet.annotated_loss import counted_target
 from nnunet_al.nnunet.checkpoints import LEARNING_LOSS_KEY, load_loss_module
-from nnunet_al.nnunet.learning_loss_trainer import counted_target, nnUNetTrainerALLearningLoss
+from nnunet_al.nnunet.learning_loss_trainer import nnUNetTrainerALLearningLoss
 from nnunet_al.nnunet.trainer import nnUNetTrainerAL
 from nnunet_al.scoring.learning_loss import LossModule, LossSampler
 

@@ -222,6 +222,7 @@ def test_float32_on_a_gpu_is_not_rounded_to_tf32(monkeypatch):
 def short_judgement(monkeypatch):
     """Trainings are judged after three epochs, and two cases are enough to hold one out."""
     monkeypatch.setattr(training_length, "SHORTEST", 3)
+    monkeypatch.setattr(training_length, "LEAST_ITERATIONS", 1)
     monkeypatch.setattr(training_length, "ENOUGH_CASES", 2)
 
 

@@ -15,6 +15,7 @@ from nnunet_al.nnunet.training_length import (
     constant_epochs,
     held_out,
     longest_constant,
+    shortest_constant,
     total_epochs,
 )
 
@@ -27,13 +28,18 @@ def falling_until(plateau: int, n: int = 400) -> list[float]:
 
 
 def test_a_training_that_gains_nothing_ends_as_soon_as_it_is_judged():
-    assert constant_epochs(FLAT, FLAT, 300) == SHORTEST
-    assert constant_epochs([math.nan] * 20, [math.nan] * 20, 300) == SHORTEST, "it diverged"
+    assert constant_epochs(FLAT, FLAT, SHORTEST, 300) == SHORTEST
+    assert constant_epochs([math.nan] * 20, [math.nan] * 20, SHORTEST, 300) == SHORTEST, "it diverged"
+
+
+@pytest.mark.parametrize("iterations, epochs", [(250, 8), (63, 8), (50, 10), (20, 25), (1, 500)])
+def test_it_is_judged_after_eight_epochs_and_500_iterations(iterations, epochs):
+    assert shortest_constant(iterations) == epochs
 
 
 @pytest.mark.parametrize("plateau", [10, 20, 40])
 def test_the_plateau_is_found_some_time_after_it_begins(plateau):
-    found = constant_epochs(falling_until(plateau), FLAT, 300)
+    found = constant_epochs(falling_until(plateau), FLAT, SHORTEST, 300)
     assert found is not None
     # the quarter before the last one has to lie behind the plateau but for a small part of the gain
     assert plateau < found <= 2 * plateau + 2
@@ -41,24 +47,24 @@ def test_the_plateau_is_found_some_time_after_it_begins(plateau):
 
 def test_a_gain_in_dice_keeps_it_going_while_the_loss_stands_still():
     rising = [-value for value in falling_until(30)]
-    found = constant_epochs(FLAT, rising, 300)
+    found = constant_epochs(FLAT, rising, SHORTEST, 300)
     assert found is not None
     assert 30 < found <= 62
 
 
 def test_only_what_was_logged_before_counts():
     losses = falling_until(25)
-    found = constant_epochs(losses, FLAT, 300)
+    found = constant_epochs(losses, FLAT, SHORTEST, 300)
     assert found is not None
     for n in range(len(losses)):
         expected = None if n < found else found
-        assert constant_epochs(losses[:n], FLAT[:n], 300) == expected, "each later look gives the same answer"
+        assert constant_epochs(losses[:n], FLAT[:n], SHORTEST, 300) == expected, "each later look gives the same answer"
 
 
 @pytest.mark.parametrize("longest", [1, 2, 3, 5, 8, 13, 300])
 def test_the_bound_holds_with_the_decay(longest):
     steep = [-float(epoch) for epoch in range(400)]
-    constant = constant_epochs(steep, FLAT, longest)
+    constant = constant_epochs(steep, FLAT, SHORTEST, longest)
     assert constant == longest_constant(longest)
     assert 1 <= constant <= total_epochs(constant, longest) <= longest
     assert total_epochs(None, longest) == longest
