@@ -1,4 +1,4 @@
-"""The length of a training that ends when it has stopped gaining: a constant learning rate, then a short decay.
+"""The length of a training that ends when it has stopped gaining: a constant learning rate, then its decay.
 
 Everything is a pure function of the logged history, so that a continued training ends like an uninterrupted one.
 """
@@ -20,7 +20,6 @@ LEAST_LOSS_GAIN = 0.03
 LEAST_DICE_GAIN = 0.01
 """Increase of the pseudo Dice coefficient from one quarter to the next."""
 _WINDOW = 0.25
-_DECAY = 0.25
 ENOUGH_CASES = 50
 """Annotated cases from which on some are held out to judge the training."""
 _HELD_OUT = 10
@@ -46,13 +45,13 @@ def constant_epochs(losses: Sequence[float], dice: Sequence[float], shortest: in
 
 
 def total_epochs(constant: int | None, longest: int) -> int:
-    """Return the number of epochs with the decay, a quarter of the constant ones; ``longest`` while it is not known."""
-    return longest if constant is None else min(longest, constant + math.ceil(_DECAY * constant))
+    """Return the number of epochs with the decay, as many as the constant ones; ``longest`` while it is not known."""
+    return longest if constant is None else min(longest, 2 * constant)
 
 
 def longest_constant(longest: int) -> int:
     """Return the largest n, at least 1, whose decay ends within ``longest`` epochs."""
-    return max(n for n in range(1, longest + 1) if n == 1 or n + math.ceil(_DECAY * n) <= longest)
+    return max(1, longest // 2)
 
 
 def held_out(training: Sequence[str]) -> list[str]:

@@ -81,8 +81,8 @@ def test_the_rate_is_constant_and_then_falls_to_nearly_nothing():
 
     assert {rate(epoch) for epoch in range(12)} == {0.1}
     known.update(constant=12, total=total_epochs(12, 300))
-    assert [rate(epoch) for epoch in range(12, 15)] == pytest.approx([0.075, 0.05, 0.025])
-    assert known["total"] == 15
+    assert [rate(epoch) for epoch in range(12, 24)] == pytest.approx([0.1 * (12 - k) / 13 for k in range(12)])
+    assert known["total"] == 24
 
 
 def test_a_tenth_is_held_out_where_there_are_enough_cases():
