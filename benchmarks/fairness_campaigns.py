@@ -113,7 +113,8 @@ def make_cohort(strength: str, settings: Settings, roots: Roots, workers: int) -
         design = CohortDesign(
             settings.cases, settings.test_cases, strength, settings.shape, settings.spacing, seed=settings.cohort_seed
         )
-        if read_json(folder / "cohort.json")["design"] != design_json(design):
+        found = {**design_json(CohortDesign()), **read_json(folder / "cohort.json")["design"]}
+        if found != design_json(design):
             raise SystemExit(f"{folder.name} holds another cohort than this experiment's: name another -o.")
         return
     number, name = DATASETS[strength]

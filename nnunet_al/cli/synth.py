@@ -20,8 +20,9 @@ Make a raw nnU-Net dataset without any patient.
 Without --biased: phantoms, that is a body with an organ and a lesion.
 
 With --biased: T1-weighted heads of two groups of equal size, made by deforming one label map. In group 1 the left
-caudate, which is to be segmented, is also enlarged. participants.tsv holds the group of each case, so that a campaign
-can be fair to both: nnUNetv2_al_round ... -group_by group -groups $nnUNet_raw/DatasetXXX_Caudate/participants.tsv.
+caudate, which is to be segmented, is also enlarged, or deformed as it differs between the heads of a -population.
+participants.tsv holds the group of each case, so that a campaign can be fair to both:
+nnUNetv2_al_round ... -group_by group -groups $nnUNet_raw/DatasetXXX_Caudate/participants.tsv.
 Train with -tr nnUNetTrainerALNoMirroring: in a mirrored image the left caudate looks like the right one.
 """
 
@@ -44,6 +45,10 @@ _BIASED: dict[str, Any] = {
     "spacing": None,
     "strength": "strong",
     "template": None,
+    "population": None,
+    "component_sign": 1,
+    "subject": "independent",
+    "appearance": "scanner",
     "paired": False,
     "np": 2,
 }
@@ -99,6 +104,31 @@ def build_parser() -> ArgumentParser:
         help="a label map of a head with FreeSurfer's numbers (11: left caudate) instead of the built-in phantom",
     )
     add(
+        "-population",
+        type=Path,
+        metavar="FOLDER",
+        help="label maps of heads like the template: group 1's left caudate is deformed as theirs differ (mean and "
+        "first principal component), mostly a shift that its neighbours share, instead of growing",
+    )
+    add(
+        "-component_sign",
+        type=int,
+        choices=(1, -1),
+        help="direction of the population's component, which has none of its own (default: 1, its longest shift goes "
+        "left, back or up)",
+    )
+    add(
+        "-subject",
+        choices=("independent", "one_factor"),
+        help="heads differ by many independent components, or by one number for the sum of ten, as in SimBA (default: "
+        "independent)",
+    )
+    add(
+        "-appearance",
+        choices=("scanner", "plain"),
+        help="tissues, bias field and noise differ from case to case, or there are none (default: scanner)",
+    )
+    add(
         "--paired",
         action="store_true",
         default=None,
@@ -132,6 +162,8 @@ def _options(args: Namespace) -> dict[str, Any]:
             option = f"-{name}" if others[name] is not False else f"--{name}"
             advice = "leave out one of the two" if args.biased else "leave it out, or add --biased"
             raise DatasetError(f"{option} means nothing {'with' if args.biased else 'without'} --biased: {advice}.")
+    if args.component_sign is not None and args.population is None:
+        raise DatasetError("-component_sign means nothing without -population: leave it out, or name a folder.")
     given = {name: getattr(args, name) for name in own}
     return {name: own[name] if value is None else value for name, value in given.items()}
 
@@ -147,15 +179,18 @@ def _make_cohort(folder: Path, seed: int, options: dict[str, Any]) -> None:
     from nnunet_al.nnunet.workers import iterate_jobs
     from nnunet_al.synthetic.cohort import make_biased_cohort
     from nnunet_al.synthetic.design import CohortDesign
+    from nnunet_al.synthetic.population import read_population
     from nnunet_al.synthetic.template import read_template
 
     if options["np"] < 1:
         raise DatasetError(f"Nothing can be made by {options['np']} processes: give -np of 1 or more.")
-    wanted = {name: options[name] for name in ("cases", "test_cases", "strength", "paired")}
+    of_design = ("cases", "test_cases", "strength", "paired", "subject", "appearance", "component_sign")
+    wanted = {name: options[name] for name in of_design}
     shape, spacing_mm = (options[name] and tuple(options[name]) for name in ("shape", "spacing"))
     design = CohortDesign(**wanted, shape=shape, spacing_mm=spacing_mm, seed=seed)
     template = options["template"] and read_template(options["template"])
-    make_biased_cohort(folder, design, template, workers=options["np"], run=iterate_jobs)
+    population = read_population(options["population"], options["template"]) if options["population"] else ()
+    make_biased_cohort(folder, design, template, population=population, workers=options["np"], run=iterate_jobs)
 
 
 def _draw(folder: Path) -> int | None:

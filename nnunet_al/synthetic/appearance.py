@@ -30,14 +30,16 @@ def paint(
     spacing_mm: Sequence[float],
     voxel_mm: Sequence[float],
     rng: np.random.Generator,
+    uniform: bool = False,
 ) -> np.ndarray:
     """Return a template with a case's intensities, ``image_zyx`` float32.
 
     ``voxel_mm`` is the voxel spacing of the case's image: the boundaries between tissues are blurred with half of it as
     standard deviation, but at least 0.5 mm. The other arrays are the template's, see :func:`head_mask`.
+    ``uniform``: tissues have their mean intensities in all cases.
     """
     present, codes_zyx = np.unique(labels_zyx, return_inverse=True)
-    means = intensities(present, TISSUE_SPREAD, rng)
+    means = intensities(present, 0.0 if uniform else TISSUE_SPREAD, rng)
     table = np.array([means[int(label)] for label in present], dtype=np.float32)
     painted_zyx = np.where(head_zyx, table[codes_zyx.reshape(labels_zyx.shape)], np.float32(0))
     sigma_mm = np.maximum(0.5 * np.asarray(voxel_mm, dtype=float), 0.5)
@@ -61,6 +63,11 @@ def scan(clean_zyx: np.ndarray, head_zyx: np.ndarray, grid: Grid, rng: np.random
     imaginary_zyx = NOISE * rng.standard_normal(grid.shape, dtype=np.float32)
     magnitude_zyx = np.round(np.hypot(real_zyx, imaginary_zyx))
     return np.where(head_zyx, np.clip(magnitude_zyx, 1, 32767), 0).astype(np.int16)
+
+
+def plain(clean_zyx: np.ndarray, head_zyx: np.ndarray) -> np.ndarray:
+    """Return a warped image as it is, ``image_zyx`` int16: 0 outside the head, at least 1 in it."""
+    return np.where(head_zyx, np.clip(np.round(clean_zyx), 1, 32767), 0).astype(np.int16)
 
 
 def _bias(grid: Grid, rng: np.random.Generator) -> np.ndarray:

@@ -16,11 +16,7 @@ def extend(values_3_N: np.ndarray, nodes_3_N: np.ndarray, shape: tuple[int, ...]
     Lee, Wolberg and Shin (1997): a cubic B-spline approximates the vectors on a coarse mesh of control points, then on
     finer ones what the coarser ones have left over.
 
-    Parameters
-    ----------
-    values_3_N : vectors at N nodes
-    nodes_3_N : indices of these nodes
-    shape : nodes of the lattice along z, y, x
+    ``values_3_N`` are the vectors at N nodes, ``nodes_3_N`` the indices of these, and ``shape`` the lattice's nodes.
     """
     last = np.maximum(np.array(shape) - 1, 1)
     unit_3_N = nodes_3_N / last[:, None]
@@ -64,7 +60,7 @@ def _basis_matrix(unit_P: np.ndarray, elements: int) -> np.ndarray:
 
 
 def _weights(unit_N: np.ndarray, elements: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the first of the four control points that positions in [0, 1] depend on, and their cubic weights (4, N)."""
+    """Return the first of four control points for each position in [0, 1], and the cubic weights (4, N) of the four."""
     places_N = np.minimum((unit_N * elements).astype(int), elements - 1)
     t = unit_N * elements - places_N
     weights = [(1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, -3 * t**3 + 3 * t**2 + 3 * t + 1, t**3]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,9 +10,10 @@ from scipy.ndimage import map_coordinates
 
 from nnunet_al.errors import DatasetError
 from nnunet_al.seeding import generator
-from nnunet_al.synthetic.appearance import head_mask, paint, scan
+from nnunet_al.synthetic.appearance import head_mask, paint, plain, scan
 from nnunet_al.synthetic.deformation import exponential, flow, jacobian_determinant
 from nnunet_al.synthetic.design import BIASED, FEWEST_VOXELS, MOST_VOXELS, Case, CohortDesign
+from nnunet_al.synthetic.population import PopulationBasis
 from nnunet_al.synthetic.template import LEFT_CAUDATE, Grid, LabelMap, image_grid, native_grid
 from nnunet_al.synthetic.velocity import GlobalBasis, LocalBasis, global_lattice
 
@@ -32,11 +34,11 @@ class Cohort:
     grid: Grid
     head_zyx: np.ndarray
     global_basis: GlobalBasis
-    local_basis: LocalBasis
+    local_basis: LocalBasis | PopulationBasis
 
     @staticmethod
-    def of(design: CohortDesign, template: LabelMap) -> Cohort:
-        """Draw the components of the deformations.
+    def of(design: CohortDesign, template: LabelMap, population: Sequence[LabelMap] = ()) -> Cohort:
+        """Draw the components of the deformations; the local ones are learnt from a ``population`` of heads, if any.
 
         Raises DatasetError if the caudate has no space to grow, or the images have too few or too many voxels or do not
         contain it.
@@ -49,7 +51,9 @@ class Cohort:
             grid,
             head_mask(template.labels_zyx),
             GlobalBasis.draw(generator(design.seed, 0, "cohort components")),
-            LocalBasis.draw(template, generator(design.seed, 0, "cohort local components")),
+            PopulationBasis.learn(template, population, design.component_sign)
+            if population
+            else LocalBasis.draw(template, generator(design.seed, 0, "cohort local components")),
         )
 
 
@@ -82,17 +86,22 @@ def make_case(cohort: Cohort, case: Case) -> CaseArrays:
     labels_zyx = map_coordinates(template.labels_zyx, voxels_3_zyx, order=0, mode="nearest")
     head_zyx = map_coordinates(cohort.head_zyx.astype(np.uint8), voxels_3_zyx, order=0, mode="nearest") > 0
     rng = case.generator(cohort.design, "appearance")
-    painted_zyx = paint(template.labels_zyx, cohort.head_zyx, template.spacing_mm, cohort.grid.spacing_mm, rng)
+    is_plain = cohort.design.appearance == "plain"
+    painted_zyx = paint(
+        template.labels_zyx, cohort.head_zyx, template.spacing_mm, cohort.grid.spacing_mm, rng, uniform=is_plain
+    )
     clean_zyx = map_coordinates(painted_zyx, voxels_3_zyx, order=1, mode="nearest", output=np.float32)
     covered_zyx = _covered(cohort.grid, native)
     labels_zyx[~covered_zyx], head_zyx[~covered_zyx] = 0, False
-    return CaseArrays(scan(clean_zyx, head_zyx, cohort.grid, rng), labels_zyx, smallest)
+    image_zyx = plain(clean_zyx, head_zyx) if is_plain else scan(clean_zyx, head_zyx, cohort.grid, rng)
+    return CaseArrays(image_zyx, labels_zyx, smallest)
 
 
 def sources(cohort: Cohort, case: Case) -> np.ndarray:
     """Return the position in the template of each voxel of a case, ``sources_3_zyx`` in mm, float32."""
     lattice = global_lattice(cohort.grid)
-    velocity = cohort.global_basis.velocity(lattice, case.generator(cohort.design, "anatomy"))
+    rng, one_factor = case.generator(cohort.design, "anatomy"), cohort.design.subject == "one_factor"
+    velocity = cohort.global_basis.velocity(lattice, rng, one_factor)
     axes = cohort.grid.axes()
     sources_3_zyx = exponential(velocity, lattice).on(axes)
     sources_3_zyx += np.stack(np.meshgrid(*axes, indexing="ij", sparse=False)).astype(np.float32)

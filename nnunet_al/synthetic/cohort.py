@@ -14,6 +14,7 @@ from nnunet_al.new_folder import new_folder
 from nnunet_al.synthetic.case import Cohort, make_case
 from nnunet_al.synthetic.design import Case, CohortDesign, cases_of, design_json, folds_of
 from nnunet_al.synthetic.image_file import FILE_ENDING, write_image
+from nnunet_al.synthetic.population import PopulationBasis
 from nnunet_al.synthetic.template import LEFT_CAUDATE, LabelMap
 from nnunet_al.synthetic.tissues import structure_name
 
@@ -23,7 +24,13 @@ Run = Callable[[Callable[..., Any], Sequence[tuple[Any, ...]], int, str], Iterat
 
 
 def make_biased_cohort(
-    folder: Path, design: CohortDesign, template: LabelMap | None = None, *, workers: int = 1, run: Run | None = None
+    folder: Path,
+    design: CohortDesign,
+    template: LabelMap | None = None,
+    *,
+    population: Sequence[LabelMap] = (),
+    workers: int = 1,
+    run: Run | None = None,
 ) -> Path:
     """Write a cohort of two groups of heads as a raw dataset for nnU-Net, and return its folder.
 
@@ -42,6 +49,8 @@ def make_biased_cohort(
         the dataset's folder, ``.../DatasetXXX_Name``, which appears when it is complete; the properties of the cohort
     template
         label map of a head; None: a built-in phantom
+    population
+        heads whose left caudates say how group 1's is deformed (`PopulationBasis`); none: it grows (`LocalBasis`)
     workers, run
         number of processes; ``run(function, jobs, workers, description)`` yields (index of the job, result); None:
         serial
@@ -56,7 +65,7 @@ def make_biased_cohort(
             from nnunet_al.synthetic.brain import brain_phantom
 
             template = brain_phantom()
-        cohort, cases = Cohort.of(design, template), cases_of(design)
+        cohort, cases = Cohort.of(design, template, population), cases_of(design)
         jobs = [(unfinished, cohort, case) for case in cases]
         facts: list[dict[str, float]] = [{}] * len(jobs)
         for index, result in (run or _run_serially)(write_case, jobs, workers, "making cases"):
@@ -119,6 +128,7 @@ def _cohort_json(cohort: Cohort, source: str) -> dict[str, Any]:
             "spacing_mm": list(cohort.grid.spacing_mm),
             "origin_mm": list(cohort.grid.origin_mm),
         },
+        **({"population": cohort.local_basis.facts} if isinstance(cohort.local_basis, PopulationBasis) else {}),
         "nnunet_al": __version__,
     }
 

@@ -13,6 +13,7 @@ from nnunet_al.synthetic.template import SPACINGS_MM
 
 STRENGTHS: dict[str, tuple[float, float]] = {"strong": (4.0, 2.0), "weak": (2.0, 2.0), "none": (0.0, 0.0)}
 """Mean and standard deviation of the outward component's coefficient in group 1 (Danaee et al. 2026, section 3.1)."""
+SUBJECTS, APPEARANCES = ("independent", "one_factor"), ("scanner", "plain")
 BIASED, UNBIASED = "group1", "group2"
 FOLDS = 5
 FEWEST_VOXELS, MOST_VOXELS = 8, 512
@@ -30,6 +31,10 @@ class CohortDesign:
     strength : one of `STRENGTHS`
     shape : voxels z, y, x around the midpoint between both caudates; None: the extent of the template
     spacing_mm : voxel spacing z, y, x in mm; None: the template's
+    subject : ``"independent"``: each component of the global deformation has a coefficient of its own;
+        ``"one_factor"``: one coefficient for the sum of ten components, as SimBA has it
+    appearance : ``"scanner"``: tissues, bias field and noise differ from case to case; ``"plain"``: none of these
+    component_sign : direction of a population's first component, see `PopulationBasis.learn`
     paired : whether the cases come in pairs that differ only in the local deformation of the left caudate
     seed : the same seed gives the same cohort
     """
@@ -41,6 +46,9 @@ class CohortDesign:
     spacing_mm: tuple[float, float, float] | None = None
     paired: bool = False
     seed: int = 0
+    subject: str = "independent"
+    appearance: str = "scanner"
+    component_sign: int = 1
 
     def __post_init__(self) -> None:
         """Check the values.
@@ -56,6 +64,13 @@ class CohortDesign:
             raise DatasetError(f"A cohort has 10000 cases at most, not {self.cases + self.test_cases}: ask for fewer.")
         if self.strength not in STRENGTHS:
             raise DatasetError(f"There is no strength {self.strength!r}: choose {', '.join(STRENGTHS)}.")
+        for option, chosen, choices in (
+            ("subject", self.subject, SUBJECTS),
+            ("appearance", self.appearance, APPEARANCES),
+            ("component sign", self.component_sign, (1, -1)),
+        ):
+            if chosen not in choices:
+                raise DatasetError(f"There is no {option} {chosen!r}: choose {', '.join(map(str, choices))}.")
         if self.shape is not None and (len(self.shape) != 3 or min(self.shape) < FEWEST_VOXELS):
             raise DatasetError(f"Images of {self.shape} voxels are too small: give z, y, x of at least 8 each.")
         if self.shape is not None and max(self.shape) > MOST_VOXELS:

@@ -55,12 +55,9 @@ class PopulationBasis:
             )
         near, lattice = _lattice(template, _REGISTERED_MM), _lattice(template, _MOVED_MM)
         fixed_zyx = signed_distance(template, LEFT_CAUDATE, near)
-        inside = np.nonzero(fixed_zyx < 0)
+        inside_zyx = fixed_zyx < 0
         velocities_H_3_N = np.stack(
-            [
-                register(fixed_zyx, signed_distance(head, LEFT_CAUDATE, near), near)[(slice(None), *inside)]
-                for head in heads
-            ]
+            [register(fixed_zyx, signed_distance(head, LEFT_CAUDATE, near), near)[:, inside_zyx] for head in heads]
         )
         mean_3_N = velocities_H_3_N.mean(0)
         _, singular, rows = np.linalg.svd((velocities_H_3_N - mean_3_N).reshape(len(heads), -1), full_matrices=False)
@@ -76,7 +73,7 @@ class PopulationBasis:
             "translation_mm": [round(float(value), 4) for value in component_3_N.mean(1)],
             "sign": sign,
         }
-        nodes_3_N = np.stack(inside) + round((_MOVED_MM - _REGISTERED_MM) / NODE_MM)
+        nodes_3_N = np.stack(np.nonzero(inside_zyx)) + round((_MOVED_MM - _REGISTERED_MM) / NODE_MM)
         mean, component = (_extended(values, nodes_3_N, lattice) for values in (mean_3_N, component_3_N))
         return PopulationBasis(mean, component, lattice, facts)
 

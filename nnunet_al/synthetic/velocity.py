@@ -50,24 +50,28 @@ class GlobalBasis:
         deviations_k *= _SMOOTH_MM / np.sqrt((deviations_k**2).sum())
         return GlobalBasis(np.stack(components), deviations_k)
 
-    def velocity(self, lattice: Grid, rng: np.random.Generator) -> np.ndarray:
+    def velocity(self, lattice: Grid, rng: np.random.Generator, one_factor: bool = False) -> np.ndarray:
         r"""Draw one case's :math:`v(x) = A x + \sum_k c_k s_k v_k(x)`, :math:`c_k \sim N(0, 1)`, in mm on a lattice.
 
-        :math:`A` is symmetric: scalings of the axes with a standard deviation of 3.5 %, shears with one of 1.5 %.
+        :math:`A` is symmetric: scalings of the axes with a standard deviation of 3.5 %, shears with one of 1.5 %. With
+        ``one_factor`` :math:`v(x) = c \sum_{k \le 10} s_k v_k(x)`: all cases lie on one line.
         """
+        if one_factor:
+            first_k = np.arange(len(self.deviations_k)) < 10
+            return self._on(lattice, rng.standard_normal() * self.deviations_k * first_k).astype(np.float32)
         coefficients_k = rng.standard_normal(len(self.deviations_k)) * self.deviations_k
         diagonal, shears = _SCALING * rng.standard_normal(3), _SHEARING * rng.standard_normal(3)
         affine = np.diag(diagonal)
         for (row, column), shear in zip(((0, 1), (0, 2), (1, 2)), shears, strict=True):
             affine[row, column] = affine[column, row] = shear
-        field_3_box = np.tensordot(coefficients_k, self.components_k_3_zyx, 1)
-        positions_3_zyx = lattice.positions()
-        velocity_3_zyx = np.einsum("ij,jzyx->izyx", affine, positions_3_zyx)
-        for component in range(3):
-            velocity_3_zyx[component] += map_coordinates(
-                field_3_box[component], positions_3_zyx / _BOX_MM, order=3, mode="grid-wrap"
-            )
+        velocity_3_zyx = np.einsum("ij,jzyx->izyx", affine, lattice.positions())
+        velocity_3_zyx += self._on(lattice, coefficients_k)
         return velocity_3_zyx.astype(np.float32)
+
+    def _on(self, lattice: Grid, coefficients_k: np.ndarray) -> np.ndarray:
+        field_3_box = np.tensordot(coefficients_k, self.components_k_3_zyx, 1)
+        nodes_3_zyx = lattice.positions() / _BOX_MM
+        return np.stack([map_coordinates(one, nodes_3_zyx, order=3, mode="grid-wrap") for one in field_3_box])
 
 
 def global_lattice(grid: Grid) -> Grid:

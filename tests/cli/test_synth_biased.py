@@ -17,7 +17,7 @@ from nnunet_al.cli import synth
 from nnunet_al.errors import StorageError
 from nnunet_al.nnunet import workers
 from nnunet_al.report.drawing import cohort_picture
-from nnunet_al.synthetic import cohort
+from nnunet_al.synthetic import cohort, registration
 
 
 def template(path):
@@ -170,3 +170,28 @@ def test_what_does_not_fit_phantoms_is_refused_in_a_sentence(tmp_path, capsys, w
     assert synth.main(["-d", "510", "-o", str(tmp_path), *wrong]) == 2
     assert f"{wrong[0]} means nothing without --biased" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_a_population_deforms_group_1(made, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(cohort_picture, "cohort_picture", lambda *_: None)
+    monkeypatch.setattr(registration, "STEPS", 3)
+    heads = tmp_path / "heads"
+    heads.mkdir()
+    for place, shift in enumerate((-1, 0, 1)):
+        head = SimpleITK.ReadImage(str(made[0]))
+        labels = SimpleITK.GetArrayFromImage(head)
+        moved = np.roll(labels == 11, shift, axis=2)
+        labels[labels == 11] = 2
+        labels[moved] = 11
+        image = SimpleITK.GetImageFromArray(labels)
+        image.CopyInformation(head)
+        SimpleITK.WriteImage(image, str(heads / f"{place}.nii.gz"))
+    given = words("-o", tmp_path, "-template", made[0], "-cases", 2, "-np", 1)
+    assert synth.main([*given, "-component_sign", "-1"]) == 2
+    assert "-component_sign means nothing without -population" in capsys.readouterr().err
+    assert synth.main([*given, "-population", str(tmp_path / "nowhere")]) == 2
+    assert "no such folder" in capsys.readouterr().err
+    assert synth.main([*given, "-population", str(heads), "-component_sign", "-1", "-subject", "one_factor"]) == 0
+    content = json.loads((tmp_path / "Dataset510_Caudate" / "cohort.json").read_text())
+    assert (content["population"]["heads"], content["population"]["sign"]) == (3, -1)
+    assert content["design"]["subject"] == "one_factor"
