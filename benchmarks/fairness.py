@@ -10,6 +10,11 @@ test cases of which half belong to each group: for models trained once on both g
 in campaigns that start from 10 cases of a given composition and ask for 4 more per step, with four strategies and
 several seeds.
 
+Before any campaign a gate asks whether the paper's premise is there: table 3 with one seed, and whether training on
+group 2 alone costs group 1 Dice beyond the interval over the test cases. Where it does not, or trainings still gain,
+the experiment says so and stops (`--no_gate` goes on). `--protocol -population FOLDER` makes images and trains as the
+paper and SimBA do; label maps of real heads are needed for that.
+
 Δ = Σ_g |DSC - DSC_g| and ESSP = DSC / (1 + Δ). All files are in the output folder: an interrupted experiment is
 continued, also with more seeds, strategies or steps. To read the results:
 
@@ -28,14 +33,17 @@ from __future__ import annotations
 import shutil
 import time
 from argparse import Namespace
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from fairness_campaigns import campaigns_of, dataset_of, make_cohort, rounds_of, run_campaigns
+from fairness_campaigns import Campaign, campaigns_of, dataset_of, make_cohort, rounds_of, run_campaigns
 from fairness_figures import draw_all
-from fairness_settings import Settings, command, make_parser
+from fairness_gate import Gate, gate_of, is_of_gate
+from fairness_settings import PRESETS, Settings, command, make_parser
 from fairness_table import composition_table, difference_table, differences, summaries, summary_table
 from measuring import machine
 
@@ -47,7 +55,7 @@ from nnunet_al.terminal import say
 def main() -> None:
     arguments = make_parser(__doc__).parse_args()
     settings = Settings.of(arguments)
-    preset = "quick" if arguments.quick else "reduced" if arguments.reduced else "paper"
+    preset = next((name for name in PRESETS if getattr(arguments, name)), "paper")
     output = Path(arguments.o or Path("benchmark_results") / f"fairness_{preset}").absolute()
     torch.set_num_threads(1)  # as in the training processes
     roots = Roots.below(output).create()
@@ -56,7 +64,21 @@ def main() -> None:
     for strength in settings.strengths:
         make_cohort(strength, settings, roots, arguments.np)
     campaigns = campaigns_of(settings, not arguments.no_table)
-    failures = run_campaigns(campaigns, settings, roots, output / "logs", arguments.device, arguments.np)
+
+    def run(some: Sequence[Campaign]) -> list[str]:
+        return run_campaigns(some, settings, roots, output / "logs", arguments.device, arguments.np)
+
+    gates: list[Gate] = []
+    if not (arguments.no_gate or arguments.no_table):
+        if failures := run([campaign for campaign in campaigns if is_of_gate(campaign)]):
+            raise SystemExit("\n".join(failures))
+        gates = [gate_of(strength, campaigns, roots) for strength in settings.strengths]
+        for gate in gates:
+            say(gate.sentence)
+        if not arguments.quick:
+            absent = {gate.strength for gate in gates if not gate.is_open}
+            campaigns = [one for one in campaigns if one.strength not in absent or is_of_gate(one)]
+    failures = run(campaigns)
     rows = [row for campaign in campaigns for row in rounds_of(campaign, roots)]
     numbers = {
         "machine": machine(),
@@ -66,6 +88,7 @@ def main() -> None:
         "processes": arguments.np,
         "seconds_of_this_call": round(time.monotonic() - started),
         "failures": failures,
+        "premise": [asdict(gate) for gate in gates],
         "summaries": summaries(rows),
         "differences": differences(rows, np.random.default_rng(0)),
         "rounds": rows,
@@ -81,6 +104,7 @@ def write_results(
     """Print the tables, and write tables, pictures and numbers."""
     rows, summary = numbers["rounds"], numbers["summaries"]
     parts = [
+        ("Premise", "\n".join(f"* {gate['sentence']}" for gate in numbers["premise"])),
         ("Trained once", composition_table(rows)),
         ("At the last step: mean (range over seeds)", summary_table(summary, "last")),
         ("Mean over all steps (range over seeds)", summary_table(summary, "mean")),

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fairness_settings import CONFIGURATION, GROUPS, OF_TRAINING, PLANNER, TRAINER, Settings
+from fairness_settings import CONFIGURATION, GROUPS, OF_TRAINING, PLANNER, Settings
 
 from nnunet_al.campaign.folders import CampaignFolder
 from nnunet_al.campaign.stages import FINAL_STAGE, is_done
@@ -74,9 +74,10 @@ class Campaign:
         words += ["-initial", sum(count for _, count in self.counts)]
         words += ["-initial_groups", *(f"{group}={count}" for group, count in self.counts if count)]
         words += ["-groups", roots.raw / dataset / "participants.tsv", "-group_by", "group"]
-        words += ["-roi_classes", "left_caudate", "-pl", PLANNER, "-tr", TRAINER, "--from_scratch"]
+        words += ["-roi_classes", "left_caudate", "-pl", PLANNER, "-tr", settings.trainer, "--from_scratch"]
         for option in OF_TRAINING:
-            words += [f"-{option}", getattr(settings, option)]
+            value = getattr(settings, option)
+            words += [] if value is None else [f"-{option}", value]
         return [*map(str, words), "-device", device, "-np", "1", "-keep", "last"]
 
 
@@ -111,7 +112,15 @@ def make_cohort(strength: str, settings: Settings, roots: Roots, workers: int) -
     folder = roots.raw / dataset_of(strength)
     if folder.is_dir():
         design = CohortDesign(
-            settings.cases, settings.test_cases, strength, settings.shape, settings.spacing, seed=settings.cohort_seed
+            settings.cases,
+            settings.test_cases,
+            strength,
+            settings.shape,
+            settings.spacing,
+            seed=settings.cohort_seed,
+            subject=settings.subject,
+            appearance=settings.appearance,
+            component_sign=settings.component_sign,
         )
         found = {**design_json(CohortDesign()), **read_json(folder / "cohort.json")["design"]}
         if found != design_json(design):
@@ -122,6 +131,9 @@ def make_cohort(strength: str, settings: Settings, roots: Roots, workers: int) -
     words += ["-cases", settings.cases, "-test_cases", settings.test_cases, "-spacing", *settings.spacing]
     words += ["-shape", *settings.shape] if settings.shape else []
     words += ["-template", settings.template] if settings.template else []
+    words += ["-subject", settings.subject, "-appearance", settings.appearance]
+    if settings.population:
+        words += ["-population", settings.population, "-component_sign", settings.component_sign]
     with nnunet_folders(roots):
         if code := main([*map(str, words), "-np", str(workers)]):
             raise SystemExit(code)

@@ -17,6 +17,7 @@ WEIGHTED = "weighted_localized_entropy"
 STRATEGIES = ("random", "mean_entropy", "localized_entropy", WEIGHTED)
 PLANNER = "nnUNetPlannerALTwoStages"
 TRAINER = "nnUNetTrainerALNoMirroring"  # in a mirrored image the left caudate looks like the right one
+NO_AUGMENTATION = "nnUNetTrainerALNoAugmentation"
 CONFIGURATION = "3d_fullres"
 GROUPS = ("group1", "group2")  # group 1 has the larger caudate
 
@@ -36,6 +37,13 @@ PAPER: dict[str, Any] = {
     "iterations": 20,  # about one pass through 86 cases
     "batch_size": 4,
     "optimizer": "adamw",
+    "learning_rate": None,
+    "loss": "dice_ce",
+    "trainer": TRAINER,
+    "population": None,
+    "component_sign": 1,
+    "subject": "independent",
+    "appearance": "scanner",
 }
 REDUCED = {
     **PAPER,
@@ -51,6 +59,16 @@ REDUCED = {
     "iterations": 50,
     "batch_size": 2,  # with one thread, torch convolves a single volume twice as slowly as two
 }
+PROTOCOL = {  # images and training as the paper and SimBA describe them, at the size of the reduced form
+    **REDUCED,
+    "epochs": 200,
+    "iterations": 20,
+    "optimizer": "adam",
+    "loss": "ce",
+    "trainer": NO_AUGMENTATION,
+    "subject": "one_factor",
+    "appearance": "plain",
+}
 QUICK = {
     **REDUCED,
     "strategies": ("random", WEIGHTED),
@@ -65,8 +83,9 @@ QUICK = {
     "epochs": 2,
     "iterations": 6,
 }
-OF_COHORT = ("cases", "test_cases", "spacing", "shape")
-OF_TRAINING = ("epochs", "iterations", "batch_size", "optimizer")
+PRESETS = {"quick": QUICK, "reduced": REDUCED, "protocol": PROTOCOL}
+OF_COHORT = ("cases", "test_cases", "spacing", "shape", "population", "component_sign", "subject", "appearance")
+OF_TRAINING = ("epochs", "iterations", "batch_size", "optimizer", "learning_rate", "loss")
 
 
 @dataclass(frozen=True)
@@ -88,15 +107,24 @@ class Settings:
     iterations: int
     batch_size: int
     optimizer: str
+    learning_rate: float | None
+    loss: str
+    trainer: str
+    population: str | None
+    component_sign: int
+    subject: str
+    appearance: str
     template: str | None
     cohort_seed: int
 
     @classmethod
     def of(cls, arguments: Namespace) -> Settings:
         """Return the preset with the given options."""
-        preset = QUICK if arguments.quick else REDUCED if arguments.reduced else PAPER
+        preset = next((preset for name, preset in PRESETS.items() if getattr(arguments, name)), PAPER)
         given = {name: value for name, value in vars(arguments).items() if name in preset and value is not None}
         merged = {name: tuple(v) if isinstance(v, list) else v for name, v in {**preset, **given}.items()}
+        if merged["population"] is not None:
+            merged["population"] = str(Path(merged["population"]).absolute())
         template = None if arguments.template is None else str(Path(arguments.template).absolute())
         settings = cls(**merged, template=template, cohort_seed=arguments.cohort_seed)
         settings.check()
@@ -105,6 +133,8 @@ class Settings:
     def check(self) -> None:
         if self.to < self.start or (self.to - self.start) % self.step:
             raise SystemExit(f"-to {self.to}: {self.start} cases and {self.step} more a step never make {self.to}.")
+        if self.component_sign != 1 and self.population is None:
+            raise SystemExit("-component_sign means nothing without -population: name a folder of label maps.")
         if self.to + self.step > self.cases:
             raise SystemExit(f"-to {self.to}: {self.cases} cases are too few; name more with -cases.")
         for shares in self.initial:
@@ -129,16 +159,17 @@ class Settings:
         return {group: int(count) for group, count in zip(GROUPS, counts, strict=True)}
 
     def to_json(self) -> dict[str, Any]:
-        """Return the settings without the folder of the template."""
+        """Return the settings; of template and population the name alone, without its folder."""
         content = asdict(self)
-        if self.template is not None:
-            content["template"] = Path(self.template).name
-        fixed = {"configuration": CONFIGURATION, "planner": PLANNER, "trainer": TRAINER, "unit": "case"}
+        for name in ("template", "population"):
+            if content[name] is not None:
+                content[name] = Path(content[name]).name
+        fixed = {"configuration": CONFIGURATION, "planner": PLANNER, "unit": "case"}
         return {**content, **fixed, "table_cases": self.table_cases, "rounds": self.rounds}
 
     def check_same_settings(self, folder: Path) -> None:
         """Refuse settings that need other data or trainings than those in the folder; additional ones are allowed."""
-        binding = (*OF_COHORT, *OF_TRAINING, "start", "step", "template", "cohort_seed")
+        binding = (*OF_COHORT, *OF_TRAINING, "trainer", "start", "step", "template", "cohort_seed")
         wanted = {name: value for name, value in self.to_json().items() if name in binding}
         file = folder / "settings.json"
         if not file.is_file():
@@ -146,7 +177,7 @@ class Settings:
         found = read_json(file)
         for name, value in wanted.items():
             value = list(value) if isinstance(value, tuple) else value
-            if found.get(name) != value:
+            if found.get(name, PAPER.get(name)) != value:  # an experiment begun before there was such a setting
                 raise SystemExit(f"{folder} holds an experiment with {name} {found.get(name)}: name another with -o.")
 
 
@@ -154,6 +185,11 @@ def make_parser(description: str | None) -> ArgumentParser:
     parser = ArgumentParser(description=description, formatter_class=RawDescriptionHelpFormatter)
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--reduced", action="store_true", help="hours on two cores: strong bias, 20/80, 2 mm, cropped")
+    size.add_argument(
+        "--protocol",
+        action="store_true",
+        help="the size of --reduced, images and training as in the paper and SimBA; give -population, too",
+    )
     size.add_argument("--quick", action="store_true", help="minutes: tiny volumes, one step, as a check that it runs")
     parser.add_argument("-o", metavar="FOLDER", help="output folder (default: benchmark_results/fairness_PRESET)")
     parser.add_argument("-results", metavar="FOLDER", help="folder for a copy of tables, pictures and numbers")
@@ -161,6 +197,7 @@ def make_parser(description: str | None) -> ArgumentParser:
     parser.add_argument("-device", default="cpu", choices=["cpu", "cuda", "mps"])
     parser.add_argument("-np", type=int, default=2, help="campaigns at the same time, one thread each (default: 2)")
     parser.add_argument("--no_table", action="store_true", help="omit table 3")
+    parser.add_argument("--no_gate", action="store_true", help="run the campaigns also where the premise is absent")
 
     design = parser.add_argument_group("these override the preset")
     design.add_argument("-strengths", nargs="+", choices=["strong", "weak", "none"])
@@ -179,7 +216,14 @@ def make_parser(description: str | None) -> ArgumentParser:
     design.add_argument("-epochs", type=int)
     design.add_argument("-iterations", type=int, help="training steps per epoch")
     design.add_argument("-batch_size", type=int)
-    design.add_argument("-optimizer", choices=["sgd", "adamw"])
+    design.add_argument("-optimizer", choices=["sgd", "adamw", "adam"])
+    design.add_argument("-learning_rate", type=float)
+    design.add_argument("-loss", choices=["dice_ce", "ce"])
+    design.add_argument("-trainer", choices=[TRAINER, NO_AUGMENTATION])
+    design.add_argument("-population", metavar="FOLDER", help="label maps that say how group 1's caudate is deformed")
+    design.add_argument("-component_sign", type=int, choices=[1, -1])
+    design.add_argument("-subject", choices=["independent", "one_factor"])
+    design.add_argument("-appearance", choices=["scanner", "plain"])
     design.add_argument("-template", metavar="FILE", help="label map of a brain (default: the built-in phantom)")
     design.add_argument("-cohort_seed", type=int, default=0, help="seed of the images (default: 0)")
     return parser

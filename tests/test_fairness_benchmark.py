@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -96,9 +97,45 @@ def test_an_option_overrides_the_preset(settings_of):
     assert (reduced.rounds, reduced.initial, reduced.seeds, reduced.strengths) == (2, ("50/50",), 1, ("strong",))
 
 
+def test_the_protocol_trains_as_the_paper_does(settings_of, tmp_path):
+    from fairness_campaigns import campaigns_of
+
+    from nnunet_al.nnunet.environment import Roots
+
+    protocol = settings_of("--protocol", "-population", "heads")
+    words = " ".join(campaigns_of(protocol, table=True)[0].arguments(Roots.below(tmp_path), protocol, "cpu", 1))
+    assert "-tr nnUNetTrainerALNoAugmentation" in words
+    assert "-optimizer adam -loss ce" in words
+    assert (protocol.subject, protocol.appearance, protocol.to_json()["population"]) == ("one_factor", "plain", "heads")
+
+
+@pytest.mark.parametrize(
+    "pooled, alone, gains, is_open, says",
+    [
+        ((0.9, 0.8, 0.85), (0.7, 0.7, 0.7), {"pooled": 0.0}, True, "falls by 0.150 .*the premise is there"),
+        ((0.9, 0.8, 0.85), (0.9, 0.8, 0.85), {"pooled": 0.0}, False, "falls by 0.000 .*the premise is absent"),
+        ((0.9, 0.7, 0.8), (0.7, 0.9, 0.75), {"pooled": 0.0}, False, "the premise is absent"),
+        ((0.9, 0.8, 0.85), (0.7, 0.7, 0.7), {"pooled": 0.0, "group2": 0.1}, False, r"not converged \(group2\)"),
+    ],
+)
+def test_the_gate_opens_where_group_1_is_harmed_and_trainings_have_converged(
+    table, pooled, alone, gains, is_open, says
+):
+    from fairness_gate import judge, last_gain
+
+    cases = ("a", "b", "c")
+    with_other = [dict(zip((*cases, "z"), (*values, 0.1), strict=True)) for values in (pooled, alone)]
+    group_of = {**dict.fromkeys(cases, "group1"), "z": "group2"}
+    gate = judge("strong", *with_other, group_of, gains)
+    assert gate.is_open is is_open
+    assert re.search(says, gate.sentence)
+    assert last_gain([0.1] * 6 + [0.5, 0.5, 0.8, 0.6]) == pytest.approx(0.2)
+
+
 @pytest.mark.parametrize(
     "words, sentence",
     [
+        (("--reduced", "-component_sign", "-1"), "without -population"),
         (("--reduced", "-to", "15"), "never make 15"),
         (("--reduced", "-cases", "36"), "too few"),
         (("--reduced", "-start", "7", "-to", "15"), "cannot be shared out"),
@@ -164,6 +201,10 @@ def test_the_quick_experiment_runs_and_a_second_call_only_reads_it(tmp_path):
     second = call("-results", tmp_path / "copies", "--json", tmp_path / "second.json")
     assert second.returncode == 0, second.stderr
     assert "0 of 7 trainings are left" in second.stdout
+    assert "strong: without group 1 its Dice falls by" in second.stdout
+    (gate,) = found["premise"]
+    by_training = {row["training"]: row["dice_group1"] for row in found["rounds"] if row["training"] != "active"}
+    assert gate["harm"] == pytest.approx(by_training["pooled"] - by_training["group2"])
     assert json.loads((tmp_path / "second.json").read_text())["rounds"] == found["rounds"]
     assert (tmp_path / "copies" / "figure1_essp.png").read_bytes() == (results / "figure1_essp.png").read_bytes()
 
