@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 from nnunet_al.selection.query import QUERY_MODES
 from nnunet_al.strategies.kinds import Embedding, Ingredient, Reduction
-from nnunet_al.strategies.parameters import Parameter, choice, count, from_zero, number, or_none, positive
+from nnunet_al.strategies.parameters import Parameter, choice, count, from_zero, number, or_none, or_quantile, positive
 from nnunet_al.strategies.registry import selector
 
 SAMPLING = ("mc_dropout", "tta", "ensemble")
@@ -48,20 +48,26 @@ _OVER_SET = {
     "foreground": choice(("roi", "all"), "probability of the classes of -roi_classes, if given, or of all foreground"),
 }
 TARGET = {
-    "target_threshold": number(
-        0.2,
-        "foreground probability above which a voxel belongs to the target",
-        "from 0 to below 1",
-        lambda value: 0 <= value < 1,
+    "target_threshold": or_quantile(
+        number(
+            0.2,
+            "foreground probability above which a voxel belongs to the target",
+            "from 0 to below 1",
+            lambda value: 0 <= value < 1,
+        ),
+        "the pool's probabilities",
     ),
     **_OVER_SET,
 }
 BOUNDARY = {
-    "boundary_width": number(
-        0.1,
-        "distance of the foreground probability from 0.5 below which a voxel belongs to the boundary",
-        "above 0, up to 0.5",
-        lambda value: 0 < value <= 0.5,
+    "boundary_width": or_quantile(
+        number(
+            0.1,
+            "distance of the foreground probability from 0.5 below which a voxel belongs to the boundary",
+            "above 0, up to 0.5",
+            lambda value: 0 < value <= 0.5,
+        ),
+        "the pool's distances",
     ),
     **_OVER_SET,
 }

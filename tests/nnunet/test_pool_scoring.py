@@ -47,8 +47,10 @@ def make_sampler(posterior: str, metric: str, dims: str, kind: str):
     return DeterministicSampler(network, exclusive)
 
 
-def make_scorer(posterior: str, metric: str, reduction: str, dims: str, kind: str, chunk: int = 64) -> Scorer:
-    measure = Measure(voxel_map(metric), make_reduction(reduction, {}, [1.0] * len(PATCHES[dims])))
+def make_scorer(
+    posterior: str, metric: str, reduction: str, dims: str, kind: str, chunk: int = 64, **parameters: str
+) -> Scorer:
+    measure = Measure(voxel_map(metric), make_reduction(reduction, parameters, [1.0] * len(PATCHES[dims])))
     sampler = make_sampler(posterior, metric, dims, kind)
     return Scorer(sampler, NETWORKS[kind][1], {"scores": measure}, torch.device("cpu"), chunk, 1)
 
@@ -84,6 +86,23 @@ def test_chunked_is_whole_and_sharded_is_whole(posterior, metric, reduction, kin
         assert whole.foreground_N.any()
     if kind != "nothing predicted" and metric != "learning_loss":
         assert len(np.unique(scores)) > 1, "a score that does not see the image"
+
+
+@pytest.mark.parametrize("reduction, parameter", [("target", "target_threshold"), ("boundary", "boundary_width")])
+def test_a_quantile_of_the_pool_is_the_same_from_chunks_and_shards(reduction, parameter):
+    pool, numbers = make_pool("2d")
+
+    def run(cases: str, chunk: int = 64) -> PoolStatistics:
+        scorer = make_scorer("mc_dropout", "bald", reduction, "2d", "three classes", chunk, **{parameter: "q0.9"})
+        return scorer.run(pool, {case: numbers[case] for case in cases})
+
+    rule = make_reduction(reduction, {parameter: "q0.9"}, (1.0, 1.0))
+    whole = run("abc").stats["scores"]
+    scores = rule.finish(whole)
+    assert len(np.unique(scores[np.isfinite(scores)])) > 1
+    for found in (run("cab", chunk=1), merge([run(case) for case in "cab"])):
+        np.testing.assert_array_equal(found.stats["scores"], whole)
+        np.testing.assert_array_equal(rule.finish(found.stats["scores"]), scores)
 
 
 @pytest.mark.parametrize("posterior, metric, reduction", SOME)

@@ -146,6 +146,9 @@ def test_parameters_cannot_be_changed_in_place():
         ("usimf", {"eta": float("nan")}, "from 0"),
         ("usimf", {"damping": 0}, "from 0.000001"),
         ("random_foreground", {"share": 1.5}, "from 0 to 1"),
+        ("selective", {"target_threshold": "q1"}, "from 0 to below 1, or for example q0.9"),
+        ("selective", {"boundary_width": "q0.0"}, "or for example q0.9"),
+        ("selective", {"boundary_width": "0.1q"}, "or for example q0.9"),
     ],
 )
 def test_bad_parameters_get_one_sentence(name, overrides, words):
@@ -260,6 +263,12 @@ def test_defaults_are_those_of_the_methods():
         QUERY: {"query_mode": "uncertainty", "query_size": None},
         "flqmi": {"eta": 1, "epsilon": 0.01, "greedy": "stochastic"},
     }
+
+
+def test_a_threshold_may_be_a_quantile():
+    changed = with_parameters(get("selective"), target_threshold="q0.95", boundary_width="q.1")
+    assert (changed.parameters["target_threshold"], changed.parameters["boundary_width"]) == ("q0.95", "q.1")
+    assert read(json.loads(json.dumps(changed.to_json()))) == changed
 
 
 def test_entropies_mean_something_of_one_sample():

@@ -37,8 +37,8 @@ def annotated_dice(context: RoundContext) -> dict[str, float]:
     """Return each annotated case's Dice under the round's model, averaged over the classes of interest.
 
     Only annotated voxels count. A class that is neither in them nor predicted there says nothing about the model and
-    is left out, and with it a case of which nothing remains: in campaigns of patches the parts without any structure
-    would otherwise make every group look perfect.
+    is left out, and with it a case of which nothing remains, as in ``fairness``: in campaigns of patches the parts
+    without any structure would otherwise make every group look perfect.
     """
     predict = make_predictor(context, context.checkpoint(context.round), context.pool_images())
     classes = classes_of_interest(context)
