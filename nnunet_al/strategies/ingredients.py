@@ -95,7 +95,31 @@ REDUCTIONS: Mapping[str, Reduction] = MappingProxyType(
 )
 
 WEIGHTINGS: Mapping[str, Ingredient] = MappingProxyType(
-    {"fair": Ingredient("weighted up for groups of cases that the model segments less well", "Danaee et al. 2026")}
+    {
+        "fair": Ingredient(
+            "weighted up for groups of cases that the model segments less well",
+            "Danaee et al. 2026",
+            parameters={
+                "shrinkage": from_zero(
+                    0.0, "cases without a deficit that are added to each group; 0: the paper's form"
+                ),
+                "largest_ratio": or_none(
+                    number(
+                        1.0,
+                        "largest weight of a group, as a multiple of the smallest",
+                        "from 1 to 1000000",
+                        lambda value: 1 <= value <= 1_000_000,
+                    ),
+                    "any, as in the paper",
+                ),
+                "dice_of": choice(
+                    ("held_out", "model"),
+                    "annotated cases are measured by members of an ensemble of folds that were never trained on them, "
+                    "if there is one for each case, or by the model",
+                ),
+            },
+        )
+    }
 )
 
 NOISES: Mapping[str, Ingredient] = MappingProxyType(

@@ -64,7 +64,7 @@ class Recipe:
     def ingredients(self) -> tuple[str | None, ...]:
         """The ingredients that may take parameters, and the query set if one is drawn."""
         query = QUERY if self.draws_query else None
-        return (self.posterior, self.reduction, self.embedding, self.noise, query, self.selector)
+        return (self.posterior, self.reduction, self.weighting, self.embedding, self.noise, query, self.selector)
 
     @property
     def draws_query(self) -> bool:

@@ -11,13 +11,21 @@ from strategy_combinations import combinations
 from nnunet_al.errors import StrategyError
 from nnunet_al.strategies.catalog import CATALOG, get, with_parameters
 from nnunet_al.strategies.compatibility import checked, read
-from nnunet_al.strategies.ingredients import EMBEDDINGS, NOISES, POSTERIORS, QUERY, REDUCTIONS, parameters_of
+from nnunet_al.strategies.ingredients import (
+    EMBEDDINGS,
+    NOISES,
+    POSTERIORS,
+    QUERY,
+    REDUCTIONS,
+    WEIGHTINGS,
+    parameters_of,
+)
 from nnunet_al.strategies.listing import explain
 from nnunet_al.strategies.metrics import CLASS_SCORES
 from nnunet_al.strategies.recipe import Recipe
 from nnunet_al.strategies.selectors import SELECTORS
 
-INGREDIENTS = (*POSTERIORS, *EMBEDDINGS, *SELECTORS, *REDUCTIONS, *NOISES, QUERY)
+INGREDIENTS = (*POSTERIORS, *EMBEDDINGS, *SELECTORS, *REDUCTIONS, *WEIGHTINGS, *NOISES, QUERY)
 ENTROPY = {"metric": "entropy", "reduction": "mean", "posterior": "deterministic", "selector": "top_k"}
 USIM = {
     "metric": "class_variance",
@@ -244,6 +252,7 @@ def test_defaults_are_those_of_the_methods():
         "localized": {"dilation_mm": 3, "likely_above": 0.1},
         "target": {"target_threshold": 0.2, **over_set},
         "boundary": {"boundary_width": 0.1, **over_set},
+        "fair": {"shrinkage": 0, "largest_ratio": None, "dice_of": "held_out"},
         "bottleneck_gradient": {"embedding_size": 10_000, "compression": "auto"},
         "decoder_gradient": {"embedding_size": 10_000, "compression": "truncate"},
         "fisher": {
@@ -269,6 +278,14 @@ def test_a_threshold_may_be_a_quantile():
     changed = with_parameters(get("selective"), target_threshold="q0.95", boundary_width="q.1")
     assert (changed.parameters["target_threshold"], changed.parameters["boundary_width"]) == ("q0.95", "q.1")
     assert read(json.loads(json.dumps(changed.to_json()))) == changed
+
+
+def test_a_recipe_from_before_a_parameter_goes_on_as_it_did():
+    former = {"dice_of": "model"}
+    for name in ("entropy+fair", "usimf+fair"):
+        content = get(name).to_json()
+        content["parameters"] = {key: value for key, value in content["parameters"].items() if key not in former}
+        assert dict(read(content).parameters) == {**get(name).parameters, **former}
 
 
 def test_entropies_mean_something_of_one_sample():
