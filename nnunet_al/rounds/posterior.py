@@ -35,7 +35,8 @@ def make_sampler(context: RoundContext, plan: Any, network: Any, device: Any) ->
     if recipe.posterior == "tta":
         rng, spacing = context.rng("test-time augmentation"), plan.configuration.spacing
         noise_variance, max_angle = recipe.parameters["noise_variance"], recipe.parameters["max_angle"]
-        return AugmentationSampler(network, exclusive, recipe.passes, rng, spacing, noise_variance, max_angle)
+        plain = recipe.parameters["plain_image"] == "first"
+        return AugmentationSampler(network, exclusive, recipe.passes, rng, spacing, noise_variance, max_angle, plain)
     if recipe.posterior == "ensemble":
         members = ensemble_checkpoints(context)
         if len(members) > 1:

@@ -20,7 +20,7 @@ from nnunet_al.strategies.selectors import SELECTORS
 _FORMER = {
     **{"heads": "full", "layers": "all", "compression": "truncate"},
     **{"likely_above": None, "empty_sets": "zero", "foreground": "all"},
-    "dice_of": "model",
+    **{"dice_of": "model", "noise_unit": "normalised", "plain_image": "none"},
 }
 
 

@@ -25,7 +25,12 @@ POSTERIORS: Mapping[str, Ingredient] = MappingProxyType(
             "Gaillochet et al. 2023",
             parameters={
                 "passes": count(8, "samples T that predict each region"),
-                "noise_variance": from_zero(0.01, "variance of the noise on the normalised image"),
+                "noise_variance": from_zero(1e-4, "variance of the noise, in noise_unit squared"),
+                "noise_unit": choice(
+                    ("percentiles", "normalised"),
+                    "from the 1st to the 99th percentile of each image and channel, or the preprocessed image's unit",
+                ),
+                "plain_image": choice(("first", "none"), "whether the first sample is of the image as it is"),
                 "max_angle": number(
                     10.0, "largest rotation in degrees", "from 0 to 180", lambda value: 0 <= value <= 180
                 ),

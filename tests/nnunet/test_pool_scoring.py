@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from strategy_combinations import combinations
 from nnunet_al.errors import StrategyError
 from nnunet_al.nnunet import pool_scoring
 from nnunet_al.nnunet.pool_scoring import Measure, PoolStatistics, Scorer, merge
+from nnunet_al.nnunet.window_stream import Pool
 from nnunet_al.scoring.augmentation import AugmentationSampler
 from nnunet_al.scoring.dropout import insert_dropout
 from nnunet_al.scoring.learning_loss import LossModule, LossSampler, decoder_channels
@@ -103,6 +106,25 @@ def test_a_quantile_of_the_pool_is_the_same_from_chunks_and_shards(reduction, pa
     for found in (run("cab", chunk=1), merge([run(case) for case in "cab"])):
         np.testing.assert_array_equal(found.stats["scores"], whole)
         np.testing.assert_array_equal(rule.finish(found.stats["scores"]), scores)
+
+
+def test_noise_in_the_unit_of_each_image_is_the_same_from_chunks_and_shards():
+    plain, numbers = make_pool("2d")
+    pool = replace(plain, ranges=True)
+    (chunk,) = pool.chunks(numbers, 1000, 1)
+    for number, range_C in zip(chunk.numbers, chunk.range_B_C, strict=True):
+        image_C_xyz = pool.read_image(pool.regions[number].case)
+        expected = [np.percentile(channel, 99) - np.percentile(channel, 1) for channel in image_C_xyz]
+        np.testing.assert_allclose(range_C, expected, rtol=1e-6)
+
+    def run(pool: Pool, cases: str, chunk: int = 64) -> PoolStatistics:
+        scorer = make_scorer("tta", "bald", "mean", "2d", "three classes", chunk)
+        return scorer.run(pool, {case: numbers[case] for case in cases})
+
+    whole = run(pool, "abc").stats["scores"]
+    assert not np.array_equal(whole, run(plain, "abc").stats["scores"]), "the unit of the preprocessed image"
+    for again in (run(pool, "cab", chunk=1), merge([run(pool, case) for case in "bca"])):
+        np.testing.assert_array_equal(again.stats["scores"], whole)
 
 
 @pytest.mark.parametrize("posterior, metric, reduction", SOME)

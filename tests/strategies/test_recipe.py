@@ -247,7 +247,13 @@ def test_defaults_are_those_of_the_methods():
     taken = {name: {key: known.default for key, known in parameters_of(name).items()} for name in INGREDIENTS}
     assert {name: defaults for name, defaults in taken.items() if defaults} == {
         "mc_dropout": {"passes": 10},
-        "tta": {"passes": 8, "noise_variance": 0.01, "max_angle": 10},
+        "tta": {
+            "passes": 8,
+            "noise_variance": 1e-4,
+            "noise_unit": "percentiles",
+            "plain_image": "first",
+            "max_angle": 10,
+        },
         "ensemble": {"ensemble_of": "rounds", "members": 5},
         "localized": {"dilation_mm": 3, "likely_above": 0.1},
         "target": {"target_threshold": 0.2, **over_set},
@@ -281,11 +287,13 @@ def test_a_threshold_may_be_a_quantile():
 
 
 def test_a_recipe_from_before_a_parameter_goes_on_as_it_did():
-    former = {"dice_of": "model"}
-    for name in ("entropy+fair", "usimf+fair"):
+    dice_of, noise = {"dice_of": "model"}, {"noise_unit": "normalised", "plain_image": "none"}
+    for name, former in {"usimf+fair": dice_of, "tta": noise, "entropy+tta+fair": {**dice_of, **noise}}.items():
         content = get(name).to_json()
         content["parameters"] = {key: value for key, value in content["parameters"].items() if key not in former}
         assert dict(read(content).parameters) == {**get(name).parameters, **former}
+    content = get("tta").to_json() | {"parameters": {"passes": 8, "noise_variance": 0.01, "max_angle": 10.0}}
+    assert read(content).parameters["noise_variance"] == 0.01, "its own, in its own unit"
 
 
 def test_entropies_mean_something_of_one_sample():
