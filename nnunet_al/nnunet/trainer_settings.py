@@ -34,8 +34,8 @@ class TrainerSettings(Training):
         seeded
     initial_weights : checkpoint from whose network weights, heads included, a new training starts; also from its loss
         module, if the trainer trains one and the checkpoint holds one
-    dropout_p, dropout : probability that a channel is dropped in training, and where: ``"decoder"`` (with the
-        bottleneck), ``"last"`` (its last two stages) or ``"all"``
+    dropout_p, dropout, dropout_of : probability that a channel is dropped in training, where: ``"decoder"`` (with the
+        bottleneck), ``"last"`` (its last two stages) or ``"all"``, and whether it is ``"channels"`` or ``"elements"``
     precision : ``"half"`` computes the network in half precision (float16 on a GPU, bfloat16 on a CPU) and
         ``"float32"`` in single precision; ``"stock"`` is nnU-Net's own: half on a GPU, else single. Weights, loss and
         optimiser are always float32

@@ -69,5 +69,6 @@ def ensemble_checkpoints(context: RoundContext) -> list[Path]:
 
 
 def _dropout_sampler(context: RoundContext, network: Any, exclusive: bool, passes: int) -> Sampler:
-    insert_dropout(network, context.decided.dropout_p, context.decided.dropout)
+    decided = context.decided
+    insert_dropout(network, decided.dropout_p, decided.dropout, decided.dropout_of)
     return DropoutSampler(network, exclusive, passes, context.rng("dropout"))

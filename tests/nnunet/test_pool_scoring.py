@@ -39,8 +39,8 @@ def make_sampler(posterior: str, metric: str, dims: str, kind: str):
     if metric == "learning_loss":
         torch.manual_seed(1)
         return LossSampler(network, LossModule(decoder_channels(network)).eval(), exclusive)
-    if posterior == "mc_dropout":
-        insert_dropout(network)
+    if posterior in {"mc_dropout", "elements"}:
+        insert_dropout(network, of="elements" if posterior == "elements" else "channels")
         return DropoutSampler(network, exclusive, 3, rng)
     if posterior == "tta":
         return AugmentationSampler(network, exclusive, 3, rng, [1.0] * len(PATCHES[dims]))
@@ -63,6 +63,7 @@ def finish(scorer: Scorer, found: PoolStatistics, classes: int) -> np.ndarray:
 
 
 CASES = [(*measure, "three classes") for measure in MEASURES]
+CASES += [("elements", "bald", "mean", "three classes")]
 CASES += [(*measure, kind) for measure in SOME for kind in NETWORKS if kind != "three classes"]
 
 
