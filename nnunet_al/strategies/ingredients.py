@@ -207,11 +207,22 @@ _QUERY_PARAMETERS = {
     "query_size": or_none(count(1, "draws that make up the query set"), "the elbow of the scores"),
 }
 
+# owner of the parameters of a model that predicts its loss, which is no ingredient either
+LOSS_MODULE = "loss module"
+_LOSS_PARAMETERS = {
+    "loss_features": choice(
+        ("decoder", "encoder"), "features that the loss is predicted from; encoder: with the bottleneck"
+    ),
+    "loss_margin": from_zero(1.0, "smallest difference between the predictions of a ranked pair"),
+}
+
 
 def parameters_of(ingredient: str | None) -> Mapping[str, Parameter]:
     """Return the parameters of an ingredient; names are unique among the kinds of ingredients that take parameters."""
     if ingredient == QUERY:
         return _QUERY_PARAMETERS
+    if ingredient == LOSS_MODULE:
+        return _LOSS_PARAMETERS
     if ingredient is None:
         return {}
     known = next((kind[ingredient] for kind in OF_KIND.values() if ingredient in kind), None) or selector(ingredient)

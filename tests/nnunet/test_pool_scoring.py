@@ -15,7 +15,7 @@ from nnunet_al.nnunet.pool_scoring import Measure, PoolStatistics, Scorer, merge
 from nnunet_al.nnunet.window_stream import Pool
 from nnunet_al.scoring.augmentation import AugmentationSampler
 from nnunet_al.scoring.dropout import insert_dropout
-from nnunet_al.scoring.learning_loss import LossModule, LossSampler, decoder_channels
+from nnunet_al.scoring.learning_loss import LossModule, LossSampler, stage_channels
 from nnunet_al.scoring.reductions import Localized, make_reduction
 from nnunet_al.scoring.region_scores import evidence_of
 from nnunet_al.scoring.samplers import DeterministicSampler, DropoutSampler, EnsembleSampler, Samples
@@ -38,7 +38,7 @@ def make_sampler(posterior: str, metric: str, dims: str, kind: str):
     rng = np.random.default_rng(5)
     if metric == "learning_loss":
         torch.manual_seed(1)
-        return LossSampler(network, LossModule(decoder_channels(network)).eval(), exclusive)
+        return LossSampler(network, LossModule(stage_channels(network)).eval(), exclusive)
     if posterior in {"mc_dropout", "elements"}:
         insert_dropout(network, of="elements" if posterior == "elements" else "channels")
         return DropoutSampler(network, exclusive, 3, rng)

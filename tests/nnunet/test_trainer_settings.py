@@ -42,6 +42,9 @@ def test_a_fifth_as_many_validation_steps_but_never_none(iterations, steps):
         {"optimizer": "adam"},
         {"dropout": "encoder"},
         {"dropout_p": 1.0},
+        {"dropout_of": "voxels"},
+        {"loss_features": "bottleneck"},
+        {"loss_margin": -1},
         {"epoch": 3},
     ],
 )

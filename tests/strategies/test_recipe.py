@@ -13,6 +13,7 @@ from nnunet_al.strategies.catalog import CATALOG, get, with_parameters
 from nnunet_al.strategies.compatibility import checked, read
 from nnunet_al.strategies.ingredients import (
     EMBEDDINGS,
+    LOSS_MODULE,
     NOISES,
     POSTERIORS,
     QUERY,
@@ -25,7 +26,7 @@ from nnunet_al.strategies.metrics import CLASS_SCORES
 from nnunet_al.strategies.recipe import Recipe
 from nnunet_al.strategies.selectors import SELECTORS
 
-INGREDIENTS = (*POSTERIORS, *EMBEDDINGS, *SELECTORS, *REDUCTIONS, *WEIGHTINGS, *NOISES, QUERY)
+INGREDIENTS = (*POSTERIORS, *EMBEDDINGS, *SELECTORS, *REDUCTIONS, *WEIGHTINGS, *NOISES, QUERY, LOSS_MODULE)
 ENTROPY = {"metric": "entropy", "reduction": "mean", "posterior": "deterministic", "selector": "top_k"}
 USIM = {
     "metric": "class_variance",
@@ -154,6 +155,7 @@ def test_parameters_cannot_be_changed_in_place():
         ("usimf", {"eta": float("nan")}, "from 0"),
         ("usimf", {"damping": 0}, "from 0.000001"),
         ("random_foreground", {"share": 1.5}, "from 0 to 1"),
+        ("learning_loss", {"loss_margin": -1}, "from 0"),
         ("selective", {"target_threshold": "q1"}, "from 0 to below 1, or for example q0.9"),
         ("selective", {"boundary_width": "q0.0"}, "or for example q0.9"),
         ("selective", {"boundary_width": "0.1q"}, "or for example q0.9"),
@@ -276,6 +278,7 @@ def test_defaults_are_those_of_the_methods():
         "kmeans": {"per_case": 2},
         "random_foreground": {"share": 1 / 3},
         QUERY: {"query_mode": "uncertainty", "query_size": None},
+        LOSS_MODULE: {"loss_features": "decoder", "loss_margin": 1},
         "flqmi": {"eta": 1, "epsilon": 0.01, "greedy": "stochastic"},
     }
 
