@@ -122,6 +122,24 @@ def test_noise_in_the_unit_of_each_image_is_the_same_from_chunks_and_shards():
         scorer = make_scorer("tta", "bald", "mean", "2d", "three classes", chunk)
         return scorer.run(pool, {case: numbers[case] for case in cases})
 
+    seen: list[torch.Tensor] = []
+    brighter = replace(pool, read_image=lambda case: pool.read_image(case) * (50 if case == "c" else 1))
+
+    def network(data_B_C_xyz: torch.Tensor) -> torch.Tensor:
+        seen.append(data_B_C_xyz)
+        return data_B_C_xyz
+
+    for case, factor in (("a", 1), ("c", 50)):
+        seen.clear()
+        module = torch.nn.Module()
+        module.forward = network
+        sampler = AugmentationSampler(module, True, 2, np.random.default_rng(0), (1.0, 1.0), 1e-4, 0.0, True)
+        Scorer(sampler, True, {}, torch.device("cpu"), 64, 1).run(brighter, {case: numbers[case]})
+        as_it_is, noisy = seen
+        image_C_xyz = pool.read_image(case) * factor
+        unit = np.percentile(image_C_xyz[1], 99) - np.percentile(image_C_xyz[1], 1)
+        assert (noisy - as_it_is)[0, 1].std().item() == pytest.approx(0.01 * unit, rel=0.1)
+
     whole = run(pool, "abc").stats["scores"]
     assert not np.array_equal(whole, run(plain, "abc").stats["scores"]), "the unit of the preprocessed image"
     for again in (run(pool, "cab", chunk=1), merge([run(pool, case) for case in "bca"])):
