@@ -225,6 +225,9 @@ class Training:
     dropout_p: float = setting(
         "-dropout_p", float, "probability that a channel is dropped, in training and in sampling (default: 0.1)",
         metavar="P", default=0.1, check=_probability)
+    dropout_of: str = setting(
+        "-dropout_of", str, "what is dropped: whole channels (default), or single elements, as the code of USIM does",
+        choices=("channels", "elements"), default="channels")
 
 
 @dataclass(frozen=True)

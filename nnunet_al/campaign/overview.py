@@ -9,7 +9,7 @@ from nnunet_al.campaign.commits import CLOSED, CostSoFar, asked_regions, read_co
 from nnunet_al.campaign.decisions import Decisions
 from nnunet_al.campaign.folders import CampaignFolder
 from nnunet_al.campaign.progress import CampaignProgress
-from nnunet_al.campaign.results import four_digits
+from nnunet_al.campaign.results import delta_absent_as_1, four_digits
 from nnunet_al.files import read_json
 from nnunet_al.pool.boxes import Region
 
@@ -115,8 +115,8 @@ def _group_table(rounds: list[dict[str, Any]]) -> list[str]:
         return []
     names = list(next(iter(found.values()))["by_group"])
     width = max(15, *map(len, names))
-    head = "  ".join(name.rjust(width) for name in names)
-    lines = [f"  {'round':>5}  {'delta':>6}  {'essp':>6}  {'gap':>6}  {head}  (Dice, share of what is annotated)"]
+    head = "  ".join([*(name.rjust(width) for name in names), f"{'delta*':>6}"])
+    lines = [f"  {'round':>5}  {'delta':>6}  {'essp':>6}  {'gap':>6}  {head}"]
     for number, groups in found.items():
         cells = []
         for entry in groups["by_group"].values():
@@ -124,5 +124,6 @@ def _group_table(rounds: list[dict[str, Any]]) -> list[str]:
             share = "-" if entry["annotated_share"] is None else f"{entry['annotated_share']:.0%}"
             cells.append(f"{dice}  {share:>5}".rjust(width))
         numbers = "  ".join(f"{four_digits(groups[key], '-'):>6}" for key in ("delta", "essp", "largest_gap"))
+        cells.append(f"{four_digits(delta_absent_as_1(groups), '-'):>6}")
         lines.append(f"  {number:>5}  {numbers}  {'  '.join(cells)}")
-    return lines
+    return [*lines, "  groups: Dice, share of what is annotated; delta*: a class neither there nor predicted is Dice 1"]

@@ -16,7 +16,8 @@ def write_results(folder: CampaignFolder) -> None:
     Columns: round, the training data of its model (regions, voxels, cases, foreground voxels, length of outlines in mm,
     the readers' minutes; the last ones empty where they are not known), mean foreground Dice and HD95 (mm) over the
     test cases, then Dice and HD95 of each class; where the campaign has groups: Δ, ESSP and the largest gap with their
-    intervals, and the test cases, Dice and share of the annotated regions of each group.
+    intervals, Δ where a class that is neither there nor predicted counts as Dice 1, and the test cases, Dice and share
+    of the annotated regions of each group.
     """
     evaluated = [read_json(round_.metrics) for round_ in folder.rounds() if round_.metrics.is_file()]
     rows = [row(metrics) for metrics in evaluated if "foreground_mean" in metrics]
@@ -48,11 +49,18 @@ def _group_cells(groups: dict[str, Any]) -> dict[str, str | int]:
         cells[name] = four_digits(groups[name])
         low, high = groups["intervals"][name] or (None, None)
         cells[f"{name}_low"], cells[f"{name}_high"] = four_digits(low), four_digits(high)
+    cells["delta_absent_as_1"] = four_digits(delta_absent_as_1(groups))
     for group, entry in groups["by_group"].items():
         cells[f"cases_of_{group}"] = entry["n"]
         cells[f"dice_of_{group}"] = four_digits(entry["dice"])
         cells[f"annotated_share_of_{group}"] = four_digits(entry["annotated_share"])
     return cells
+
+
+def delta_absent_as_1(groups: dict[str, Any]) -> float | None:
+    """Return Δ where a class that is neither there nor predicted counts as Dice 1: all that older metrics have."""
+    value: float | None = groups.get("delta_absent_as_1", groups["delta"])
+    return value
 
 
 def four_digits(value: float | None, absent: str = "") -> str:

@@ -91,11 +91,13 @@ def group_lines(groups: dict[str, Any]) -> list[str]:
         else:
             lines.append(f"  {name:<20} {entry['dice']:>7.4f} {_interval(entry['interval'])} {entry['n']:>6}")
     if groups["delta"] is None:
-        return [*lines, "  all test cases are in one group: there is nothing to compare"]
+        return [*lines, "  all test cases that count are in one group: there is nothing to compare"]
     for name, sign in {"delta": "delta", "essp": "ESSP", "largest_gap": "largest gap"}.items():
         lines.append(f"  {sign:<20} {groups[name]:>7.4f} {_interval(groups['intervals'][name])}")
+    absent_as_1 = groups["delta_absent_as_1"]
     return [
         *lines,
+        f"  {'delta*':<20} {absent_as_1:>7.4f}   (a class that is neither there nor predicted counts as Dice 1)",
         f"  delta sums over {groups['number']} groups: compare it only between campaigns with as many groups",
     ]
 

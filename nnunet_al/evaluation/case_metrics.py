@@ -12,11 +12,15 @@ from nnunet_al.evaluation.dice import ClassLabels, dice, masks
 from nnunet_al.evaluation.surface import hd95
 
 
-class Metrics(TypedDict):
-    """Dice coefficient (0 to 1) and 95th percentile of the Hausdorff distance (mm)."""
-
+class _Measured(TypedDict):
     dice: float
     hd95_mm: float
+
+
+class Metrics(_Measured, total=False):
+    """Dice coefficient (0 to 1) and 95th percentile of the Hausdorff distance (mm); ``absent`` where both are empty."""
+
+    absent: bool
 
 
 class Summary(TypedDict):
@@ -42,8 +46,8 @@ def evaluate_case(
     Returns
     -------
     dict
-        ``{name: {"dice": ..., "hd95_mm": ...}}``. A class absent from both: 1 and 0 mm; from one: 0 and the image
-        diagonal.
+        ``{name: {"dice": ..., "hd95_mm": ...}}``. A class absent from both: 1 and 0 mm, and ``"absent": True``; from
+        one: 0 and the image diagonal.
     """
     assert prediction_xyz.shape == reference_xyz.shape
     counted_xyz = None if ignore is None else reference_xyz != ignore
@@ -51,7 +55,19 @@ def evaluate_case(
     for name, labels in classes.items():
         pair = masks(prediction_xyz, reference_xyz, labels, counted_xyz)
         result[name] = {"dice": dice(*pair), "hd95_mm": hd95(*pair, spacing_mm)}
+        if not (pair[0].any() or pair[1].any()):
+            result[name]["absent"] = True
     return result
+
+
+def mean_dice(case: Mapping[str, Metrics], names: Iterable[str]) -> float | None:
+    """Return a case's mean Dice over the classes ``names`` that are there or predicted; None where none is.
+
+    A class that is neither says nothing about the quality of a segmentation. Counted as Dice 1, it would make the mean
+    of a group depend on how many of its cases have the structure.
+    """
+    values = [case[name]["dice"] for name in names if not case[name].get("absent")]
+    return math.fsum(values) / len(values) if values else None
 
 
 def summarise(cases: Mapping[str, Mapping[str, Metrics]]) -> Summary:

@@ -146,7 +146,7 @@ def fairness_report(
     Parameters
     ----------
     dice_of_case : mapping of case to float
-        at least one case; each has a group.
+        each case has a group; without any case all measures are None.
     group_of_case : mapping of case to group
         may hold more cases, for example training cases: their groups are listed with n 0 and None.
     rng, resamples, level
@@ -161,6 +161,10 @@ def fairness_report(
     """
     cases = sorted(dice_of_case)
     assert all(case in group_of_case for case in cases), "a case has no group"
+    if not cases:
+        nothing = dict.fromkeys(("overall", "delta", "essp", "largest_gap"))
+        by_group = {name: {"n": 0, "dice": None, "interval": None} for name in sorted({*group_of_case.values()})}
+        return {"number": 0, "n": 0, **nothing, "intervals": nothing, "by_group": by_group}
     values_N = [dice_of_case[case] for case in cases]
     groups_N = [group_of_case[case] for case in cases]
     metrics = group_metrics(values_N, groups_N, known=group_of_case.values())

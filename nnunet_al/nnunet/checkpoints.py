@@ -12,7 +12,7 @@ from torch import nn
 
 from nnunet_al.errors import ModelError
 from nnunet_al.files import write_atomically
-from nnunet_al.scoring.learning_loss import LossModule, decoder_channels
+from nnunet_al.scoring.learning_loss import LossModule, stage_channels
 from nnunet_al.text import first_names
 
 LEARNING_LOSS_KEY = "nnunet_al_learning_loss"
@@ -97,7 +97,7 @@ def trained_heads(checkpoint: Path) -> int | None:
 def load_loss_module(checkpoint: Path, network: nn.Module) -> LossModule:
     """Build the loss module of a checkpoint, on the device of its network and in evaluation mode.
 
-    Raises ModelError if the file is missing or broken, holds no loss module, or the module of another decoder.
+    Raises ModelError if the file is missing or broken, holds no loss module, or that of another network.
     """
     content = read_learning_loss(checkpoint)
     if content is None:
@@ -105,7 +105,8 @@ def load_loss_module(checkpoint: Path, network: nn.Module) -> LossModule:
             f"{checkpoint} was not trained by nnUNetTrainerALLearningLoss: "
             "start the campaign with -tr nnUNetTrainerALLearningLoss."
         )
-    module = LossModule(decoder_channels(network))
+    part = content.get("part", "decoder")  # in checkpoints of earlier versions there was no other
+    module = LossModule(stage_channels(network, part), part=part)
     copy_loss_module(module, content["module"], checkpoint)
     return module.to(next(network.parameters()).device).eval()
 
@@ -113,13 +114,14 @@ def load_loss_module(checkpoint: Path, network: nn.Module) -> LossModule:
 def copy_loss_module(module: LossModule, weights: dict[str, torch.Tensor], checkpoint: Path) -> None:
     """Copy the weights that ``checkpoint`` holds into a loss module.
 
-    Raises ModelError if they belong to a decoder of other depth or width.
+    Raises ModelError if they belong to features of other number or width.
     """
     try:
         module.load_state_dict(weights)
     except RuntimeError as error:
         raise ModelError(
-            f"The loss module in {checkpoint} belongs to another decoder: use a checkpoint trained with these plans."
+            f"The loss module in {checkpoint} belongs to other features: use a checkpoint trained with these plans "
+            "and the same loss_features."
         ) from error
 
 

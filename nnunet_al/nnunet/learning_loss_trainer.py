@@ -14,7 +14,7 @@ from nnunet_al.errors import ModelError, SetupError
 from nnunet_al.nnunet.annotated_loss import counted_target
 from nnunet_al.nnunet.checkpoints import LEARNING_LOSS_KEY, copy_loss_module, read_learning_loss
 from nnunet_al.nnunet.trainer import nnUNetTrainerAL
-from nnunet_al.scoring.learning_loss import LossModule, decoder_channels, decoder_features, ranking_loss
+from nnunet_al.scoring.learning_loss import LossModule, ranking_loss, stage_channels, stage_features
 from nnunet_al.scoring.segmentation_loss import segmentation_loss
 from nnunet_al.scoring.tensors import full_resolution
 
@@ -24,9 +24,10 @@ _MAX_GRADIENT_NORM = 12.0  # nnU-Net's
 class nnUNetTrainerALLearningLoss(nnUNetTrainerAL):
     """Train network and loss module together (Yoo and Kweon, CVPR 2019): nnU-Net's loss + λ · ranking loss.
 
-    From the decoder's features the module learns to rank training patches by their Dice + cross-entropy at full
-    resolution, over annotated voxels. Patches without annotated voxels form no pair, and a step without any pair does
-    not change the module; 3d plans with a batch of 2 have at most one pair per step.
+    From the features of the decoder (or the encoder, ``loss_features`` of the settings) the module learns to rank
+    training patches by their Dice + cross-entropy at full resolution, over annotated voxels. Patches without annotated
+    voxels form no pair, and a step without any pair does not change the module; 3d plans with a batch of 2 have at most
+    one pair per step.
 
     * The module has a separate optimiser, with the type, learning rate and schedule of the network's, and separate
       gradient clipping, so nnU-Net's entries in a checkpoint are not affected.
@@ -39,8 +40,6 @@ class nnUNetTrainerALLearningLoss(nnUNetTrainerAL):
 
     ranking_weight = 1.0
     """λ of the paper."""
-    ranking_margin = 1.0
-    """ξ of the paper."""
     joint_share = 0.6
     """Share of the epochs after which the ranking loss trains the module only; the paper's epoch 120 of 200."""
 
@@ -52,13 +51,14 @@ class nnUNetTrainerALLearningLoss(nnUNetTrainerAL):
         """Build the network and the loss module, and load the initial weights of both if there are any.
 
         Raises SetupError if the training is distributed over several GPUs; ModelError if the initial weights do not fit
-        the plans, or the network has no decoder that can be read.
+        the plans, or the network has no stages that can be read.
         """
         if self.is_ddp:
             raise SetupError("nnUNetTrainerALLearningLoss trains on one GPU: leave out -num_gpus.")
         super().initialize()
         self._seed("loss module")
-        self.loss_module = LossModule(decoder_channels(self._plain_network())).to(self.device)
+        part = self.settings.loss_features
+        self.loss_module = LossModule(stage_channels(self._plain_network(), part), part=part).to(self.device)
         self.module_optimizer, self.module_schedule = self.optimizer_for(self.loss_module.parameters())
         if self.settings.initial_weights is not None and not self._restoring:
             start = Path(self.settings.initial_weights)
@@ -92,7 +92,7 @@ class nnUNetTrainerALLearningLoss(nnUNetTrainerAL):
             target = target.to(self.device, non_blocking=True)
         self.optimizer.zero_grad(set_to_none=True)
         self.module_optimizer.zero_grad(set_to_none=True)
-        with decoder_features(self._plain_network()) as features:
+        with stage_features(self._plain_network(), self.settings.loss_features) as features:
             with torch.autocast("cuda") if self.device.type == "cuda" else nullcontext():
                 output = self.network(data_B_C_xyz)
                 loss = self.loss(output, target)
@@ -116,7 +116,11 @@ class nnUNetTrainerALLearningLoss(nnUNetTrainerAL):
 
     def checkpoint(self) -> dict[str, Any]:
         """Return the content of nnU-Net's checkpoint, and under an extra key the module and its optimiser."""
-        learning_loss = {"module": self.loss_module.state_dict(), "optimizer": self.module_optimizer.state_dict()}
+        learning_loss = {
+            "module": self.loss_module.state_dict(),
+            "optimizer": self.module_optimizer.state_dict(),
+            "part": self.loss_module.part,
+        }
         return {**super().checkpoint(), LEARNING_LOSS_KEY: learning_loss}
 
     def load_checkpoint(self, filename_or_checkpoint: Any) -> None:
@@ -147,7 +151,7 @@ class nnUNetTrainerALLearningLoss(nnUNetTrainerAL):
         if self.current_epoch >= self.joint_share * self.num_epochs:
             features = [map_B_C_xyz.detach() for map_B_C_xyz in features]
         predicted_B = self.loss_module(features)
-        return ranking_loss(predicted_B[annotated_B], loss_B[annotated_B], self.ranking_margin)
+        return ranking_loss(predicted_B[annotated_B], loss_B[annotated_B], self.settings.loss_margin)
 
     def _optimizer_step(self, total: torch.Tensor, *optimizers: torch.optim.Optimizer) -> None:
         """Step as nnU-Net does; only with optimisers that have gradients, because the scaler refuses the others."""

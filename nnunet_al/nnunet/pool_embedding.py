@@ -93,7 +93,7 @@ class Embedder:
         self, pool: Pool, numbers_of_case: Mapping[str, Sequence[int]]
     ) -> Generator[tuple[list[int], torch.Tensor, torch.Tensor], None, None]:
         with closing(pool_batches(pool, numbers_of_case, self.chunk_windows, self.readers)) as batches:
-            for owners, data_B_C_xyz, mask_B_xyz, _, voxels_B in batches:
+            for owners, data_B_C_xyz, mask_B_xyz, _, voxels_B, _ in batches:
                 shape = (-1,) + (1,) * (mask_B_xyz.ndim - 1)
                 weight_B_xyz = (mask_B_xyz.double() / voxels_B.clamp_min(1).view(shape)).float()
                 yield owners, data_B_C_xyz.to(self.device), weight_B_xyz.to(self.device)

@@ -13,6 +13,7 @@ import torch
 from nnunet_al.allocation import keeping_memory
 from nnunet_al.errors import StrategyError
 from nnunet_al.nnunet.window_stream import Chunk, Pool
+from nnunet_al.scoring.augmentation import AugmentationSampler
 from nnunet_al.scoring.fast_network import exact_convolutions
 from nnunet_al.scoring.posterior import micro_batch_size, pad_batch
 from nnunet_al.scoring.reductions import Reduction
@@ -121,15 +122,18 @@ class Scorer:
         """Score the given regions; an exception of ``save_partial`` ends the pass."""
         sums = _Sums([number for some in numbers_of_case.values() for number in some])
         with closing(pool_batches(pool, numbers_of_case, self.chunk_windows, self.readers)) as batches:
-            for owners, *tensors, _ in batches:
+            for owners, data, mask, inside, _, ranges in batches:
                 save_partial(partial(sums.before, owners[0]))
-                sums.add(owners, *self._partials(*(tensor.to(self.device) for tensor in tensors)))
+                sums.add(owners, *self._partials(*(one.to(self.device) for one in (data, mask, inside, ranges))))
         return sums.before(None)
 
     def _partials(
-        self, data_B_C_xyz: torch.Tensor, mask_B_xyz: torch.Tensor, inside_B_xyz: torch.Tensor
+        self, data_B_C_xyz: torch.Tensor, mask_B_xyz: torch.Tensor, inside_B_xyz: torch.Tensor, range_B_C: torch.Tensor
     ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
-        samples = self.sampler(data_B_C_xyz)
+        if isinstance(self.sampler, AugmentationSampler):
+            samples = self.sampler(data_B_C_xyz, range_B_C)
+        else:
+            samples = self.sampler(data_B_C_xyz)
         counted_B_xyz = _visible(mask_B_xyz, samples.visible_B_xyz)
         evidence = evidence_of(samples.probs_T_B_C_xyz, self.exclusive, self.roi_channels, inside_B_xyz)
         partials = {

@@ -84,7 +84,7 @@ class nnUNetTrainerAL(OpenEndedTraining):
         super().initialize()
         network = self._plain_network()
         if self.settings.dropout_p > 0:
-            insert_dropout(network, self.settings.dropout_p, self.settings.dropout)
+            insert_dropout(network, self.settings.dropout_p, self.settings.dropout, self.settings.dropout_of)
         compute_in(self.settings.precision, network, self.device)
         if self.settings.initial_weights is not None and not self._restoring:
             plans = f"{self.plans_manager.plans_name} ({self.configuration_name})"

@@ -36,11 +36,13 @@ class TrainerSettings(Training):
         seeded
     initial_weights : checkpoint from whose network weights, heads included, a new training starts; also from its loss
         module, if the trainer trains one and the checkpoint holds one
-    dropout_p, dropout : probability that a channel is dropped in training, and where: ``"decoder"`` (with the
-        bottleneck), ``"last"`` (its last two stages) or ``"all"``
+    dropout_p, dropout, dropout_of : probability that a channel is dropped in training, where: ``"decoder"`` (with the
+        bottleneck), ``"last"`` (its last two stages) or ``"all"``, and whether it is ``"channels"`` or ``"elements"``
     precision : ``"half"`` computes the network in half precision (float16 on a GPU, bfloat16 on a CPU) and
         ``"float32"`` in single precision; ``"stock"`` is nnU-Net's own: half on a GPU, else single. Weights, loss and
         optimiser are always float32
+    loss_features, loss_margin : of ``nnUNetTrainerALLearningLoss``: the part of the network, ``"decoder"`` or
+        ``"encoder"`` (with the bottleneck), whose features the loss module reads; smallest difference of a ranked pair
     save_every_epoch : write ``checkpoint_latest`` after each epoch instead of every 50th
     """
 
@@ -48,6 +50,8 @@ class TrainerSettings(Training):
     round: int = 0
     initial_weights: str | None = None
     precision: str = "stock"
+    loss_features: str = "decoder"
+    loss_margin: float = 1.0
     save_every_epoch: bool = True
 
     def __post_init__(self) -> None:
@@ -69,6 +73,10 @@ class TrainerSettings(Training):
             raise SetupError(f"The trainer's precision is {self.precision!r}: choose one of {', '.join(_PRECISIONS)}.")
         if self.learning_rate is not None and not (_is_number(self.learning_rate) and self.learning_rate > 0):
             raise SetupError(f"The trainer's learning_rate is {self.learning_rate!r}: choose a number above 0.")
+        if self.loss_features not in {"decoder", "encoder"}:
+            raise SetupError(f"The trainer's loss_features are {self.loss_features!r}: choose decoder or encoder.")
+        if not (_is_number(self.loss_margin) and self.loss_margin >= 0):
+            raise SetupError(f"The trainer's loss_margin is {self.loss_margin!r}: choose a number from 0 on.")
         if not (_is_number(self.dropout_p) and 0 <= self.dropout_p < 1):
             raise SetupError(f"The trainer's dropout_p is {self.dropout_p!r}: choose a probability in [0, 1).")
 

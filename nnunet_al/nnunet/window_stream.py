@@ -29,6 +29,7 @@ class Chunk(NamedTuple):
     mask_B_xyz : the voxels of each window that count; never padding
     inside_B_xyz : the voxels of each window inside the image, thus not padding
     voxels_B : voxel count of the region that each window belongs to
+    range_B_C : from the 1st to the 99th percentile of each channel of the window's image, or 1 (``Pool.ranges``)
     """
 
     numbers: list[int]
@@ -36,16 +37,21 @@ class Chunk(NamedTuple):
     mask_B_xyz: torch.Tensor
     inside_B_xyz: torch.Tensor
     voxels_B: torch.Tensor
+    range_B_C: torch.Tensor
 
 
 @dataclass(frozen=True)
 class Pool:
-    """The input of a pass over regions: regions, geometries of their cases, and a function that reads images."""
+    """The input of a pass over regions: regions, geometries of their cases, and a function that reads images.
+
+    With ``ranges``, the range of intensities of each image is measured while it is in memory.
+    """
 
     regions: Sequence[Region]
     geometries: Mapping[str, CaseGeometry]
     read_image: ReadImage
     patch_size: tuple[int, ...]
+    ranges: bool = False
 
     def chunks(
         self, numbers_of_case: Mapping[str, Sequence[int]], size: int, readers: int
@@ -61,29 +67,35 @@ class Pool:
         self, numbers_of_case: Mapping[str, Sequence[int]], size: int, readers: int
     ) -> Generator[Chunk, None, None]:
         queued: list[_QueuedWindow] = []
-        for case, image_C_xyz in self._images(list(numbers_of_case), max(1, readers)):
+        for case, (image_C_xyz, range_C) in self._images(list(numbers_of_case), max(1, readers)):
             geometry = self.geometries[case]
             for number in numbers_of_case[case]:
                 box = geometry.to_network(self.regions[number].box)
                 for window in windows_of(box, self.patch_size, geometry.network_shape):
                     inside_xyz = inside_mask(window, geometry.network_shape)
-                    queued.append(
-                        _QueuedWindow(number, window, read_window(image_C_xyz, window), inside_xyz, n_voxels(box))
-                    )
+                    patch_C_xyz = read_window(image_C_xyz, window)
+                    queued.append(_QueuedWindow(number, window, patch_C_xyz, inside_xyz, n_voxels(box), range_C))
                     if len(queued) == size:
                         yield self._chunk(queued)
                         queued = []
         if queued:
             yield self._chunk(queued)
 
-    def _images(self, cases: list[str], readers: int) -> Iterator[tuple[str, np.ndarray]]:
+    def _images(self, cases: list[str], readers: int) -> Iterator[tuple[str, tuple[np.ndarray, np.ndarray]]]:
         with ThreadPoolExecutor(readers) as executor:
-            ahead: dict[str, Future[np.ndarray]] = {}
+            ahead: dict[str, Future[tuple[np.ndarray, np.ndarray]]] = {}
             for index, case in enumerate(progress(cases, "cases")):
                 for upcoming in cases[index : index + readers + 1]:
                     if upcoming not in ahead:
-                        ahead[upcoming] = executor.submit(self.read_image, upcoming)
+                        ahead[upcoming] = executor.submit(self._read, upcoming)
                 yield case, ahead.pop(case).result()
+
+    def _read(self, case: str) -> tuple[np.ndarray, np.ndarray]:
+        image_C_xyz = self.read_image(case)
+        if not self.ranges:
+            return image_C_xyz, np.ones(len(image_C_xyz))
+        low_C, high_C = np.percentile(image_C_xyz.reshape(len(image_C_xyz), -1), [1, 99], axis=1)
+        return image_C_xyz, high_C - low_C
 
     def _chunk(self, queued: list[_QueuedWindow]) -> Chunk:
         data = torch.from_numpy(np.stack([one.patch_C_xyz for one in queued]))
@@ -92,7 +104,8 @@ class Pool:
         if len(self.patch_size) == 2:
             data, mask, inside = data.squeeze(2), mask.squeeze(1), inside.squeeze(1)
         voxels = torch.tensor([one.region_voxels for one in queued], dtype=torch.float64)
-        return Chunk([one.number for one in queued], data, mask, inside, voxels)
+        ranges = torch.from_numpy(np.stack([one.range_C for one in queued]).astype(np.float32))
+        return Chunk([one.number for one in queued], data, mask, inside, voxels, ranges)
 
 
 def _prefetched(chunks: Generator[Chunk, None, None]) -> Generator[Chunk, None, None]:
@@ -111,3 +124,4 @@ class _QueuedWindow(NamedTuple):
     patch_C_xyz: np.ndarray
     inside_xyz: np.ndarray
     region_voxels: int
+    range_C: np.ndarray

@@ -12,7 +12,8 @@ import numpy as np
 
 from nnunet_al.campaign.commits import CORRECTION
 from nnunet_al.errors import StrategyError
-from nnunet_al.evaluation.fairness import fairness_report
+from nnunet_al.evaluation.case_metrics import mean_dice
+from nnunet_al.evaluation.fairness import fairness_report, group_metrics
 from nnunet_al.files import read_json
 from nnunet_al.rounds.context import RoundContext
 from nnunet_al.strategies.candidates import Candidates
@@ -40,13 +41,19 @@ def weighted(context: RoundContext, candidates: Candidates) -> Candidates:
 def fairness(context: RoundContext, cases: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Return the fairness between the groups of the test cases, and the share of all annotation that each group has.
 
-    ``cases`` holds the metrics of each test case and class; a case's Dice is the mean over the classes of interest.
+    ``cases`` holds the metrics of each test case and class; a case's Dice is the mean over the classes of interest that
+    are there or predicted, and a case without any is left out, as in ``annotated_dice``. In ``delta_absent_as_1``,
+    another Δ, such a class counts as Dice 1, so that it also measures how much rarer a structure is in one group.
     Shares are of regions; in a campaign that started from a dataset's own annotations, of which not all need be whole
     regions, they are of voxels.
     """
     groups, names = context.decided.groups, classes_of_interest(context)
-    dice_of_case = {case: fmean(classes[name]["dice"] for name in names) for case, classes in cases.items()}
+    found = {case: mean_dice(classes, names) for case, classes in cases.items()}
+    dice_of_case = {case: value for case, value in found.items() if value is not None}
     report = fairness_report(dice_of_case, groups, context.rng("bootstrap"))
+    every = group_metrics(
+        [fmean(classes[name]["dice"] for name in names) for classes in cases.values()], [groups[case] for case in cases]
+    )
     regions = Counter(groups[region.case] for region in context.annotated_regions)
     voxels: Counter[str] = Counter()
     for commit in context.commits:
@@ -57,7 +64,8 @@ def fairness(context: RoundContext, cases: Mapping[str, Mapping[str, Any]]) -> d
     for group, entry in report["by_group"].items():
         entry["annotated_regions"], entry["annotated_voxels"] = regions[group], voxels[group]
         entry["annotated_share"] = counted[group] / counted.total() if counted else None
-    return {"group_by": list(context.decided.group_by), **report}
+    absent_as_1 = every.delta if every.number > 1 else None
+    return {"group_by": list(context.decided.group_by), **report, "delta_absent_as_1": absent_as_1}
 
 
 def classes_of_interest(context: RoundContext) -> dict[str, Any]:

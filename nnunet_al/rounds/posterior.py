@@ -35,7 +35,8 @@ def make_sampler(context: RoundContext, plan: Any, network: Any, device: Any) ->
     if recipe.posterior == "tta":
         rng, spacing = context.rng("test-time augmentation"), plan.configuration.spacing
         noise_variance, max_angle = recipe.parameters["noise_variance"], recipe.parameters["max_angle"]
-        return AugmentationSampler(network, exclusive, recipe.passes, rng, spacing, noise_variance, max_angle)
+        plain = recipe.parameters["plain_image"] == "first"
+        return AugmentationSampler(network, exclusive, recipe.passes, rng, spacing, noise_variance, max_angle, plain)
     if recipe.posterior == "ensemble":
         members = ensemble_checkpoints(context)
         if len(members) > 1:
@@ -68,5 +69,6 @@ def ensemble_checkpoints(context: RoundContext) -> list[Path]:
 
 
 def _dropout_sampler(context: RoundContext, network: Any, exclusive: bool, passes: int) -> Sampler:
-    insert_dropout(network, context.decided.dropout_p, context.decided.dropout)
+    decided = context.decided
+    insert_dropout(network, decided.dropout_p, decided.dropout, decided.dropout_of)
     return DropoutSampler(network, exclusive, passes, context.rng("dropout"))

@@ -50,7 +50,8 @@ def window_pool(context: RoundContext) -> Pool:
     """Return the regions with a way to read their preprocessed images."""
     images = context.pool_images()
     patch_size = tuple(context.configuration["patch_size"])
-    return Pool(context.regions, context.geometries, lambda case: images[case].open()[:], patch_size)
+    ranges = context.decided.recipe.parameters.get("noise_unit") == "percentiles"
+    return Pool(context.regions, context.geometries, lambda case: images[case].open()[:], patch_size, ranges)
 
 
 def make_embedder(context: RoundContext) -> Embedder:

@@ -24,9 +24,10 @@ _ROUNDING = 1e-6  # voxels
 class AugmentationSampler:
     """K = `passes` transforms, the same for all windows, each a rotation and additive noise.
 
-    Paper 3 uses K = 8, angles from U(-10°, 10°) and noise from N(0, 0.01). The second number is read as a variance, so
-    noise has a standard deviation of 0.1, in the unit of the preprocessed intensities: with z-score normalisation, the
-    standard deviation of the image.
+    Paper 3 uses K = 8, angles from U(-10°, 10°) and noise from N(0, 0.01), on images that are scaled by their 1st and
+    99th percentile. Its code takes 0.01 as the standard deviation, and the image as it is as one of the eight: this is
+    ``noise_variance=1e-4, plain=True`` with the ranges between these percentiles at each call. The defaults read 0.01
+    as a variance, in the unit of the preprocessed intensities.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class AugmentationSampler:
         spacing_mm: Sequence[float],
         noise_variance: float = 0.01,
         max_angle_deg: float = 10.0,
+        plain: bool = False,
     ) -> None:
         """Store the settings; angles and noise are drawn from `rng` once, at the first call.
 
@@ -57,6 +59,8 @@ class AugmentationSampler:
             variance of the noise, not its standard deviation, at least 0.
         max_angle_deg
             angles are uniform between minus and plus this, in degrees.
+        plain
+            whether the first of the K samples is of the window as it is.
         """
         assert passes >= 1, passes
         assert noise_variance >= 0, noise_variance
@@ -64,11 +68,13 @@ class AugmentationSampler:
         self._network, self._exclusive, self._passes, self._rng = network, exclusive, passes, rng
         self._spacing_mm = tuple(float(step) for step in spacing_mm)
         self._noise_std, self._max_angle_deg = float(noise_variance) ** 0.5, max_angle_deg
+        self._plain = plain
         self._drawn: _Drawn | None = None
 
-    def __call__(self, data_B_C_xyz: torch.Tensor) -> Samples:
+    def __call__(self, data_B_C_xyz: torch.Tensor, range_B_C: torch.Tensor | None = None) -> Samples:
         """Return K samples and, as `visible_B_xyz`, the voxels in view in all of them, the same in each window.
 
+        `range_B_C` is the unit of the noise in each channel of each window, by default that of the intensities.
         A voxel that a rotation moves out of view gets the prediction of the nearest position in view, so probabilities
         of exclusive classes sum to 1 everywhere. A region may have no visible voxel in a window, which the caller must
         handle.
@@ -78,7 +84,10 @@ class AugmentationSampler:
         samples = []
         for transform in self._drawn.transforms:
             assert transform.noise_C_xyz.shape == data_B_C_xyz.shape[1:], "windows of different shapes"
-            augmented = transform.rotate(data_B_C_xyz) + transform.noise_C_xyz
+            noise = transform.noise_C_xyz
+            if range_B_C is not None:
+                noise = noise * range_B_C.to(noise).view(*range_B_C.shape, *[1] * (noise.ndim - 1))
+            augmented = transform.rotate(data_B_C_xyz) + noise
             probs_B_C_xyz = deterministic_probabilities(self._network, augmented, self._exclusive)[0]
             # the four weights may add up to more than 1 in the last digit
             samples.append(transform.rotate_back(probs_B_C_xyz).clamp_(0.0, 1.0))
@@ -88,11 +97,16 @@ class AugmentationSampler:
     def _draw(self, window_C_xyz: torch.Tensor) -> _Drawn:
         assert len(self._spacing_mm) == window_C_xyz.ndim - 1, (self._spacing_mm, tuple(window_C_xyz.shape))
         plane, steps_mm = window_C_xyz.shape[-2:], self._spacing_mm[-2:]
-        transforms, visible_yx = [], np.ones(plane, dtype=bool)
-        for angle_deg in self._rng.uniform(-self._max_angle_deg, self._max_angle_deg, self._passes):
+        visible_yx = np.ones(plane, dtype=bool)
+        transforms: list[_Transform] = []
+        angles_deg = self._rng.uniform(-self._max_angle_deg, self._max_angle_deg, self._passes - self._plain)
+        for angle_deg in [*([0.0] if self._plain else []), *angles_deg]:
             forward = rotated_positions(plane, steps_mm, -angle_deg)
             back = rotated_positions(plane, steps_mm, angle_deg)
-            noise = self._noise_std * self._rng.standard_normal(window_C_xyz.shape, dtype=np.float32)
+            if self._plain and not transforms:
+                noise = np.zeros(window_C_xyz.shape, np.float32)
+            else:
+                noise = self._noise_std * self._rng.standard_normal(window_C_xyz.shape, dtype=np.float32)
             transforms.append(
                 _Transform(
                     bilinear(forward, plane).to(window_C_xyz.device, window_C_xyz.dtype),

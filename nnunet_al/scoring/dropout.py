@@ -1,7 +1,8 @@
 """Dropout inserted into the activations of an existing network, without changes to its state dict.
 
-The T sub-networks of Monte Carlo dropout (Gal and Ghahramani, ICML 2016) are drawn once, as channel masks, and applied
-to every batch: all regions are scored by the same sub-networks, independent of the batch size.
+The T sub-networks of Monte Carlo dropout (Gal and Ghahramani, ICML 2016) are drawn once, as masks of channels or of
+single elements, and applied to every batch: all regions are scored by the same sub-networks, independent of the batch
+size.
 """
 
 from __future__ import annotations
@@ -19,56 +20,64 @@ _ACTIVATIONS = (nn.LeakyReLU, nn.ReLU, nn.GELU, nn.SiLU, nn.ELU)
 
 
 class DropoutActivation(nn.Module):
-    """A stock activation followed by channel dropout; adds nothing to the state dict.
+    """A stock activation followed by dropout of channels or elements; adds nothing to the state dict.
 
-    * ``mask_C`` set: ``activation(x) * mask / (1 - p)``, one mask for all samples, in training and evaluation mode;
-    * else in training mode: fresh channels for each sample, from torch's global generator;
+    * ``mask_C_xyz`` set: ``activation(x) * mask / (1 - p)``, one mask for all samples, in training and evaluation mode;
+      (C,) for channels, (C, xyz) for elements;
+    * else in training mode: fresh channels or elements for each sample, from torch's global generator;
     * else: the activation alone.
 
     Inputs and outputs are (B, C, xyz) with any number of spatial axes.
     """
 
-    def __init__(self, activation: nn.Module, p: float) -> None:
-        """Wrap `activation`; `p` is the probability that a channel is dropped, 0 <= p < 1."""
+    def __init__(self, activation: nn.Module, p: float, of: str = "channels") -> None:
+        """Wrap `activation`; `p` is the probability that one of the channels (or elements) is dropped, 0 <= p < 1."""
         super().__init__()
         assert 0.0 <= p < 1.0, p
         self.activation = activation
         self.p = p
-        self.mask_C: torch.Tensor | None = None  # a plain attribute: a buffer would be part of the state dict
+        self.of = of
+        self.mask_C_xyz: torch.Tensor | None = None  # a plain attribute: a buffer would be part of the state dict
 
     def forward(self, x_B_C_xyz: torch.Tensor) -> torch.Tensor:
         """Apply the activation and the dropout of the current mode."""
         y_B_C_xyz = self.activation(x_B_C_xyz)
-        if self.mask_C is not None:
-            scale_C = self.mask_C.to(y_B_C_xyz) / (1.0 - self.p)
-            scale_C_xyz = scale_C.reshape(-1, *[1] * (y_B_C_xyz.ndim - 2))
+        if self.mask_C_xyz is not None:
+            scale_C_xyz = self.mask_C_xyz.to(y_B_C_xyz) / (1.0 - self.p)
+            if self.mask_C_xyz.ndim == 1:
+                scale_C_xyz = scale_C_xyz.reshape(-1, *[1] * (y_B_C_xyz.ndim - 2))
             # without a graph nothing else uses the activation's output, so it can be changed in place
             return y_B_C_xyz * scale_C_xyz if torch.is_grad_enabled() else y_B_C_xyz.mul_(scale_C_xyz)
         if self.training:
-            return torch.feature_dropout(y_B_C_xyz, self.p, True)
+            drop = torch.dropout if self.of == "elements" else torch.feature_dropout
+            return drop(y_B_C_xyz, self.p, True)
         return y_B_C_xyz
 
     def extra_repr(self) -> str:
         """Show the probability in the network's printout."""
-        return f"p={self.p}"
+        return f"p={self.p}, of={self.of}"
 
 
-def insert_dropout(network: nn.Module, p: float = 0.1, where: str = "decoder") -> list[DropoutActivation]:
+def insert_dropout(
+    network: nn.Module, p: float = 0.1, where: str = "decoder", of: str = "channels"
+) -> list[DropoutActivation]:
     """Replace activations in memory by dropout activations; weights and state dict keys do not change.
 
     ``"decoder"`` means the bottleneck (``network.encoder.stages[-1]``) and ``network.decoder.stages``; ``"last"`` the
     last two of these stages, so that samples share all that comes before; ``"all"`` every activation. An activation
     that is registered in several places becomes one wrapper in all of them. Dropout activations already inside `where`
-    are kept and get the new `p`, so a second call is harmless.
+    are kept and get the new `p` and `of`, so a second call is harmless.
 
     Parameters
     ----------
     network
         any network whose activations are modules; it is changed.
     p
-        probability that a channel is dropped, 0 <= p < 1.
+        probability that a channel or element is dropped, 0 <= p < 1.
     where
         part of the network that gets dropout, "decoder", "last" or "all".
+    of
+        "channels", or "elements": each number of the activation on its own, as the code of USIM does.
 
     Returns
     -------
@@ -95,7 +104,7 @@ def insert_dropout(network: nn.Module, p: float = 0.1, where: str = "decoder") -
             "sampled: choose a strategy that needs no samples or another network."
         )
     for wrapper in wrappers.values():
-        wrapper.p = p
+        wrapper.p, wrapper.of = p, of
         wrapper.train(wrapper.activation.training)
     for path, module in list(network.named_modules(remove_duplicate=False)):
         parent_path, _, name = path.rpartition(".")
@@ -135,9 +144,10 @@ def draw_masks(
 ) -> list[torch.Tensor]:
     """Draw T sub-networks: for each dropout layer a bool mask (T, C), True = the channel is kept, P(keep) = 1 - p.
 
-    The channel counts come from one forward pass of `example_input` (1, C, xyz); its values do not matter. Where all
-    channels of a layer would be dropped, one drawn at random is kept: an all-zero layer carries no information about
-    the input.
+    For dropout of elements the mask is (T, C, xyz), a byte for each sample and element. The sizes come from one forward
+    pass of `example_input` (1, C, xyz); its values do not matter, and only for elements its shape does: that of all
+    windows. Where all channels of a layer would be dropped, one drawn at random is kept: an all-zero layer carries no
+    information about the input.
 
     Parameters
     ----------
@@ -155,13 +165,14 @@ def draw_masks(
     list of torch.Tensor
         one mask for each layer, in the order of `dropout_layers`, on the CPU.
 
-    Raises ModelError if the network has no dropout, or a layer is used with different numbers of channels.
+    Raises ModelError if the network has no dropout, or a layer is used with different numbers of channels or elements.
     """
     layers = _layers_or_refuse(network)
-    channels: list[set[int]] = [set() for _ in layers]
+    shapes: list[set[tuple[int, ...]]] = [set() for _ in layers]
 
     def note(index: int) -> object:
-        return layers[index].register_forward_hook(lambda _module, _args, out: channels[index].add(out.shape[1]))
+        end = None if layers[index].of == "elements" else 2
+        return layers[index].register_forward_hook(lambda _module, _args, out: shapes[index].add(out.shape[1:end]))
 
     hooks = [note(index) for index in range(len(layers))]
     try:
@@ -171,19 +182,29 @@ def draw_masks(
         for hook in hooks:
             hook.remove()  # type: ignore[attr-defined]
     masks = []
-    for layer, counts in zip(layers, channels, strict=True):
-        if len(counts) > 1:
+    for layer, found in zip(layers, shapes, strict=True):
+        if len(found) > 1:
+            sizes = sorted(list(shape) if layer.of == "elements" else shape[0] for shape in found)
             raise ModelError(
-                f"One activation of the network is used with {sorted(counts)} channels, so no mask fits it: "
-                "give each place its own activation module."
+                f"One activation of the network is used with {sizes} {layer.of}, so no mask fits it: give each place "
+                "its own activation module."
             )
-        count = counts.pop() if counts else 0  # 0: never executed, so its mask is never read
-        keep_T_C = rng.random((passes, count)) >= layer.p
-        for keep_C in keep_T_C:
-            if count and not keep_C.any():
-                keep_C[rng.integers(count)] = True
-        masks.append(torch.from_numpy(keep_T_C))
+        shape = found.pop() if found else (0,)  # 0: never executed, so its mask is never read
+        masks.append(torch.from_numpy(_kept(layer, shape, passes, rng)))
     return masks
+
+
+def _kept(layer: DropoutActivation, shape: tuple[int, ...], passes: int, rng: np.random.Generator) -> np.ndarray:
+    if layer.of == "elements":
+        keep_T_C_xyz = np.empty((passes, *shape), bool)
+        for keep_C_xyz in keep_T_C_xyz:  # one by one: the random numbers take four times the memory of the mask
+            np.greater_equal(rng.random(shape, np.float32), layer.p, out=keep_C_xyz)
+        return keep_T_C_xyz
+    keep_T_C = rng.random((passes, *shape)) >= layer.p
+    for keep_C in keep_T_C:
+        if len(keep_C) and not keep_C.any():
+            keep_C[rng.integers(len(keep_C))] = True
+    return keep_T_C
 
 
 def _layers_or_refuse(network: nn.Module) -> list[DropoutActivation]:
@@ -204,14 +225,14 @@ def sub_network(network: nn.Module, masks: Sequence[torch.Tensor], t: int) -> It
     """
     layers = _layers_or_refuse(network)
     assert len(layers) == len(masks), (len(layers), len(masks))
-    before = [layer.mask_C for layer in layers]
+    before = [layer.mask_C_xyz for layer in layers]
     try:
-        for layer, mask_T_C in zip(layers, masks, strict=True):
-            layer.mask_C = mask_T_C[t]
+        for layer, mask_T_C_xyz in zip(layers, masks, strict=True):
+            layer.mask_C_xyz = mask_T_C_xyz[t]
         yield network
     finally:
-        for layer, mask_C in zip(layers, before, strict=True):
-            layer.mask_C = mask_C
+        for layer, mask_C_xyz in zip(layers, before, strict=True):
+            layer.mask_C_xyz = mask_C_xyz
 
 
 @contextmanager

@@ -1,6 +1,7 @@
-"""Learning loss (Yoo and Kweon, CVPR 2019): a small module reads the decoder's features and predicts a window's loss.
+"""Learning loss (Yoo and Kweon, CVPR 2019): a small module reads the network's features and predicts a window's loss.
 
-Only the ranking of the losses is learned, because their scale falls while the network trains.
+The features are those of the decoder or, as in the code of Gaillochet et al. (2023), of encoder and bottleneck. Only
+the ranking of the losses is learned, because their scale falls while the network trains.
 """
 
 from __future__ import annotations
@@ -29,9 +30,13 @@ class LossModule(nn.Module):
     has no unit and may be negative: trained by `ranking_loss`, it is larger where the loss is larger.
     """
 
-    def __init__(self, channels: Sequence[int], width: int = 128) -> None:
-        """Build the module for maps with these `channels` (see `decoder_channels`), with random weights from torch."""
+    def __init__(self, channels: Sequence[int], width: int = 128, part: str = "decoder") -> None:
+        """Build the module for maps with these `channels`, with random weights from torch.
+
+        `part`, the "decoder" or "encoder", is the part of the network that the maps come from (see `stage_channels`).
+        """
         super().__init__()
+        self.part = part
         assert len(channels) > 0, "a module without feature maps would predict a constant"
         self.branches = nn.ModuleList(nn.Linear(count, width) for count in channels)
         self.head = nn.Linear(width * len(channels), 1)
@@ -62,7 +67,7 @@ def ranking_loss(predicted_B: torch.Tensor, loss_B: torch.Tensor, margin: float 
     loss_B
         the real loss of each sample, in any unit.
     margin
-        smallest desired difference between the predictions of a pair, the paper's ξ.
+        smallest desired difference between the predictions of a pair, the paper's ξ; 0 in the code of Gaillochet et al.
 
     Returns
     -------
@@ -78,27 +83,32 @@ def ranking_loss(predicted_B: torch.Tensor, loss_B: torch.Tensor, margin: float 
     return F.relu(margin - order * difference).mean()
 
 
-def decoder_channels(network: nn.Module) -> tuple[int, ...]:
-    """Return the number of channels of each of the decoder's feature maps, from the deepest to full resolution.
+def stage_channels(network: nn.Module, part: str = "decoder") -> tuple[int, ...]:
+    """Return the number of channels of each feature map of the ``decoder`` or ``encoder``, in the order of its stages.
 
-    Raises ModelError if the network has no ``decoder.stages`` whose blocks name their ``output_channels``.
+    Those of the decoder begin with the deepest, those of the encoder with full resolution.
+
+    Raises ModelError if the network has no such stages, or they do not name their ``output_channels``.
     """
+    stages = _stages(network, part)
     try:
-        return tuple(int(stage.output_channels) for stage in _decoder_stages(network))
-    except AttributeError:
-        raise _no_decoder(network) from None
+        if part == "encoder":
+            return tuple(int(count) for count in network.encoder.output_channels)
+        return tuple(int(stage.output_channels) for stage in stages)
+    except (AttributeError, TypeError):
+        raise _no_stages(network, part) from None
 
 
 @contextmanager
-def decoder_features(network: nn.Module) -> Iterator[list[torch.Tensor]]:
-    """Collect the outputs of ``network.decoder.stages`` inside the ``with`` block.
+def stage_features(network: nn.Module, part: str = "decoder") -> Iterator[list[torch.Tensor]]:
+    """Collect the outputs of the stages of ``network.decoder`` or ``network.encoder`` inside the ``with`` block.
 
-    The yielded list holds the maps (B, C_i, xyz) of the latest forward pass, deepest first, with their graph and in the
-    network's precision. The network must not be compiled, because hooks would not be called.
+    The yielded list holds the maps (B, C_i, xyz) of the latest forward pass, in the order of the stages, with their
+    graph and in the network's precision. The network must not be compiled, because hooks would not be called.
 
-    Raises ModelError if the network has no ``decoder.stages``.
+    Raises ModelError if the network has no such stages.
     """
-    stages = _decoder_stages(network)
+    stages = _stages(network, part)
     features: list[torch.Tensor] = []
 
     def clear(_module: nn.Module, _args: tuple[Any, ...]) -> None:
@@ -133,24 +143,25 @@ class LossSampler:
 
         Evaluation mode, no graph. A window's prediction depends neither on its batch nor on earlier calls.
 
-        Raises ModelError if the network has no ``decoder.stages``.
+        Raises ModelError if the network has no stages that the module reads.
         """
         network, module = self._network, self._module
-        with evaluating(network), evaluating(module), torch.inference_mode(), decoder_features(network) as features:
+        tapped = stage_features(network, module.part)
+        with evaluating(network), evaluating(module), torch.inference_mode(), tapped as features:
             logits_B_C_xyz = full_resolution(network(as_weights(network, data_B_C_xyz))).float()
             probs_B_C_xyz = head_probabilities(logits_B_C_xyz, self._exclusive)
             return Samples(probs_B_C_xyz.unsqueeze(0), predicted_loss_B=module(features))
 
 
-def _decoder_stages(network: nn.Module) -> Sequence[nn.Module]:
-    stages = getattr(getattr(network, "decoder", None), "stages", None)
+def _stages(network: nn.Module, part: str) -> Sequence[nn.Module]:
+    stages = getattr(getattr(network, part, None), "stages", None)
     if not isinstance(stages, (nn.ModuleList, nn.Sequential)) or not len(stages):
-        raise _no_decoder(network)
+        raise _no_stages(network, part)
     return list(stages)
 
 
-def _no_decoder(network: nn.Module) -> ModelError:
+def _no_stages(network: nn.Module, part: str) -> ModelError:
     return ModelError(
-        f"{type(network).__name__} has no decoder.stages whose features could predict a loss: "
+        f"{type(network).__name__} has no {part}.stages whose features could predict a loss: "
         "choose another strategy than learning_loss or another network."
     )

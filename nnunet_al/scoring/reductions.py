@@ -16,6 +16,7 @@ import numpy.typing as npt
 import torch
 
 from nnunet_al.scoring.dilation import dilate
+from nnunet_al.scoring.foreground_sets import Boundary, Target, foreground_set
 from nnunet_al.scoring.region_sums import Evidence, Statistics, float64_array, means, sums_and_counts
 
 _HALVINGS = 16
@@ -151,79 +152,10 @@ class Localized:
         return scores
 
 
-@dataclass(frozen=True)
-class _OverSet:
-    """Sum or mean of the map over a set of a region's voxels, which may be empty.
-
-    The equations of paper 2 sum, so that large targets score more; its released code takes the mean (`average`). A
-    region whose set is empty has no score, NaN, and does not compete; with ``empty_is_zero`` it scores 0. With
-    ``classes_of_interest``, p is the probability of these classes instead of all foreground.
-
-    Statistics: (sum, number of voxels).
-    """
-
-    threshold: float
-    average: bool = False
-    empty_is_zero: bool = False
-    classes_of_interest: bool = True
-    name: ClassVar[str]
-    per_class: ClassVar[bool] = False
-
-    def members(self, p_B_xyz: torch.Tensor) -> torch.Tensor:
-        """Return the set, bool B_xyz, from the foreground probability p."""
-        raise NotImplementedError
-
-    def partial(self, values: torch.Tensor, mask_B_xyz: torch.Tensor, evidence: Evidence) -> torch.Tensor:
-        """Return (B, 2) from a map B_xyz and a bool mask B_xyz."""
-        p_B_xyz = evidence.roi_probability_B_xyz if self.classes_of_interest else evidence.foreground_B_xyz
-        return sums_and_counts(values.unsqueeze(1), mask_B_xyz & self.members(p_B_xyz))
-
-    def finish(self, stats_N_K: Statistics, **context: Any) -> npt.NDArray[np.float64]:
-        """Return the sums or means, (N,); NaN for an empty set, infinity where a voxel's value is not a number."""
-        stats = float64_array(stats_N_K)
-        scores = means(stats)[:, 0] if self.average else stats[:, 0]
-        empty = 0.0 if self.empty_is_zero else np.nan
-        return np.where(stats[:, 1] > 0, np.where(np.isnan(scores), np.inf, scores), empty)
-
-
-@dataclass(frozen=True)
-class Target(_OverSet):
-    """Over {v in V_r : foreground probability > T} (paper 2, eq. 1 and 3), with T the ``threshold``."""
-
-    name: ClassVar[str] = "target"
-
-    def members(self, p_B_xyz: torch.Tensor) -> torch.Tensor:
-        """Return p > T."""
-        return p_B_xyz > self.threshold
-
-
-@dataclass(frozen=True)
-class Boundary(_OverSet):
-    """Over {v in V_r : |foreground probability - 0.5| < B} (paper 2, eq. 2 and 4).
-
-    B, the ``threshold``, is the half width of the band around the decision boundary 0.5; the paper's text swaps the two
-    symbols.
-    """
-
-    name: ClassVar[str] = "boundary"
-
-    def members(self, p_B_xyz: torch.Tensor) -> torch.Tensor:
-        """Return |p - 0.5| < B."""
-        return (p_B_xyz - 0.5).abs() < self.threshold
-
-
 def class_weights(annotated_voxels_C: npt.ArrayLike) -> npt.NDArray[np.float64]:
     """Return w_c = 1 / max(n_c, 1), normalised to sum 1 (USIM, appendix A), from the annotated voxels n_c."""
     weights_C = 1.0 / np.maximum(np.asarray(annotated_voxels_C, dtype=np.float64), 1.0)
     return weights_C / weights_C.sum()
-
-
-def _over_set(parameters: Mapping[str, Any]) -> tuple[bool, bool, bool]:
-    return (
-        parameters.get("reduce", "sum") == "mean",
-        parameters.get("empty_sets", "skip") == "zero",
-        parameters.get("foreground", "roi") == "roi",
-    )
 
 
 COUNTS_VOXELS = {ClassWeighted.name}
@@ -239,11 +171,11 @@ REDUCTIONS: dict[str, Callable[[Mapping[str, Any], Sequence[float]], Reduction]]
         tuple(float(step) for step in spacing_mm),
         parameters.get("likely_above", 0.1),
     ),
-    "target": lambda parameters, spacing_mm: Target(
-        float(parameters.get("target_threshold", 0.2)), *_over_set(parameters)
+    "target": lambda parameters, spacing_mm: foreground_set(
+        Target, parameters.get("target_threshold", 0.2), parameters
     ),
-    "boundary": lambda parameters, spacing_mm: Boundary(
-        float(parameters.get("boundary_width", 0.1)), *_over_set(parameters)
+    "boundary": lambda parameters, spacing_mm: foreground_set(
+        Boundary, parameters.get("boundary_width", 0.1), parameters
     ),
 }
 
@@ -257,8 +189,8 @@ def make_reduction(name: str, parameters: Mapping[str, Any], spacing_mm: Sequenc
         one of `REDUCTIONS`.
     parameters
         ``dilation_mm`` (3.0) and ``likely_above`` (0.1) of localized, ``target_threshold`` (0.2), ``boundary_width``
-        (0.1), and of both ``reduce`` ("sum"), ``empty_sets`` ("skip") and ``foreground`` ("roi"); unknown parameters
-        are ignored, missing ones have their defaults.
+        (0.1), numbers or words such as "q0.9", and of both ``reduce`` ("sum"), ``empty_sets`` ("skip") and
+        ``foreground`` ("roi"); unknown parameters are ignored, missing ones have their defaults.
     spacing_mm
         spacing of the window's spatial axes, so two entries for 2d windows.
     """

@@ -20,6 +20,7 @@ from nnunet_al.strategies.selectors import SELECTORS
 _FORMER = {
     **{"heads": "full", "layers": "all", "compression": "truncate"},
     **{"likely_above": None, "empty_sets": "zero", "foreground": "all"},
+    **{"dice_of": "model", "noise_unit": "normalised", "plain_image": "none"},
 }
 
 
@@ -47,7 +48,7 @@ def read(content: Mapping[str, Any]) -> Recipe:
     Raises StrategyError if it was written by another version, or needs a package that is not installed.
     """
     recipe = Recipe.from_json(content)
-    kinds = (recipe.embedding, recipe.reduction, recipe.selector)
+    kinds = (recipe.embedding, recipe.reduction, recipe.selector, recipe.weighting, recipe.posterior)
     former = {name: value for name, value in _FORMER.items() if any(name in parameters_of(kind) for kind in kinds)}
     return checked(replace(recipe, parameters={**former, **recipe.parameters}))
 

@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 from nnunet_al.selection.query import QUERY_MODES
 from nnunet_al.strategies.kinds import Embedding, Ingredient, Reduction
-from nnunet_al.strategies.parameters import Parameter, choice, count, from_zero, number, or_none, positive
+from nnunet_al.strategies.parameters import Parameter, choice, count, from_zero, number, or_none, or_quantile, positive
 from nnunet_al.strategies.registry import selector
 
 SAMPLING = ("mc_dropout", "tta", "ensemble")
@@ -25,7 +25,12 @@ POSTERIORS: Mapping[str, Ingredient] = MappingProxyType(
             "Gaillochet et al. 2023",
             parameters={
                 "passes": count(8, "samples T that predict each region"),
-                "noise_variance": from_zero(0.01, "variance of the noise on the normalised image"),
+                "noise_variance": from_zero(1e-4, "variance of the noise, in noise_unit squared"),
+                "noise_unit": choice(
+                    ("percentiles", "normalised"),
+                    "from the 1st to the 99th percentile of each image and channel, or the preprocessed image's unit",
+                ),
+                "plain_image": choice(("first", "none"), "whether the first sample is of the image as it is"),
                 "max_angle": number(
                     10.0, "largest rotation in degrees", "from 0 to 180", lambda value: 0 <= value <= 180
                 ),
@@ -48,20 +53,26 @@ _OVER_SET = {
     "foreground": choice(("roi", "all"), "probability of the classes of -roi_classes, if given, or of all foreground"),
 }
 TARGET = {
-    "target_threshold": number(
-        0.2,
-        "foreground probability above which a voxel belongs to the target",
-        "from 0 to below 1",
-        lambda value: 0 <= value < 1,
+    "target_threshold": or_quantile(
+        number(
+            0.2,
+            "foreground probability above which a voxel belongs to the target",
+            "from 0 to below 1",
+            lambda value: 0 <= value < 1,
+        ),
+        "the pool's probabilities",
     ),
     **_OVER_SET,
 }
 BOUNDARY = {
-    "boundary_width": number(
-        0.1,
-        "distance of the foreground probability from 0.5 below which a voxel belongs to the boundary",
-        "above 0, up to 0.5",
-        lambda value: 0 < value <= 0.5,
+    "boundary_width": or_quantile(
+        number(
+            0.1,
+            "distance of the foreground probability from 0.5 below which a voxel belongs to the boundary",
+            "above 0, up to 0.5",
+            lambda value: 0 < value <= 0.5,
+        ),
+        "the pool's distances",
     ),
     **_OVER_SET,
 }
@@ -89,7 +100,31 @@ REDUCTIONS: Mapping[str, Reduction] = MappingProxyType(
 )
 
 WEIGHTINGS: Mapping[str, Ingredient] = MappingProxyType(
-    {"fair": Ingredient("weighted up for groups of cases that the model segments less well", "Danaee et al. 2026")}
+    {
+        "fair": Ingredient(
+            "weighted up for groups of cases that the model segments less well",
+            "Danaee et al. 2026",
+            parameters={
+                "shrinkage": from_zero(
+                    0.0, "cases without a deficit that are added to each group; 0: the paper's form"
+                ),
+                "largest_ratio": or_none(
+                    number(
+                        1.0,
+                        "largest weight of a group, as a multiple of the smallest",
+                        "from 1 to 1000000",
+                        lambda value: 1 <= value <= 1_000_000,
+                    ),
+                    "any, as in the paper",
+                ),
+                "dice_of": choice(
+                    ("held_out", "model"),
+                    "annotated cases are measured by members of an ensemble of folds that were never trained on them, "
+                    "if there is one for each case, or by the model",
+                ),
+            },
+        )
+    }
 )
 
 NOISES: Mapping[str, Ingredient] = MappingProxyType(
@@ -172,11 +207,22 @@ _QUERY_PARAMETERS = {
     "query_size": or_none(count(1, "draws that make up the query set"), "the elbow of the scores"),
 }
 
+# owner of the parameters of a model that predicts its loss, which is no ingredient either
+LOSS_MODULE = "loss module"
+_LOSS_PARAMETERS = {
+    "loss_features": choice(
+        ("decoder", "encoder"), "features that the loss is predicted from; encoder: with the bottleneck"
+    ),
+    "loss_margin": from_zero(1.0, "smallest difference between the predictions of a ranked pair"),
+}
+
 
 def parameters_of(ingredient: str | None) -> Mapping[str, Parameter]:
     """Return the parameters of an ingredient; names are unique among the kinds of ingredients that take parameters."""
     if ingredient == QUERY:
         return _QUERY_PARAMETERS
+    if ingredient == LOSS_MODULE:
+        return _LOSS_PARAMETERS
     if ingredient is None:
         return {}
     known = next((kind[ingredient] for kind in OF_KIND.values() if ingredient in kind), None) or selector(ingredient)

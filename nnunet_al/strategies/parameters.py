@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -79,6 +80,16 @@ def or_none(parameter: Parameter, none_means: str, default: Any = None) -> Param
         parameter.meaning,
         f"{parameter.must_be}, or none for {none_means}",
         lambda value: value is None or parameter.accepts(value),
+    )
+
+
+def or_quantile(parameter: Parameter, of: str) -> Parameter:
+    """Return the same parameter with words such as "q0.9" as allowed values, the quantile 0.9 ``of`` some values."""
+    return Parameter(
+        parameter.default,
+        parameter.meaning,
+        f"{parameter.must_be}, or for example q0.9 for a quantile of {of} in each round",
+        lambda value: bool(re.fullmatch(r"q0?\.\d*[1-9]\d*", str(value))) or parameter.accepts(value),
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from nnunet_al.errors import StrategyError
 from nnunet_al.strategies import registry
-from nnunet_al.strategies.ingredients import EMBEDDINGS, QUERY, SAMPLING
+from nnunet_al.strategies.ingredients import EMBEDDINGS, LOSS_MODULE, QUERY, SAMPLING
 from nnunet_al.strategies.kinds import Needs
 from nnunet_al.strategies.metrics import CLASS_SCORES
 
@@ -62,9 +62,12 @@ class Recipe:
 
     @property
     def ingredients(self) -> tuple[str | None, ...]:
-        """The ingredients that may take parameters, and the query set if one is drawn."""
+        """The ingredients that may take parameters; with them the query set and the loss module, if there are such."""
         query = QUERY if self.draws_query else None
-        return (self.posterior, self.reduction, self.embedding, self.noise, query, self.selector)
+        metric = None if self.metric is None else registry.metric(self.metric)
+        module = LOSS_MODULE if metric is not None and metric.learned else None
+        kinds = (self.posterior, module, self.reduction, self.weighting, self.embedding, self.noise)
+        return (*kinds, query, self.selector)
 
     @property
     def draws_query(self) -> bool:

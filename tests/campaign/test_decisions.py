@@ -22,6 +22,7 @@ OTHERWISE = {
     "trainer": "OtherTrainer", "planner": "OtherPlanner", "plans": "OtherPlans", "epochs": 7, "iterations": 8,
     "batch_size": 9, "optimizer": "adamw", "dropout": "all", "from_scratch": True, "update_intensities": True,
     "precision": "half", "dropout_p": 0.3, "disable_tta": True, "max_epochs": 12, "candidates": 200,
+    "dropout_of": "elements",
 }  # fmt: skip
 
 

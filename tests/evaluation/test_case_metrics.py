@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from nnunet_al.evaluation.case_metrics import evaluate_case, summarise
+from nnunet_al.evaluation.case_metrics import evaluate_case, mean_dice, summarise
 from nnunet_al.evaluation.dice import dice_per_class
 from nnunet_al.evaluation.surface import hd95
 
@@ -29,7 +29,8 @@ def test_joins_dice_and_hd95(maps):
     dices = dice_per_class(prediction, reference, list(CLASSES.values()))
     assert [result[name]["dice"] for name in CLASSES] == list(dices)
     assert result["core"]["hd95_mm"] == hd95(prediction == 2, reference == 2, SPACING)
-    assert result["absent"] == {"dice": 1.0, "hd95_mm": 0.0}
+    assert result["absent"] == {"dice": 1.0, "hd95_mm": 0.0, "absent": True}
+    assert "absent" not in {**result["whole"], **result["core"]}
     json.dumps(result)
 
 
@@ -63,3 +64,15 @@ def test_a_missing_structure_is_finite(maps):
     result = evaluate_case(np.zeros_like(reference), reference, SPACING, CLASSES)
     assert result["core"]["dice"] == 0
     assert result["core"]["hd95_mm"] == np.linalg.norm([16, 12, 12])
+
+
+def test_a_class_that_is_neither_there_nor_predicted_says_nothing(maps):
+    prediction, reference = maps
+    nothing = np.zeros_like(reference)
+    case = evaluate_case(prediction, reference, SPACING, CLASSES)
+    assert mean_dice(case, CLASSES) == pytest.approx((case["whole"]["dice"] + case["core"]["dice"]) / 2)
+    assert mean_dice(case, ["absent"]) is None
+    invented = evaluate_case(prediction, nothing, SPACING, CLASSES)
+    assert mean_dice(invented, CLASSES) == 0, "predicted and not there is a mistake"
+    perfect = evaluate_case(reference, reference, SPACING, CLASSES)
+    assert mean_dice(perfect, ["whole"]) == 1, "right is not absent"

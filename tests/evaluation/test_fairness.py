@@ -261,9 +261,12 @@ class TestReport:
         with pytest.raises(AssertionError, match="no group"):
             fairness_report({"c1": 0.5, "c9": 0.5}, GROUPS, rng())
 
-    def test_no_case_is_refused(self):
-        with pytest.raises(AssertionError):
-            fairness_report({}, GROUPS, rng())
+    def test_without_a_case_there_are_no_numbers(self):
+        report = fairness_report({}, GROUPS, rng())
+        assert (report["number"], report["n"], report["overall"], report["essp"]) == (0, 0, None, None)
+        assert list(report) == list(self.report())
+        assert report["intervals"] == dict.fromkeys(self.report()["intervals"])
+        assert report["by_group"] == {name: {"n": 0, "dice": None, "interval": None} for name in "FMX"}
 
 
 class TestPairs:

@@ -146,7 +146,7 @@ def copy_unselected(
     recipe = decided.recipe
     if recipe.name != catalog.get(strategy).name:
         recipe = catalog.get(strategy)
-        small = {"passes": 3, "embedding_size": 40, "fisher_samples": 5}
+        small = {"passes": 3, "embedding_size": 40, "fisher_samples": 5, "boundary_width": "q0.1"}
         recipe = catalog.with_parameters(recipe, **{name: small[name] for name in small if name in recipe.parameters})
     if recipe.weighting is not None and "groups" not in decided_otherwise:
         cases = sorted({*decided.pool_cases, *decided.test_cases})

@@ -122,7 +122,7 @@ class Reference:
         with torch.inference_mode():
             for t in range(3 if masks else 1):
                 for layer, mask_T_C in zip(dropout_layers(self.network), masks, strict=True):
-                    layer.mask_C = mask_T_C[t]
+                    layer.mask_C_xyz = mask_T_C[t]
                 samples.append(torch.softmax(self.network(batch), 1)[0].numpy())
         return np.stack(samples)
 

@@ -18,6 +18,7 @@ from nnunet_al.campaign.results import row
 from nnunet_al.cli.evaluate import group_lines, main as evaluate
 from nnunet_al.files import read_arrays, read_json, write_json
 from nnunet_al.rounds.groups import fairness
+from nnunet_al.rounds.round_model import make_predictor
 from nnunet_al.rounds.stages import weigh
 from nnunet_al.rounds.stages.weigh import annotated_dice
 from nnunet_al.selection.top_k import top_k
@@ -114,6 +115,27 @@ def test_annotated_dice_counts_annotated_voxels_and_classes_that_are_there(campa
                 pairs = [(predicted[seen] == value, reference[seen] == value) for value in classes]
                 values = [2 * (p & r).sum() / (p.sum() + r.sum()) for p, r in pairs if p.any() or r.any()]
                 assert found.get(case) == (pytest.approx(np.mean(values), rel=1e-12) if values else None)
+
+
+def test_members_of_an_ensemble_measure_the_cases_that_they_leave_out(fresh_lab, tmp_path, capsys):
+    weighed = ("ensemble_of=folds", "members=2", "shrinkage=2", "largest_ratio=1.5")
+    settings = (*group_options(tmp_path), "-initial", "4", "-b", "1", "-unit", "case", "-set", *weighed)
+    folder = fresh_lab.start("2d", "bald+ensemble+fair", *settings)
+    assert "by a member of the ensemble that was not trained on it" in capsys.readouterr().out
+    context = fresh_lab.context(folder)
+    written = read_json(folder.round(1).group_weights)
+    weights = [entry["weight"] for entry in written["by_group"].values()]
+    assert max(weights) <= min(weights) * 1.5 * (1 + 1e-12)
+    splits = read_json(context.round.view.preprocessed / DATASET / "splits_final.json")
+    with fresh_lab.at_work():
+        for fold in context.member_folds:
+            predict = make_predictor(context, context.checkpoint(context.round, fold), context.pool_images())
+            for case in splits[fold]["val"]:
+                predicted, reference = predict(case), read_volume(context.composed_label(case))
+                pairs = [(predicted == value, reference == value) for value in (1, 2)]
+                values = [2 * (p & r).sum() / (p.sum() + r.sum()) for p, r in pairs if p.any() or r.any()]
+                assert written["dice_of_case"][case] == pytest.approx(np.mean(values), rel=1e-12)
+    assert set(written["dice_of_case"]) == set(context.annotated_cases)
 
 
 def test_metrics_table_and_status_say_how_the_groups_fare(campaign, capsys):

@@ -257,6 +257,7 @@ FULL = {
     "optimizer": "adamw",
     "dropout": "all",
     "dropout_p": 0.25,
+    "dropout_of": "elements",
     "from_scratch": True,
     "update_intensities": True,
     "disable_tta": True,

@@ -114,7 +114,7 @@ def test_without_the_rankings_gradient_the_network_is_trained_as_by_the_parent(
 
 def test_the_ranking_stops_reaching_the_network_after_its_share_of_the_epochs(tiny_preprocessed, trainer_of, batch_of):
     """Of five epochs the first three are joint: 0.6 · 5."""
-    trainer = trainer_of(tiny_preprocessed, named(ranking_margin=1e6), epochs=5, batch_size=4, dropout_p=0.0)
+    trainer = trainer_of(tiny_preprocessed, loss_margin=1e6, epochs=5, batch_size=4, dropout_p=0.0)
     trainer.initialize()
     trainer.loss = lambda output, target: 0.0 * output[0].sum()
     batch = batch_of(trainer)
@@ -331,6 +331,36 @@ def test_scoring_reads_the_module_that_was_trained(tiny_preprocessed, trainer_of
     assert torch.equal(read.predicted_loss_B, held.predicted_loss_B)
 
 
+def test_a_module_may_read_encoder_and_bottleneck(tiny_preprocessed, trainer_of):
+    trainer = trained(trainer_of(tiny_preprocessed, epochs=1, loss_features="encoder"))
+    assert read(final(trainer))[LEARNING_LOSS_KEY]["part"] == "encoder"
+    module = load_loss_module(final(trainer), trainer.network)
+    widths = [branch.in_features for branch in module.branches]
+    assert widths == list(trainer.network.encoder.output_channels)
+    image = torch.randn(2, 1, 16, 16, 16, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        expected_B = module(trainer.network.eval().encoder(image))
+    assert torch.equal(LossSampler(trainer.network, module, True)(image).predicted_loss_B, expected_B)
+
+    content = read(final(trainer))
+    del content[LEARNING_LOSS_KEY]["part"]  # a checkpoint of an earlier version read the decoder
+    torch.save(content, final(trainer))
+    with pytest.raises(ModelError, match="belongs to other features"):
+        load_loss_module(final(trainer), trainer.network)
+
+
+def test_the_margin_is_that_of_the_settings(tiny_preprocessed, trainer_of, batch_of):
+    ranking = {}
+    for margin in (0.0, 1.0, 5.0):
+        trainer = trainer_of(tiny_preprocessed, batch_size=4, dropout_p=0.0, loss_margin=margin)
+        trainer.initialize()
+        trainer._optimizer_step = lambda *_: None
+        ranking[margin] = float(trainer.train_step(batch_of(trainer))["ranking_loss"])
+    # far from the hinge a margin adds itself: fresh predictions differ by less than 1
+    assert ranking[5.0] - ranking[1.0] == pytest.approx(4, abs=1e-4)
+    assert 0 <= ranking[0.0] < 0.5
+
+
 def test_scoring_refuses_the_checkpoint_of_another_trainer(make_tiny_preprocessed, trainer_of):
     trainer = trained(trainer_of(make_tiny_preprocessed(), nnUNetTrainerAL, epochs=1))
     with pytest.raises(ModelError, match="was not trained by nnUNetTrainerALLearningLoss: start the campaign with -tr"):
@@ -344,7 +374,7 @@ def test_scoring_refuses_the_module_of_another_decoder(tiny_preprocessed, traine
     content = read(final(trainer))
     content[LEARNING_LOSS_KEY]["module"] = LossModule((1, 2, 3)).state_dict()
     torch.save(content, final(trainer))
-    with pytest.raises(ModelError, match="belongs to another decoder"):
+    with pytest.raises(ModelError, match="belongs to other features"):
         load_loss_module(final(trainer), trainer.network)
 
 

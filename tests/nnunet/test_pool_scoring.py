@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -10,9 +12,10 @@ from strategy_combinations import combinations
 from nnunet_al.errors import StrategyError
 from nnunet_al.nnunet import pool_scoring
 from nnunet_al.nnunet.pool_scoring import Measure, PoolStatistics, Scorer, merge
+from nnunet_al.nnunet.window_stream import Pool
 from nnunet_al.scoring.augmentation import AugmentationSampler
 from nnunet_al.scoring.dropout import insert_dropout
-from nnunet_al.scoring.learning_loss import LossModule, LossSampler, decoder_channels
+from nnunet_al.scoring.learning_loss import LossModule, LossSampler, stage_channels
 from nnunet_al.scoring.reductions import Localized, make_reduction
 from nnunet_al.scoring.region_scores import evidence_of
 from nnunet_al.scoring.samplers import DeterministicSampler, DropoutSampler, EnsembleSampler, Samples
@@ -35,9 +38,9 @@ def make_sampler(posterior: str, metric: str, dims: str, kind: str):
     rng = np.random.default_rng(5)
     if metric == "learning_loss":
         torch.manual_seed(1)
-        return LossSampler(network, LossModule(decoder_channels(network)).eval(), exclusive)
-    if posterior == "mc_dropout":
-        insert_dropout(network)
+        return LossSampler(network, LossModule(stage_channels(network)).eval(), exclusive)
+    if posterior in {"mc_dropout", "elements"}:
+        insert_dropout(network, of="elements" if posterior == "elements" else "channels")
         return DropoutSampler(network, exclusive, 3, rng)
     if posterior == "tta":
         return AugmentationSampler(network, exclusive, 3, rng, [1.0] * len(PATCHES[dims]))
@@ -47,8 +50,10 @@ def make_sampler(posterior: str, metric: str, dims: str, kind: str):
     return DeterministicSampler(network, exclusive)
 
 
-def make_scorer(posterior: str, metric: str, reduction: str, dims: str, kind: str, chunk: int = 64) -> Scorer:
-    measure = Measure(voxel_map(metric), make_reduction(reduction, {}, [1.0] * len(PATCHES[dims])))
+def make_scorer(
+    posterior: str, metric: str, reduction: str, dims: str, kind: str, chunk: int = 64, **parameters: str
+) -> Scorer:
+    measure = Measure(voxel_map(metric), make_reduction(reduction, parameters, [1.0] * len(PATCHES[dims])))
     sampler = make_sampler(posterior, metric, dims, kind)
     return Scorer(sampler, NETWORKS[kind][1], {"scores": measure}, torch.device("cpu"), chunk, 1)
 
@@ -58,6 +63,7 @@ def finish(scorer: Scorer, found: PoolStatistics, classes: int) -> np.ndarray:
 
 
 CASES = [(*measure, "three classes") for measure in MEASURES]
+CASES += [("elements", "bald", "mean", "three classes")]
 CASES += [(*measure, kind) for measure in SOME for kind in NETWORKS if kind != "three classes"]
 
 
@@ -84,6 +90,60 @@ def test_chunked_is_whole_and_sharded_is_whole(posterior, metric, reduction, kin
         assert whole.foreground_N.any()
     if kind != "nothing predicted" and metric != "learning_loss":
         assert len(np.unique(scores)) > 1, "a score that does not see the image"
+
+
+@pytest.mark.parametrize("reduction, parameter", [("target", "target_threshold"), ("boundary", "boundary_width")])
+def test_a_quantile_of_the_pool_is_the_same_from_chunks_and_shards(reduction, parameter):
+    pool, numbers = make_pool("2d")
+
+    def run(cases: str, chunk: int = 64) -> PoolStatistics:
+        scorer = make_scorer("mc_dropout", "bald", reduction, "2d", "three classes", chunk, **{parameter: "q0.9"})
+        return scorer.run(pool, {case: numbers[case] for case in cases})
+
+    rule = make_reduction(reduction, {parameter: "q0.9"}, (1.0, 1.0))
+    whole = run("abc").stats["scores"]
+    scores = rule.finish(whole)
+    assert len(np.unique(scores[np.isfinite(scores)])) > 1
+    for found in (run("cab", chunk=1), merge([run(case) for case in "cab"])):
+        np.testing.assert_array_equal(found.stats["scores"], whole)
+        np.testing.assert_array_equal(rule.finish(found.stats["scores"]), scores)
+
+
+def test_noise_in_the_unit_of_each_image_is_the_same_from_chunks_and_shards():
+    plain, numbers = make_pool("2d")
+    pool = replace(plain, ranges=True)
+    (chunk,) = pool.chunks(numbers, 1000, 1)
+    for number, range_C in zip(chunk.numbers, chunk.range_B_C, strict=True):
+        image_C_xyz = pool.read_image(pool.regions[number].case)
+        expected = [np.percentile(channel, 99) - np.percentile(channel, 1) for channel in image_C_xyz]
+        np.testing.assert_allclose(range_C, expected, rtol=1e-6)
+
+    def run(pool: Pool, cases: str, chunk: int = 64) -> PoolStatistics:
+        scorer = make_scorer("tta", "bald", "mean", "2d", "three classes", chunk)
+        return scorer.run(pool, {case: numbers[case] for case in cases})
+
+    seen: list[torch.Tensor] = []
+    brighter = replace(pool, read_image=lambda case: pool.read_image(case) * (50 if case == "c" else 1))
+
+    def network(data_B_C_xyz: torch.Tensor) -> torch.Tensor:
+        seen.append(data_B_C_xyz)
+        return data_B_C_xyz
+
+    for case, factor in (("a", 1), ("c", 50)):
+        seen.clear()
+        module = torch.nn.Module()
+        module.forward = network
+        sampler = AugmentationSampler(module, True, 2, np.random.default_rng(0), (1.0, 1.0), 1e-4, 0.0, True)
+        Scorer(sampler, True, {}, torch.device("cpu"), 64, 1).run(brighter, {case: numbers[case]})
+        as_it_is, noisy = seen
+        image_C_xyz = pool.read_image(case) * factor
+        unit = np.percentile(image_C_xyz[1], 99) - np.percentile(image_C_xyz[1], 1)
+        assert (noisy - as_it_is)[0, 1].std().item() == pytest.approx(0.01 * unit, rel=0.1)
+
+    whole = run(pool, "abc").stats["scores"]
+    assert not np.array_equal(whole, run(plain, "abc").stats["scores"]), "the unit of the preprocessed image"
+    for again in (run(pool, "cab", chunk=1), merge([run(pool, case) for case in "bca"])):
+        np.testing.assert_array_equal(again.stats["scores"], whole)
 
 
 @pytest.mark.parametrize("posterior, metric, reduction", SOME)

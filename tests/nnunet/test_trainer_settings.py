@@ -43,6 +43,9 @@ def test_a_fifth_as_many_validation_steps_but_never_none(iterations, steps):
         {"loss": "dice"},
         {"dropout": "encoder"},
         {"dropout_p": 1.0},
+        {"dropout_of": "voxels"},
+        {"loss_features": "bottleneck"},
+        {"loss_margin": -1},
         {"epoch": 3},
     ],
 )

@@ -87,6 +87,7 @@ def metrics(
         differences = [abs(above) for above, _ in groups.values()]
         content["groups"] = {
             "group_by": ["sex"], "number": len(groups), "n": 8, "overall": dice, "delta": sum(differences),
+            **({} if old else {"delta_absent_as_1": sum(differences) + 0.05}),
             "essp": dice / (1 + sum(differences)), "largest_gap": max(differences) + min(differences),
             "by_group": {
                 name: {"n": 4, "dice": dice + above, "annotated_share": share}

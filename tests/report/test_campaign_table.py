@@ -151,6 +151,7 @@ def test_groups_in_some_campaigns_only(tmp_path):
     found = tables(runs)
     rows = of(found["groups"], strategy="entropy")
     assert [row["value"] for row in rows if row["measure"] == "Δ"] == pytest.approx([0.2, 0.2])
+    assert [row["value"] for row in rows if row["measure"] == "Δ, absent as 1"] == pytest.approx([0.25, 0.25])
     assert [row["value"] for row in rows if row["measure"] == "ESSP"] == pytest.approx([0.5 / 1.2, 0.6 / 1.2])
     assert [r["value"] for r in rows if (r["measure"], r["group"]) == ("share", "F")] == [0.25, 0.25]
     assert [r["value"] for r in rows if (r["measure"], r["group"]) == ("Dice", "M")] == pytest.approx([0.4, 0.5])
@@ -163,6 +164,12 @@ def test_older_metrics_lack_what_they_did_not_know(tmp_path):
     found = tables(read_runs([fake_campaign(tmp_path, "entropy", [0.5, 0.6], old=True)]))
     assert {row["axis"] for row in found["curves"].rows} == {"regions", "voxels"}
     assert of(found["rounds"], round=1)[0]["trained_on_contour_mm"] is None
+
+
+def test_the_delta_of_older_metrics_counts_absent_classes_as_1(tmp_path):
+    folder = fake_campaign(tmp_path, "entropy", [0.5], old=True, groups={"F": (0.1, 0.25), "M": (-0.1, 0.75)})
+    row = of(tables(read_runs([folder]))["rounds"], round=1)[0]
+    assert row["delta"] == row["delta_absent_as_1"] == pytest.approx(0.2)
 
 
 def test_what_is_broken_is_left_out_with_a_sentence(tmp_path):

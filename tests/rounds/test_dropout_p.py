@@ -20,17 +20,17 @@ BALD = ("-s", "bald", "-passes", "2")
 
 
 @pytest.fixture
-def seen(monkeypatch) -> dict[str, set[float]]:
-    """The probabilities of all dropout layers of each network that is trained, and of each that is sampled."""
-    found: dict[str, set[float]] = {"trained": set(), "sampled": set()}
+def seen(monkeypatch) -> dict[str, set[tuple[float, str]]]:
+    """Probability and kind of all dropout layers of each network that is trained, and of each that is sampled."""
+    found: dict[str, set[tuple[float, str]]] = {"trained": set(), "sampled": set()}
     train = nnUNetTrainerAL.on_epoch_start
 
     def on_epoch_start(trainer):
-        found["trained"] |= {layer.p for layer in dropout_layers(trainer.network)}
+        found["trained"] |= {(layer.p, layer.of) for layer in dropout_layers(trainer.network)}
         train(trainer)
 
     def sampler(network, *others):
-        found["sampled"] |= {layer.p for layer in dropout_layers(network)}
+        found["sampled"] |= {(layer.p, layer.of) for layer in dropout_layers(network)}
         return DropoutSampler(network, *others)
 
     monkeypatch.setattr(nnUNetTrainerAL, "on_epoch_start", on_epoch_start)
@@ -45,11 +45,11 @@ def campaign(roots) -> CampaignFolder:
 @pytest.mark.parametrize("strategy", [BALD, ("-s", "ensemble")])
 def test_it_reaches_the_trained_network_and_the_sampled_ones_and_holds(roots, seen, capsys, strategy):
     for number in (0, 1):
-        assert run_round(*strategy, "-dropout_p", 0.4, "-round", number) == 0
-    assert seen == {"trained": {0.4}, "sampled": {0.4}}
+        assert run_round(*strategy, "-dropout_p", 0.4, "-dropout_of", "elements", "-round", number) == 0
+    assert seen == {"trained": {(0.4, "elements")}, "sampled": {(0.4, "elements")}}
     if strategy == BALD:
         assert run_round(*strategy, "-round", 2) == 0, "left out, it holds"
-        assert seen == {"trained": {0.4}, "sampled": {0.4}}
+        assert seen == {"trained": {(0.4, "elements")}, "sampled": {(0.4, "elements")}}
     assert run_round(*strategy, "-dropout_p", 0.2) == 2
     assert "-dropout_p 0.2 (started with 0.4)" in capsys.readouterr().err
 
@@ -57,10 +57,10 @@ def test_it_reaches_the_trained_network_and_the_sampled_ones_and_holds(roots, se
 def test_a_campaign_from_before_there_was_a_choice_goes_on_and_trains_nothing_again(roots, seen):
     for number in (0, 1):
         assert run_round(*BALD, "-round", number) == 0
-    assert seen == {"trained": {0.1}, "sampled": {0.1}}
+    assert seen == {"trained": {(0.1, "channels")}, "sampled": {(0.1, "channels")}}
     folder = campaign(roots)
     content = read_json(folder.decisions)
-    assert content.pop("dropout_p") == 0.1
+    assert (content.pop("dropout_p"), content.pop("dropout_of")) == (0.1, "channels")
     write_json(folder.decisions, content)
     assert Decisions.load(folder.decisions).dropout_p == 0.1
     round_ = folder.round(1)

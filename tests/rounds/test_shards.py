@@ -107,6 +107,7 @@ class Lab:
             configuration="2d",
             dropout="decoder",
             dropout_p=0.1,
+            dropout_of="channels",
             roi_classes=(),
             budget=5,
             candidates=self.candidates,

@@ -251,6 +251,32 @@ def test_noise_has_the_variance_that_was_asked_for_and_is_shared_by_all_windows(
     assert (correlation - torch.eye(6)).abs().max() < 0.08
 
 
+def test_the_image_as_it_is_may_be_the_first_sample() -> None:
+    network, data = unet(), images(3)
+    sampler = AugmentationSampler(network, True, 4, np.random.default_rng(5), (1.5, 1.0), plain=True)
+    probs = sampler(data).probs_T_B_C_xyz
+    assert torch.equal(probs[:1], deterministic_probabilities(network, data))
+    assert all(not torch.equal(probs[0], other) for other in probs[1:])
+    # the others are those of a sampler of one pass less
+    fewer = AugmentationSampler(network, True, 3, np.random.default_rng(5), (1.5, 1.0))(data)
+    assert torch.equal(probs[1:], fewer.probs_T_B_C_xyz)
+
+
+def test_noise_may_have_the_unit_of_each_channel_of_each_image() -> None:
+    recorder, range_B_C = Recorder(), torch.tensor([[1.0, 100.0], [0.0, 7.0]])
+    sampler = AugmentationSampler(recorder, True, 2, np.random.default_rng(0), (1.0, 1.0), 1e-4, 0.0, True)
+    data = torch.randn(2, 2, 64, 64, generator=torch.Generator().manual_seed(0))
+    sampler(data, range_B_C)
+    plain, noisy = recorder.seen
+    assert torch.equal(plain, data)
+    deviation_B_C = (noisy - data).flatten(2).std(2)
+    torch.testing.assert_close(deviation_B_C, 0.01 * range_B_C, rtol=0.03, atol=0)
+    sampler(data)
+    torch.testing.assert_close(
+        (recorder.seen[3] - data) * range_B_C.view(2, 2, 1, 1), noisy - data, rtol=1e-3, atol=1e-5
+    )
+
+
 def test_noise_is_added_after_the_rotation_and_zeros_come_from_outside() -> None:
     recorder = Recorder()
     quiet, noisy = (

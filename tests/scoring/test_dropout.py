@@ -94,7 +94,7 @@ def test_training_drops_whole_channels_per_sample_and_keeps_the_expectation() ->
 
 def test_mask_scales_and_holds_for_all_samples_in_both_modes() -> None:
     layer = DropoutActivation(nn.ReLU(), 0.5)
-    layer.mask_C = torch.tensor([True, False, True])
+    layer.mask_C_xyz = torch.tensor([True, False, True])
     data = torch.tensor([[[1.0], [1.0], [-1.0]], [[3.0], [1.0], [2.0]]])
     expected = torch.tensor([[[2.0], [0.0], [0.0]], [[6.0], [0.0], [4.0]]])
     assert torch.equal(layer.eval()(data.clone()), expected)
@@ -137,7 +137,7 @@ def test_sub_networks_are_deterministic_differ_and_leave_no_trace() -> None:
         assert torch.equal(network(data), plain)
     with pytest.raises(RuntimeError, match="stop"), sub_network(network, masks, 0):
         raise RuntimeError("stop")
-    assert all(layer.mask_C is None for layer in dropout_layers(network))
+    assert all(layer.mask_C_xyz is None for layer in dropout_layers(network))
 
 
 def test_evaluating_restores_each_modules_mode() -> None:
@@ -175,4 +175,53 @@ def test_one_activation_with_two_channel_counts_is_refused() -> None:
     network = nn.Sequential(nn.Conv2d(1, 2, 3), shared, nn.Conv2d(2, 3, 3), shared)
     assert len(insert_dropout(network, where="all")) == 1
     with pytest.raises(ModelError, match=r"\[2, 3\] channels"):
+        draw_masks(network, torch.zeros(1, 1, 8, 8), 2, _rng())
+
+
+def test_elements_are_dropped_one_by_one_in_training() -> None:
+    torch.manual_seed(0)
+    layer = DropoutActivation(nn.ReLU(), 0.25, "elements").train()
+    out = layer(torch.ones(16, 10, 9, 9))
+    torch.testing.assert_close(out.unique(), torch.tensor([0.0, 1 / 0.75]))
+    assert out.mean().item() == pytest.approx(1.0, abs=0.02)
+    assert not torch.equal(out.flatten(2).amax(2), out.flatten(2).amin(2)), "no channel goes as a whole"
+    # what the mean over a channel does not follow is not a channel's
+    assert out.flatten(2).mean(2).std().item() == pytest.approx((0.25 / 0.75 / 81) ** 0.5, rel=0.2)
+    assert torch.equal(layer.eval()(torch.ones(1, 10, 9, 9)), torch.ones(1, 10, 9, 9))
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize("where", ["decoder", "last", "all"])
+def test_element_masks_fit_the_activations_and_do_in_a_plain_pass_what_they_say(dims: int, where: str) -> None:
+    network, data = unet(dims=dims).eval(), images(2, dims)
+    layers = insert_dropout(network, 0.25, where, "elements")
+    masks = draw_masks(network, torch.zeros_like(data[:1]), 6, _rng())
+    assert [mask.dtype for mask in masks] == [torch.bool] * len(layers)
+    kept = torch.cat([mask.flatten() for mask in masks]).float().mean().item()
+    assert kept == pytest.approx(0.75, abs=0.02)
+    assert all(torch.equal(a, b) for a, b in zip(masks, draw_masks(network, data[:1], 6, _rng()), strict=True))
+
+    def by_hand(mask: torch.Tensor) -> object:
+        return lambda _module, _args, out: out * mask / 0.75
+
+    with torch.no_grad():
+        for t in (0, 5):
+            with sub_network(network, masks, t):
+                sampled = network(data)
+            hooks = [
+                layer.activation.register_forward_hook(by_hand(mask[t]))  # type: ignore[arg-type]
+                for layer, mask in zip(layers, masks, strict=True)
+            ]
+            torch.testing.assert_close(sampled, network(data), rtol=1e-4, atol=1e-5)
+            for hook in hooks:
+                hook.remove()
+
+
+def test_one_activation_with_two_sizes_is_refused_only_for_elements() -> None:
+    shared = nn.ReLU()
+    network = nn.Sequential(nn.Conv2d(1, 2, 3), shared, nn.Conv2d(2, 2, 3), shared)
+    insert_dropout(network, where="all")
+    assert draw_masks(network, torch.zeros(1, 1, 8, 8), 2, _rng())[0].shape == (2, 2)
+    insert_dropout(network, where="all", of="elements")
+    with pytest.raises(ModelError, match=r"\[\[2, 4, 4\], \[2, 6, 6\]\] elements"):
         draw_masks(network, torch.zeros(1, 1, 8, 8), 2, _rng())

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import special
 
-from nnunet_al.scoring.group_weights import group_weights, softmax
+from nnunet_al.scoring.group_weights import GroupWeights, group_weights, softmax
 
 E = math.e
 
@@ -137,6 +137,53 @@ def test_a_group_that_gets_worse_counts_more(seed):
             weights.append(result.weights["a"])
     assert len(weights) >= 3
     assert all(low < high for low, high in itertools.pairwise(weights))
+
+
+def ratio(result: GroupWeights) -> float:
+    return max(result.weights.values()) / min(result.weights.values())
+
+
+def test_one_case_against_49():
+    # mean 0.8 - 0.6 / 50, σ = 0.6 · √49 / 50: z = 49 / √49 = 7 and -1 / √49, whatever the difference
+    dice, groups = [0.2, *[0.8] * 49], ["a", *"b" * 49]
+    assert ratio(group_weights(dice, groups, "ab")) == pytest.approx(math.exp(50 / 7)) == pytest.approx(1265, abs=1)
+    # 5 cases without a deficit beside the one and beside the 49: z = 7 / 6 and -1 / 7 · 49 / 54
+    shrunk = group_weights(dice, groups, "ab", shrinkage=5)
+    assert shrunk.z == pytest.approx({"a": 7 / 6, "b": -7 / 54})
+    assert ratio(shrunk) == pytest.approx(3.655, abs=1e-3)
+    assert ratio(group_weights(dice, groups, "ab", largest_ratio=10)) == pytest.approx(10)
+    assert ratio(group_weights(dice, groups, "ab", shrinkage=5, largest_ratio=3)) == pytest.approx(3)
+
+
+def test_a_gap_of_a_hundredth():
+    # within groups ± 0.005; a tenth of the cases 0.01 behind: σ² = 0.005² + 0.1 · 0.9 · 0.01² = 3.4e-5
+    dice = np.array([0.80] * 10 + [0.81] * 90) + 0.005 * np.tile([1, -1], 50)
+    groups = [*"a" * 10, *"b" * 90]
+    assert ratio(group_weights(dice, groups, "ab")) == pytest.approx(math.exp(0.01 / 3.4e-5**0.5))
+    assert ratio(group_weights(dice, groups, "ab")) == pytest.approx(5.56, abs=0.01)
+    assert ratio(group_weights(dice, groups, "ab", largest_ratio=2)) == pytest.approx(2)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_ratio_and_shrinkage_agree_with_the_formula_and_keep_the_order(seed):
+    dice, groups = labelled(seed)
+    of = [dice[[g == group for g in groups]] for group in "abc"]
+    z = np.array([(dice.mean() - one.mean()) / dice.std() * len(one) / (len(one) + 2) for one in of])
+    shrunk = group_weights(dice, groups, "abc", shrinkage=2)
+    np.testing.assert_allclose(list(shrunk.weights.values()), special.softmax(z), rtol=1e-12)
+    capped = group_weights(dice, groups, "abc", shrinkage=2, largest_ratio=1.2)
+    np.testing.assert_allclose(
+        list(capped.weights.values()), special.softmax(z * min(1, np.log(1.2) / np.ptp(z))), rtol=1e-12
+    )
+    assert sorted("abc", key=capped.weights.__getitem__) == sorted("abc", key=shrunk.weights.__getitem__)
+    assert group_weights(dice, groups, "abc", largest_ratio=1e6) == group_weights(dice, groups, "abc", 0, None)
+    assert group_weights(dice, groups, "abcd", largest_ratio=1).weights == dict.fromkeys("abcd", 0.25)
+
+
+def test_a_group_without_a_case_counts_like_the_worst_after_shrinkage():
+    result = group_weights([0.6, 0.8], ["a", "b"], ["a", "b", "new"], shrinkage=1)
+    assert result.z == pytest.approx({"a": 0.5, "b": -0.5, "new": 0.5})
+    assert group_weights([], [], "xy", 1, 2).z == {"x": 0, "y": 0}
 
 
 @pytest.mark.parametrize("shift", [-1e4, -3.0, 1e4])

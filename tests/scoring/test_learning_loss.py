@@ -6,7 +6,7 @@ from torch import nn
 
 from nnunet_al.errors import ModelError
 from nnunet_al.scoring.dropout import insert_dropout
-from nnunet_al.scoring.learning_loss import LossModule, LossSampler, decoder_channels, decoder_features, ranking_loss
+from nnunet_al.scoring.learning_loss import LossModule, LossSampler, ranking_loss, stage_channels, stage_features
 from nnunet_al.scoring.posterior import head_probabilities
 
 from .networks import images, unet
@@ -16,7 +16,7 @@ KINDS = [("plain", 2), ("plain", 3), ("residual", 2), ("residual", 3)]
 
 def module_for(network: nn.Module, seed: int = 0) -> LossModule:
     torch.manual_seed(seed)
-    return LossModule(decoder_channels(network))
+    return LossModule(stage_channels(network))
 
 
 def learned_loss(network: nn.Module, module: LossModule, data_B_C_xyz: torch.Tensor) -> torch.Tensor:
@@ -104,7 +104,7 @@ def test_the_module_by_hand():
 
 def test_it_reads_half_precision_as_float32():
     module = module_for(unet())
-    features = [torch.rand(2, channels, 4, 4).half() for channels in decoder_channels(unet())]
+    features = [torch.rand(2, channels, 4, 4).half() for channels in stage_channels(unet())]
     predicted = module(features)
     assert predicted.dtype == torch.float32
     assert torch.equal(predicted, module([map_.float() for map_ in features]))
@@ -139,19 +139,36 @@ def test_trained_on_the_ranking_alone_it_learns_the_order():
 @pytest.mark.parametrize("deep", [False, True])
 def test_the_taps_hold_what_the_output_heads_read(kind, dims, deep):
     network = unet(kind, dims, deep=deep).eval()
-    with torch.no_grad(), decoder_features(network) as features:
+    with torch.no_grad(), stage_features(network) as features:
         output = network(images(2, dims))
         heads = [head(map_) for head, map_ in zip(network.decoder.seg_layers, features, strict=True)]
-    assert tuple(map_.shape[1] for map_ in features) == decoder_channels(network) == (6, 4)
+    assert tuple(map_.shape[1] for map_ in features) == stage_channels(network) == (6, 4)
     if deep:
         assert all(torch.equal(a, b) for a, b in zip(heads[::-1], output, strict=True))
     else:
         assert torch.equal(heads[-1], output)
 
 
+@pytest.mark.parametrize("kind,dims", KINDS)
+def test_the_encoders_taps_hold_its_skips_and_the_bottleneck(kind, dims):
+    network, data = unet(kind, dims).eval(), images(2, dims)
+    module = LossModule(stage_channels(network, "encoder"), part="encoder")
+    with torch.no_grad():
+        with stage_features(network, "encoder") as features:
+            network(data)
+        skips = network.encoder(data)
+    assert len(skips) == len(features) == 3
+    assert all(torch.equal(a, b) for a, b in zip(features, skips, strict=True))
+    assert tuple(map_.shape[1] for map_ in skips) == stage_channels(network, "encoder") == (4, 6, 8)
+    with torch.no_grad():
+        assert torch.equal(LossSampler(network, module, True)(data).predicted_loss_B, module(skips))
+    with pytest.raises(ModelError, match="WithoutStages has no encoder"):
+        stage_channels(WithoutStages(), "encoder")
+
+
 def test_the_taps_hold_the_latest_pass_and_its_graph():
     network = unet()
-    with decoder_features(network) as features:
+    with stage_features(network) as features:
         network(images(3))
         network(images(1))
         assert [len(map_) for map_ in features] == [1, 1]
@@ -161,10 +178,10 @@ def test_the_taps_hold_the_latest_pass_and_its_graph():
 
 def test_no_hook_is_left_behind_even_by_an_error():
     network = unet()
-    with decoder_features(network):
+    with stage_features(network):
         assert hooks_of(network) == 3
     assert hooks_of(network) == 0
-    with pytest.raises(RuntimeError), decoder_features(network):
+    with pytest.raises(RuntimeError), stage_features(network):
         network(torch.zeros(1, 7, 16, 16))
     assert hooks_of(network) == 0
     with pytest.raises(RuntimeError):
@@ -186,10 +203,10 @@ class ForeignStages(WithoutStages):
 
 def test_a_network_without_a_decoder_like_nnunets_is_refused():
     with pytest.raises(ModelError, match="WithoutStages has no decoder"):
-        decoder_channels(WithoutStages())
+        stage_channels(WithoutStages())
     with pytest.raises(ModelError, match="ForeignStages has no decoder"):
-        decoder_channels(ForeignStages())
-    with pytest.raises(ModelError, match="WithoutStages has no decoder"), decoder_features(WithoutStages()):
+        stage_channels(ForeignStages())
+    with pytest.raises(ModelError, match="WithoutStages has no decoder"), stage_features(WithoutStages()):
         pass
 
 
@@ -229,7 +246,7 @@ def test_the_sampler_gives_probabilities_and_losses_of_one_pass(exclusive, deep)
     samples = LossSampler(network, module, exclusive)(data)
     hook.remove()
     assert len(passes) == 1
-    with torch.no_grad(), decoder_features(network) as features:
+    with torch.no_grad(), stage_features(network) as features:
         output = network.eval()(data)
         predicted = module.eval()(features)
     logits = output[0] if deep else output

@@ -18,7 +18,7 @@ from nnunet_al.scoring.fast_network import fast_network
 from nnunet_al.scoring.features import bottleneck_features, share_by_area
 from nnunet_al.scoring.gradients import gradient_entries, log_likelihood, sketched_gradients, visit_gradients
 from nnunet_al.scoring.layers import convolutions, decoder_convolution, decoder_convolutions
-from nnunet_al.scoring.learning_loss import LossModule, LossSampler, decoder_channels
+from nnunet_al.scoring.learning_loss import LossModule, LossSampler, stage_channels
 from nnunet_al.scoring.posterior import deterministic_probabilities, head_probabilities
 from nnunet_al.scoring.reductions import ClassMeans, ClassWeighted
 from nnunet_al.scoring.region_fisher import RegionFisher
@@ -118,7 +118,7 @@ def fisher_of(
 
 def predicted_losses(made: nn.Module, data: torch.Tensor, weight: torch.Tensor, exclusive: bool) -> torch.Tensor:
     torch.manual_seed(1)
-    return LossSampler(made, LossModule(decoder_channels(made)), exclusive)(data).predicted_loss_B
+    return LossSampler(made, LossModule(stage_channels(made)), exclusive)(data).predicted_loss_B
 
 
 def gradient_of(objective: Callable[..., torch.Tensor], exclusive: bool) -> Case:

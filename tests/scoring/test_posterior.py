@@ -40,7 +40,7 @@ def test_samples_are_probabilities(kind: str, dims: int, exclusive: bool) -> Non
     if exclusive:
         torch.testing.assert_close(probs.sum(2), torch.ones_like(probs[:, :, 0]))
     assert bald(probs, exclusive).max() > 1e-4
-    assert all(layer.mask_C is None for layer in dropout_layers(network))
+    assert all(layer.mask_C_xyz is None for layer in dropout_layers(network))
     assert network.training
 
 

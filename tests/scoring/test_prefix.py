@@ -14,9 +14,10 @@ from .networks import images, unet
 @pytest.mark.parametrize("kind", ["plain", "residual"])
 @pytest.mark.parametrize("dims", [2, 3])
 @pytest.mark.parametrize("where", ["decoder", "last", "all"])
-def test_samples_are_bitwise_those_of_separate_passes(kind, dims, where):
+@pytest.mark.parametrize("of", ["channels", "elements"])
+def test_samples_are_bitwise_those_of_separate_passes(kind, dims, where, of):
     network, data = unet(kind, dims), images(3, dims)
-    insert_dropout(network, 0.3, where)
+    insert_dropout(network, 0.3, where, of)
     masks = draw_masks(network, data[:1], 4, np.random.default_rng(0))
     with evaluating(network), torch.inference_mode():
         with shared_prefix(network):

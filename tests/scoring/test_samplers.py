@@ -16,19 +16,20 @@ from .networks import images, unet
 from .sampling import samples_of_each_alone
 
 
-def _with_dropout(seed: int = 0) -> torch.nn.Module:
+def _with_dropout(seed: int = 0, of: str = "channels") -> torch.nn.Module:
     network = unet(seed=seed)
-    insert_dropout(network, 0.3)
+    insert_dropout(network, 0.3, of=of)
     return network
 
 
-def _dropout(seed: int = 5, exclusive: bool = True) -> DropoutSampler:
-    return DropoutSampler(_with_dropout(), exclusive, 4, np.random.default_rng(seed))
+def _dropout(seed: int = 5, exclusive: bool = True, of: str = "channels") -> DropoutSampler:
+    return DropoutSampler(_with_dropout(of=of), exclusive, 4, np.random.default_rng(seed))
 
 
 SAMPLERS: dict[str, tuple[Callable[[bool], Sampler], int]] = {
     "deterministic": (lambda exclusive: DeterministicSampler(unet(), exclusive), 1),
     "dropout": (lambda exclusive: _dropout(exclusive=exclusive), 4),
+    "dropout of elements": (lambda exclusive: _dropout(exclusive=exclusive, of="elements"), 4),
     "ensemble": (lambda exclusive: EnsembleSampler([unet(seed=seed) for seed in range(3)], exclusive), 3),
 }
 
@@ -87,7 +88,7 @@ def test_the_members_of_an_ensemble_keep_their_order_and_no_dropout() -> None:
     for index, member in enumerate(members):
         assert torch.equal(probs[index], deterministic_probabilities(member, data)[0])
         assert member.training
-        assert all(layer.mask_C is None for layer in dropout_layers(member))
+        assert all(layer.mask_C_xyz is None for layer in dropout_layers(member))
     one = EnsembleSampler([members[0]] * 3, True)(data).probs_T_B_C_xyz
     assert torch.count_nonzero(bald(one)) == 0
 

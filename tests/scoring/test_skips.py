@@ -14,10 +14,11 @@ from .networks import images, unet
 @pytest.mark.parametrize("kind", ["plain", "residual"])
 @pytest.mark.parametrize("dims", [2, 3])
 @pytest.mark.parametrize("where", ["decoder", "last", "all"])
+@pytest.mark.parametrize("of", ["channels", "elements"])
 @pytest.mark.parametrize("deep", [False, True])
-def test_samples_are_those_of_separate_passes(kind, dims, where, deep):
+def test_samples_are_those_of_separate_passes(kind, dims, where, of, deep):
     network, data = unet(kind, dims, deep=deep).double(), images(3, dims, dtype=torch.float64)
-    insert_dropout(network, 0.3, where)
+    insert_dropout(network, 0.3, where, of)
     masks = draw_masks(network, data[:1], 4, np.random.default_rng(0))
     shared = sampled_probabilities(network, data, masks)
     for t in range(4):

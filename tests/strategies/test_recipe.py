@@ -11,13 +11,22 @@ from strategy_combinations import combinations
 from nnunet_al.errors import StrategyError
 from nnunet_al.strategies.catalog import CATALOG, get, with_parameters
 from nnunet_al.strategies.compatibility import checked, read
-from nnunet_al.strategies.ingredients import EMBEDDINGS, NOISES, POSTERIORS, QUERY, REDUCTIONS, parameters_of
+from nnunet_al.strategies.ingredients import (
+    EMBEDDINGS,
+    LOSS_MODULE,
+    NOISES,
+    POSTERIORS,
+    QUERY,
+    REDUCTIONS,
+    WEIGHTINGS,
+    parameters_of,
+)
 from nnunet_al.strategies.listing import explain
 from nnunet_al.strategies.metrics import CLASS_SCORES
 from nnunet_al.strategies.recipe import Recipe
 from nnunet_al.strategies.selectors import SELECTORS
 
-INGREDIENTS = (*POSTERIORS, *EMBEDDINGS, *SELECTORS, *REDUCTIONS, *NOISES, QUERY)
+INGREDIENTS = (*POSTERIORS, *EMBEDDINGS, *SELECTORS, *REDUCTIONS, *WEIGHTINGS, *NOISES, QUERY, LOSS_MODULE)
 ENTROPY = {"metric": "entropy", "reduction": "mean", "posterior": "deterministic", "selector": "top_k"}
 USIM = {
     "metric": "class_variance",
@@ -146,6 +155,10 @@ def test_parameters_cannot_be_changed_in_place():
         ("usimf", {"eta": float("nan")}, "from 0"),
         ("usimf", {"damping": 0}, "from 0.000001"),
         ("random_foreground", {"share": 1.5}, "from 0 to 1"),
+        ("learning_loss", {"loss_margin": -1}, "from 0"),
+        ("selective", {"target_threshold": "q1"}, "from 0 to below 1, or for example q0.9"),
+        ("selective", {"boundary_width": "q0.0"}, "or for example q0.9"),
+        ("selective", {"boundary_width": "0.1q"}, "or for example q0.9"),
     ],
 )
 def test_bad_parameters_get_one_sentence(name, overrides, words):
@@ -236,11 +249,18 @@ def test_defaults_are_those_of_the_methods():
     taken = {name: {key: known.default for key, known in parameters_of(name).items()} for name in INGREDIENTS}
     assert {name: defaults for name, defaults in taken.items() if defaults} == {
         "mc_dropout": {"passes": 10},
-        "tta": {"passes": 8, "noise_variance": 0.01, "max_angle": 10},
+        "tta": {
+            "passes": 8,
+            "noise_variance": 1e-4,
+            "noise_unit": "percentiles",
+            "plain_image": "first",
+            "max_angle": 10,
+        },
         "ensemble": {"ensemble_of": "rounds", "members": 5},
         "localized": {"dilation_mm": 3, "likely_above": 0.1},
         "target": {"target_threshold": 0.2, **over_set},
         "boundary": {"boundary_width": 0.1, **over_set},
+        "fair": {"shrinkage": 0, "largest_ratio": None, "dice_of": "held_out"},
         "bottleneck_gradient": {"embedding_size": 10_000, "compression": "auto"},
         "decoder_gradient": {"embedding_size": 10_000, "compression": "truncate"},
         "fisher": {
@@ -258,8 +278,25 @@ def test_defaults_are_those_of_the_methods():
         "kmeans": {"per_case": 2},
         "random_foreground": {"share": 1 / 3},
         QUERY: {"query_mode": "uncertainty", "query_size": None},
+        LOSS_MODULE: {"loss_features": "decoder", "loss_margin": 1},
         "flqmi": {"eta": 1, "epsilon": 0.01, "greedy": "stochastic"},
     }
+
+
+def test_a_threshold_may_be_a_quantile():
+    changed = with_parameters(get("selective"), target_threshold="q0.95", boundary_width="q.1")
+    assert (changed.parameters["target_threshold"], changed.parameters["boundary_width"]) == ("q0.95", "q.1")
+    assert read(json.loads(json.dumps(changed.to_json()))) == changed
+
+
+def test_a_recipe_from_before_a_parameter_goes_on_as_it_did():
+    dice_of, noise = {"dice_of": "model"}, {"noise_unit": "normalised", "plain_image": "none"}
+    for name, former in {"usimf+fair": dice_of, "tta": noise, "entropy+tta+fair": {**dice_of, **noise}}.items():
+        content = get(name).to_json()
+        content["parameters"] = {key: value for key, value in content["parameters"].items() if key not in former}
+        assert dict(read(content).parameters) == {**get(name).parameters, **former}
+    content = get("tta").to_json() | {"parameters": {"passes": 8, "noise_variance": 0.01, "max_angle": 10.0}}
+    assert read(content).parameters["noise_variance"] == 0.01, "its own, in its own unit"
 
 
 def test_entropies_mean_something_of_one_sample():

@@ -9,7 +9,7 @@ from nnunet_al.report.reading.rounds import RoundResult
 
 Value = Callable[[RoundResult], "float | None"]
 
-MEASURES = {"delta": "Δ", "essp": "ESSP", "largest_gap": "largest gap"}
+MEASURES = {"delta": "Δ", "essp": "ESSP", "largest_gap": "largest gap", "delta_absent_as_1": "Δ, absent as 1"}
 """Fields of ``Fairness`` -> their names in tables and figures."""
 
 
@@ -32,7 +32,7 @@ def class_hd95(name: str) -> Value:
 
 @cache
 def fairness_measure(name: str) -> Value:
-    """Return the function that reads a measure of fairness ("delta", "essp" or "largest_gap") from a round."""
+    """Return the function that reads a measure of fairness by the name of its field from a round."""
     return lambda result: None if result.fairness is None else getattr(result.fairness, name)
 
 

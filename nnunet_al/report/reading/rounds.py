@@ -12,6 +12,7 @@ from nnunet_al.campaign.commits import AnnotationCost, Commit, awaited_regions, 
 from nnunet_al.campaign.decisions import Decisions
 from nnunet_al.campaign.folders import RoundFolder
 from nnunet_al.campaign.progress import CampaignProgress
+from nnunet_al.campaign.results import delta_absent_as_1
 from nnunet_al.files import read_json
 
 READ_ERRORS = (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError)
@@ -30,11 +31,15 @@ class GroupResult:
 
 @dataclass(frozen=True)
 class Fairness:
-    """Δ, ESSP and the largest gap between groups (None where groups cannot be compared), and each group's result."""
+    """Δ, ESSP and the largest gap between groups (None where groups cannot be compared), and each group's result.
+
+    ``delta_absent_as_1`` is Δ where a class that is neither there nor predicted counts as Dice 1.
+    """
 
     delta: float | None
     essp: float | None
     largest_gap: float | None
+    delta_absent_as_1: float | None
     by_group: Mapping[str, GroupResult]
 
 
@@ -159,7 +164,8 @@ def _fairness(groups: dict[str, Any]) -> Fairness:
         name: GroupResult(entry["n"], _finite(entry["dice"]), _finite(entry["annotated_share"]))
         for name, entry in groups["by_group"].items()
     }
-    return Fairness(_finite(groups["delta"]), _finite(groups["essp"]), _finite(groups["largest_gap"]), by_group)
+    delta, essp, gap = (_finite(groups[name]) for name in ("delta", "essp", "largest_gap"))
+    return Fairness(delta, essp, gap, _finite(delta_absent_as_1(groups)), by_group)
 
 
 def _weights(content: dict[str, Any]) -> dict[str, Any]:

@@ -128,7 +128,7 @@ def classes(compared: Sequence[Comparison]) -> Table:
 
 
 def groups(compared: Sequence[Comparison]) -> Table:
-    """Return the mean curves of Δ, ESSP, the largest gap, and of each group's Dice, share and weight."""
+    """Return the mean curves of Δ by both rules, ESSP, the largest gap, and each group's Dice, share and weight."""
     rows = [
         {"dataset": part.title, "strategy": line.label, "measure": measure, "group": group, **point}
         for comparison in compared
@@ -142,6 +142,8 @@ def groups(compared: Sequence[Comparison]) -> Table:
         "Groups of cases: Δ = Σ |Dice of all - Dice of a group|, ESSP = Dice of all / (1 + Δ), the largest gap between "
         "the means of two groups; for each group the mean Dice of its test cases, its share of the training set, and "
         "the weight by which its scores were multiplied where the strategy weights them. "
+        "A class that is neither in a case's label nor in its prediction is left out, but is Dice 1 in 'Δ, absent as "
+        "1'. "
         "Compare Δ and ESSP only between campaigns with the same number of groups. " + INTERVALS,
         rows,
         digits={"regions": 0},

@@ -48,4 +48,5 @@ def _made_by(context: RoundContext) -> str:
     decided, facts = context.decided, context.data.test_facts
     labels = {case: facts[case].label_hash for case in decided.test_cases}
     model = shards.made_by(context, context.checkpoint(context.round))
-    return hash_json([model, decided.disable_tta, arithmetic(context.options.device), labels])
+    # "absent": cases that were measured before do not say which classes are absent
+    return hash_json([model, decided.disable_tta, arithmetic(context.options.device), labels, "absent"])

@@ -19,8 +19,10 @@ from nnunet_al.rounds.groups import roi_channels
 from nnunet_al.rounds.posterior import ensemble_checkpoints, make_sampler
 from nnunet_al.rounds.round_model import load_round_model, window_pool
 from nnunet_al.rounds.shards import NowAndThen
+from nnunet_al.scoring.foreground_sets import AtQuantile, Boundary, Target
 from nnunet_al.scoring.reductions import COUNTS_VOXELS, Reduction, make_reduction
 from nnunet_al.strategies.registry import is_built_in, voxel_map
+from nnunet_al.terminal import say
 
 _OR_OVERFLOW = {"float32": "", "half": " or half precision overflows (-precision float32 has more room)"}
 
@@ -96,7 +98,10 @@ def score_merge(context: RoundContext) -> None:
     for name, (metric, reduction) in context.decided.recipe.measures().items():
         if len(merged.numbers_N):
             counts = {"annotated_voxels_C": annotated_voxels(context)} if reduction in COUNTS_VOXELS else {}
-            scores = _reduction(context, reduction).finish(merged.stats[name], **counts)
+            rule = _reduction(context, reduction)
+            scores = rule.finish(merged.stats[name], **counts)
+            if isinstance(rule, (Target, Boundary, AtQuantile)):
+                say(f"    {rule.name}: {rule.line(merged.stats[name])}")
         else:
             scores = np.zeros((0, 1) if reduction == "class_means" else 0)
         scores_of[f"{name}_N_C" if scores.ndim == 2 else f"{name}_N"] = scores

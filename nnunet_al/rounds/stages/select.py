@@ -60,11 +60,15 @@ def _say_ties(gains_B: np.ndarray) -> None:
 
 def _say_empty(candidates: Candidates) -> None:
     """Say how many regions have no voxel in the target or at the boundary; warn where that is most of the pool."""
-    for scores_N, place, parameter in (
-        (candidates.target_scores_N, "a likely foreground", "target_threshold"),
-        (candidates.boundary_scores_N, "a predicted boundary", "boundary_width"),
+    for scores_N, place, parameter, quantile in (
+        (candidates.target_scores_N, "a likely foreground", "target_threshold", 0.9),
+        (candidates.boundary_scores_N, "a predicted boundary", "boundary_width", 0.1),
     ):
         assert scores_N is not None
         there = int(np.count_nonzero(~np.isnan(scores_N)))
-        advice = "" if 2 * there >= len(scores_N) else f"; the others do not compete: -set {parameter} changes it"
+        advice = (
+            ""
+            if 2 * there >= len(scores_N)
+            else f"; the others do not compete: -set {parameter} changes it, q{quantile} takes a quantile of the pool"
+        )
         say(f"    {there} of {len(scores_N)} regions have {place}{advice}")

@@ -11,6 +11,7 @@ from nnunet_al.nnunet.training import train as train_model
 from nnunet_al.rounds.context import RoundContext
 from nnunet_al.rounds.sharing import first_model
 from nnunet_al.settings import Training
+from nnunet_al.strategies.ingredients import LOSS_MODULE, parameters_of
 from nnunet_al.terminal import say
 
 
@@ -34,6 +35,7 @@ def _train_fold(context: RoundContext, fold: int, log: str) -> None:
         round=context.number,
         initial_weights=_initial_weights(context, fold),
         precision=decided.training_precision,
+        **{name: value for name, value in decided.recipe.parameters.items() if name in parameters_of(LOSS_MODULE)},
     )
     settings.write(context.round.view.preprocessed / decided.dataset)
     if first_model(context, settings):
