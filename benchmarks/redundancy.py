@@ -2,18 +2,28 @@
 
 After the initial round every region of one case is duplicated; the copies have its scores and its embeddings. A
 strategy that uses uncertainty alone spends its budget on copies; a strategy that covers the pool does not.
+
+With ``-random_cases 10`` that is done for each of ten random cases, and the table holds medians and ranges over them:
+of the share, and of the share relative to that of ``query_sampling``, in the paper 18 % / 45 %. ``-redraw 3`` repeats
+strategies with ``heads=all`` on models whose untrained heads, of loss weight 0, are drawn anew.
+
+    python benchmarks/redundancy.py -cases 60 -random_cases 10 -redraw 3 -seeds 3 -s query_sampling usimf usimf,eta=0 \\
+        usimf,heads=full usimf,heads=full,eta=0 usimf,heads=all usimf,heads=all,eta=0
 """
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
+import torch
 from setting import Setting, candidates_of, make_parser, report
 
 from nnunet_al.cli.settings import recipe_parameters
+from nnunet_al.nnunet.checkpoints import TRAINED_HEADS_KEY
 from nnunet_al.rounds.candidates import read_scores, with_embeddings
 from nnunet_al.rounds.context import RoundContext
 from nnunet_al.rounds.stages.embed import embed_merge, embed_part
@@ -80,6 +90,23 @@ def usimf_batches(
     return [batch_of(recipe, pool, setting.budget, seed) for seed in range(seeds)]
 
 
+def redraw_untrained_heads(context: RoundContext, base: RoundContext, seed: int) -> None:
+    """Give the context a copy of the model whose heads of loss weight 0 are drawn anew, as nnU-Net draws them."""
+    results = context.round.view.results
+    if results.is_symlink():
+        results.unlink()
+        shutil.copytree(base.round.view.results.resolve(), results)
+    path = context.checkpoint(context.round)
+    content = torch.load(path, map_location="cpu", weights_only=False)
+    weights = content["network_weights"]
+    heads = sum(name.startswith("decoder.seg_layers.") and name.endswith(".weight") for name in weights)
+    rng = torch.Generator().manual_seed(seed)
+    for untrained in range(heads - content[TRAINED_HEADS_KEY]):  # the lowest resolution comes first
+        head = weights[f"decoder.seg_layers.{untrained}.weight"]
+        torch.nn.init.kaiming_normal_(head, a=1e-2, generator=rng)
+    torch.save(content, path)
+
+
 def batch_of(recipe: Recipe, pool: Candidates, budget: int, seed: int) -> np.ndarray:
     """Return the rows of the redundant pool that a strategy selects in round 1."""
     return select_batch(recipe, pool, budget, partial(generator, seed, 1)).indices_B
@@ -94,13 +121,49 @@ def chosen_cases(setting: Setting, base: RoundContext) -> list[str]:
     return [ranked[0], ranked[len(ranked) // 2]]
 
 
-def measure(setting: Setting, base: RoundContext, recipe: Recipe, case: str, copies: int, seeds: int) -> dict[str, Any]:
-    """Return the share of a duplicated case in a strategy's batches, one per seed."""
+def random_cases(setting: Setting, base: RoundContext, count: int) -> list[str]:
+    """Return as many cases of the pool that have candidates, drawn with a fixed seed."""
+    known = sorted(set(candidates_of(setting.select(base, catalog.get("entropy"))[0])[0].cases_N))
+    return sorted(np.random.default_rng(0).choice(known, min(count, len(known)), replace=False).tolist())
+
+
+def medians(measured: list[dict[str, Any]]) -> list[list[str]]:
+    """Return the rows of a table: median and range over the cases."""
+    shares = {one["strategy"]: [float(np.mean(case["shares"])) for case in one["cases"]] for one in measured}
+    rows = []
+    for one in measured:
+        share_C = shares[one["strategy"]]
+        relative_C = [a / b for a, b in zip(share_C, shares.get("query_sampling", []), strict=False) if b > 0]
+        distinct_C = [float(np.mean(case["distinct_regions"])) for case in one["cases"]]
+        columns = ((share_C, "{:.0%}"), (relative_C, "{:.2f}"), (distinct_C, "{:.0f}"))
+        rows.append([f"`{one['strategy']}`", *(_median_and_range(values, form) for values, form in columns)])
+    return rows
+
+
+def _median_and_range(values: list[float], form: str) -> str:
+    if not values:
+        return ""
+    median, low, high = (form.format(value) for value in (np.median(values), min(values), max(values)))
+    return f"{median} ({low} to {high})"
+
+
+def measure(
+    setting: Setting, base: RoundContext, recipe: Recipe, case: str, copies: int, seeds: int, redraws: int = 0
+) -> dict[str, Any]:
+    """Return the share of a duplicated case in a strategy's batches, one per seed (and model with new heads)."""
     context, _ = setting.select(base, recipe)
     candidates, _ = candidates_of(context)
     redundant = Redundant.of(np.asarray(candidates.cases_N), case, copies)
     if recipe.embedding == "fisher":
-        batches = usimf_batches(setting, context, recipe, redundant, seeds)
+        batches = []
+        for redraw in range(redraws) if recipe.parameters["heads"] == "all" and redraws else (None,):
+            if redraw is not None:
+                redraw_untrained_heads(context, base, redraw)
+            batches += usimf_batches(setting, context, recipe, redundant, seeds)
+        results = context.round.view.results
+        if not results.is_symlink():
+            shutil.rmtree(results)
+            results.symlink_to(base.round.view.results)
     else:
         pool = redundant.apply(candidates)
         batches = [batch_of(recipe, pool, setting.budget, seed) for seed in range(seeds)]
@@ -117,6 +180,8 @@ def main() -> None:
     parser.add_argument(
         "-case", nargs="+", help="cases to duplicate (default: the most uncertain one, and a median one)"
     )
+    parser.add_argument("-random_cases", type=int, metavar="N", help="N random cases instead; medians over them")
+    parser.add_argument("-redraw", type=int, default=0, metavar="N", help="models with newly drawn untrained heads")
     parser.add_argument("-copies", type=int, default=100)
     parser.add_argument("-query_size", type=int, default=1000, help="draws of the query set")
     parser.add_argument("-seeds", type=int, default=5, help="selections per strategy")
@@ -125,13 +190,18 @@ def main() -> None:
     base = setting.trained_round()
 
     cases = arguments.case or chosen_cases(setting, base)
+    if arguments.random_cases:
+        cases = random_cases(setting, base, arguments.random_cases)
     measured, rows = [], []
     for name in arguments.s:
         spelling, *settings = name.split(",")
         recipe = catalog.with_parameters(catalog.get(spelling), **recipe_parameters(settings))
         if "query_size" in recipe.parameters:
             recipe = catalog.with_parameters(recipe, query_size=arguments.query_size)
-        found = [measure(setting, base, recipe, case, arguments.copies, arguments.seeds) for case in cases]
+        found = [
+            measure(setting, base, recipe, case, arguments.copies, arguments.seeds, arguments.redraw) for case in cases
+        ]
+        print(name, *(f"{np.mean(one['shares']):.2f}" for one in found), flush=True)
         measured.append({"strategy": name, "cases": found})
         cells = [
             f"{np.mean(one['shares']):.0%} ({min(one['shares']):.0%} to {max(one['shares']):.0%}), "
@@ -139,6 +209,13 @@ def main() -> None:
             for one in found
         ]
         rows.append([f"`{name}`", *cells])
+    if arguments.random_cases:
+        rows, head = (
+            medians(measured),
+            ["strategy", "share of the batch", "relative to `query_sampling`", "distinct regions"],
+        )
+        report(arguments, "redundancy", head, rows, {"copies": arguments.copies, "strategies": measured})
+        return
     head = ["strategy", *(f"{one['case']} ({one['share_of_pool']:.0%} of the pool)" for one in found)]
     report(arguments, "redundancy", head, rows, {"copies": arguments.copies, "strategies": measured})
 

@@ -26,6 +26,11 @@ def folder(tmp_path_factory) -> Path:
     [
         ("selection_time", ("-s", "random", "entropy", "core_set")),
         ("redundancy", ("-s", "entropy", "usimf,eta=0", "-query_size", "50", "-seeds", "2")),
+        (
+            "redundancy",
+            ("-s", "query_sampling", "usimf,heads=all", "-query_size", "20", "-seeds", "1")
+            + ("-random_cases", "2", "-redraw", "1", "-copies", "10"),
+        ),
         ("batch_uncertainty", ("-s", "bald", "-rounds", "1")),
     ],
 )
