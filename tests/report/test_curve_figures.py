@@ -45,9 +45,9 @@ def drawn(runs, **options):
 
 def figures_of(runs, **options):
     compared = comparisons(runs)
-    matrix = penalties_of(compared)
-    tables = {table.name: table for table in campaign_tables(runs, compared, matrix, **options)}
-    return campaign_figures(compared, tables, matrix)
+    matrices = penalties_of(compared)
+    tables = {table.name: table for table in campaign_tables(runs, compared, matrices, **options)}
+    return campaign_figures(compared, tables, matrices)
 
 
 def learning(runs, axis="regions"):
@@ -79,6 +79,8 @@ def test_each_figure_is_there_once_with_words(some):
         "budget_contour_mm",
         "area",
         "penalty",
+        "curves_hd95_regions",
+        "penalty_hd95",
         "classes",
         "groups",
         "fairness",

@@ -25,7 +25,7 @@ from nnunet_al.report.page.evidence_sections import evidence_sections
 from nnunet_al.report.page.html import Section, bullets, commands, definitions, figures, heading, page, paragraph, table
 from nnunet_al.report.page.repeat import repeat_commands, repeat_notes
 from nnunet_al.report.page.summary import budget_sentences, campaigns_sentence, missing_sentences, ranking_sentences
-from nnunet_al.report.reading.lines import Comparison, comparisons
+from nnunet_al.report.reading.lines import AXES, Comparison, comparisons
 from nnunet_al.report.reading.runs import Run, read_runs
 from nnunet_al.report.reading.warnings import all_warnings
 from nnunet_al.report.tables.all_tables import campaign_tables, identity, penalties_of
@@ -39,10 +39,17 @@ Part = tuple[str, str, tuple[str, ...], tuple[str, ...]]
 """Anchor, heading, prefixes of the names of its figures, and names of its tables."""
 
 _COMPARING: tuple[Part, ...] = (
-    ("curves", "Learning curves", ("curves", "each"), ("curves",)),
+    ("curves", "Learning curves", (*(f"curves_{axis}" for axis in AXES), "each"), ("curves",)),
     ("budget", "Budget to reach a Dice coefficient", ("budget",), ("budget",)),
     ("area", "Area under the curve", ("area",), ("area",)),
     ("penalty", "Pairwise penalties", ("penalty",), ("penalty",)),
+    ("rounds", "Means over rounds, and tests", (), ("over_rounds", "permutation")),
+    (
+        "hd95",
+        "95th percentile of the Hausdorff distance (HD95)",
+        ("curves_hd95", "penalty_hd95"),
+        ("standings_hd95", "curves_hd95", "penalty_hd95"),
+    ),
     ("classes", "Classes", ("classes",), ("classes",)),
     ("groups", "Groups and fairness", ("fairness", "groups"), ("groups",)),
     ("cost", "Cost of annotation, round by round", (), ("cost", "rounds")),
@@ -79,9 +86,9 @@ def write_report(
         raise CampaignError(left_out[0])
     _check_writable(output)
     compared = comparisons(runs)
-    matrix = penalties_of(compared)
-    tables = {made.name: made for made in campaign_tables(runs, compared, matrix, full_dice)}
-    drawn = campaign_figures(compared, tables, matrix)
+    matrices = penalties_of(compared)
+    tables = {made.name: made for made in campaign_tables(runs, compared, matrices, full_dice)}
+    drawn = campaign_figures(compared, tables, matrices)
     found, missing = _evidence(compared, pictures, evidence)
     of_models = evidence_tables([(identity(run), seen) for run, seen in found])
     written = [path.name for made in (*tables.values(), *of_models) if (path := made.write(output)) is not None]

@@ -19,26 +19,27 @@ from nnunet_al.report.reading.lines import (
     overlapping,
     run_curves,
 )
-from nnunet_al.report.reading.round_values import Value, class_dice, class_hd95, dice, group_values
+from nnunet_al.report.reading.round_values import DICE, Measure, Value, class_dice, class_hd95, dice, group_values
 from nnunet_al.report.tables.ranking import INTERVALS, Row, interval_columns
 from nnunet_al.report.tables.table import Table
 
 PERCENTS = (90, 95, 99)
 
 
-def curves(compared: Sequence[Comparison]) -> Table:
-    """Return all points of the mean learning curves."""
+def curves(compared: Sequence[Comparison], measure: Measure = DICE) -> Table:
+    """Return all points of the mean learning curves of a measure."""
     rows = [
         {"dataset": part.title, "strategy": line.label, "axis": axis, **point}
         for _, part, axis, line in _axes_and_lines(compared)
-        for point in _points(line, axis, "budget", "dice")
+        for point in _points(line, axis, "budget", measure.name, measure.value)
     ]
+    words = measure.words[0].upper() + measure.words[1:]
     return Table(
-        "curves",
-        "Mean foreground Dice against the size of the training set. Runs are interpolated linearly between their "
+        f"curves{measure.suffix}",
+        f"{words} against the size of the training set. Runs are interpolated linearly between their "
         "rounds, up to the budget that all runs of the strategy have reached. " + INTERVALS,
         rows,
-        digits={"budget": 0},
+        digits={**dict.fromkeys((measure.name, "low", "high"), measure.digits), "budget": 0},
     )
 
 
