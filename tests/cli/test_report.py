@@ -73,7 +73,7 @@ def test_every_section_is_there_and_every_table_has_its_file(made):
     page = page_of(folder)
     titles = re.findall(r'<h2 id="([a-z]+)-title">', page)
     assert titles == [
-        "summary", "curves", "budget", "area", "penalty", "classes", "cost", "batches", "embeddings", "errors",
+        "summary", "curves", "budget", "area", "penalty", "hd95", "classes", "cost", "batches", "embeddings", "errors",
         "redundancy", "time", "settings", "remarks", "files",
     ]  # fmt: skip
     named = set(re.findall(r'<span class="file">(\w+\.csv)</span>', page))

@@ -482,3 +482,36 @@ def test_dice_0_is_no_reference(tmp_path):
     assert "random and entropy have the same mean foreground Dice" in " ".join(
         ranking_sentences(tables(runs)["standings"])
     )
+
+
+def test_the_share_of_the_pool_is_an_axis_where_the_pool_is_known(tmp_path):
+    """Three cases of 20 regions: 10, 20 and 30 of 60 regions."""
+    runs = read_runs([fake_campaign(tmp_path, "entropy", [0.5, 0.6, 0.7], pool=20)])
+    found = tables(runs)
+    rows = of(found["curves"], axis="pool_percent")
+    assert [row["budget"] for row in rows] == pytest.approx([100 / 6, 100 / 3, 50])
+    assert [row["dice"] for row in rows] == [0.5, 0.6, 0.7]
+    assert [row["pool_percent"] for row in found["rounds"].rows[1:]] == pytest.approx([100 / 6, 100 / 3, 50])
+    # 90 % of 0.7 are 0.63: 23 regions, which are 3/10 of the way from round 2 to round 3
+    assert of(found["budget"], axis="pool_percent", percent=90)[0]["budget"] == pytest.approx(100 * 23 / 60)
+
+
+def test_a_pool_that_has_grown_or_come_annotated(tmp_path):
+    change = {"round": 2, "added": ["c"], "withdrawn": [], "reason": "", "waiting": False, "test": []}
+    runs = read_runs([fake_campaign(tmp_path, "entropy", [0.5, 0.6], pool=20, pool_changes=(change,))])
+    assert [result.pool_percent for result in runs[0].rounds] == pytest.approx([None, 25, 100 / 3])
+    runs = read_runs([fake_campaign(tmp_path / "other", "entropy", [0.5], pool=20, starts_from="dataset")])
+    assert runs[0].rounds[1].pool_percent is None
+    folder = fake_campaign(tmp_path / "third", "entropy", [0.5], pool=20)
+    (folder.root / "regions.npz").write_text("nothing")
+    assert "regions.npz" in read_runs([folder])[0].warnings[0]
+
+
+def test_the_highest_dice_and_what_the_full_one_needs(tmp_path):
+    runs = read_runs([fake_campaign(tmp_path, "entropy", [0.5, 0.7, 0.6], pool=20)])
+    found = tables(runs, full_dice=0.65)
+    (row,) = found["highest"].rows
+    assert (row["highest_dice"], row["regions"], row["budgets"]) == (0.7, 20, 3)
+    assert row["pool_percent"] == pytest.approx(100 / 3)
+    assert of(found["budget"], axis="regions", percent=100)[0]["budget"] == pytest.approx(17.5)
+    assert not of(tables(runs)["budget"], percent=100)  # of its own best it says nothing

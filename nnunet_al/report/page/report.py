@@ -40,7 +40,7 @@ Part = tuple[str, str, tuple[str, ...], tuple[str, ...]]
 
 _COMPARING: tuple[Part, ...] = (
     ("curves", "Learning curves", (*(f"curves_{axis}" for axis in AXES), "each"), ("curves",)),
-    ("budget", "Budget to reach a Dice coefficient", ("budget",), ("budget",)),
+    ("budget", "Budget to reach a Dice coefficient", ("budget",), ("budget", "highest")),
     ("area", "Area under the curve", ("area",), ("area",)),
     ("penalty", "Pairwise penalties", ("penalty",), ("penalty",)),
     ("rounds", "Means over rounds, and tests", (), ("over_rounds", "permutation")),

@@ -24,6 +24,11 @@ def hd95(result: RoundResult) -> float | None:
     return result.hd95_mm
 
 
+def pool_percent(result: RoundResult) -> float | None:
+    """Return the share of the pool's regions, in %, that a round's model was trained on."""
+    return result.pool_percent
+
+
 @dataclass(frozen=True)
 class Measure:
     """A measure by which strategies are compared.

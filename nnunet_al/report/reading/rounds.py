@@ -11,6 +11,7 @@ from typing import Any
 from nnunet_al.campaign.commits import AnnotationCost, Commit, awaited_regions, total_cost
 from nnunet_al.campaign.decisions import Decisions
 from nnunet_al.campaign.folders import RoundFolder
+from nnunet_al.campaign.pool_state import pool_of_round
 from nnunet_al.campaign.progress import CampaignProgress
 from nnunet_al.files import read_json
 
@@ -51,6 +52,7 @@ class RoundResult:
     regions, cases, voxels, foreground_voxels, contour_mm, minutes : size of its model's training set: annotated
         regions, the cases they lie in, annotated voxels, annotated foreground voxels, length of the annotated contours
         in mm, minutes that readers gave for them
+    pool_percent : 100 x ``regions`` / regions that the pool had then
     cost : the same numbers for the batch that the round asked for, as far as it is annotated
     dice, hd95_mm : means over test cases and classes; None for round 0, which has no model
     dice_of_class, hd95_mm_of_class : class -> mean over test cases
@@ -71,6 +73,7 @@ class RoundResult:
     foreground_voxels: int | None = None
     contour_mm: float | None = None
     minutes: float | None = None
+    pool_percent: float | None = None
     cost: AnnotationCost | None = None
     dice: float | None = None
     hd95_mm: float | None = None
@@ -82,9 +85,14 @@ class RoundResult:
 
 
 def read_round(
-    round_: RoundFolder, progress: CampaignProgress, commits: Sequence[Commit], decided: Decisions, warnings: list[str]
+    round_: RoundFolder,
+    progress: CampaignProgress,
+    commits: Sequence[Commit],
+    decided: Decisions,
+    regions_of_case: Mapping[str, int],
+    warnings: list[str],
 ) -> RoundResult:
-    """Read a round; each file that cannot be read adds a sentence to ``warnings``.
+    """Read a round of a pool with these regions; each file that cannot be read adds a sentence to ``warnings``.
 
     The size of the training set is read from the metrics; numbers that they lack are counted in the ledger's
     ``commits``, without withdrawn cases.
@@ -118,6 +126,9 @@ def read_round(
     if fairness is not None:
         by_group = {name: replace(of, weight=weights.get(name)) for name, of in fairness.by_group.items()}
         found["fairness"] = replace(fairness, by_group=by_group)
+    pool = sum(regions_of_case.get(case, 0) for case in pool_of_round(decided, round_.number))
+    if pool and found.get("regions") is not None and decided.starts_from == "nothing":
+        found["pool_percent"] = 100 * found["regions"] / pool
     return RoundResult(round_.number, progress.is_complete(round_.number), **found)
 
 

@@ -36,6 +36,7 @@ def campaign_tables(
         standings(compared),
         comparison_tables.curves(compared),
         comparison_tables.budgets(compared, full_dice),
+        comparison_tables.highest(compared),
         comparison_tables.areas(compared),
         penalties(matrices[DICE.name]),
         over_rounds(compared),
@@ -75,9 +76,9 @@ def penalties(matrix: PenaltyMatrix, measure: Measure = DICE) -> Table:
         f"penalty{measure.suffix}",
         f"Pairwise penalty matrix, by {measure.words}: the share of cells (dataset and round) in which a strategy "
         "beats another by a two-sided paired t-test over folds and seeds at 0.05, not corrected for the number of "
-        "tests; models are paired only where they were trained on the same number of regions and tested on the same cases. A "
-        "cell with fewer than two common runs is left out; a cell whose differences are all equal and not 0 counts "
-        "as beaten. The column mean (lower is better) counts the diagonal as 0.",
+        "tests; models are paired only where they were trained on the same number of regions and tested on the same "
+        "cases. A cell with fewer than two common runs is left out; a cell whose differences are all equal and not 0 "
+        "counts as beaten. The column mean (lower is better) counts the diagonal as 0.",
         rows,
     )
 
@@ -108,6 +109,7 @@ def _penalties_by(compared: Sequence[Comparison], measure: Measure) -> PenaltyMa
 
 def rounds(runs: Sequence[Run]) -> Table:
     """Return one row per campaign and round: its batch, its training set and its metrics."""
+    shares = any(result.pool_percent is not None for run in runs for result in run.rounds)
     fair = any(result.fairness for run in runs for result in run.rounds)
     rows = []
     for run in runs:
@@ -115,17 +117,19 @@ def rounds(runs: Sequence[Run]) -> Table:
             row = identity(run) | {"round": result.number, "complete": result.complete}
             row |= {"asked_regions": result.asked_regions, "asked_cases": result.asked_cases}
             row |= {f"trained_on_{name}": getattr(result, name) for name in COST}
+            row |= {"pool_percent": result.pool_percent} if shares else {}
             row |= {"dice": result.dice, "hd95_mm": result.hd95_mm}
             if fair:
                 row |= {name: getattr(result.fairness, name, None) for name in MEASURES}
             rows.append(row | {"seconds": sum(result.seconds.values()) if result.seconds else None})
     return Table(
         "rounds",
-        "One row per campaign and round: size of the batch that it asked for, size of its model's training set, the "
-        "model's mean foreground Dice and HD95 (mm) on the test cases, and the seconds of its stages, without "
-        "training where the model was taken over from another campaign. Round 0 has no model. A dash: not known.",
+        "One row per campaign and round: size of the batch that it asked for, size of its model's training set (also "
+        "in % of the pool's regions, where known), the model's mean foreground Dice and HD95 (mm) on the test cases, "
+        "and the seconds of its stages, without training where the model was taken over from another campaign. Round 0 "
+        "has no model. A dash: not known.",
         rows,
-        digits={"trained_on_contour_mm": 0, "trained_on_minutes": 0, "hd95_mm": 2, "seconds": 1},
+        digits={"pool_percent": 1, "trained_on_contour_mm": 0, "trained_on_minutes": 0, "hd95_mm": 2, "seconds": 1},
     )
 
 
