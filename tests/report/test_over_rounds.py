@@ -113,3 +113,20 @@ def test_the_figures_of_distances_lead_with_the_smallest(runs):
     assert alt.index("entropy 6.4000") < alt.index("random 6.7000")
     assert "entropy is 0.3000 below random" in alt
     assert "HD95" in drawn["penalty_hd95"].caption
+
+
+def test_the_dice_of_slices_is_beside_that_of_volumes_where_it_is_known(tmp_path):
+    from nnunet_al.files import read_json, write_json
+
+    folders = [fake_campaign(tmp_path, "entropy", [0.5, 0.6, 0.7]), fake_campaign(tmp_path, "random", [0.5, 0.5, 0.6])]
+    assert "slice_dice" not in tables(read_runs(folders))["over_rounds"].rows[0]
+    for number in (1, 2, 3):
+        content = read_json(folders[0].round(number).metrics)
+        content["foreground_mean"]["slice_dice"] = content["foreground_mean"]["dice"] - 0.1
+        write_json(folders[0].round(number).metrics, content)
+    found = tables(read_runs(folders))
+    with_it, without = found["over_rounds"].rows
+    assert with_it["slice_dice"] == pytest.approx(0.55)
+    assert without["slice_dice"] is None
+    assert "label or prediction" in found["over_rounds"].caption
+    assert found["rounds"].rows[3]["slice_dice"] == pytest.approx(0.6)

@@ -55,6 +55,7 @@ class Measure:
 
 
 DICE = Measure("dice", "mean foreground Dice", dice)
+SLICE_DICE = Measure("slice_dice", "mean foreground Dice of slices", lambda result: result.slice_dice)
 HD95 = Measure("hd95_mm", "mean foreground HD95 (mm, lower is better)", hd95, -1, 2)
 
 

@@ -55,6 +55,7 @@ class RoundResult:
     pool_percent : 100 x ``regions`` / regions that the pool had then
     cost : the same numbers for the batch that the round asked for, as far as it is annotated
     dice, hd95_mm : means over test cases and classes; None for round 0, which has no model
+    slice_dice : mean over slices of the test cases and classes; None for 3d networks, and for earlier versions
     dice_of_class, hd95_mm_of_class : class -> mean over test cases
     tested_on : the test cases of these means
     fairness : None where the campaign has no groups of cases
@@ -77,6 +78,7 @@ class RoundResult:
     cost: AnnotationCost | None = None
     dice: float | None = None
     hd95_mm: float | None = None
+    slice_dice: float | None = None
     dice_of_class: Mapping[str, float | None] = field(default_factory=dict)
     hd95_mm_of_class: Mapping[str, float | None] = field(default_factory=dict)
     tested_on: frozenset[str] = frozenset()
@@ -149,6 +151,7 @@ def _metrics(content: dict[str, Any]) -> dict[str, Any]:
         **known,  # numbers that older metrics lack come from the ledger
         "dice": _finite(over_classes.get("dice")),
         "hd95_mm": _finite(over_classes.get("hd95_mm")),
+        "slice_dice": _finite(over_classes.get("slice_dice")),
         "dice_of_class": {name: _finite(values.get("dice")) for name, values in mean.items()},
         "hd95_mm_of_class": {name: _finite(values.get("hd95_mm")) for name, values in mean.items()},
         "fairness": _fairness(content["groups"]) if "groups" in content else None,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -14,18 +15,24 @@ from nnunet_al.campaign.folders import CampaignFolder
 from nnunet_al.campaign.progress import CampaignProgress
 from nnunet_al.errors import CampaignError, NnunetALError
 from nnunet_al.files import read_arrays
+from nnunet_al.report.reading.network import network_facts
 from nnunet_al.report.reading.rounds import READ_ERRORS, RoundResult, read_round
 
 
 @dataclass(frozen=True)
 class Run:
-    """A campaign: its decisions, its rounds in order, sentences on unreadable files, and the entries of its ledger."""
+    """A campaign: its decisions, its rounds in order, and its network.
+
+    ``warnings`` are sentences on unreadable files, ``commits`` the entries of its ledger, ``network`` the values of
+    `network.network_facts`.
+    """
 
     folder: CampaignFolder
     decided: Decisions
     rounds: tuple[RoundResult, ...]
     warnings: tuple[str, ...] = ()
     commits: tuple[Commit, ...] = ()
+    network: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def strategy(self) -> str:
@@ -68,7 +75,7 @@ def _read_run(folder: CampaignFolder) -> Run:
     progress, commits = CampaignProgress(folder.root), _commits(folder, warnings)
     regions = _regions_of_case(folder, warnings)
     rounds = tuple(read_round(round_, progress, commits, decided, regions, warnings) for round_ in progress.rounds)
-    return Run(folder, decided, rounds, tuple(warnings), tuple(commits))
+    return Run(folder, decided, rounds, tuple(warnings), tuple(commits), network_facts(folder, decided))
 
 
 def _regions_of_case(folder: CampaignFolder, warnings: list[str]) -> dict[str, int]:

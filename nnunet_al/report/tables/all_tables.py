@@ -110,6 +110,7 @@ def _penalties_by(compared: Sequence[Comparison], measure: Measure) -> PenaltyMa
 def rounds(runs: Sequence[Run]) -> Table:
     """Return one row per campaign and round: its batch, its training set and its metrics."""
     shares = any(result.pool_percent is not None for run in runs for result in run.rounds)
+    sliced = any(result.slice_dice is not None for run in runs for result in run.rounds)
     fair = any(result.fairness for run in runs for result in run.rounds)
     rows = []
     for run in runs:
@@ -119,6 +120,7 @@ def rounds(runs: Sequence[Run]) -> Table:
             row |= {f"trained_on_{name}": getattr(result, name) for name in COST}
             row |= {"pool_percent": result.pool_percent} if shares else {}
             row |= {"dice": result.dice, "hd95_mm": result.hd95_mm}
+            row |= {"slice_dice": result.slice_dice} if sliced else {}
             if fair:
                 row |= {name: getattr(result.fairness, name, None) for name in MEASURES}
             rows.append(row | {"seconds": sum(result.seconds.values()) if result.seconds else None})

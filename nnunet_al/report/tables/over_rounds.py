@@ -9,16 +9,20 @@ import numpy as np
 
 from nnunet_al.evaluation.permutation import EXACT_UP_TO, paired_permutation_test
 from nnunet_al.report.reading.lines import Comparison, Line, by_axis
-from nnunet_al.report.reading.round_values import DICE, HD95, Measure
+from nnunet_al.report.reading.round_values import DICE, HD95, SLICE_DICE, Measure
 from nnunet_al.report.tables.ranking import Row
 from nnunet_al.report.tables.table import Table
 from nnunet_al.seeding import generator
 
-MEASURES = (DICE, HD95)
+MEASURES = (DICE, SLICE_DICE, HD95)
 
 _Cell = tuple[int, int, int, int | None, tuple[str, ...]]
 """Fold, seed, round, number of annotated regions, and test cases."""
 
+ABOUT_SLICES = (
+    "Slice dice, of 2d networks: the mean over the classes of the mean Dice of all test slices that hold the class in "
+    "label or prediction."
+)
 _WITHOUT_FIRST = (
     "The first model of each run is left out, since it is trained on the initial batch, which all strategies of a "
     "seed share."
@@ -28,15 +32,17 @@ _WITHOUT_FIRST = (
 def over_rounds(compared: Sequence[Comparison]) -> Table:
     """Return the mean and standard deviation of each strategy over the cells that all strategies have."""
     rows = []
+    sliced = any(_cells(line, SLICE_DICE) for comparison in compared for line in comparison.lines)
+    measures = MEASURES if sliced else (DICE, HD95)
     for part in _parts(compared):
-        found = {line.label: {m.name: _cells(line, m) for m in MEASURES} for line in part.lines}
+        found = {line.label: {m.name: _cells(line, m) for m in measures} for line in part.lines}
         known = {label: of for label, of in found.items() if of[DICE.name]}
         in_all = set.intersection(*(set(of[DICE.name]) for of in known.values())) if known else set()
         shared = sorted(in_all, key=repr)  # sorted, so that the last digit is fixed
         means = []
         for label, of in known.items() if shared else ():
             row: Row = {"dataset": part.title, "strategy": label}
-            for measure in MEASURES:
+            for measure in measures:
                 values = [of[measure.name][cell] for cell in shared if cell in of[measure.name]]
                 row[measure.name] = float(np.mean(values)) if values else None
                 row[f"{measure.name}_sd"] = float(np.std(values, ddof=1)) if len(values) > 1 else None
@@ -46,9 +52,14 @@ def over_rounds(compared: Sequence[Comparison]) -> Table:
         "over_rounds",
         "Mean and standard deviation (SD) of the mean foreground Dice and HD95 (mm) over cells: runs (folds and seeds) "
         f"x rounds, those that all strategies of the dataset have. {_WITHOUT_FIRST} The SD holds the growth from round "
-        "to round, so it says nothing on how sure a difference is.",
+        "to round, so it says nothing on how sure a difference is." + (f" {ABOUT_SLICES}" if sliced else ""),
         rows,
-        titles={"dice_sd": "SD", "hd95_mm": "HD95 [mm]", "hd95_mm_sd": "SD of HD95"},
+        titles={
+            "dice_sd": "SD",
+            "slice_dice_sd": "SD of slice dice",
+            "hd95_mm": "HD95 [mm]",
+            "hd95_mm_sd": "SD of HD95",
+        },
         digits={"hd95_mm": 2, "hd95_mm_sd": 2},
     )
 
