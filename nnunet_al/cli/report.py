@@ -34,7 +34,8 @@ def build_parser() -> ArgumentParser:
         "-full_dice",
         type=float,
         metavar="X",
-        help="Dice of a model trained on everything, to which budgets refer (default: the best that was reached)",
+        help="Dice of a model trained on everything, to which budgets refer (default: that of nnUNetv2_al_run --full, "
+        "else the best that was reached)",
     )
     add("-regions", type=int, default=8, metavar="N", help="regions shown of each campaign's batch (default: 8)")
     add("--no_evidence", action="store_true", help="leave out the parts that need a round's model")

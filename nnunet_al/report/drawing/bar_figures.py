@@ -39,8 +39,9 @@ def budget_figure(title: str, axis: str, budgets: Sequence[Row]) -> Figure | Non
         of = {row["strategy"]: row for row in rows if row["percent"] == percent}
         places = np.arange(len(names)) + offset
         widths = [of[name]["budget"] or 0.0 for name in names]
-        target = of[names[0]]["target_dice"]
-        axes.barh(places, widths, height, color=shade, label=f"{percent} % ({target:.3f})")
+        targets = {f" ({row['target_dice']:.3f})" for row in of.values()}
+        label = f"{percent} %{targets.pop() if len(targets) == 1 else ''}"
+        axes.barh(places, widths, height, color=shade, label=label)
         for place, name, width in zip(places, names, widths, strict=True):
             words = _words(of[name]["budget"], of[name]["remark"])
             axes.text(width + 0.01 * largest, place, words, va="center", fontsize=7)

@@ -26,6 +26,7 @@ from nnunet_al.report.page.html import Section, bullets, commands, definitions, 
 from nnunet_al.report.page.repeat import repeat_commands, repeat_notes
 from nnunet_al.report.page.summary import budget_sentences, campaigns_sentence, missing_sentences, ranking_sentences
 from nnunet_al.report.reading.lines import AXES, Comparison, comparisons
+from nnunet_al.report.reading.reference import Reference
 from nnunet_al.report.reading.runs import Run, read_runs
 from nnunet_al.report.reading.warnings import all_warnings
 from nnunet_al.report.tables.all_tables import campaign_tables, identity, penalties_of
@@ -71,7 +72,8 @@ def write_report(
     folders, output
         at least one campaign; the folder, in which files of an earlier report are overwritten
     full_dice
-        Dice of a model trained on all data, the reference of the budgets; None: the best that was reached
+        Dice of a model trained on all data, the reference of the budgets; None: that of campaigns with ``--full``, else
+        the best that was reached
     pictures
         number of regions shown of each strategy's batch
     evidence
@@ -87,8 +89,9 @@ def write_report(
     _check_writable(output)
     compared = comparisons(runs)
     matrices = penalties_of(compared)
-    tables = {made.name: made for made in campaign_tables(runs, compared, matrices, full_dice)}
-    drawn = campaign_figures(compared, tables, matrices)
+    reference = Reference(full_dice, tuple(run for run in runs if run.decided.full))
+    tables = {made.name: made for made in campaign_tables(runs, compared, matrices, reference)}
+    drawn = campaign_figures(compared, tables, matrices, reference)
     found, missing = _evidence(compared, pictures, evidence)
     of_models = evidence_tables([(identity(run), seen) for run, seen in found])
     written = [path.name for made in (*tables.values(), *of_models) if (path := made.write(output)) is not None]

@@ -116,8 +116,10 @@ def comparisons(runs: Sequence[Run]) -> list[Comparison]:
     """Group runs into lines, and lines into comparisons, in order of appearance.
 
     One line holds the runs that agree in dataset, configuration, unit, test cases (``test``), tag and strategy. Its
-    label is the strategy, followed by those of the others that differ between the lines of the dataset.
+    label is the strategy, followed by those of the others that differ between the lines of the dataset. Campaigns that
+    were trained on the whole pool are the reference, and in no line.
     """
+    runs = [run for run in runs if not run.decided.full]
     lines: dict[tuple[Any, ...], list[Run]] = {}
     for run in runs:
         decided = run.decided

@@ -9,9 +9,11 @@ import numpy as np
 
 from nnunet_al.evaluation.penalty import PenaltyMatrix, penalty_matrix
 from nnunet_al.report.reading.lines import Comparison
+from nnunet_al.report.reading.reference import Reference
 from nnunet_al.report.reading.round_values import DICE, HD95, MEASURES, Measure
 from nnunet_al.report.reading.runs import Run
 from nnunet_al.report.tables import comparison as comparison_tables
+from nnunet_al.report.tables.comparison import NO_REFERENCE
 from nnunet_al.report.tables.over_rounds import over_rounds, permutation_tests
 from nnunet_al.report.tables.ranking import standings
 from nnunet_al.report.tables.settings import settings
@@ -25,17 +27,16 @@ def campaign_tables(
     runs: Sequence[Run],
     compared: Sequence[Comparison],
     matrices: Mapping[str, PenaltyMatrix],
-    full_dice: float | None = None,
+    reference: Reference = NO_REFERENCE,
 ) -> list[Table]:
     """Return all tables, in the order of the report; a table may have no rows.
 
-    ``matrices`` are those of `penalties_of`; ``full_dice`` is the Dice of a model trained on all data, the reference of
-    the budgets; None: the best that was reached.
+    ``matrices`` are those of `penalties_of`; the ``reference`` is the Dice to which budgets refer, where it is known.
     """
     return [
         standings(compared),
         comparison_tables.curves(compared),
-        comparison_tables.budgets(compared, full_dice),
+        comparison_tables.budgets(compared, reference),
         comparison_tables.highest(compared),
         comparison_tables.areas(compared),
         penalties(matrices[DICE.name]),
@@ -50,7 +51,7 @@ def campaign_tables(
         costs(runs),
         times(compared),
         stages(compared),
-        settings(runs),
+        settings([run for run in runs if not run.decided.full] or runs),
     ]
 
 

@@ -19,6 +19,7 @@ from nnunet_al.report.reading.lines import (
     overlapping,
     run_curves,
 )
+from nnunet_al.report.reading.reference import Reference
 from nnunet_al.report.reading.round_values import (
     DICE,
     Measure,
@@ -33,6 +34,7 @@ from nnunet_al.report.tables.ranking import INTERVALS, Row, interval_columns
 from nnunet_al.report.tables.table import Table
 
 PERCENTS = (90, 95, 99)
+NO_REFERENCE = Reference()
 
 
 def curves(compared: Sequence[Comparison], measure: Measure = DICE) -> Table:
@@ -75,28 +77,20 @@ def areas(compared: Sequence[Comparison]) -> Table:
     )
 
 
-def reference_dice(comparison: Comparison, full_dice: float | None = None) -> float | None:
-    """Return the reference Dice of the budgets: ``full_dice`` where given, else the best mean of any strategy."""
-    if full_dice is not None:
-        return full_dice
-    best = [curve.mean_P.max() for line in comparison.lines if len(curve := line_curve(line, "regions"))]
-    return float(max(best)) if best else None
-
-
-def budgets(compared: Sequence[Comparison], full_dice: float | None = None) -> Table:
+def budgets(compared: Sequence[Comparison], reference: Reference = NO_REFERENCE) -> Table:
     """Return the budget that each strategy needs to reach percentages of the reference Dice.
 
     100 % is among them where the reference is a Dice with all data, since one strategy reaches its own best.
     """
     rows = []
-    percents = PERCENTS if full_dice is None else (*PERCENTS, 100)
-    references = {comparison.title: reference_dice(comparison, full_dice) for comparison in compared}
+    bests = {comparison.title: _best(comparison) for comparison in compared}
     for comparison, part, axis, line in _axes_and_lines(compared):
-        reference, curve = references[comparison.title], line_curve(line, axis)
-        if not reference or not len(curve):  # a percentage of 0 is 0
+        curve, full = line_curve(line, axis), reference.of(line)
+        whole = bests[comparison.title] if full is None else full
+        if not whole or not len(curve):  # a percentage of 0 is 0
             continue
-        for percent in percents:
-            target = reference * percent / 100
+        for percent in (*PERCENTS, 100) if reference.of_all(comparison) else PERCENTS:
+            target = whole * percent / 100
             budget = budget_to_reach((curve.budget_P, curve.mean_P), target)
             at_once = budget is not None and budget == curve.budget_P[0]
             reached = sum(budget_to_reach(run, target) is not None for run in run_curves(line, axis))
@@ -105,18 +99,19 @@ def budgets(compared: Sequence[Comparison], full_dice: float | None = None) -> T
                 | {"target_dice": target, "budget": budget, "runs": curve.n, "runs_that_reach_it": reached}
                 | {"remark": "not reached" if budget is None else "at the first model" if at_once else ""}
             )
-    reference_is = (
-        "the best mean Dice that any strategy of the dataset has reached"
-        if full_dice is None
-        else f"{full_dice:.4f}, given as the Dice with all data"
-    )
     return Table(
         "budget",
         f"The budget with which the mean curve first reaches a percentage of the reference Dice, interpolated linearly "
-        f"between rounds. The reference is {reference_is}. At the first model: less might have been enough.",
+        f"between rounds. {reference.words(compared)} At the first model: less might have been enough.",
         rows,
         digits={"percent": 0, "budget": 1},
     )
+
+
+def _best(comparison: Comparison) -> float | None:
+    """Return the best mean of any strategy."""
+    best = [curve.mean_P.max() for line in comparison.lines if len(curve := line_curve(line, "regions"))]
+    return float(max(best)) if best else None
 
 
 def highest(compared: Sequence[Comparison]) -> Table:
