@@ -27,11 +27,13 @@ def evaluate_checkpoint(
     label_folder: Path | None = None,
     before: Cases = MappingProxyType({}),
     save_partial: Callable[[Callable[[], Cases]], object] = lambda _: None,
+    keep: bool = True,
 ) -> dict[str, Any]:
     """Predict all test cases with a checkpoint and compare with their labels, or with those in ``label_folder``.
 
     The cases in ``before`` are taken over. ``save_partial`` is called after each other case with a function that
-    returns the cases so far; an exception of it ends the evaluation.
+    returns the cases so far; an exception of it ends the evaluation. Predictions of the campaign's first test cases,
+    ``-keep_predictions`` of them, are written into the round's folder, unless ``keep`` is false.
 
     Returns
     -------
@@ -46,14 +48,18 @@ def evaluate_checkpoint(
     files = {case: context.data.tests[case] for case in decided.test_cases}
     references = {case: _reference(case, file.label, label_folder, dataset.file_ending) for case, file in files.items()}
     predict = make_predictor(context, checkpoint, context.test_images(), mirroring=True)
+    to_keep = decided.test_cases[: context.options.keep_predictions] if keep else ()
     planned = context.configuration
     sliced_along = context.plans["transpose_forward"][0] if len(planned["patch_size"]) == 2 else None
     cases: dict[str, Mapping[str, Any]] = {}
     for case in progress(decided.test_cases, "test cases"):
-        if case in before:
+        kept = context.round.predictions / f"{case}{dataset.file_ending}" if case in to_keep else None
+        if case in before and (kept is None or kept.is_file()):
             cases[case] = before[case]
             continue
         prediction_xyz = predict(case)
+        if kept is not None:
+            context.label_format.write(kept, prediction_xyz, context.label_format.image_properties(files[case].images))
         reference_xyz = context.label_format.read(references[case])
         if prediction_xyz.shape != reference_xyz.shape:
             raise DatasetError(f"{references[case]} has another shape than the image of {case}: take its label.")

@@ -60,12 +60,12 @@ def region_picture(panel: Panel, largest: float) -> bytes:
     ``largest`` (nats) is the upper end of the colours, the same for pictures that are compared. The map is drawn in
     viridis, whose lightness grows with the values. Without a map there is only the left part.
     """
-    height = _TILE * float(np.clip(_height_per_width(panel), 0.4, 1.6))
+    height = _TILE * float(np.clip(height_per_width(panel), 0.4, 1.6))
     twice = panel.uncertainty_yx is not None
     handles = _handles([panel])
     columns = len(handles) if twice and len(handles) <= _MOST_IN_A_ROW else 2
     figure = new_figure(2 * _TILE + 0.66 if twice else _TILE, height + 0.47 + 0.16 * ceil(len(handles) / columns))
-    _legend(figure, handles, columns, 7)
+    dark_legend(figure, handles, columns, 7)
     left, *right = figure.subplots(1, 2 if twice else 1, squeeze=False).ravel()
     _draw(left, panel)
     left.set_title(panel.title, fontsize=9)
@@ -100,7 +100,7 @@ def selection_picture(panels: Sequence[Panel], path: Path, title: str = "", colu
         return
     n_columns = min(columns, len(panels))
     n_rows = ceil(len(panels) / n_columns)
-    height = _WIDTH * float(np.clip(max(_height_per_width(panel) for panel in panels), 0.4, 1.6))
+    height = _WIDTH * float(np.clip(max(height_per_width(panel) for panel in panels), 0.4, 1.6))
     figure = new_figure(max(n_columns * _WIDTH, 1.6 * _WIDTH), n_rows * (height + 0.5) + 0.5 + 0.3 * bool(title))
     if title:
         figure.suptitle(title)
@@ -110,7 +110,7 @@ def selection_picture(panels: Sequence[Panel], path: Path, title: str = "", colu
     for axes in all_axes:
         axes.set_axis_off()
     handles = _handles(panels)
-    _legend(figure, handles, len(handles) if n_columns > 2 else 3, None)
+    dark_legend(figure, handles, len(handles) if n_columns > 2 else 3, None)
     save(figure, path)
 
 
@@ -130,10 +130,17 @@ def display_range(image: np.ndarray) -> tuple[float, float]:
 
 def _handles(panels: Iterable[Panel]) -> list[Line2D]:
     """Return the entries of a legend: reader, prediction and region by colour, and classes, if several, by dashes."""
+    region = Line2D([], [], color=REGION, lw=1.6, ls=(0, (4, 3)), label="region asked for")
+    lines, classes = outline_handles(panels, "reader")
+    return [*lines, region, *classes]
+
+
+def outline_handles(panels: Iterable[Panel], reference: str) -> tuple[list[Line2D], list[Line2D]]:
+    """Return the entries for outlines: those of ``reference`` and prediction, and those of classes, if several."""
+    panels = list(panels)
     handles = [
-        Line2D([], [], color=READER, lw=2.5, label="reader"),
+        Line2D([], [], color=READER, lw=2.5, label=reference),
         Line2D([], [], color=PREDICTION, lw=1.5, label="prediction"),
-        Line2D([], [], color=REGION, lw=1.6, ls=(0, (4, 3)), label="region asked for"),
     ]
     names: dict[str, object] = {}
     for panel in panels:
@@ -141,7 +148,7 @@ def _handles(panels: Iterable[Panel]) -> list[Line2D]:
         seen = {int(value) for classes in shown for value in np.unique(classes) if value > 0}
         names |= {panel.classes[value]: dashes_of(panel, value) for value in panel.classes if value in seen}
     several = len({name for panel in panels for name in panel.classes.values()}) > 1
-    return handles + [
+    return handles, [
         Line2D([], [], color="white", lw=1.3, ls=ls, label=legend_name(name)) for name, ls in names.items() if several
     ]
 
@@ -152,8 +159,8 @@ def dashes_of(panel: Panel, value: int) -> str | tuple[float, tuple[float, ...]]
     return _DASHES[order.index(value) % len(_DASHES)] if value in order else _DASHES[0]
 
 
-def _legend(figure: Figure, handles: Sequence[Line2D], columns: int, size: float | None) -> None:
-    # light lines need the dark ground that they have in the picture
+def dark_legend(figure: Figure, handles: Sequence[Line2D], columns: int, size: float | None) -> None:
+    """Put a legend under a picture, on the dark ground that light lines have in the picture."""
     legend = figure.legend(
         handles=list(handles),
         loc="outside lower center",
@@ -168,17 +175,23 @@ def _legend(figure: Figure, handles: Sequence[Line2D], columns: int, size: float
     legend.get_frame().set_edgecolor("none")
 
 
-def _height_per_width(panel: Panel) -> float:
+def height_per_width(panel: Panel) -> float:
+    """Return the ratio of a slice's sides in mm."""
     height, width = panel.image_yx.shape
     return height * panel.spacing_yx[0] / (width * panel.spacing_yx[1])
 
 
-def _draw(axes: Axes, panel: Panel) -> None:
+def draw_slice(axes: Axes, panel: Panel) -> None:
+    """Draw a slice with its outlines, without region and title."""
     low, high = display_range(panel.image_yx)
     axes.imshow(panel.image_yx, cmap="gray", vmin=low, vmax=high, aspect=_aspect(panel))
     for classes, colour, width in ((panel.reference_yx, READER, 2.0), (panel.prediction_yx, PREDICTION, 1.1)):
         if classes is not None:
             _outline(axes, panel, classes, colour, width)
+
+
+def _draw(axes: Axes, panel: Panel) -> None:
+    draw_slice(axes, panel)
     _frame(axes, panel)
     score = "" if panel.score is None else f"\nscore {panel.score:.4g}"
     axes.set_title(panel.title + score, fontsize=8.5)

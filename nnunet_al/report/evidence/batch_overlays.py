@@ -10,7 +10,7 @@ import torch
 from scipy.ndimage import map_coordinates
 
 from nnunet_al.campaign.commits import asked_regions
-from nnunet_al.evaluation.dice import ClassLabels, dice, masks
+from nnunet_al.evaluation.dice import ClassLabels, class_names, dice, masks
 from nnunet_al.files import read_json
 from nnunet_al.nnunet.model import Plan
 from nnunet_al.nnunet.prediction import predict_segmentation, sliding_window_logits
@@ -103,15 +103,6 @@ def slice_panel(
         uncertainty_yx=uncertainty_yx,
         classes=class_names(context.data.dataset.classes),
     )
-
-
-def class_names(classes: Mapping[str, ClassLabels]) -> dict[int, str]:
-    """Return the name of each label; where classes overlap, the names of all classes that hold it."""
-    values = {name: (found,) if isinstance(found, int) else tuple(found) for name, found in classes.items()}
-    return {
-        value: " + ".join(name for name, found in values.items() if value in found)
-        for value in sorted({value for found in values.values() for value in found})
-    }
 
 
 def region_error(

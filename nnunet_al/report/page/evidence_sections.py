@@ -7,10 +7,22 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from nnunet_al.report.drawing.selection_picture import region_picture
+from nnunet_al.report.drawing.test_case_picture import case_picture
 from nnunet_al.report.evidence.embedding_map import DRAWN_AT_MOST, FEWEST
 from nnunet_al.report.evidence.figures import error_figure, map_figure, redundancy_figure
+from nnunet_al.report.evidence.kept_predictions import CasePanels
 from nnunet_al.report.evidence.record import BatchRegion, Evidence
-from nnunet_al.report.page.html import Section, bullets, figure, figures, heading, paragraph, pictures, table
+from nnunet_al.report.page.html import (
+    Section,
+    bullets,
+    figure,
+    figures,
+    heading,
+    paragraph,
+    pictures,
+    table,
+    wide_picture,
+)
 from nnunet_al.report.tables.table import Table
 
 Named = Sequence[tuple[str, Evidence]]
@@ -34,6 +46,32 @@ def evidence_sections(named: Named, tables: Mapping[str, Table], missing: Sequen
         Section("errors", "Uncertainty against error", (*_errors(named), table(tables["error_vs_uncertainty"]))),
         Section("redundancy", "Redundancy of the batches", (*_redundancy(named), table(tables["redundancy"]))),
     ]
+
+
+def test_case_sections(cases: Sequence[CasePanels], missing: Sequence[str]) -> list[Section]:
+    """Return the section of test cases whose predictions were kept; none where there is nothing to say."""
+    if not cases and not missing:
+        return []
+    blocks = [
+        paragraph(
+            "Predictions that rounds have kept (-keep_predictions), of the first run of each strategy (lowest fold, "
+            "then seed): the label (light blue, wide line) and the prediction (orange, thin line) on the slice with "
+            "the most annotated voxels, cut to its surroundings. The number is the Dice of this slice, the mean over "
+            "the classes that occur in it; one slice of one case ranks no strategies."
+        ),
+        *([bullets(missing)] if missing else []),
+    ]
+    for case in cases:
+        said = [
+            f"{name}: "
+            + ", ".join(
+                f"{column} {panel.title}" for column, panel in zip(case.columns[1:], of[1:], strict=True) if panel
+            )
+            for name, of in case.rows.items()
+        ]
+        alt = f"Predictions of the test case {case.title}, beside its label. {'; '.join(said)}."
+        blocks.append(wide_picture(case_picture(case.rows, case.columns), alt, f"{case.title}."))
+    return [Section("predictions", "Test cases, round by round", tuple(blocks))]
 
 
 def _overlays(named: Named, tables: Mapping[str, Table]) -> list[str]:

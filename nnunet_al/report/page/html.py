@@ -99,6 +99,14 @@ def pictures(images: Sequence[tuple[bytes, str]], caption: str) -> str:
     )
 
 
+def wide_picture(png: bytes, alt: str, caption: str) -> str:
+    """Return a PNG picture as wide as the page, with its alternative text, under a caption."""
+    return (
+        f'<figure>\n<img src="{data_uri(png, "image/png")}" alt="{text(alt)}">\n'
+        f"<figcaption>{text(caption)}</figcaption>\n</figure>"
+    )
+
+
 def data_uri(content: bytes, media_type: str) -> str:
     """Return content as a data address, which a page carries in itself."""
     return f"data:{media_type};base64,{b64encode(content).decode('ascii')}"

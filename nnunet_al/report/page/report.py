@@ -12,21 +12,23 @@ from tempfile import TemporaryFile
 import nnunet_al
 from nnunet_al.campaign.decisions import Options
 from nnunet_al.campaign.folders import CampaignFolder
-from nnunet_al.errors import CampaignError
+from nnunet_al.errors import CampaignError, NnunetALError
 from nnunet_al.files import storage_errors, write_text
 from nnunet_al.nnunet.environment import Roots
 from nnunet_al.report.drawing.learning_figures import campaign_figures
 from nnunet_al.report.drawing.svg import Figure
 from nnunet_al.report.evidence.gather import gather_evidence
+from nnunet_al.report.evidence.kept_predictions import kept_case_panels
 from nnunet_al.report.evidence.record import Evidence
 from nnunet_al.report.evidence.tables import evidence_tables
 from nnunet_al.report.page.annotation_progress import annotation_progress
-from nnunet_al.report.page.evidence_sections import evidence_sections
+from nnunet_al.report.page.evidence_sections import evidence_sections, test_case_sections
 from nnunet_al.report.page.html import Section, bullets, commands, definitions, figures, heading, page, paragraph, table
 from nnunet_al.report.page.repeat import repeat_commands, repeat_notes
 from nnunet_al.report.page.summary import budget_sentences, campaigns_sentence, missing_sentences, ranking_sentences
 from nnunet_al.report.reading.lines import AXES, Comparison, comparisons
 from nnunet_al.report.reading.reference import Reference
+from nnunet_al.report.reading.rounds import READ_ERRORS
 from nnunet_al.report.reading.runs import Run, read_runs
 from nnunet_al.report.reading.warnings import all_warnings
 from nnunet_al.report.tables.all_tables import campaign_tables, identity, penalties_of
@@ -99,6 +101,7 @@ def write_report(
     if evidence is not None:
         named = [(_short_name(run, runs), seen) for run, seen in found]
         sections += evidence_sections(named, {made.name: made for made in of_models}, missing)
+        sections += _test_cases(compared, reference.runs, *evidence)
     sections += [
         *_filled((_TIME,), drawn, tables),
         Section("settings", "Settings and commands to repeat the campaigns", _settings(runs, tables["settings"])),
@@ -124,6 +127,17 @@ def _evidence(
             else:
                 found.append((run, seen))
     return found, missing
+
+
+def _test_cases(compared: Sequence[Comparison], full: Sequence[Run], roots: Roots, options: Options) -> list[Section]:
+    """Return the section of kept predictions; none where none are kept."""
+    found, missing = [], []
+    for comparison in compared:
+        try:
+            found += kept_case_panels(comparison, full, roots, options)
+        except (NnunetALError, *READ_ERRORS) as error:
+            missing.append(f"{comparison.title}: predictions that were kept cannot be shown: {error}")
+    return test_case_sections(found, missing)
 
 
 def _check_writable(folder: Path) -> None:
