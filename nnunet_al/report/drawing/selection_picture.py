@@ -39,6 +39,7 @@ class Panel:
     spacing_yx : distance of voxels in mm
     score : the score by which the strategy ranks the region, in its unit; None if it has none
     uncertainty_yx : predictive entropy in nats, NaN where nnU-Net crops the image away; None if unknown
+    map_yx, map_name : the strategy's own map, NaN outside the region, and the metric's name; None where it has none
     classes : label -> its name; its place in the order decides the dashes of its outline
     """
 
@@ -50,32 +51,41 @@ class Panel:
     spacing_yx: tuple[float, float]
     score: float | None = None
     uncertainty_yx: np.ndarray | None = None
+    map_yx: np.ndarray | None = None
+    map_name: str = ""
     classes: Mapping[int, str] = field(default_factory=dict)
 
 
 @own_style()
-def region_picture(panel: Panel, largest: float) -> bytes:
+def region_picture(panel: Panel, largest: float, largest_own: float = 1.0) -> bytes:
     """Return one panel as a PNG file: the slice with outlines on the left, its map of uncertainty on the right.
 
-    ``largest`` (nats) is the upper end of the colours, the same for pictures that are compared. The map is drawn in
-    viridis, whose lightness grows with the values. Without a map there is only the left part.
+    The strategy's own map, where there is one, comes third. ``largest`` (nats) and ``largest_own`` are the upper ends
+    of the colours, the same for pictures that are compared. Maps are drawn in viridis, whose lightness grows with the
+    values. Without a map there is only the left part.
     """
     height = _TILE * float(np.clip(height_per_width(panel), 0.4, 1.6))
-    twice = panel.uncertainty_yx is not None
+    maps = [
+        (map_yx, name, top)
+        for map_yx, name, top in (
+            (panel.uncertainty_yx, "predictive entropy [nats]", largest),
+            (panel.map_yx, f"own map: {panel.map_name}", largest_own),
+        )
+        if map_yx is not None
+    ]
     handles = _handles([panel])
-    columns = len(handles) if twice and len(handles) <= _MOST_IN_A_ROW else 2
-    figure = new_figure(2 * _TILE + 0.66 if twice else _TILE, height + 0.47 + 0.16 * ceil(len(handles) / columns))
+    columns = len(handles) if maps and len(handles) <= _MOST_IN_A_ROW else 2
+    width = (1 + len(maps)) * _TILE + 0.66 * len(maps)
+    figure = new_figure(width, height + 0.47 + 0.16 * ceil(len(handles) / columns))
     dark_legend(figure, handles, columns, 7)
-    left, *right = figure.subplots(1, 2 if twice else 1, squeeze=False).ravel()
+    left, *right = figure.subplots(1, 1 + len(maps), squeeze=False).ravel()
     _draw(left, panel)
     left.set_title(panel.title, fontsize=9)
-    for axes in right:
-        shown = axes.imshow(
-            panel.uncertainty_yx, cmap="viridis", vmin=0, vmax=max(largest, 1e-6), aspect=_aspect(panel)
-        )
+    for axes, (map_yx, name, top) in zip(right, maps, strict=True):
+        shown = axes.imshow(map_yx, cmap="viridis", vmin=0, vmax=max(top, 1e-6), aspect=_aspect(panel))
         axes.set_facecolor("0.4")
         _frame(axes, panel, "white")  # the map itself ends in yellow
-        axes.set_title("predictive entropy [nats]", fontsize=9)
+        axes.set_title(name, fontsize=9)
         bar = figure.colorbar(shown, ax=axes, fraction=0.05, pad=0.02)
         bar.ax.tick_params(labelsize=8)
         bar.outline.set_visible(False)

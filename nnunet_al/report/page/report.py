@@ -12,7 +12,7 @@ from tempfile import TemporaryFile
 import nnunet_al
 from nnunet_al.campaign.decisions import Options
 from nnunet_al.campaign.folders import CampaignFolder
-from nnunet_al.errors import CampaignError, NnunetALError
+from nnunet_al.errors import CampaignError, DatasetError, ModelError, NnunetALError
 from nnunet_al.files import storage_errors, write_text
 from nnunet_al.nnunet.environment import Roots
 from nnunet_al.report.drawing.learning_figures import campaign_figures
@@ -36,6 +36,7 @@ from nnunet_al.report.tables.table import Table
 from nnunet_al.text import count
 
 PAGE = "report.html"
+MAPS = "maps"
 TITLE = "Active learning report"
 
 Part = tuple[str, str, tuple[str, ...], tuple[str, ...]]
@@ -48,7 +49,7 @@ _COMPARING: tuple[Part, ...] = (
     ("penalty", "Pairwise penalties", ("penalty",), ("penalty",)),
     ("rounds", "Means over rounds, and tests", (), ("over_rounds", "permutation")),
     (
-        "hd95",
+        "distances",
         "95th percentile of the Hausdorff distance (HD95)",
         ("curves_hd95", "penalty_hd95"),
         ("standings_hd95", "curves_hd95", "penalty_hd95"),
@@ -66,6 +67,7 @@ def write_report(
     full_dice: float | None = None,
     pictures: int = 8,
     evidence: tuple[Roots, Options] | None = None,
+    maps: bool = False,
 ) -> Path:
     """Write ``report.html`` and its tables into a folder, and return the page's path.
 
@@ -80,6 +82,8 @@ def write_report(
         number of regions shown of each strategy's batch
     evidence
         nnU-Net's folders and the device on which models run; None leaves out everything that needs a model
+    maps
+        whether to write the strategies' own maps of these rounds as volumes, too
 
     Raises CampaignError if no campaign can be read; SetupError if the device is not available; StorageError if a file
     cannot be written.
@@ -99,14 +103,15 @@ def write_report(
     written = [path.name for made in (*tables.values(), *of_models) if (path := made.write(output)) is not None]
     sections = [Section("summary", "Summary", _summary(runs, compared, tables)), *_filled(_COMPARING, drawn, tables)]
     if evidence is not None:
-        named = [(_short_name(run, runs), seen) for run, seen in found]
+        choosing = [run for run in runs if not run.decided.full]
+        named = [(_short_name(run, choosing), seen) for run, seen in found]
         sections += evidence_sections(named, {made.name: made for made in of_models}, missing)
         sections += _test_cases(compared, reference.runs, *evidence)
     sections += [
         *_filled((_TIME,), drawn, tables),
         Section("settings", "Settings and commands to repeat the campaigns", _settings(runs, tables["settings"])),
         Section("remarks", "Remarks", _remarks([*left_out, *all_warnings(runs, compared)], evidence is None)),
-        Section("files", "Files", _files(written)),
+        Section("files", "Files", _files(written, _map_files(found, output, *evidence) if evidence and maps else ())),
     ]
     write_text(output / PAGE, page(_title(runs), campaigns_sentence(runs), sections, _footer()))
     return output / PAGE
@@ -194,11 +199,32 @@ def _remarks(sentences: Sequence[str], without_models: bool) -> tuple[str, ...]:
     return (bullets(sentences),) if sentences else (paragraph("There are no remarks."),)
 
 
-def _files(written: Sequence[str]) -> tuple[str, ...]:
-    return (
+def _files(written: Sequence[str], maps: Sequence[str]) -> tuple[str, ...]:
+    blocks = (
         paragraph("All numbers of this page are in these CSV files beside it, unrounded, each with one header line:"),
         bullets(sorted(written)),
     )
+    if not maps:
+        return blocks
+    about = (
+        f"The folder {MAPS} holds the strategies' own maps of these batches as volumes on the grid of the images, for "
+        "3D Slicer or ITK-SNAP: the values inside the regions asked for, 0 elsewhere."
+    )
+    return (*blocks, paragraph(about), bullets(maps))
+
+
+def _map_files(found: Sequence[tuple[Run, Evidence]], output: Path, roots: Roots, options: Options) -> list[str]:
+    """Write the maps of all rounds that have evidence, and return a sentence on each."""
+    from nnunet_al.report.evidence.map_files import write_maps
+
+    sentences = []
+    for run, seen in found:
+        folder = output / MAPS / run.decided.dataset / run.folder.name / f"round_{seen.round:03d}"
+        try:
+            sentences.append(write_maps(run.folder, seen.round, folder, roots, options))
+        except (DatasetError, ModelError) as error:
+            sentences.append(f"{run.folder.name}: no maps. {error}")
+    return sentences
 
 
 def _title(runs: Sequence[Run]) -> str:
