@@ -164,6 +164,10 @@ class Batches:
     test: str = setting(
         "-test", str, "test on the fold's validation cases (default), on imagesTs and labelsTs, or on nothing",
         choices=("fold", "ts", "none"), default="fold")
+    full: bool = setting(
+        "--full", bool,
+        "train on the whole pool at once: the reference to which the budgets of the other campaigns refer",
+        default=False)
     disable_tta: bool = setting(
         "--disable_tta", bool,
         "predict test cases and pre-segmentations without mirroring, as nnU-Net's option of that name: 4 times faster "

@@ -104,6 +104,7 @@ class Options:
     parts, part : number of shards in which the pool is scored, and the one of this call
     keep : "all", "last" or "none": checkpoints to keep; the one that the next round starts from always stays
     verbose : show nnU-Net's output
+    keep_predictions : number of test cases, the first ones, whose predictions a round keeps
     share_first : take the first model from a campaign that has trained on the very same, rather than train it again
     """
 
@@ -116,6 +117,7 @@ class Options:
     keep: str = "all"
     verbose: bool = False
     share_first: bool = False
+    keep_predictions: int = 0
 
     def check(self) -> None:
         """Refuse numbers that mean nothing.
@@ -130,5 +132,7 @@ class Options:
         }.items():
             if value < 1:
                 raise CampaignError(f"{flag} {value}: give at least 1.")
+        if self.keep_predictions < 0:
+            raise CampaignError(f"-keep_predictions {self.keep_predictions}: give a number of test cases, from 0.")
         if not 0 <= self.part < self.parts:
             raise CampaignError(f"-part_id {self.part}: with -num_parts {self.parts} give 0 to {self.parts - 1}.")

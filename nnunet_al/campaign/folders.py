@@ -38,6 +38,10 @@ class RoundFolder:
     """The results of the shards of passes over the pool; removed when the round is done."""
     metrics = _Inside("metrics.json")
     """Dice and HD95 of the test cases."""
+    predictions = _Inside("predictions")
+    """Predictions of some test cases, where they are kept."""
+    network = _Inside("network.json")
+    """The number of the network's parameters, and the device that it was trained on."""
     scores = _Inside("scores.npz")
     """Scores of the regions that were candidates."""
     group_weights = _Inside("group_weights.json")

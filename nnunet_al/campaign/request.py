@@ -55,6 +55,8 @@ class Request(_Open):
             raise CampaignError(
                 f"-initial {self.initial}: -initial_groups asks for {wanted} regions; leave -initial out."
             )
+        if self.full:
+            self._check_full()
         budget = self.budget or _DEFAULT_BUDGET[self.unit or "patch"]
         if self.candidates is not None and self.candidates <= budget:
             raise CampaignError(
@@ -64,15 +66,26 @@ class Request(_Open):
         if self.hand_out == "monailabel" and (self.readings or 1) > 1:
             raise CampaignError("-readings: MONAI Label keeps one label of an image; leave -format monailabel out.")
 
+    def _check_full(self) -> None:
+        if catalog.get(self.strategy, self.posterior).name != "random":
+            raise CampaignError(
+                f"--full trains on the whole pool, and -s {self.strategy} chooses from it: use -s random."
+            )
+        flags = {"initial": "-initial", "initial_groups": "-initial_groups", "annotate": "--annotate"}
+        for name, flag in flags.items():
+            if getattr(self, name):
+                raise CampaignError(f"{flag}: --full takes the labels of the whole pool at once; leave it out.")
+
     def decide(self, **of_device: Any) -> Decisions:
         """Fill in the defaults for a new campaign; pool and test cases are decided by the dataset later.
 
         ``of_device`` are the defaults of the device that it will compute on (`nnunet_al.nnunet.devices`).
         """
         recipe = catalog.with_parameters(catalog.get(self.strategy, self.posterior), **self.parameters)
-        unit = self.unit or "patch"
+        unit = self.unit or ("case" if self.full else "patch")
         initial = _DEFAULT_INITIAL[unit] if self.initial_groups is None else sum(self.initial_groups.values())
         defaults = {setting.name: setting.default for setting in SETTINGS} | {
+            **({"unit": unit, "rounds": 1} if self.full else {}),
             "budget": _DEFAULT_BUDGET[unit],
             "initial": initial,
             "trainer": recipe.trainer or DEFAULT_TRAINER,

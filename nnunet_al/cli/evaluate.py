@@ -9,6 +9,7 @@ from typing import Any
 
 from nnunet_al.cli.arguments import add_campaign_choice, add_dataset, chosen_campaign, make_parser
 from nnunet_al.cli.command import run
+from nnunet_al.cli.round_arguments import add_keep_predictions
 from nnunet_al.errors import CampaignError
 from nnunet_al.terminal import say
 
@@ -27,6 +28,7 @@ def build_parser() -> ArgumentParser:
     parser.add_argument("-chk", metavar="FILE", help="another checkpoint that fits the round's plans")
     parser.add_argument("-labels", metavar="FOLDER", help="other labels of the test cases, named like the dataset's")
     parser.add_argument("-o", metavar="FILE", help="write the result here as JSON")
+    add_keep_predictions(parser)
     parser.add_argument("-device", default="cuda", choices=["cuda", "cpu", "mps"], help="default: cuda")
     parser.add_argument("-np", type=int, default=2, help="worker processes (default: 2)")
     return parser
@@ -44,7 +46,8 @@ def work(arguments: Namespace) -> None:
 
     roots = Roots.from_environment()
     folder = chosen_campaign(arguments, roots)
-    options = Options(device=arguments.device, workers=arguments.np)
+    keep = arguments.keep_predictions
+    options = Options(device=arguments.device, workers=arguments.np, keep_predictions=keep)
     options.check()
     number = arguments.round if arguments.round is not None else _last_round_with_model(folder)
     context = open_round(folder, roots, number, options)
@@ -56,8 +59,10 @@ def work(arguments: Namespace) -> None:
     if arguments.o and not Path(arguments.o).absolute().parent.is_dir():
         raise CampaignError(f"-o {arguments.o}: there is no such folder; make it first.")
     with campaign_lock(folder.lock):
-        metrics = evaluate_checkpoint(context, checkpoint, Path(arguments.labels) if arguments.labels else None)
-        if not arguments.chk and not arguments.labels:
+        own = not arguments.chk and not arguments.labels
+        labels = Path(arguments.labels) if arguments.labels else None
+        metrics = evaluate_checkpoint(context, checkpoint, labels, keep=own)
+        if own:
             write_json(context.round.metrics, metrics)
             write_results(folder)
     if arguments.o:

@@ -34,9 +34,11 @@ def build_parser() -> ArgumentParser:
         "-full_dice",
         type=float,
         metavar="X",
-        help="Dice of a model trained on everything, to which budgets refer (default: the best that was reached)",
+        help="Dice of a model trained on everything, to which budgets refer (default: that of nnUNetv2_al_run --full, "
+        "else the best that was reached)",
     )
     add("-regions", type=int, default=8, metavar="N", help="regions shown of each campaign's batch (default: 8)")
+    add("--maps", action="store_true", help="write the strategies' own maps of the batches as volumes, for a viewer")
     add("--no_evidence", action="store_true", help="leave out the parts that need a round's model")
     add("-device", default="cuda", choices=["cuda", "cpu", "mps"], help="default: cuda")
     add("-np", type=int, default=2, help="worker processes (default: 2)")
@@ -59,6 +61,8 @@ def work(arguments: Namespace) -> None:
         raise CampaignError(f"-regions {arguments.regions}: give a number from 0.")
     if arguments.full_dice is not None and not 0 < arguments.full_dice <= 1:
         raise CampaignError(f"-full_dice {arguments.full_dice}: give a Dice coefficient, above 0 and up to 1.")
+    if arguments.maps and arguments.no_evidence:
+        raise CampaignError("--maps: the maps need a round's model; leave --no_evidence out.")
     names = list(dict.fromkeys(dataset_name(name, roots) for name in arguments.d))
     folders = [
         folder for name in names for folder in chosen_campaigns(Namespace(**{**vars(arguments), "d": name}), roots)
@@ -69,7 +73,7 @@ def work(arguments: Namespace) -> None:
             "the existing ones."
         )
     evidence = None if arguments.no_evidence else (roots, options)
-    page = write_report(folders, Path(arguments.o), arguments.full_dice, arguments.regions, evidence)
+    page = write_report(folders, Path(arguments.o), arguments.full_dice, arguments.regions, evidence, arguments.maps)
     say(f"Report: {page}")
 
 

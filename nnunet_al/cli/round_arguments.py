@@ -135,7 +135,14 @@ def add_running(parser: _ActionsContainer) -> None:
         default="all",
         help="checkpoints to keep, besides the one that the next round starts from (default: all)",
     )
+    add_keep_predictions(parser)
     add("--verbose", action="store_true", help="show nnU-Net's output")
+
+
+def add_keep_predictions(parser: _ActionsContainer) -> None:
+    """Add the option that keeps predictions of test cases for the report."""
+    text = "keep each round's predictions of the first N test cases, which the report draws (default: 0)"
+    parser.add_argument("-keep_predictions", type=int, default=0, metavar="N", help=text)
 
 
 def request_of(arguments: Namespace, dataset: str, strategy: str, fold: int, seed: int) -> Request:
@@ -185,6 +192,7 @@ def options_of(arguments: Namespace) -> Options:
         parts=getattr(arguments, "num_parts", 1),
         part=getattr(arguments, "part_id", 0),
         keep=arguments.keep,
+        keep_predictions=arguments.keep_predictions,
         verbose=arguments.verbose,
         share_first=getattr(arguments, "share_first", not getattr(arguments, "no_sharing", True)),
     )

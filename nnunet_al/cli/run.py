@@ -6,6 +6,7 @@ import sys
 from argparse import SUPPRESS, ArgumentParser, Namespace
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from nnunet_al.campaign.request import Request
 from nnunet_al.cli.arguments import make_parser
@@ -26,8 +27,24 @@ _DESCRIPTION = """\
 Does campaigns up to their last round (-rounds), one for each strategy, fold and seed. All do a round before one does
 the next, so that they can be compared whenever the call is stopped. The same call continues, and does nothing when all
 is done. Campaigns that differ only in the strategy train their first model once. A campaign that is refused stays
-behind; the others go on.
+behind; the others go on. With --full one more campaign for each fold and seed trains on the whole pool; the report
+takes its Dice as the reference.
 """
+
+FULL = "full"
+"""Tag of the campaigns that train on the whole pool; behind the tag of the others, if they have one."""
+
+_OF_BATCHES = (
+    "unit",
+    "b",
+    "candidates",
+    "initial",
+    "initial_strategy",
+    "initial_groups",
+    "overlap",
+    "rounds",
+    "engine",
+)
 
 _EPILOG = """\
 The campaigns are those of nnUNetv2_al_round with the same options. -passes and -set go to the strategies that have such
@@ -88,15 +105,27 @@ def requests_of_all(arguments: Namespace) -> list[Request]:
         if not any(name in parameters for parameters in known.values()):
             flag = f"-passes {value}" if arguments.passes is not None and name == "passes" else f"-set {name}={value}"
             raise StrategyError(f"{flag}: no strategy of {', '.join(arguments.s)} has such a parameter; leave it out.")
-    return [
+    options = Namespace(**{**vars(arguments), "full": None})
+    found = [
         replace(
-            request_of(arguments, dataset, strategy, fold, seed),
+            request_of(options, dataset, strategy, fold, seed),
             parameters={name: value for name, value in asked.items() if name in known[strategy]},
         )
         for dataset in arguments.d
         for fold in arguments.f
         for seed in arguments.seeds
         for strategy in arguments.s
+    ]
+    if not arguments.full:
+        return found
+    chosen: dict[str, Any] = {**dict.fromkeys(_OF_BATCHES), "passes": None, "set": [], "posterior": None, "full": True}
+    chosen["tag"] = FULL if arguments.tag is None else f"{arguments.tag}_{FULL}"
+    options = Namespace(**{**vars(arguments), **chosen})
+    return found + [
+        request_of(options, dataset, "random", fold, seed)
+        for dataset in arguments.d
+        for fold in arguments.f
+        for seed in arguments.seeds
     ]
 
 

@@ -5,7 +5,8 @@ Pure functions of label maps and numbers. Public are:
 * cases: `dice_per_class`, `hd95`, `evaluate_case`, `summarise`
 * groups: `read_groups` (a table as in BIDS), `group_metrics` (Δ, ESSP, largest gap), `bootstrap_intervals`,
   `fairness_report`, `paired_difference`
-* learning curves: `as_curve`, `area_under_curve`, `budget_to_reach`, `mean_and_interval`, `penalty_matrix`
+* learning curves: `as_curve`, `area_under_curve`, `budget_to_reach`, `mean_and_interval`, `penalty_matrix`,
+  `paired_permutation_test`
 * types of results: `GroupMetrics`, `PenaltyMatrix`
 
 >>> import numpy as np

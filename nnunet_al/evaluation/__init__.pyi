@@ -15,4 +15,5 @@ from .fairness import (
 )
 from .groups import read_groups as read_groups
 from .penalty import PenaltyMatrix as PenaltyMatrix, penalty_matrix as penalty_matrix
+from .permutation import paired_permutation_test as paired_permutation_test
 from .surface import hd95 as hd95

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -15,6 +15,15 @@ def class_mask(segmentation_xyz: np.ndarray, labels: ClassLabels) -> np.ndarray:
     if isinstance(labels, (tuple, list)):
         return np.isin(segmentation_xyz, labels)
     return segmentation_xyz == labels
+
+
+def class_names(classes: Mapping[str, ClassLabels]) -> dict[int, str]:
+    """Return the name of each label; where classes overlap, the names of all classes that hold it."""
+    values = {name: (found,) if isinstance(found, int) else tuple(found) for name, found in classes.items()}
+    return {
+        value: " + ".join(name for name, found in values.items() if value in found)
+        for value in sorted({value for found in values.values() for value in found})
+    }
 
 
 def dice(prediction_xyz: np.ndarray, reference_xyz: np.ndarray) -> float:

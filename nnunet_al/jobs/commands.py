@@ -58,6 +58,8 @@ def where_words(options: Options, on_device: bool, cpus: int, num_gpus: int = 1)
     default = Options()
     if options.scoring_batch_size != default.scoring_batch_size:
         said += ["-scoring_batch_size", str(options.scoring_batch_size)]
+    if options.keep_predictions:
+        said += ["-keep_predictions", str(options.keep_predictions)]
     if options.keep != default.keep:
         said += ["-keep", options.keep]
     if options.share_first:

@@ -30,6 +30,19 @@ def torch_device(name: str) -> torch.device:
     return torch.device(name)
 
 
+def device_name(name: str, cpu_facts: Path = _CPU_FACTS) -> str:
+    """Return the device that ``-device`` names with its model, where the system says it: "cuda (NVIDIA A100)"."""
+    model = ""
+    if name == "cuda":
+        import torch
+
+        model = torch.cuda.get_device_name()
+    elif name == "cpu" and cpu_facts.is_file():
+        lines = cpu_facts.read_text(encoding="utf-8", errors="replace").splitlines()
+        model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+    return f"{name} ({model})" if model else name
+
+
 def check_devices(name: str, gpus: int) -> None:
     """Check that ``-device`` is there, and that a training can use ``-num_gpus`` of it.
 

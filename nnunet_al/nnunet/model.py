@@ -48,12 +48,28 @@ class Plan:
         return tuple(self.labels.foreground_regions if self.labels.has_regions else self.labels.foreground_labels)
 
 
+def count_parameters(plan: Plan) -> int:
+    """Return the number of parameters of nnU-Net's network of ``plan``, with its heads of deep supervision."""
+    return sum(parameter.numel() for parameter in _network_of(plan).parameters())
+
+
 def load_network(plan: Plan, checkpoint: Path, device: torch.device) -> torch.nn.Module:
     """Build nnU-Net's network of ``plan``, in evaluation mode with one output, and load the weights of a checkpoint.
 
     Raises ModelError if the checkpoint cannot be read, does not fit the plans, or its training diverged.
     """
-    network = get_network_from_plans(
+    network = _network_of(plan)
+    load_network_weights(network, checkpoint, plan.plans.plans_name)
+    if not all(torch.isfinite(weight).all() for weight in network.state_dict().values()):
+        raise ModelError(
+            f"The weights of {checkpoint} are not finite, so its training diverged: start another campaign with -tag "
+            "and, for example, -optimizer adamw."
+        )
+    return network.to(device).eval()
+
+
+def _network_of(plan: Plan) -> torch.nn.Module:
+    network: torch.nn.Module = get_network_from_plans(
         plan.configuration.network_arch_class_name,
         plan.configuration.network_arch_init_kwargs,
         plan.configuration.network_arch_init_kwargs_req_import,
@@ -62,10 +78,4 @@ def load_network(plan: Plan, checkpoint: Path, device: torch.device) -> torch.nn
         allow_init=False,
         deep_supervision=False,
     )
-    load_network_weights(network, checkpoint, plan.plans.plans_name)
-    if not all(torch.isfinite(weight).all() for weight in network.state_dict().values()):
-        raise ModelError(
-            f"The weights of {checkpoint} are not finite, so its training diverged: start another campaign with -tag "
-            "and, for example, -optimizer adamw."
-        )
-    return network.to(device).eval()
+    return network

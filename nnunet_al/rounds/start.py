@@ -96,6 +96,10 @@ def choose_cases(decided: Decisions, roots: Roots, data: Data) -> Decisions:
             f"No case of the pool in {data.dataset.folder} has an annotation: label some cases in labelsTr, or let "
             "people annotate it with --annotate."
         )
+    if decided.full and not complete:
+        raise DatasetError(
+            f"--full needs the labels of the whole pool, and {data.dataset.folder} is annotated in part."
+        )
     everything = {**data.facts, **data.test_facts} if decided.test == "ts" else {**data.test_facts, **data.facts}
     return replace(
         decided,
@@ -183,6 +187,8 @@ def _prepare(folder: CampaignFolder, decided: Decisions, data: Data, workers: in
         _check_weights(decided, plans, view)
     regions = cut_regions(decided, plans, data, decided.pool_cases, workers)
     _check_initial(decided, regions)
+    if decided.full:
+        decided = replace(decided, initial=len(regions))
     save_regions(folder.root / "regions.npz", regions)
     decided = with_engine(decided)
     say(f"The pool holds {len(regions)} regions ({decided.unit}).")

@@ -73,8 +73,8 @@ def test_every_section_is_there_and_every_table_has_its_file(made):
     page = page_of(folder)
     titles = re.findall(r'<h2 id="([a-z]+)-title">', page)
     assert titles == [
-        "summary", "curves", "budget", "area", "penalty", "classes", "cost", "batches", "embeddings", "errors",
-        "redundancy", "time", "settings", "remarks", "files",
+        "summary", "curves", "budget", "area", "penalty", "distances", "classes", "cost", "batches", "embeddings",
+        "errors", "pool", "redundancy", "time", "settings", "remarks", "files",
     ]  # fmt: skip
     named = set(re.findall(r'<span class="file">(\w+\.csv)</span>', page))
     listed = {word for word in words_of(page).split(" Files ")[-1].split() if word.endswith(".csv")}
@@ -118,6 +118,31 @@ def test_the_campaigns_stay_as_they_are_and_no_file_names_this_machine(lab, made
         content = path.read_text(encoding="utf-8")
         assert str(lab.roots.results.parent) not in content, path
         assert str(Path.home()) not in content or str(Path.home()) == "/", path
+
+
+def test_maps_are_volumes_on_the_grid_of_the_images_with_values_in_the_batch_alone(own, tmp_path):
+    import SimpleITK as sitk  # noqa: N813
+
+    assert report(own, "-o", tmp_path / "output", "-regions", "1", "--maps") == 0
+    campaign = own.campaign("2d", "entropy").round(1)
+    regions = read_json(campaign.batch)["regions"]
+    files = sorted((tmp_path / "output" / "maps").rglob("*.nii.gz"))
+    assert {path.name.removesuffix("_entropy.nii.gz") for path in files} == {region["case"] for region in regions}
+    for path in files:
+        case = path.name.removesuffix("_entropy.nii.gz")
+        shown = sitk.ReadImage(str(path))
+        image = sitk.ReadImage(str(own.roots.raw / DATASET / "imagesTr" / f"{case}_0000.nii.gz"))
+        assert shown.GetSize() == image.GetSize()
+        for of_volume in ("GetOrigin", "GetSpacing", "GetDirection"):
+            assert getattr(shown, of_volume)() == pytest.approx(getattr(image, of_volume)())
+        values, inside = sitk.GetArrayFromImage(shown), np.zeros(image.GetSize()[::-1], bool)
+        for region in regions:
+            if region["case"] == case:
+                inside[tuple(slice(*side) for side in region["box"])] = True
+        assert (values[~inside] == 0).all()
+        assert (values[inside] > 0).mean() > 0.9
+    words = words_of(page_of(tmp_path / "output"))
+    assert "2d__random__seed0/fold_0: the strategy has no map of its own, and no file." in words
 
 
 def test_a_second_report_computes_nothing_and_says_the_same(own, made, tmp_path, monkeypatch):
@@ -178,6 +203,7 @@ def test_names_from_outside_are_shown_as_they_are(own, tmp_path):
         (("-s", "nonsense"), "nonsense"),
         (("-regions", "-1"), "-regions -1"),
         (("-full_dice", "1.2"), "-full_dice 1.2"),
+        (("--maps", "--no_evidence"), "--maps"),
         (("-np", "0"), "-np 0"),
     ],
 )

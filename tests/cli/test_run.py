@@ -5,19 +5,20 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from rounds.kill_lab import forked, wait, watch
-from tiny_rounds import DATASET, TINY_ROUND, outcome, run_command, run_round, snapshot
+from tiny_rounds import DATASET, TINY_ROUND, only, outcome, run_command, run_round, snapshot
 
 from nnunet_al.campaign.decisions import Options
 from nnunet_al.campaign.outlook import CampaignState, outlook, progress_table, remaining_seconds
 from nnunet_al.campaign.planned import plan_campaigns
 from nnunet_al.campaign.request import Request
 from nnunet_al.cli import run
-from nnunet_al.errors import StorageError, WaitingForReaders
+from nnunet_al.errors import CampaignError, StorageError, WaitingForReaders
 from nnunet_al.files import read_json, write_json
 from nnunet_al.nnunet.environment import Roots
 from nnunet_al.rounds import many
@@ -192,6 +193,64 @@ def test_parameters_go_to_the_strategies_that_have_them():
     words = ("-d", "501", "-s", "random", "bald", "usimf", "-passes", "3", "-set", "fisher_samples=4")
     requests = run.requests_of_all(run.build_parser().parse_args(words))
     assert [request.parameters for request in requests] == [{}, {"passes": 3}, {"passes": 3, "fisher_samples": 4}]
+
+
+def test_the_reference_is_one_more_campaign_per_fold_and_seed_with_the_same_training():
+    words = ("-d", "501", "-s", "usimf", "entropy", "-f", "0", "1", "-epochs", "7", "-unit", "slice", "-b", "9")
+    words = (*words, "-initial", "20", "-rounds", "4", "-passes", "3", "-c", "3d_fullres")
+    requests = run.requests_of_all(run.build_parser().parse_args([*words, "--full"]))
+    ordinary = run.requests_of_all(run.build_parser().parse_args(words))
+    assert requests[: len(ordinary)] == ordinary
+    full = requests[len(ordinary) :]
+    assert [(request.fold, request.seed, request.tag, request.strategy) for request in full] == [
+        (0, 0, "full", "random"),
+        (1, 0, "full", "random"),
+    ]
+    for request in full:
+        request.check()
+        decided = request.decide()
+        assert (decided.full, decided.unit, decided.rounds, decided.epochs) == (True, "case", 1, 7)
+        assert decided.configuration == "3d_fullres"
+    tagged = run.requests_of_all(run.build_parser().parse_args([*words, "--full", "-tag", "a"]))
+    assert {request.tag for request in tagged} == {"a", "a_full"}
+
+
+@pytest.mark.parametrize(
+    "changed, words",
+    [({"strategy": "entropy"}, "-s random"), ({"initial": 3}, "-initial"), ({"annotate": True}, "--annotate")],
+)
+def test_what_does_not_go_with_the_whole_pool_is_refused(changed, words):
+    request = Request(dataset="a", configuration="2d", fold=0, seed=0, tag=None, strategy="random", full=True)
+    request.check()
+    with pytest.raises(CampaignError, match=words):
+        replace(request, **changed).check()
+
+
+@pytest.mark.slow
+def test_the_whole_pool_is_trained_on_and_its_dice_is_the_reference_of_the_report(done, elsewhere, tmp_path, capsys):
+    from nnunet_al.cli import report
+
+    assert run_many("-s", "random", "-rounds", "1", "--full") == 0
+    capsys.readouterr()
+    assert run_many("-s", "random", "-rounds", "1", "--full") == 0
+    folder = only(elsewhere, "*/al/2d__random__seed0__full/fold_0")
+    decided, metrics = (read_json(folder / name) for name in ("campaign.json", "round_001/metrics.json"))
+    assert metrics["trained_on_cases"] == len(decided["pool_cases"]) == decided["initial"]
+    labels = [only(folder, f"round_001/nnUNet_raw/*/labelsTr/{case}.nii.gz") for case in decided["pool_cases"]]
+    assert len(labels) == len(decided["pool_cases"])
+    assert not read_json(folder / "round_001/batch.json")["regions"]
+
+    output = tmp_path / "report"
+    assert run_command(report.main, "-d", DATASET, "-o", output, "--no_evidence", "-device", "cpu") == 0
+    page = (output / "report.html").read_text(encoding="utf-8")
+    dice = metrics["foreground_mean"]["dice"]
+    assert f"trained on the whole pool: {dice:.4f} (Dataset501_Phantom, 2d, 1 run)" in page
+    assert "1 campaign on Dataset501_Phantom, with random; " in page
+    assert "1 more campaign trained on the whole pool: the reference." in page
+    rows = (output / "budget.csv").read_text(encoding="utf-8")
+    assert ",100," in rows
+    assert "--full" in page
+    assert "-initial 6" in page
 
 
 def test_every_campaign_is_planned_once(tmp_path):

@@ -87,6 +87,17 @@ def test_every_round_plans_anew_and_writes_down_what_it_did_not_take(trained):
     assert plans[0] == plans[1]
 
 
+def test_a_training_says_how_large_its_network_is_and_where_it_ran(trained):
+    """A checkpoint names shared modules several times; each storage counts once."""
+    lab, campaign = trained("2d", "patch")
+    found = read_json(campaign.round(1).network)
+    kept = {w.data_ptr(): w.numel() for w in weights(final(lab, campaign, 1)).values()}
+    learning_loss = [w.numel() for name, w in weights(final(lab, campaign, 1)).items() if "loss_module" in name]
+    assert found["parameters"] == sum(kept.values()) - sum(learning_loss)
+    assert found["device"].startswith("cpu")
+    assert found["gpus"] == 1
+
+
 def views(campaign) -> list[Roots]:
     return [campaign.prepared.view, campaign.round(1).view]
 

@@ -278,7 +278,8 @@ def test_every_decision_is_in_the_command_as_it_was_given(tmp_path, roots):
     for file in files.values():
         Path(file).touch()
     asked = campaign_request("usimf", tag="t", **FULL, **files)
-    assert not [f.name for f in fields(Request) if getattr(asked, f.name) is None], "all of them are tried"
+    left = [f.name for f in fields(Request) if getattr(asked, f.name) is None]
+    assert left == ["full"], "all others are tried, and this one below, since it goes with few of them"
     (campaign,) = jobs_request(roots, asked).campaigns
     for given in (asked, *(replace(asked, **{name: None}) for name in ("posterior", *FULL) if name != "parameters")):
         command = start_words(replace(campaign, request=given, strategy=given.decide().recipe.name), "4")
@@ -288,6 +289,15 @@ def test_every_decision_is_in_the_command_as_it_was_given(tmp_path, roots):
         same = {f.name for f in fields(Request)} - {"strategy", "posterior"}
         assert {name: getattr(found, name) for name in same} == {name: getattr(given, name) for name in same}
     assert decided_words(campaign_request("usimf")) == ()
+
+
+def test_a_campaign_on_the_whole_pool_keeps_its_name_and_its_option_in_every_command(roots):
+    (campaign,) = jobs_request(roots, campaign_request("random", tag="full", full=True, epochs=5)).campaigns
+    assert campaign.rounds == 1
+    command = start_words(campaign, "4")
+    assert {"--full", "full"} <= {*command}
+    read = round_command.build_parser().parse_args(command)
+    assert request_of(read, DATASET, read.s, read.f, read.seed) == campaign.request
 
 
 def test_parameters_that_make_another_strategy_keep_the_spelling(roots):

@@ -52,3 +52,13 @@ def test_a_device_that_is_not_there_is_one_sentence(monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(SetupError, match="-device cuda is not available here: use cpu"):
         devices.torch_device("cuda")
+
+
+def test_a_device_has_its_name(tmp_path, monkeypatch):
+    facts = tmp_path / "cpuinfo"
+    facts.write_text("processor\t: 0\nmodel name\t: Some CPU @ 2 GHz\nmodel name\t: Some CPU @ 2 GHz\n")
+    assert devices.device_name("cpu", facts) == "cpu (Some CPU @ 2 GHz)"
+    assert devices.device_name("cpu", tmp_path / "none") == "cpu"
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda: "NVIDIA A100")
+    assert devices.device_name("cuda") == "cuda (NVIDIA A100)"
+    assert devices.device_name("mps") == "mps"

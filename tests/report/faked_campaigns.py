@@ -9,6 +9,8 @@ from typing import Any
 from nnunet_al.campaign.decisions import Decisions
 from nnunet_al.campaign.folders import CampaignFolder
 from nnunet_al.files import write_json
+from nnunet_al.pool.boxes import Region
+from nnunet_al.pool.table import save_regions
 from nnunet_al.strategies import catalog
 
 STAGES = {"labels": 2.0, "plan": 1.0, "train": 60.0, "evaluate": 10.0, "score": 20.0, "select": 0.5, "annotate": 0.1}
@@ -31,12 +33,14 @@ def fake_campaign(
     classes: Mapping[str, float] | None = None,
     groups: Mapping[str, tuple[float, float]] | None = None,
     old: bool = False,
+    pool: int | None = None,
     **decided: Any,
 ) -> CampaignFolder:
     """Write a campaign whose models of round 1, 2, ... reached ``dice_R`` (None: not evaluated).
 
     ``classes``: name -> what its Dice is above the mean. ``groups``: name -> (what its Dice is above the mean, share of
-    what is annotated). ``old``: with the metrics of versions that knew regions and voxels only.
+    what is annotated). ``old``: with the metrics of versions that knew regions and voxels only. ``pool``: regions
+    of each case.
     """
     name = "__".join([configuration, strategy, f"seed{seed}", *([tag] if tag else [])])
     folder = CampaignFolder(root / dataset / "al" / name / f"fold_{fold}")
@@ -50,6 +54,9 @@ def fake_campaign(
         "group_by": ("sex",) if groups else (),
     }  # fmt: skip
     Decisions(**whole | decided).save(folder.decisions)
+    if pool is not None:
+        regions = [Region(case, ((n, n + 1), (0, 1), (0, 1))) for case in "abc" for n in range(pool)]
+        save_regions(folder.root / "regions.npz", regions)
     fake_round(folder, 0, initial, {"select": 0.1, "annotate": 0.1})
     for number, dice in enumerate(dice_R, start=1):
         fake_round(folder, number, budget, STAGES)

@@ -12,6 +12,7 @@ from nnunet_al.files import read_json, write_json
 from nnunet_al.pool.boxes import Region
 from nnunet_al.report.page.summary import missing_sentences, ranking_sentences
 from nnunet_al.report.reading.lines import comparisons, line_curve
+from nnunet_al.report.reading.reference import Reference
 from nnunet_al.report.reading.runs import read_runs
 from nnunet_al.report.reading.warnings import all_warnings, line_warnings, pool_warnings
 from nnunet_al.report.tables.all_tables import campaign_tables, penalties_of
@@ -102,7 +103,7 @@ def test_the_area_of_a_mean_curve_is_the_mean_of_the_areas(runs):
 
 
 def test_a_reference_that_is_given(runs):
-    table = tables(runs, full_dice=0.55)["budget"]
+    table = tables(runs, reference=Reference(0.55))["budget"]
     assert "0.5500" in table.caption
     row = of(table, strategy="random", axis="regions", percent=90)[0]
     assert (row["budget"], row["remark"]) == (10, "at the first model")  # 0.51 is above 0.495
@@ -489,3 +490,70 @@ def test_dice_0_is_no_reference(tmp_path):
     assert "random and entropy have the same mean foreground Dice" in " ".join(
         ranking_sentences(tables(runs)["standings"])
     )
+
+
+def test_the_share_of_the_pool_is_an_axis_where_the_pool_is_known(tmp_path):
+    """Three cases of 20 regions: 10, 20 and 30 of 60 regions."""
+    runs = read_runs([fake_campaign(tmp_path, "entropy", [0.5, 0.6, 0.7], pool=20)])
+    found = tables(runs)
+    rows = of(found["curves"], axis="pool_percent")
+    assert [row["budget"] for row in rows] == pytest.approx([100 / 6, 100 / 3, 50])
+    assert [row["dice"] for row in rows] == [0.5, 0.6, 0.7]
+    assert [row["pool_percent"] for row in found["rounds"].rows[1:]] == pytest.approx([100 / 6, 100 / 3, 50])
+    # 90 % of 0.7 are 0.63: 23 regions, which are 3/10 of the way from round 2 to round 3
+    assert of(found["budget"], axis="pool_percent", percent=90)[0]["budget"] == pytest.approx(100 * 23 / 60)
+
+
+def test_a_pool_that_has_grown_or_come_annotated(tmp_path):
+    change = {"round": 2, "added": ["c"], "withdrawn": [], "reason": "", "waiting": False, "test": []}
+    runs = read_runs([fake_campaign(tmp_path, "entropy", [0.5, 0.6], pool=20, pool_changes=(change,))])
+    assert [result.pool_percent for result in runs[0].rounds] == pytest.approx([None, 25, 100 / 3])
+    runs = read_runs([fake_campaign(tmp_path / "other", "entropy", [0.5], pool=20, starts_from="dataset")])
+    assert runs[0].rounds[1].pool_percent is None
+    folder = fake_campaign(tmp_path / "third", "entropy", [0.5], pool=20)
+    (folder.root / "regions.npz").write_text("nothing")
+    assert "regions.npz" in read_runs([folder])[0].warnings[0]
+
+
+def test_the_highest_dice_and_what_the_full_one_needs(tmp_path):
+    runs = read_runs([fake_campaign(tmp_path, "entropy", [0.5, 0.7, 0.6], pool=20)])
+    found = tables(runs, reference=Reference(0.65))
+    (row,) = found["highest"].rows
+    assert (row["highest_dice"], row["regions"], row["budgets"]) == (0.7, 20, 3)
+    assert row["pool_percent"] == pytest.approx(100 / 3)
+    assert of(found["budget"], axis="regions", percent=100)[0]["budget"] == pytest.approx(17.5)
+    assert not of(tables(runs)["budget"], percent=100)  # of its own best it says nothing
+
+
+def test_campaigns_on_the_whole_pool_are_the_reference_and_in_no_line(tmp_path):
+    """Means over runs of the same configuration, of the line's folds where there are any."""
+    folders = [fake_campaign(tmp_path, "entropy", [0.5, 0.7], fold=fold) for fold in (0, 1)]
+    whole = {"full": True, "tag": "full", "initial": 60}
+    folders += [fake_campaign(tmp_path, "random", [dice], fold=fold, **whole) for fold, dice in ((0, 0.6), (1, 0.7))]
+    folders.append(fake_campaign(tmp_path, "random", [0.1], fold=2, **whole))
+    folders.append(fake_campaign(tmp_path, "random", [0.2], configuration="3d_fullres", **whole))
+    runs = read_runs(folders)
+    (comparison,) = comparisons(runs)
+    assert [line.label for line in comparison.lines] == ["entropy"]
+    reference = Reference(None, tuple(run for run in runs if run.decided.full))
+    assert reference.of(comparison.lines[0]) == pytest.approx(0.65)
+    assert Reference(0.9, reference.runs).of(comparison.lines[0]) == 0.9
+    found = tables(runs, reference=reference)
+    assert of(found["budget"], axis="regions", percent=100)[0]["budget"] == pytest.approx(17.5)
+    assert "0.6500 (Dataset501_Phantom, 2d, 2 runs)" in found["budget"].caption
+    assert of(found["settings"], setting="fold", value="2") == []
+    assert len(of(found["rounds"], tag="full")) == 8
+
+
+def test_a_line_without_a_reference_of_its_own_refers_to_the_best(tmp_path):
+    runs = read_runs(
+        [
+            fake_campaign(tmp_path, "entropy", [0.5, 0.7]),
+            fake_campaign(tmp_path, "entropy", [0.5, 0.8], configuration="3d_fullres"),
+            fake_campaign(tmp_path, "random", [0.75], tag="full", full=True),
+        ]
+    )
+    found = tables(runs, reference=Reference(None, runs[-1:]))["budget"]
+    assert [row["target_dice"] for row in of(found, axis="regions", percent=90)] == pytest.approx([0.675, 0.72])
+    assert not of(found, percent=100)
+    assert "elsewhere the best" in found.caption

@@ -45,9 +45,9 @@ def drawn(runs, **options):
 
 def figures_of(runs, **options):
     compared = comparisons(runs)
-    matrix = penalties_of(compared)
-    tables = {table.name: table for table in campaign_tables(runs, compared, matrix, **options)}
-    return campaign_figures(compared, tables, matrix)
+    matrices = penalties_of(compared)
+    tables = {table.name: table for table in campaign_tables(runs, compared, matrices, **options)}
+    return campaign_figures(compared, tables, matrices)
 
 
 def learning(runs, axis="regions"):
@@ -79,6 +79,8 @@ def test_each_figure_is_there_once_with_words(some):
         "budget_contour_mm",
         "area",
         "penalty",
+        "curves_hd95_regions",
+        "penalty_hd95",
         "classes",
         "groups",
         "fairness",
@@ -291,3 +293,12 @@ def test_areas_are_drawn_where_they_can_be_compared(tmp_path):
     assert area_figure("D", [row("a", 0.5), row("b", 0.6, high=40.0)]) is None
     figure = area_figure("D", [row("a", 0.5), row("b", 0.6), row("c", 0.9, high=40.0)])
     assert "from 10 to 30 annotated regions: b 0.6000, a 0.5000." in figure.alt
+
+
+def test_the_dice_with_all_data_is_a_level_that_the_picture_holds(tmp_path):
+    runs = fake_runs(tmp_path, ["entropy"])
+    plain = learning(runs)
+    with_level = first(runs, lambda one, styles: learning_figure(one, "regions", styles, full=0.9))
+    assert "0.9000, with all data" in with_level.alt
+    assert "all data" not in plain.alt
+    assert with_level.svg != plain.svg

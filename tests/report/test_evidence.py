@@ -23,12 +23,13 @@ from nnunet_al.nnunet.environment import Roots
 from nnunet_al.pool.boxes import Region, to_slices
 from nnunet_al.pool.geometry import CaseGeometry
 from nnunet_al.report.evidence import gather as module, record as evidence_record
-from nnunet_al.report.evidence.batch_overlays import network_slice, new_labels, on_raw_slice, region_error
+from nnunet_al.report.evidence.batch_overlays import new_labels, region_error
 from nnunet_al.report.evidence.campaign_pictures import panels_of
 from nnunet_al.report.evidence.embedding_map import FEWEST, choose_regions, tsne_map
 from nnunet_al.report.evidence.error_vs_uncertainty import rank_correlation
 from nnunet_al.report.evidence.figures import POOL, error_figure, map_figure, redundancy_figure
 from nnunet_al.report.evidence.gather import gather_evidence
+from nnunet_al.report.evidence.raw_slices import network_slice, on_raw_slice
 from nnunet_al.report.evidence.redundancy import mean_similarity, redundancy, unit_vectors, voxels_twice
 from nnunet_al.synthetic.phantom import make_phantom_dataset
 

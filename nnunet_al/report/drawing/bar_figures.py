@@ -12,10 +12,9 @@ from matplotlib.figure import Figure as Canvas
 from nnunet_al.report.drawing.palette import BLACK, BLUE, BLUISH_GREEN, ORANGE, REDDISH_PURPLE, SKY_BLUE, VERMILLION
 from nnunet_al.report.drawing.svg import Figure, canvas, finished, legend_height, shared_legend, svg_style
 from nnunet_al.report.reading.lines import AXES
-from nnunet_al.report.tables.comparison import PERCENTS
 from nnunet_al.report.tables.times import OTHER, PARTS
 
-_SHADES = ("#9ecae1", "#4292c6", "#084594")  # one hue, light to dark, so that grey print keeps their order
+_SHADES = ("#c6dbef", "#9ecae1", "#4292c6", "#084594")  # one hue, light to dark, so that grey print keeps their order
 _PART_COLOURS = (SKY_BLUE, BLUE, BLUISH_GREEN, ORANGE, VERMILLION, REDDISH_PURPLE, BLACK, "0.75")
 _HATCHES = ("", "//", "", "\\\\", "", "xx", "", "--")
 Row = Mapping[str, Any]
@@ -30,17 +29,19 @@ def budget_figure(title: str, axis: str, budgets: Sequence[Row]) -> Figure | Non
     rows = [row for row in budgets if row["dataset"] == title and row["axis"] == axis]
     if not rows:
         return None
-    names = list(dict.fromkeys(row["strategy"] for row in rows))
-    figure = canvas(0.45 * len(names) + 1.1)
+    names, percents = (list(dict.fromkeys(row[name] for row in rows)) for name in ("strategy", "percent"))
+    figure = canvas(0.15 * len(percents) * len(names) + 1.1)
     axes = figure.add_subplot()
     largest = max((row["budget"] for row in rows if row["budget"] is not None), default=1.0) or 1.0
-    height = 0.8 / len(PERCENTS)
-    for shade, percent, offset in zip(_SHADES, PERCENTS, (-height, 0.0, height), strict=True):
+    height = 0.8 / len(percents)
+    offsets = height * (np.arange(len(percents)) - (len(percents) - 1) / 2)
+    for shade, percent, offset in zip(_SHADES[-len(percents) :], percents, offsets, strict=True):
         of = {row["strategy"]: row for row in rows if row["percent"] == percent}
         places = np.arange(len(names)) + offset
         widths = [of[name]["budget"] or 0.0 for name in names]
-        target = of[names[0]]["target_dice"]
-        axes.barh(places, widths, height, color=shade, label=f"{percent} % ({target:.3f})")
+        targets = {f" ({row['target_dice']:.3f})" for row in of.values()}
+        label = f"{percent} %{targets.pop() if len(targets) == 1 else ''}"
+        axes.barh(places, widths, height, color=shade, label=label)
         for place, name, width in zip(places, names, widths, strict=True):
             words = _words(of[name]["budget"], of[name]["remark"])
             axes.text(width + 0.01 * largest, place, words, va="center", fontsize=7)
@@ -51,7 +52,7 @@ def budget_figure(title: str, axis: str, budgets: Sequence[Row]) -> Figure | Non
         + ", ".join(
             f"{row['strategy']} {_words(row['budget'], row['remark'])}" for row in rows if row["percent"] == percent
         )
-        for percent in PERCENTS
+        for percent in percents
     )
     return finished(
         figure,

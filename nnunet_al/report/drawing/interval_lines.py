@@ -83,7 +83,7 @@ def draw_lines(
             label=legend_name(f"{line.label} ({count(curve.n, 'run')})"),
         )
     axes.set_xlabel(words)
-    frame(axes, integer=axis != "minutes" and factor == 1)
+    frame(axes, integer=axis not in ("minutes", "pool_percent") and factor == 1)
     _limit(axes, shown, bands)
     budgets = {float(budget) / factor for line in shown for budget in line.curve.budget_P}
     if len(budgets) == 1:

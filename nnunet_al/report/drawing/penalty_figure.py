@@ -6,12 +6,13 @@ import numpy as np
 
 from nnunet_al.evaluation.penalty import PenaltyMatrix
 from nnunet_al.report.drawing.svg import Figure, canvas, finished, svg_style
+from nnunet_al.report.reading.round_values import DICE, Measure
 
 _MOST_LETTERS = 26
 
 
 @svg_style()
-def penalty_figure(matrix: PenaltyMatrix) -> Figure | None:
+def penalty_figure(matrix: PenaltyMatrix, measure: Measure = DICE) -> Figure | None:
     """Draw the percentage of cells in which a row's strategy beats a column's; None without two to compare."""
     if not matrix.cells_S_S.any():
         return None
@@ -47,10 +48,10 @@ def penalty_figure(matrix: PenaltyMatrix) -> Figure | None:
     )
     return finished(
         figure,
-        ("penalty",),
-        "Percentage of the cells in which the strategy of a row beats that of a column; below, the column means (lower "
-        "is better). A dash: nothing to compare.",
-        f"Pairwise penalty matrix of {size} strategies. {ends}",
+        (f"penalty{measure.suffix}",),
+        f"By {measure.words}: percentage of the cells in which the strategy of a row beats that of a column; below, "
+        "the column means (lower is better). A dash: nothing to compare.",
+        f"Pairwise penalty matrix of {size} strategies by {measure.words}. {ends}",
     )
 
 

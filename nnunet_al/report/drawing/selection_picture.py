@@ -39,6 +39,7 @@ class Panel:
     spacing_yx : distance of voxels in mm
     score : the score by which the strategy ranks the region, in its unit; None if it has none
     uncertainty_yx : predictive entropy in nats, NaN where nnU-Net crops the image away; None if unknown
+    map_yx, map_name : the strategy's own map, NaN outside the region, and the metric's name; None where it has none
     classes : label -> its name; its place in the order decides the dashes of its outline
     """
 
@@ -50,32 +51,41 @@ class Panel:
     spacing_yx: tuple[float, float]
     score: float | None = None
     uncertainty_yx: np.ndarray | None = None
+    map_yx: np.ndarray | None = None
+    map_name: str = ""
     classes: Mapping[int, str] = field(default_factory=dict)
 
 
 @own_style()
-def region_picture(panel: Panel, largest: float) -> bytes:
+def region_picture(panel: Panel, largest: float, largest_own: float = 1.0) -> bytes:
     """Return one panel as a PNG file: the slice with outlines on the left, its map of uncertainty on the right.
 
-    ``largest`` (nats) is the upper end of the colours, the same for pictures that are compared. The map is drawn in
-    viridis, whose lightness grows with the values. Without a map there is only the left part.
+    The strategy's own map, where there is one, comes third. ``largest`` (nats) and ``largest_own`` are the upper ends
+    of the colours, the same for pictures that are compared. Maps are drawn in viridis, whose lightness grows with the
+    values. Without a map there is only the left part.
     """
-    height = _TILE * float(np.clip(_height_per_width(panel), 0.4, 1.6))
-    twice = panel.uncertainty_yx is not None
+    height = _TILE * float(np.clip(height_per_width(panel), 0.4, 1.6))
+    maps = [
+        (map_yx, name, top)
+        for map_yx, name, top in (
+            (panel.uncertainty_yx, "predictive entropy [nats]", largest),
+            (panel.map_yx, f"own map: {panel.map_name}", largest_own),
+        )
+        if map_yx is not None
+    ]
     handles = _handles([panel])
-    columns = len(handles) if twice and len(handles) <= _MOST_IN_A_ROW else 2
-    figure = new_figure(2 * _TILE + 0.66 if twice else _TILE, height + 0.47 + 0.16 * ceil(len(handles) / columns))
-    _legend(figure, handles, columns, 7)
-    left, *right = figure.subplots(1, 2 if twice else 1, squeeze=False).ravel()
+    columns = len(handles) if maps and len(handles) <= _MOST_IN_A_ROW else 2
+    width = (1 + len(maps)) * _TILE + 0.66 * len(maps)
+    figure = new_figure(width, height + 0.47 + 0.16 * ceil(len(handles) / columns))
+    dark_legend(figure, handles, columns, 7)
+    left, *right = figure.subplots(1, 1 + len(maps), squeeze=False).ravel()
     _draw(left, panel)
     left.set_title(panel.title, fontsize=9)
-    for axes in right:
-        shown = axes.imshow(
-            panel.uncertainty_yx, cmap="viridis", vmin=0, vmax=max(largest, 1e-6), aspect=_aspect(panel)
-        )
+    for axes, (map_yx, name, top) in zip(right, maps, strict=True):
+        shown = axes.imshow(map_yx, cmap="viridis", vmin=0, vmax=max(top, 1e-6), aspect=_aspect(panel))
         axes.set_facecolor("0.4")
         _frame(axes, panel, "white")  # the map itself ends in yellow
-        axes.set_title("predictive entropy [nats]", fontsize=9)
+        axes.set_title(name, fontsize=9)
         bar = figure.colorbar(shown, ax=axes, fraction=0.05, pad=0.02)
         bar.ax.tick_params(labelsize=8)
         bar.outline.set_visible(False)
@@ -100,7 +110,7 @@ def selection_picture(panels: Sequence[Panel], path: Path, title: str = "", colu
         return
     n_columns = min(columns, len(panels))
     n_rows = ceil(len(panels) / n_columns)
-    height = _WIDTH * float(np.clip(max(_height_per_width(panel) for panel in panels), 0.4, 1.6))
+    height = _WIDTH * float(np.clip(max(height_per_width(panel) for panel in panels), 0.4, 1.6))
     figure = new_figure(max(n_columns * _WIDTH, 1.6 * _WIDTH), n_rows * (height + 0.5) + 0.5 + 0.3 * bool(title))
     if title:
         figure.suptitle(title)
@@ -110,7 +120,7 @@ def selection_picture(panels: Sequence[Panel], path: Path, title: str = "", colu
     for axes in all_axes:
         axes.set_axis_off()
     handles = _handles(panels)
-    _legend(figure, handles, len(handles) if n_columns > 2 else 3, None)
+    dark_legend(figure, handles, len(handles) if n_columns > 2 else 3, None)
     save(figure, path)
 
 
@@ -130,10 +140,17 @@ def display_range(image: np.ndarray) -> tuple[float, float]:
 
 def _handles(panels: Iterable[Panel]) -> list[Line2D]:
     """Return the entries of a legend: reader, prediction and region by colour, and classes, if several, by dashes."""
+    region = Line2D([], [], color=REGION, lw=1.6, ls=(0, (4, 3)), label="region asked for")
+    lines, classes = outline_handles(panels, "reader")
+    return [*lines, region, *classes]
+
+
+def outline_handles(panels: Iterable[Panel], reference: str) -> tuple[list[Line2D], list[Line2D]]:
+    """Return the entries for outlines: those of ``reference`` and prediction, and those of classes, if several."""
+    panels = list(panels)
     handles = [
-        Line2D([], [], color=READER, lw=2.5, label="reader"),
+        Line2D([], [], color=READER, lw=2.5, label=reference),
         Line2D([], [], color=PREDICTION, lw=1.5, label="prediction"),
-        Line2D([], [], color=REGION, lw=1.6, ls=(0, (4, 3)), label="region asked for"),
     ]
     names: dict[str, object] = {}
     for panel in panels:
@@ -141,7 +158,7 @@ def _handles(panels: Iterable[Panel]) -> list[Line2D]:
         seen = {int(value) for classes in shown for value in np.unique(classes) if value > 0}
         names |= {panel.classes[value]: dashes_of(panel, value) for value in panel.classes if value in seen}
     several = len({name for panel in panels for name in panel.classes.values()}) > 1
-    return handles + [
+    return handles, [
         Line2D([], [], color="white", lw=1.3, ls=ls, label=legend_name(name)) for name, ls in names.items() if several
     ]
 
@@ -152,8 +169,8 @@ def dashes_of(panel: Panel, value: int) -> str | tuple[float, tuple[float, ...]]
     return _DASHES[order.index(value) % len(_DASHES)] if value in order else _DASHES[0]
 
 
-def _legend(figure: Figure, handles: Sequence[Line2D], columns: int, size: float | None) -> None:
-    # light lines need the dark ground that they have in the picture
+def dark_legend(figure: Figure, handles: Sequence[Line2D], columns: int, size: float | None) -> None:
+    """Put a legend under a picture, on the dark ground that light lines have in the picture."""
     legend = figure.legend(
         handles=list(handles),
         loc="outside lower center",
@@ -168,17 +185,23 @@ def _legend(figure: Figure, handles: Sequence[Line2D], columns: int, size: float
     legend.get_frame().set_edgecolor("none")
 
 
-def _height_per_width(panel: Panel) -> float:
+def height_per_width(panel: Panel) -> float:
+    """Return the ratio of a slice's sides in mm."""
     height, width = panel.image_yx.shape
     return height * panel.spacing_yx[0] / (width * panel.spacing_yx[1])
 
 
-def _draw(axes: Axes, panel: Panel) -> None:
+def draw_slice(axes: Axes, panel: Panel) -> None:
+    """Draw a slice with its outlines, without region and title."""
     low, high = display_range(panel.image_yx)
     axes.imshow(panel.image_yx, cmap="gray", vmin=low, vmax=high, aspect=_aspect(panel))
     for classes, colour, width in ((panel.reference_yx, READER, 2.0), (panel.prediction_yx, PREDICTION, 1.1)):
         if classes is not None:
             _outline(axes, panel, classes, colour, width)
+
+
+def _draw(axes: Axes, panel: Panel) -> None:
+    draw_slice(axes, panel)
     _frame(axes, panel)
     score = "" if panel.score is None else f"\nscore {panel.score:.4g}"
     axes.set_title(panel.title + score, fontsize=8.5)

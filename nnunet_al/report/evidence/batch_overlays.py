@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from statistics import fmean
 
 import numpy as np
 import torch
-from scipy.ndimage import map_coordinates
 
 from nnunet_al.campaign.commits import asked_regions
-from nnunet_al.evaluation.dice import ClassLabels, dice, masks
+from nnunet_al.evaluation.dice import ClassLabels, class_names, dice, masks
 from nnunet_al.files import read_json
 from nnunet_al.nnunet.model import Plan
 from nnunet_al.nnunet.prediction import predict_segmentation, sliding_window_logits
 from nnunet_al.pool.boxes import Region, to_slices
 from nnunet_al.pool.geometry import CaseGeometry
 from nnunet_al.report.drawing.selection_picture import Panel
+from nnunet_al.report.evidence.raw_slices import network_slice, on_raw_slice
 from nnunet_al.report.evidence.record import BatchRegion, label_commits
+from nnunet_al.report.evidence.strategy_map import StrategyMap
 from nnunet_al.rounds.context import RoundContext
 from nnunet_al.scoring.maps import entropy
 from nnunet_al.scoring.posterior import head_probabilities
@@ -26,11 +28,14 @@ from nnunet_al.terminal import progress
 Network = tuple[Plan, torch.nn.Module, torch.device]
 
 
-def examine_batch(context: RoundContext, model: Network, pictures: int) -> tuple[list[BatchRegion], list[Panel]]:
+def examine_batch(
+    context: RoundContext, model: Network, pictures: int, own: StrategyMap | None = None
+) -> tuple[list[BatchRegion], list[Panel]]:
     """Predict each case of a round's batch once; return all its regions, and panels of the first ``pictures``.
 
     Regions of cases that were withdrawn since are left out. Both lists are in the order of the ranks. Errors and the
-    labels of panels count voxels that were annotated in this round.
+    labels of panels count voxels that were annotated in this round. ``own`` is the strategy's own map, which
+    panels have, too.
     """
     known = [
         (rank, region)
@@ -53,7 +58,7 @@ def examine_batch(context: RoundContext, model: Network, pictures: int) -> tuple
         for rank, region in by_case[case]:
             regions.append(_compared(rank, region, scores[rank - 1], prediction_xyz, new_xyz, context))
         some = [(rank, region) for rank, region in by_case[case] if rank in shown]
-        panels.update(_panels(context, model, some, data_C_xyz, prediction_xyz, new_xyz) if some else ())
+        panels.update(_panels(context, model, own, some, data_C_xyz, prediction_xyz, new_xyz) if some else ())
     return sorted(regions, key=lambda entry: entry.rank), [panels[rank] for rank in sorted(panels)]
 
 
@@ -105,15 +110,6 @@ def slice_panel(
     )
 
 
-def class_names(classes: Mapping[str, ClassLabels]) -> dict[int, str]:
-    """Return the name of each label; where classes overlap, the names of all classes that hold it."""
-    values = {name: (found,) if isinstance(found, int) else tuple(found) for name, found in classes.items()}
-    return {
-        value: " + ".join(name for name, found in values.items() if value in found)
-        for value in sorted({value for found in values.values() for value in found})
-    }
-
-
 def region_error(
     prediction_xyz: np.ndarray, labels_xyz: np.ndarray, classes: Mapping[str, ClassLabels], ignore: int
 ) -> float | None:
@@ -127,37 +123,6 @@ def region_error(
     pairs = [masks(prediction_xyz, labels_xyz, values, counted_xyz) for values in classes.values()]
     found = [dice(*pair) for pair in pairs if pair[0].any() or pair[1].any()]
     return 1 - fmean(found) if found else 0.0
-
-
-def on_raw_slice(map_xyz: np.ndarray, geometry: CaseGeometry, index: int, first: int = 0) -> np.ndarray:
-    """Resample a map from the network's grid to a slice of the raw image, by linear interpolation within the slice.
-
-    ``index`` counts slices along the raw axis ``geometry.transpose_forward[0]``, which is the network's first;
-    ``map_xyz`` begins with the network's slice ``first``. The result is (y, x) in the order of the raw axes, NaN where
-    nnU-Net crops the image away.
-    """
-    _, *within = geometry.transpose_forward
-    plane_shape = [geometry.raw_shape[axis] for axis in within]
-    number = network_slice(geometry, index)
-    if number is None:
-        plane = np.full(plane_shape, np.nan)
-    else:
-        positions, inside = [], []
-        for axis, length in enumerate(plane_shape, start=1):
-            (low, high), of = geometry.crop_box[axis], geometry.network_shape[axis]
-            steps = np.arange(length)
-            inside.append((steps >= low) & (steps < high))
-            positions.append((steps - low + 0.5) * of / (high - low) - 0.5)
-        grid = np.meshgrid(*positions, indexing="ij")
-        plane = map_coordinates(map_xyz[number - first].astype(float), grid, order=1, mode="nearest")
-        plane[~np.logical_and.outer(*inside)] = np.nan
-    return plane if within[0] < within[1] else plane.T
-
-
-def network_slice(geometry: CaseGeometry, index: int) -> int | None:
-    """Return the network's slice in which the middle of a raw slice lies; None where it is cropped away."""
-    (low, high), of = geometry.crop_box[0], geometry.network_shape[0]
-    return int((index - low + 0.5) * of / (high - low)) if low <= index < high else None
 
 
 def _is_known(context: RoundContext, region: Region) -> bool:
@@ -192,6 +157,7 @@ def _compared(
 def _panels(
     context: RoundContext,
     model: Network,
+    own: StrategyMap | None,
     regions: Sequence[tuple[int, Region]],
     data_C_xyz: np.ndarray,
     prediction_xyz: np.ndarray,
@@ -205,18 +171,19 @@ def _panels(
     for rank, region in regions:
         index = middle_slice(region, geometry)
         answered = (new_xyz[to_slices(region.box)] != context.ignore).any()
-        yield (
-            rank,
-            slice_panel(
-                context,
-                region,
-                f"{rank}: {case}, slice {index}" + ("" if answered else ", not annotated"),
-                image_xyz,
-                prediction_xyz,
-                shown_xyz,
-                uncertainty_yx=_uncertainty(model, data_C_xyz, whole, geometry, index),
-            ),
+        panel = slice_panel(
+            context,
+            region,
+            f"{rank}: {case}, slice {index}" + ("" if answered else ", not annotated"),
+            image_xyz,
+            prediction_xyz,
+            shown_xyz,
+            uncertainty_yx=_uncertainty(model, data_C_xyz, whole, geometry, index),
         )
+        if own is not None:
+            map_yx = own.on_raw_slice(data_C_xyz, geometry, region.box, index)
+            panel = replace(panel, map_yx=map_yx, map_name=own.name)
+        yield rank, panel
 
 
 def _uncertainty(

@@ -11,7 +11,7 @@ import torch
 from nnunet_al.nnunet.model import Plan
 from nnunet_al.nnunet.pool_scoring import Measure, Scorer
 from nnunet_al.pool.table import by_case
-from nnunet_al.report.evidence.record import Evidence
+from nnunet_al.report.evidence.record import BatchRegion
 from nnunet_al.rounds.context import RoundContext
 from nnunet_al.rounds.round_model import window_pool
 from nnunet_al.scoring.maps import entropy
@@ -66,8 +66,6 @@ def rank_correlation(x_N: Sequence[float | None], y_N: Sequence[float | None]) -
     return Correlation(float(spearmanr(known_N_2[:, 0], known_N_2[:, 1]).statistic), len(pairs))
 
 
-def correlation(evidence: Evidence, error: str = "error") -> Correlation:
-    """Return the rank correlation of the batch's entropies with its errors, or with another field of `BatchRegion`."""
-    return rank_correlation(
-        [entry.entropy for entry in evidence.batch], [getattr(entry, error) for entry in evidence.batch]
-    )
+def correlation(regions: Sequence[BatchRegion], error: str = "error", uncertainty: str = "entropy") -> Correlation:
+    """Return the rank correlation of the regions' entropies with their errors, or of other fields of `BatchRegion`."""
+    return rank_correlation([getattr(one, uncertainty) for one in regions], [getattr(one, error) for one in regions])

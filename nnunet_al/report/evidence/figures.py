@@ -79,7 +79,7 @@ def error_figure(name: str, evidence: Evidence) -> Figure | None:
     axes.xaxis.set_major_locator(MaxNLocator(6))
     axes.grid(color="0.9", linewidth=0.7)
     axes.set_axisbelow(True)
-    found = correlation(evidence)
+    found = correlation(evidence.batch)
     axes.set_title(f"{name}, round {evidence.round}\n{correlation_text(found)}")
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
     entropies, errors = [x for x, _, _ in known], [y for _, y, _ in known]
@@ -90,6 +90,40 @@ def error_figure(name: str, evidence: Evidence) -> Figure | None:
         f"Error against uncertainty of {count(len(known), 'region')} of {name}, round {evidence.round}. "
         f"{correlation_text(found)}. Entropy from {min(entropies):.3f} to {max(entropies):.3f} nats, 1 - Dice from "
         f"{min(errors):.3f} to {max(errors):.3f}.",
+    )
+
+
+@svg_style()
+def pool_figure(name: str, evidence: Evidence) -> Figure | None:
+    """Draw the share of misclassified voxels against the entropy in a random part of the pool; None without one."""
+    known = [
+        (entry.entropy, 100 * entry.misclassified, entry.foreground)
+        for entry in evidence.pool
+        if entry.entropy is not None and entry.misclassified is not None
+    ]
+    if not known:
+        return None
+    figure = canvas(3.2)
+    axes = figure.add_subplot()
+    for foreground, label, face in ((True, "with foreground", BLUE), (False, "background only", "none")):
+        places = [(x, y) for x, y, found in known if found is foreground]
+        _scatter(axes, places, label, "o", 18, face, BLUE)
+    axes.set_xlabel("mean predictive entropy of the region [nats]")
+    axes.set_ylabel("misclassified voxels [%]")
+    axes.xaxis.set_major_locator(MaxNLocator(6))
+    axes.grid(color="0.9", linewidth=0.7)
+    axes.set_axisbelow(True)
+    found = correlation(evidence.pool, "misclassified")
+    axes.set_title(f"{name}, round {evidence.round}\n{correlation_text(found)}")
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
+    errors = [y for _, y, _ in known]
+    return finished(
+        figure,
+        ("pool", name),
+        f"{name}, round {evidence.round}: {count(len(known), 'region')}, drawn at random from the pool.",
+        f"Misclassified voxels against uncertainty of {count(len(known), 'region')} drawn at random from the pool of "
+        f"{name}, round {evidence.round}. {correlation_text(found)}. From {min(errors):.2f} to {max(errors):.2f} % of "
+        "the voxels are misclassified. The values are in pool_sample.csv.",
     )
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from nnunet_al.campaign.decisions import Decisions, Options
 from nnunet_al.campaign.folders import CampaignFolder, RoundFolder
 from nnunet_al.campaign.progress import CampaignProgress
-from nnunet_al.errors import NnunetALError, SetupError, StorageError
+from nnunet_al.errors import ModelError, NnunetALError, SetupError, StorageError
 from nnunet_al.nnunet.environment import Roots
 from nnunet_al.report.evidence.record import Evidence, MapPoint, evidence_key, read_evidence, write_evidence
 from nnunet_al.report.reading.rounds import READ_ERRORS
@@ -58,7 +58,9 @@ def _compute(folder: CampaignFolder, roots: Roots, number: int, options: Options
     from nnunet_al.report.evidence.batch_overlays import examine_batch
     from nnunet_al.report.evidence.embedding_map import ROLES, choose_regions, features_of, tsne_map
     from nnunet_al.report.evidence.error_vs_uncertainty import mean_entropies
+    from nnunet_al.report.evidence.pool_sample import draw_regions, examine_pool
     from nnunet_al.report.evidence.redundancy import redundancy
+    from nnunet_al.report.evidence.strategy_map import StrategyMap, is_plain_entropy
     from nnunet_al.rounds.reopen import open_round
     from nnunet_al.rounds.round_model import load_round_model
     from nnunet_al.scoring.fast_network import fast_network
@@ -66,11 +68,20 @@ def _compute(folder: CampaignFolder, roots: Roots, number: int, options: Options
     context = open_round(folder, roots, number, options)
     say(f"Looking at the batch of round {number} of {folder.root}")
     model = load_round_model(context, context.checkpoint(context.round))
-    regions_of_batch, panels = examine_batch(context, model, pictures)
+    own = None
+    if pictures and not is_plain_entropy(context.decided.recipe):
+        try:
+            own = StrategyMap.of(context)
+        except ModelError as error:  # a member of an ensemble is gone
+            say(f"    there is no map of the strategy. {error}")
+    regions_of_batch, panels = examine_batch(context, model, pictures, own)
+    drawn = draw_regions(context)
+    regions_of_pool = examine_pool(context, model, drawn)
     plan, network, device = model
     network = fast_network(network)  # in place, so not before the predictions, which are those of the evaluation
     number_of = {region: index for index, region in enumerate(context.regions)}
-    entropies = mean_entropies(context, plan, network, device, [number_of[entry.region] for entry in regions_of_batch])
+    examined = (*regions_of_batch, *regions_of_pool)
+    entropies = mean_entropies(context, plan, network, device, sorted({number_of[entry.region] for entry in examined}))
     shown = choose_regions(context)
     embedder = Embedder(network, plan.exclusive, device, options.scoring_batch_size, options.workers)
     features_N_d = features_of(context, embedder, shown.numbers_N)
@@ -83,14 +94,18 @@ def _compute(folder: CampaignFolder, roots: Roots, number: int, options: Options
     shapes = {case: facts.raw_shape for case, facts in context.data.facts.items()}
     rng = context.rng("random batches of the report")
     repeats = asdict(redundancy(features_N_d, regions, pool_M, batch_B, shapes, rng)) if len(batch_B) else None
-    batch = [replace(entry, entropy=entropies[number_of[entry.region]]) for entry in regions_of_batch]
+    batch, pool = (
+        tuple(replace(entry, entropy=entropies[number_of[entry.region]]) for entry in of)
+        for of in (regions_of_batch, regions_of_pool)
+    )
     return Evidence(
         number,
-        tuple(batch),
+        batch,
         tuple(panels),
         tuple(MapPoint(region, role, x, y) for region, role, (x, y) in points),
         shown.of_role,
         repeats,
+        pool=pool,
     )
 
 

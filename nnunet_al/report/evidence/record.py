@@ -20,8 +20,8 @@ from nnunet_al.report.drawing.selection_picture import Panel
 _VERSION = 2  # of the files: raise it when the same inputs would give other numbers
 # decisions that may change
 _LATER = ("test_cases", "withdrawn_cases", "left_out_cases", "pool_changes", "hashes", "groups")
-_FIELDS = ("title", "box", "spacing_yx", "score")
-_ARRAYS = ("image_yx", "prediction_yx", "reference_yx", "uncertainty_yx")
+_FIELDS = ("title", "box", "spacing_yx", "score", "map_name")
+_ARRAYS = ("image_yx", "prediction_yx", "reference_yx", "uncertainty_yx", "map_yx")
 _CORRECTED = (
     "Labels of these cases were corrected after this was computed; the model is gone, so that labels and errors are "
     "shown as they were before."
@@ -31,6 +31,8 @@ _CORRECTED = (
 @dataclass(frozen=True)
 class BatchRegion:
     """A region of the batch: how sure the round's model was of it, and how its prediction differs from the annotation.
+
+    Regions of the random part of the pool have the same values, with all of their voxels and the dataset's label.
 
     Attributes
     ----------
@@ -75,6 +77,7 @@ class Evidence:
     panels : pictures of its first regions
     points : the map of embeddings; empty where there is none
     of_role : role -> number of regions of the campaign, on the map or not
+    pool : regions of a random part of the pool (`pool_sample`); empty where their labels are not known
     redundancy : fields of `redundancy.Redundancy`; None where the batch is empty
     remark : a sentence where labels were corrected after the evidence was computed, else empty
     """
@@ -86,6 +89,7 @@ class Evidence:
     of_role: dict[str, int]
     redundancy: dict[str, Any] | None
     remark: str = ""
+    pool: tuple[BatchRegion, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -148,6 +152,8 @@ def read_evidence(round_: RoundFolder, key: Key, checkpoint: Path | None, pictur
         corrected = content["labels"] != key.labels
         if checkpoint is not None and (corrected or content["checkpoint"] != _stamp(checkpoint)):
             return None
+        if checkpoint is not None and "pool" not in content:
+            return None  # of a version without maps of the strategy and without the pool's random part
         drawn = read_arrays(arrays)
         panels = [
             Panel(
@@ -157,7 +163,10 @@ def read_evidence(round_: RoundFolder, key: Key, checkpoint: Path | None, pictur
             )
             for index, fields in enumerate(content["panels"])
         ]
-        batch = [BatchRegion(**{**entry, "region": _region(entry["region"])}) for entry in content["batch"]]
+        batch, pool = (
+            [BatchRegion(**{**entry, "region": _region(entry["region"])}) for entry in content.get(name, ())]
+            for name in ("batch", "pool")
+        )
         points = [MapPoint(_region(place), role, x, y) for place, role, x, y in content["points"]]
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
         return None  # of another version or incomplete: it is computed again
@@ -171,6 +180,7 @@ def read_evidence(round_: RoundFolder, key: Key, checkpoint: Path | None, pictur
         content["of_role"],
         content["redundancy"],
         _CORRECTED if corrected else "",
+        tuple(pool),
     )
 
 
@@ -186,6 +196,7 @@ def write_evidence(round_: RoundFolder, key: Key, checkpoint: Path, evidence: Ev
         "classes": {str(value): name for panel in evidence.panels[:1] for value, name in panel.classes.items()},
         "checkpoint": _stamp(checkpoint),
         "batch": [{**asdict(entry), "region": _plain(entry.region)} for entry in evidence.batch],
+        "pool": [{**asdict(entry), "region": _plain(entry.region)} for entry in evidence.pool],
         "panels": [{name: getattr(panel, name) for name in _FIELDS} for panel in evidence.panels],
         "points": [[_plain(point.region), point.role, point.x, point.y] for point in evidence.points],
         "of_role": evidence.of_role,

@@ -16,7 +16,8 @@ Found = Sequence[tuple[dict[str, Any], Evidence]]
 
 def evidence_tables(found: Found) -> list[Table]:
     """Return all tables of the evidence, in the order of the report."""
-    return [make(found) for make in (batches, correlations, map_points, map_counts, redundancies)]
+    makers = (batches, correlations, pool_correlations, pool_samples, map_points, map_counts, redundancies)
+    return [make(found) for make in makers]
 
 
 def batches(found: Found) -> Table:
@@ -39,7 +40,7 @@ def correlations(found: Found) -> Table:
     """Return the rank correlations of uncertainty and error."""
     rows = []
     for identity, evidence in found:
-        dice, voxels = correlation(evidence), correlation(evidence, "misclassified")
+        dice, voxels = correlation(evidence.batch), correlation(evidence.batch, "misclassified")
         remark = "; ".join(dict.fromkeys(why for why in (dice.why, voxels.why) if why))
         rows.append(
             {**identity, "round": evidence.round, "regions": dice.n}
@@ -50,6 +51,39 @@ def correlations(found: Found) -> Table:
         "error_vs_uncertainty",
         "Spearman's rank correlation of a region's mean predictive entropy with its error (1 - Dice) and with its "
         "share of misclassified voxels, over the newly annotated regions of one batch.",
+        rows,
+    )
+
+
+def pool_correlations(found: Found) -> Table:
+    """Return the rank correlations of uncertainty and error over the random parts of the pools."""
+    rows: list[dict[str, Any]] = []
+    for identity, evidence in found:
+        if evidence.pool:
+            rows.append({**identity, "round": evidence.round, "regions": len(evidence.pool)})
+            for uncertainty in ("entropy", "score"):
+                for error in ("misclassified", "error"):
+                    rows[-1][f"rho_{uncertainty}_{error}"] = correlation(evidence.pool, error, uncertainty).rho
+    return Table(
+        "pool_error_vs_uncertainty",
+        "Spearman's rank correlation over a random part of the pool: of a region's mean predictive entropy, and of the "
+        "strategy's own score, with the share of misclassified voxels and with the error (1 - Dice). A dash: the "
+        "strategy has no score for each region, or all values are the same.",
+        rows,
+    )
+
+
+def pool_samples(found: Found) -> Table:
+    """Return one row per region of the random parts of the pools."""
+    rows = [
+        {**identity, "round": evidence.round, **{name: of for name, of in vars(entry).items() if name != "rank"}}
+        | {"region": entry.region.name}
+        for identity, evidence in found
+        for entry in evidence.pool
+    ]
+    return Table(
+        "pool_sample",
+        "The regions of a random part of the pool, with the columns of the table of batches; all voxels count.",
         rows,
     )
 

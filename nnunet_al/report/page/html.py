@@ -90,11 +90,11 @@ def figure(drawing: Figure) -> str:
     )
 
 
-def pictures(images: Sequence[tuple[bytes, str]], caption: str) -> str:
-    """Return PNG pictures with their alternative texts side by side, as many as fit, under one caption."""
+def pictures(images: Sequence[tuple[bytes, str]], caption: str, wide: bool = False) -> str:
+    """Return PNG pictures with their alternative texts under one caption: side by side, ``wide`` ones in a column."""
     shown = "\n".join(f'<img src="{data_uri(png, "image/png")}" alt="{text(alt)}">' for png, alt in images)
     return (
-        f'<figure class="tiles">\n<div class="tiles">\n{shown}\n</div>\n'
+        f'<figure class="tiles">\n<div class="tiles{" wide" if wide else ""}">\n{shown}\n</div>\n'
         f"<figcaption>{text(caption)}</figcaption>\n</figure>"
     )
 

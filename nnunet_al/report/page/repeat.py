@@ -71,7 +71,8 @@ def round_arguments(decided: Decisions) -> list[str]:
     settings = [
         setting
         for setting in SETTINGS
-        if (decided.annotate or setting not in READERS) and not (setting.name == "initial" and decided.initial_groups)
+        if (decided.annotate or setting not in READERS)
+        and not (setting.name == "initial" and (decided.initial_groups or decided.full))
     ]
     arguments += [*words(settings, decided, int, float, str, epochs, Path), *words(settings, decided, bool)]
     parameters = changed_parameters(decided)

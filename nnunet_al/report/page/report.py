@@ -12,20 +12,23 @@ from tempfile import TemporaryFile
 import nnunet_al
 from nnunet_al.campaign.decisions import Options
 from nnunet_al.campaign.folders import CampaignFolder
-from nnunet_al.errors import CampaignError
+from nnunet_al.errors import CampaignError, DatasetError, ModelError, NnunetALError
 from nnunet_al.files import storage_errors, write_text
 from nnunet_al.nnunet.environment import Roots
 from nnunet_al.report.drawing.learning_figures import campaign_figures
 from nnunet_al.report.drawing.svg import Figure
 from nnunet_al.report.evidence.gather import gather_evidence
+from nnunet_al.report.evidence.kept_predictions import kept_case_panels
 from nnunet_al.report.evidence.record import Evidence
 from nnunet_al.report.evidence.tables import evidence_tables
 from nnunet_al.report.page.annotation_progress import annotation_progress
-from nnunet_al.report.page.evidence_sections import evidence_sections
+from nnunet_al.report.page.evidence_sections import evidence_sections, test_case_sections
 from nnunet_al.report.page.html import Section, bullets, commands, definitions, figures, heading, page, paragraph, table
 from nnunet_al.report.page.repeat import repeat_commands, repeat_notes
 from nnunet_al.report.page.summary import budget_sentences, campaigns_sentence, missing_sentences, ranking_sentences
-from nnunet_al.report.reading.lines import Comparison, comparisons
+from nnunet_al.report.reading.lines import AXES, Comparison, comparisons
+from nnunet_al.report.reading.reference import Reference
+from nnunet_al.report.reading.rounds import READ_ERRORS
 from nnunet_al.report.reading.runs import Run, read_runs
 from nnunet_al.report.reading.warnings import all_warnings
 from nnunet_al.report.tables.all_tables import campaign_tables, identity, penalties_of
@@ -33,16 +36,24 @@ from nnunet_al.report.tables.table import Table
 from nnunet_al.text import count
 
 PAGE = "report.html"
+MAPS = "maps"
 TITLE = "Active learning report"
 
 Part = tuple[str, str, tuple[str, ...], tuple[str, ...]]
 """Anchor, heading, prefixes of the names of its figures, and names of its tables."""
 
 _COMPARING: tuple[Part, ...] = (
-    ("curves", "Learning curves", ("curves", "each"), ("curves",)),
-    ("budget", "Budget to reach a Dice coefficient", ("budget",), ("budget",)),
+    ("curves", "Learning curves", (*(f"curves_{axis}" for axis in AXES), "each"), ("curves",)),
+    ("budget", "Budget to reach a Dice coefficient", ("budget",), ("budget", "highest")),
     ("area", "Area under the curve", ("area",), ("area",)),
     ("penalty", "Pairwise penalties", ("penalty",), ("penalty",)),
+    ("rounds", "Means over rounds, and tests", (), ("over_rounds", "permutation")),
+    (
+        "distances",
+        "95th percentile of the Hausdorff distance (HD95)",
+        ("curves_hd95", "penalty_hd95"),
+        ("standings_hd95", "curves_hd95", "penalty_hd95"),
+    ),
     ("classes", "Classes", ("classes",), ("classes",)),
     ("groups", "Groups and fairness", ("fairness", "groups"), ("groups",)),
     ("cost", "Cost of annotation, round by round", (), ("cost", "rounds")),
@@ -56,6 +67,7 @@ def write_report(
     full_dice: float | None = None,
     pictures: int = 8,
     evidence: tuple[Roots, Options] | None = None,
+    maps: bool = False,
 ) -> Path:
     """Write ``report.html`` and its tables into a folder, and return the page's path.
 
@@ -64,11 +76,14 @@ def write_report(
     folders, output
         at least one campaign; the folder, in which files of an earlier report are overwritten
     full_dice
-        Dice of a model trained on all data, the reference of the budgets; None: the best that was reached
+        Dice of a model trained on all data, the reference of the budgets; None: that of campaigns with ``--full``, else
+        the best that was reached
     pictures
         number of regions shown of each strategy's batch
     evidence
         nnU-Net's folders and the device on which models run; None leaves out everything that needs a model
+    maps
+        whether to write the strategies' own maps of these rounds as volumes, too
 
     Raises CampaignError if no campaign can be read; SetupError if the device is not available; StorageError if a file
     cannot be written.
@@ -79,21 +94,24 @@ def write_report(
         raise CampaignError(left_out[0])
     _check_writable(output)
     compared = comparisons(runs)
-    matrix = penalties_of(compared)
-    tables = {made.name: made for made in campaign_tables(runs, compared, matrix, full_dice)}
-    drawn = campaign_figures(compared, tables, matrix)
+    matrices = penalties_of(compared)
+    reference = Reference(full_dice, tuple(run for run in runs if run.decided.full))
+    tables = {made.name: made for made in campaign_tables(runs, compared, matrices, reference)}
+    drawn = campaign_figures(compared, tables, matrices, reference)
     found, missing = _evidence(compared, pictures, evidence)
     of_models = evidence_tables([(identity(run), seen) for run, seen in found])
     written = [path.name for made in (*tables.values(), *of_models) if (path := made.write(output)) is not None]
     sections = [Section("summary", "Summary", _summary(runs, compared, tables)), *_filled(_COMPARING, drawn, tables)]
     if evidence is not None:
-        named = [(_short_name(run, runs), seen) for run, seen in found]
+        choosing = [run for run in runs if not run.decided.full]
+        named = [(_short_name(run, choosing), seen) for run, seen in found]
         sections += evidence_sections(named, {made.name: made for made in of_models}, missing)
+        sections += _test_cases(compared, reference.runs, *evidence)
     sections += [
         *_filled((_TIME,), drawn, tables),
         Section("settings", "Settings and commands to repeat the campaigns", _settings(runs, tables["settings"])),
         Section("remarks", "Remarks", _remarks([*left_out, *all_warnings(runs, compared)], evidence is None)),
-        Section("files", "Files", _files(written)),
+        Section("files", "Files", _files(written, _map_files(found, output, *evidence) if evidence and maps else ())),
     ]
     write_text(output / PAGE, page(_title(runs), campaigns_sentence(runs), sections, _footer()))
     return output / PAGE
@@ -114,6 +132,17 @@ def _evidence(
             else:
                 found.append((run, seen))
     return found, missing
+
+
+def _test_cases(compared: Sequence[Comparison], full: Sequence[Run], roots: Roots, options: Options) -> list[Section]:
+    """Return the section of kept predictions; none where none are kept."""
+    found, missing = [], []
+    for comparison in compared:
+        try:
+            found += kept_case_panels(comparison, full, roots, options)
+        except (NnunetALError, *READ_ERRORS) as error:
+            missing.append(f"{comparison.title}: predictions that were kept cannot be shown: {error}")
+    return test_case_sections(found, missing)
 
 
 def _check_writable(folder: Path) -> None:
@@ -170,11 +199,32 @@ def _remarks(sentences: Sequence[str], without_models: bool) -> tuple[str, ...]:
     return (bullets(sentences),) if sentences else (paragraph("There are no remarks."),)
 
 
-def _files(written: Sequence[str]) -> tuple[str, ...]:
-    return (
+def _files(written: Sequence[str], maps: Sequence[str]) -> tuple[str, ...]:
+    blocks = (
         paragraph("All numbers of this page are in these CSV files beside it, unrounded, each with one header line:"),
         bullets(sorted(written)),
     )
+    if not maps:
+        return blocks
+    about = (
+        f"The folder {MAPS} holds the strategies' own maps of these batches as volumes on the grid of the images, for "
+        "3D Slicer or ITK-SNAP: the values inside the regions asked for, 0 elsewhere."
+    )
+    return (*blocks, paragraph(about), bullets(maps))
+
+
+def _map_files(found: Sequence[tuple[Run, Evidence]], output: Path, roots: Roots, options: Options) -> list[str]:
+    """Write the maps of all rounds that have evidence, and return a sentence on each."""
+    from nnunet_al.report.evidence.map_files import write_maps
+
+    sentences = []
+    for run, seen in found:
+        folder = output / MAPS / run.decided.dataset / run.folder.name / f"round_{seen.round:03d}"
+        try:
+            sentences.append(write_maps(run.folder, seen.round, folder, roots, options))
+        except (DatasetError, ModelError) as error:
+            sentences.append(f"{run.folder.name}: no maps. {error}")
+    return sentences
 
 
 def _title(runs: Sequence[Run]) -> str:

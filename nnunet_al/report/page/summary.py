@@ -16,6 +16,8 @@ Row = Mapping[str, Any]
 
 def campaigns_sentence(runs: Sequence[Run]) -> str:
     """Return one sentence on the campaigns of the report."""
+    full = [run for run in runs if run.decided.full]
+    runs = [run for run in runs if not run.decided.full] or runs
     strategies = list(dict.fromkeys(run.strategy for run in runs))
     datasets = list(dict.fromkeys(run.decided.dataset for run in runs))
     folds, seeds = ({getattr(run.decided, name) for run in runs} for name in ("fold", "seed"))
@@ -24,6 +26,7 @@ def campaigns_sentence(runs: Sequence[Run]) -> str:
     return (
         f"{count(len(runs), 'campaign')} on {joined(datasets)}, with {joined(strategies)}; "
         f"{count(len(folds), 'fold')}, {count(len(seeds), 'seed')}; complete rounds of each, round 0 included: {done}."
+        + (f" {count(len(full), 'more campaign')} trained on the whole pool: the reference." if full else "")
     )
 
 

@@ -16,6 +16,7 @@ from nnunet_al.report.reading.runs import Run
 
 AXES = {
     "regions": "annotated regions",
+    "pool_percent": "share of the pool's regions [%]",
     "voxels": "annotated voxels",
     "foreground_voxels": "annotated foreground voxels",
     "contour_mm": "length of annotated contours [mm]",
@@ -23,7 +24,13 @@ AXES = {
 }
 """Fields of ``RoundResult`` that measure the size of the training set -> their names."""
 
-_AMOUNTS = {"contour_mm": "mm of annotated contours", "minutes": "minutes of readers' time"}
+_AMOUNTS = {
+    "pool_percent": "% of the pool's regions",
+    "contour_mm": "mm of annotated contours",
+    "minutes": "minutes of readers' time",
+}
+IN_REGIONS = ("regions", "pool_percent")
+"""Axes on which different units of annotation cannot be compared."""
 
 _OF_A_LINE = ("configuration", "unit", "tag")
 
@@ -102,15 +109,17 @@ def mean_curve(runs: Sequence[Curve]) -> MeanCurve:
 
 def amount(budget: float, axis: str) -> str:
     """Return a budget with its unit: "60 annotated regions", "1,750 mm of annotated contours"."""
-    return f"{budget:,.0f} {_AMOUNTS.get(axis, AXES[axis])}"
+    return f"{budget:,.{1 if axis == 'pool_percent' else 0}f} {_AMOUNTS.get(axis, AXES[axis])}"
 
 
 def comparisons(runs: Sequence[Run]) -> list[Comparison]:
     """Group runs into lines, and lines into comparisons, in order of appearance.
 
     One line holds the runs that agree in dataset, configuration, unit, test cases (``test``), tag and strategy. Its
-    label is the strategy, followed by those of the others that differ between the lines of the dataset.
+    label is the strategy, followed by those of the others that differ between the lines of the dataset. Campaigns that
+    were trained on the whole pool are the reference, and in no line.
     """
+    runs = [run for run in runs if not run.decided.full]
     lines: dict[tuple[Any, ...], list[Run]] = {}
     for run in runs:
         decided = run.decided
@@ -142,7 +151,7 @@ def _word(name: str, value: str | None) -> str:
 def by_axis(comparison: Comparison, axis: str) -> list[Comparison]:
     """Return the parts that share one axis: against regions, lines of different units of annotation are kept apart."""
     units = list(dict.fromkeys(line.unit for line in comparison.lines))
-    if axis != "regions" or len(units) < 2:
+    if axis not in IN_REGIONS or len(units) < 2:
         return [comparison]
     return [
         replace(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cache
 
 from nnunet_al.report.reading.rounds import RoundResult
@@ -16,6 +17,46 @@ MEASURES = {"delta": "Δ", "essp": "ESSP", "largest_gap": "largest gap", "delta_
 def dice(result: RoundResult) -> float | None:
     """Return a round's mean foreground Dice."""
     return result.dice
+
+
+def hd95(result: RoundResult) -> float | None:
+    """Return a round's mean foreground HD95 in mm."""
+    return result.hd95_mm
+
+
+def pool_percent(result: RoundResult) -> float | None:
+    """Return the share of the pool's regions, in %, that a round's model was trained on."""
+    return result.pool_percent
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A measure by which strategies are compared.
+
+    Attributes
+    ----------
+    name : of its columns
+    words : its name in captions
+    value : the function that reads it from a round
+    sign : 1 where larger is better, -1 where smaller is
+    digits : decimals on the page
+    """
+
+    name: str
+    words: str
+    value: Value
+    sign: int = 1
+    digits: int = 4
+
+    @property
+    def suffix(self) -> str:
+        """The end of the names of its tables and figures; none for Dice."""
+        return "" if self is DICE else f"_{self.name.removesuffix('_mm')}"
+
+
+DICE = Measure("dice", "mean foreground Dice", dice)
+SLICE_DICE = Measure("slice_dice", "mean foreground Dice of slices", lambda result: result.slice_dice)
+HD95 = Measure("hd95_mm", "mean foreground HD95 (mm, lower is better)", hd95, -1, 2)
 
 
 @cache

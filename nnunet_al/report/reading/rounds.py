@@ -11,6 +11,7 @@ from typing import Any
 from nnunet_al.campaign.commits import AnnotationCost, Commit, awaited_regions, total_cost
 from nnunet_al.campaign.decisions import Decisions
 from nnunet_al.campaign.folders import RoundFolder
+from nnunet_al.campaign.pool_state import pool_of_round
 from nnunet_al.campaign.progress import CampaignProgress
 from nnunet_al.campaign.results import delta_absent_as_1
 from nnunet_al.files import read_json
@@ -56,8 +57,10 @@ class RoundResult:
     regions, cases, voxels, foreground_voxels, contour_mm, minutes : size of its model's training set: annotated
         regions, the cases they lie in, annotated voxels, annotated foreground voxels, length of the annotated contours
         in mm, minutes that readers gave for them
+    pool_percent : 100 x ``regions`` / regions that the pool had then
     cost : the same numbers for the batch that the round asked for, as far as it is annotated
     dice, hd95_mm : means over test cases and classes; None for round 0, which has no model
+    slice_dice : mean over slices of the test cases and classes; None for 3d networks, and for earlier versions
     dice_of_class, hd95_mm_of_class : class -> mean over test cases
     tested_on : the test cases of these means
     fairness : None where the campaign has no groups of cases
@@ -76,9 +79,11 @@ class RoundResult:
     foreground_voxels: int | None = None
     contour_mm: float | None = None
     minutes: float | None = None
+    pool_percent: float | None = None
     cost: AnnotationCost | None = None
     dice: float | None = None
     hd95_mm: float | None = None
+    slice_dice: float | None = None
     dice_of_class: Mapping[str, float | None] = field(default_factory=dict)
     hd95_mm_of_class: Mapping[str, float | None] = field(default_factory=dict)
     tested_on: frozenset[str] = frozenset()
@@ -87,9 +92,14 @@ class RoundResult:
 
 
 def read_round(
-    round_: RoundFolder, progress: CampaignProgress, commits: Sequence[Commit], decided: Decisions, warnings: list[str]
+    round_: RoundFolder,
+    progress: CampaignProgress,
+    commits: Sequence[Commit],
+    decided: Decisions,
+    regions_of_case: Mapping[str, int],
+    warnings: list[str],
 ) -> RoundResult:
-    """Read a round; each file that cannot be read adds a sentence to ``warnings``.
+    """Read a round of a pool with these regions; each file that cannot be read adds a sentence to ``warnings``.
 
     The size of the training set is read from the metrics; numbers that they lack are counted in the ledger's
     ``commits``, without withdrawn cases.
@@ -123,6 +133,9 @@ def read_round(
     if fairness is not None:
         by_group = {name: replace(of, weight=weights.get(name)) for name, of in fairness.by_group.items()}
         found["fairness"] = replace(fairness, by_group=by_group)
+    pool = sum(regions_of_case.get(case, 0) for case in pool_of_round(decided, round_.number))
+    if pool and found.get("regions") is not None and decided.starts_from == "nothing":
+        found["pool_percent"] = 100 * found["regions"] / pool
     return RoundResult(round_.number, progress.is_complete(round_.number), **found)
 
 
@@ -143,6 +156,7 @@ def _metrics(content: dict[str, Any]) -> dict[str, Any]:
         **known,  # numbers that older metrics lack come from the ledger
         "dice": _finite(over_classes.get("dice")),
         "hd95_mm": _finite(over_classes.get("hd95_mm")),
+        "slice_dice": _finite(over_classes.get("slice_dice")),
         "dice_of_class": {name: _finite(values.get("dice")) for name, values in mean.items()},
         "hd95_mm_of_class": {name: _finite(values.get("hd95_mm")) for name, values in mean.items()},
         "fairness": _fairness(content["groups"]) if "groups" in content else None,

@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
 
 from nnunet_al.campaign.commits import Commit, read_commits
 from nnunet_al.campaign.decisions import Decisions
 from nnunet_al.campaign.folders import CampaignFolder
 from nnunet_al.campaign.progress import CampaignProgress
 from nnunet_al.errors import CampaignError, NnunetALError
+from nnunet_al.files import read_arrays
+from nnunet_al.report.reading.network import network_facts
 from nnunet_al.report.reading.rounds import READ_ERRORS, RoundResult, read_round
 
 
 @dataclass(frozen=True)
 class Run:
-    """A campaign: its decisions, its rounds in order, sentences on unreadable files, and the entries of its ledger."""
+    """A campaign: its decisions, its rounds in order, and its network.
+
+    ``warnings`` are sentences on unreadable files, ``commits`` the entries of its ledger, ``network`` the values of
+    `network.network_facts`.
+    """
 
     folder: CampaignFolder
     decided: Decisions
     rounds: tuple[RoundResult, ...]
     warnings: tuple[str, ...] = ()
     commits: tuple[Commit, ...] = ()
+    network: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def strategy(self) -> str:
@@ -62,8 +73,22 @@ def _read_run(folder: CampaignFolder) -> Run:
     decided = Decisions.load(folder.decisions)
     warnings: list[str] = []
     progress, commits = CampaignProgress(folder.root), _commits(folder, warnings)
-    rounds = tuple(read_round(round_, progress, commits, decided, warnings) for round_ in progress.rounds)
-    return Run(folder, decided, rounds, tuple(warnings), tuple(commits))
+    regions = _regions_of_case(folder, warnings)
+    rounds = tuple(read_round(round_, progress, commits, decided, regions, warnings) for round_ in progress.rounds)
+    return Run(folder, decided, rounds, tuple(warnings), tuple(commits), network_facts(folder, decided))
+
+
+def _regions_of_case(folder: CampaignFolder, warnings: list[str]) -> dict[str, int]:
+    """Count the regions of each case; nothing where the file is not there."""
+    path = folder.root / "regions.npz"
+    if not path.is_file():
+        return {}
+    try:
+        arrays = read_arrays(path)
+        return dict(zip(arrays["cases"].tolist(), np.bincount(arrays["case_N"]).tolist(), strict=True))
+    except (zipfile.BadZipFile, *READ_ERRORS):
+        warnings.append(f"{path.name} cannot be read, so that no share of the pool is known.")
+        return {}
 
 
 def _commits(folder: CampaignFolder, warnings: list[str]) -> list[Commit]:

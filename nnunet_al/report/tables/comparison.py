@@ -19,26 +19,38 @@ from nnunet_al.report.reading.lines import (
     overlapping,
     run_curves,
 )
-from nnunet_al.report.reading.round_values import Value, class_dice, class_hd95, dice, group_values
+from nnunet_al.report.reading.reference import Reference
+from nnunet_al.report.reading.round_values import (
+    DICE,
+    Measure,
+    Value,
+    class_dice,
+    class_hd95,
+    dice,
+    group_values,
+    pool_percent,
+)
 from nnunet_al.report.tables.ranking import INTERVALS, Row, interval_columns
 from nnunet_al.report.tables.table import Table
 
 PERCENTS = (90, 95, 99)
+NO_REFERENCE = Reference()
 
 
-def curves(compared: Sequence[Comparison]) -> Table:
-    """Return all points of the mean learning curves."""
+def curves(compared: Sequence[Comparison], measure: Measure = DICE) -> Table:
+    """Return all points of the mean learning curves of a measure."""
     rows = [
         {"dataset": part.title, "strategy": line.label, "axis": axis, **point}
         for _, part, axis, line in _axes_and_lines(compared)
-        for point in _points(line, axis, "budget", "dice")
+        for point in _points(line, axis, "budget", measure.name, measure.value)
     ]
+    words = measure.words[0].upper() + measure.words[1:]
     return Table(
-        "curves",
-        "Mean foreground Dice against the size of the training set. Runs are interpolated linearly between their "
+        f"curves{measure.suffix}",
+        f"{words} against the size of the training set. Runs are interpolated linearly between their "
         "rounds, up to the budget that all runs of the strategy have reached. " + INTERVALS,
         rows,
-        digits={"budget": 0},
+        digits={**dict.fromkeys((measure.name, "low", "high"), measure.digits), "budget": 1},
     )
 
 
@@ -53,7 +65,7 @@ def areas(compared: Sequence[Comparison]) -> Table:
                         areas = [area_under_curve(curve, low, high) for curve in run_curves(line, axis)]
                         mean, interval = mean_and_interval(areas)
                         row: Row = {"dataset": part.title, "strategy": line.label, "axis": axis}
-                        row |= {"from": low, "to": high, "area": mean}
+                        row |= {"from": _short(low), "to": _short(high), "area": mean}
                         rows.append(row | interval_columns(interval) | {"runs": len(areas)})
     return Table(
         "area",
@@ -61,30 +73,24 @@ def areas(compared: Sequence[Comparison]) -> Table:
         "all runs of the dataset have reached, except those whose budgets do not overlap with these; "
         "compare areas only where both budgets are the same. " + INTERVALS,
         rows,
-        digits={"from": 0, "to": 0},
+        digits={"from": 1, "to": 1},
     )
 
 
-def reference_dice(comparison: Comparison, full_dice: float | None = None) -> float | None:
-    """Return the reference Dice of the budgets: ``full_dice`` where given, else the best mean of any strategy."""
-    if full_dice is not None:
-        return full_dice
-    best = [curve.mean_P.max() for line in comparison.lines if len(curve := line_curve(line, "regions"))]
-    return float(max(best)) if best else None
+def budgets(compared: Sequence[Comparison], reference: Reference = NO_REFERENCE) -> Table:
+    """Return the budget that each strategy needs to reach percentages of the reference Dice.
 
-
-def budgets(
-    compared: Sequence[Comparison], full_dice: float | None = None, percents: Sequence[float] = PERCENTS
-) -> Table:
-    """Return the budget that each strategy needs to reach given percentages of the reference Dice."""
+    100 % is among them where the reference is a Dice with all data, since one strategy reaches its own best.
+    """
     rows = []
-    references = {comparison.title: reference_dice(comparison, full_dice) for comparison in compared}
+    bests = {comparison.title: _best(comparison) for comparison in compared}
     for comparison, part, axis, line in _axes_and_lines(compared):
-        reference, curve = references[comparison.title], line_curve(line, axis)
-        if not reference or not len(curve):  # a percentage of 0 is 0
+        curve, full = line_curve(line, axis), reference.of(line)
+        whole = bests[comparison.title] if full is None else full
+        if not whole or not len(curve):  # a percentage of 0 is 0
             continue
-        for percent in percents:
-            target = reference * percent / 100
+        for percent in (*PERCENTS, 100) if reference.of_all(comparison) else PERCENTS:
+            target = whole * percent / 100
             budget = budget_to_reach((curve.budget_P, curve.mean_P), target)
             at_once = budget is not None and budget == curve.budget_P[0]
             reached = sum(budget_to_reach(run, target) is not None for run in run_curves(line, axis))
@@ -93,17 +99,42 @@ def budgets(
                 | {"target_dice": target, "budget": budget, "runs": curve.n, "runs_that_reach_it": reached}
                 | {"remark": "not reached" if budget is None else "at the first model" if at_once else ""}
             )
-    reference_is = (
-        "the best mean Dice that any strategy of the dataset has reached"
-        if full_dice is None
-        else f"{full_dice:.4f}, given as the Dice with all data"
-    )
     return Table(
         "budget",
         f"The budget with which the mean curve first reaches a percentage of the reference Dice, interpolated linearly "
-        f"between rounds. The reference is {reference_is}. At the first model: less might have been enough.",
+        f"between rounds. {reference.words(compared)} At the first model: less might have been enough.",
         rows,
         digits={"percent": 0, "budget": 1},
+    )
+
+
+def _best(comparison: Comparison) -> float | None:
+    """Return the best mean of any strategy."""
+    best = [curve.mean_P.max() for line in comparison.lines if len(curve := line_curve(line, "regions"))]
+    return float(max(best)) if best else None
+
+
+def highest(compared: Sequence[Comparison]) -> Table:
+    """Return the highest point of each strategy's mean curve."""
+    rows = []
+    for comparison in compared:
+        for part in by_axis(comparison, "regions"):
+            for line in part.lines:
+                curve, share = line_curve(line, "regions"), line_curve(line, "regions", pool_percent)
+                if not len(curve):
+                    continue
+                at = int(curve.mean_P.argmax())
+                percent = float(np.interp(curve.budget_P[at], share.budget_P, share.mean_P)) if len(share) else None
+                row: Row = {"dataset": part.title, "strategy": line.label, "highest_dice": float(curve.mean_P[at])}
+                row |= {"regions": _short(float(curve.budget_P[at])), "pool_percent": percent}
+                rows.append(row | {"budgets": len(curve), "runs": curve.n})
+    return Table(
+        "highest",
+        "The highest point of each mean learning curve, the regions at which it lies, and their share of the pool "
+        "(%). The highest of many points is partly chance: compare it only where the budgets (points) are as many.",
+        rows,
+        titles={"pool_percent": "share of the pool [%]"},
+        digits={"pool_percent": 1},
     )
 
 
@@ -166,13 +197,12 @@ def _class_points(line: Line, name: str) -> Iterator[Row]:
         yield point | {"hd95_mm": hd95_mm.get(float(point["regions"])), "runs": runs}
 
 
+def _short(x: float) -> float | int:
+    return int(x) if x.is_integer() else x
+
+
 def _points(line: Line, axis: str, budget: str, name: str, value: Value = dice) -> Iterator[Row]:
     curve = line_curve(line, axis, value)
     for x, mean, low, high in zip(curve.budget_P, curve.mean_P, curve.low_P, curve.high_P, strict=True):
         interval = None if np.isnan(low) else (float(low), float(high))
-        yield {
-            budget: int(x) if x.is_integer() else float(x),
-            name: float(mean),
-            **interval_columns(interval),
-            "runs": curve.n,
-        }
+        yield {budget: _short(float(x)), name: float(mean), **interval_columns(interval), "runs": curve.n}

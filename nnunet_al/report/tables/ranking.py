@@ -9,6 +9,7 @@ import numpy as np
 
 from nnunet_al.evaluation.budget import Interval, mean_and_interval
 from nnunet_al.report.reading.lines import Comparison, Line, by_axis, overlapping
+from nnunet_al.report.reading.round_values import DICE, Measure
 from nnunet_al.report.tables.table import Table
 
 INTERVALS = "Intervals are those of the mean over runs (folds and seeds), 95 %, by Student's t; a single run has none."
@@ -18,8 +19,8 @@ _Pair = tuple[int, int, frozenset[frozenset[str]]]
 """The key by which runs of two strategies are paired: fold, seed, and test cases of the rounds around the budget."""
 
 
-def standings(compared: Sequence[Comparison]) -> Table:
-    """Return the Dice of each strategy at the last number of regions that all runs have reached, the best first.
+def standings(compared: Sequence[Comparison], measure: Measure = DICE) -> Table:
+    """Return a measure of each strategy at the last number of regions that all runs have reached, the best first.
 
     Strategies are ranked by the runs that all of them have; runs that a strategy lacks are named in ``lacks``. Lines
     whose budgets do not overlap are ranked apart.
@@ -29,7 +30,7 @@ def standings(compared: Sequence[Comparison]) -> Table:
         for comparison in compared
         for part in by_axis(comparison, "regions")
         for lines, (_, last) in overlapping(part, "regions")
-        for row in _standing(lines, last)
+        for row in _standing(lines, last, measure)
     ]
     about_common = ""
     if any(row["lacks"] for row in rows):
@@ -37,15 +38,18 @@ def standings(compared: Sequence[Comparison]) -> Table:
             "Where strategies lack runs that others have, the rank is by the mean over the runs that all of them have. "
         )
     else:
-        rows = [{name: of for name, of in row.items() if name not in {"common_dice", "lacks"}} for row in rows]
+        alone = {f"common_{measure.name}", "lacks"}
+        rows = [{name: of for name, of in row.items() if name not in alone} for row in rows]
+    words = measure.words[0].upper() + measure.words[1:]
+    numbers = (measure.name, "low", "high", f"common_{measure.name}", "difference", "difference_low", "difference_high")
     return Table(
-        "standings",
-        "Mean foreground Dice at the largest number of annotated regions that all comparable runs of a dataset have "
+        f"standings{measure.suffix}",
+        f"{words} at the largest number of annotated regions that all comparable runs of a dataset have "
         "reached, and the difference to the strategy at the top of the list, over the folds and seeds of both "
         f"strategies. {about_common}{INTERVALS}",
         rows,
-        titles={"common_dice": "dice on common runs"},
-        digits={"regions": 0},
+        titles={f"common_{measure.name}": f"{measure.name.replace('_', ' ')} on common runs"},
+        digits={**dict.fromkeys(numbers, measure.digits), "regions": 0},
     )
 
 
@@ -55,19 +59,21 @@ def interval_columns(interval: Interval | None, prefix: str = "") -> Row:
     return {f"{prefix}low": low, f"{prefix}high": high}
 
 
-def _standing(part: Comparison, budget: float) -> list[Row]:
-    reached = {line.label: _at(line, budget) for line in part.lines}
+def _standing(part: Comparison, budget: float, measure: Measure) -> list[Row]:
+    reached = {line.label: values for line in part.lines if (values := _at(line, budget, measure))}
+    if not reached:
+        return []
     shared = set.intersection(*(set(values) for values in reached.values()))
     lacks = {label: _lacking(values, reached.values()) for label, values in reached.items()}
     ranked = {label: float(np.mean([values[pair] for pair in shared or values])) for label, values in reached.items()}
-    order = sorted(ranked, key=lambda label: -ranked[label])
+    order = sorted(ranked, key=lambda label: -measure.sign * ranked[label])
     rows = []
     for label in order:
         values, best = reached[label], reached[order[0]]
         mean, interval = mean_and_interval(list(values.values()))
-        row = {"dataset": part.title, "strategy": label, "regions": budget, "dice": mean}
+        row = {"dataset": part.title, "strategy": label, "regions": budget, measure.name: mean}
         row |= interval_columns(interval) | {"runs": len(values)}
-        row |= {"common_dice": ranked[label] if shared else None, "lacks": lacks[label]}
+        row |= {f"common_{measure.name}": ranked[label] if shared else None, "lacks": lacks[label]}
         pairs = [pair for pair in values if pair in best] if label != order[0] else []
         difference, within = mean_and_interval([values[pair] - best[pair] for pair in pairs]) if pairs else (None, None)
         row |= {"difference": difference} | interval_columns(within, "difference_")
@@ -75,18 +81,22 @@ def _standing(part: Comparison, budget: float) -> list[Row]:
     return rows
 
 
-def _at(line: Line, budget: float) -> dict[_Pair, float]:
-    """Return the Dice of a line's runs at a budget, interpolated; runs whose rounds do not enclose it are left out."""
+def _at(line: Line, budget: float, measure: Measure) -> dict[_Pair, float]:
+    """Return a measure of a line's runs at a budget, interpolated; runs whose rounds do not enclose it are left out."""
     found = {}
     for run in line.runs:
-        known = {float(result.regions): result for result in run.evaluated if result.regions is not None}
+        known = {
+            float(result.regions): result
+            for result in run.evaluated
+            if result.regions is not None and measure.value(result) is not None
+        }
         if not known or not min(known) <= budget <= max(known):
             continue
         around = max(at for at in known if at <= budget), min(at for at in known if at >= budget)
         tested_on = frozenset(known[at].tested_on for at in around)
         regions_P = sorted(known)
-        dice_P = [float(known[at].dice or 0.0) for at in regions_P]
-        found[run.decided.fold, run.decided.seed, tested_on] = float(np.interp(budget, regions_P, dice_P))
+        values_P = [float(measure.value(known[at]) or 0.0) for at in regions_P]
+        found[run.decided.fold, run.decided.seed, tested_on] = float(np.interp(budget, regions_P, values_P))
     return found
 
 

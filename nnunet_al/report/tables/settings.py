@@ -25,7 +25,8 @@ def settings(runs: Sequence[Run]) -> Table:
     return Table(
         "settings",
         "Decisions made at the start of the campaigns (campaign.json). Lists of cases and the hashes of their files "
-        "are given as their number and one SHA-256 over all.",
+        "are given as their number and one SHA-256 over all. Network: as planned for the campaign, with the batch size "
+        "that it is trained with, its parameters, and the devices that its rounds were trained on.",
         rows,
     )
 
@@ -42,7 +43,7 @@ def _settings(run: Run) -> dict[str, str]:
             found[name] = f"{len(value)}, {hash_json(value)[:12]}" if value else "0"
         else:
             found[name] = _text(value)
-    return found
+    return found | {name: _text(value) for name, value in run.network.items()}
 
 
 def _groups(groups: dict[str, str]) -> str:

@@ -54,7 +54,7 @@ _PREPROCESS = Stage("preprocess", "preprocessing", _work("preprocess:preprocess"
 _IMAGES = Stage("images", "", _work("images:preprocess_images"))
 """Reads the plans; writes the images of pool and test cases that the dataset's store does not have yet."""
 _TRAIN = Stage(TRAIN, "training", _work("train:train"))
-"""Reads the preprocessed cases and the checkpoint of the round before; writes the view's checkpoints."""
+"""Reads the preprocessed cases and the checkpoint before; writes the view's checkpoints and ``network.json``."""
 _EVALUATE = Stage(EVALUATE, "evaluating on the test cases", _work("evaluate:evaluate"))
 """Reads the checkpoint and the test cases; writes ``metrics.json``, and the campaign's ``results.csv``."""
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import fields
 
 from nnunet_al.errors import SetupError
-from nnunet_al.nnunet.devices import torch_device
+from nnunet_al.files import read_json, write_json
+from nnunet_al.nnunet.devices import device_name, torch_device
+from nnunet_al.nnunet.model import Plan, count_parameters
 from nnunet_al.nnunet.trainer_settings import TrainerSettings
 from nnunet_al.nnunet.training import train as train_model
 from nnunet_al.rounds.context import RoundContext
@@ -25,6 +27,10 @@ def train(context: RoundContext) -> None:
         say(f"    member {member} of {len(context.member_folds)}")
         _train_fold(context, fold, f"train_member_{member}")
     _train_fold(context, context.decided.fold, "train")
+    dataset_json = read_json(context.round.view.preprocessed / context.decided.dataset / "dataset.json")
+    parameters = count_parameters(Plan.of(context.plans, dataset_json, context.decided.configuration))
+    devices = {"device": device_name(context.options.device), "gpus": context.options.gpus}
+    write_json(context.round.network, {"parameters": parameters, **devices})
 
 
 def _train_fold(context: RoundContext, fold: int, log: str) -> None:
