@@ -18,7 +18,9 @@ computes nor nnU-Net makes training batches:
 A stopwatch runs while the round is in the outermost call of a torch module (network and loss), in a backward pass, or
 in a step of the optimiser; together this is "network". Another one runs while nnU-Net's loader makes a batch: stock
 training has this augmentation, too, so it is listed apart (``round_batches_percent``) and is no overhead of ours.
-Everything else counts: probabilities and voxel maps, reading windows, the selection, labels, files, start-up.
+Everything else counts: start-up (``round_start_up_percent``), the stages without a network
+(``round_other_stages_percent``), and within those with one the products of USIMF's gradients, probabilities and voxel
+maps, reading windows, saving checkpoints.
 
 ``round_half_vs_bare`` compares the same round with bare passes in float32, measured in this process: as many training
 and validation steps of nnU-Net's own trainer, batches included; T forward passes for each window of the candidates; a
@@ -275,6 +277,20 @@ def claims_of(rounds: Rounds, starting: float, bare_of: dict[str, float], note: 
     def outside(one: dict[str, float]) -> float:
         return starting + one["round"] - one["network"] - one["batches"]
 
+    of_network = (
+        TRAIN,
+        EVALUATE,
+        f"{SCORE}_part_0_of_1",
+        FISHER,
+        f"{EMBED}_part_0_of_1",
+        "round",
+        "network",
+        "batches",
+    )
+
+    def others(one: dict[str, float]) -> float:
+        return sum(seconds for name, seconds in one.items() if name not in of_network)
+
     total = Timing((sum(bare_of.values()),) * len(rounds.found["half"]))
     return [
         Claim.of_times("round_half_vs_float32", whole["half"], whole["float32"], note=f"-precision auto; {note}"),
@@ -283,6 +299,11 @@ def claims_of(rounds: Rounds, starting: float, bare_of: dict[str, float], note: 
         Claim.of_times("round_last_vs_bare", whole["last"], total, note="the same with -dropout last"),
         Claim("round_overhead_percent", None, percent("half", outside), None, "%", note="outside network and batches"),
         Claim("round_last_overhead_percent", None, percent("last", outside), None, "%", note="with -dropout last"),
+        Claim("round_start_up_percent", None, percent("half", lambda _: starting), None, "%", note="of that: start-up"),
+        Claim(
+            "round_other_stages_percent", None, percent("half", others), None, "%",
+            note="of that: stages without a network (labels, fingerprint, preprocessing, selection, annotation)",
+        ),
         Claim(
             "round_batches_percent", None, percent("half", lambda one: one["batches"]), None, "%",
             note="nnU-Net's loader of training batches",
