@@ -114,8 +114,8 @@ def listed_cases(folder: Path, listed: Any, ending: str, n_channels: int) -> tup
     faults = []
     if absent:
         faults.append(
-            f"{path} names {count(len(absent), 'label file')} that do not exist: {first_names(absent, _SHOWN)}; "
-            "correct the path, or leave out 'label' where a case has none."
+            f"{path} names labels that do not exist: {first_names(absent, _SHOWN)}; correct the path, or leave out "
+            "'label' where a case has none."
         )
     faults += _shared_files(path, cases)
     return cases, Account(tuple(faults), tuple(_not_listed(folder, cases, ending)))

@@ -34,60 +34,53 @@ class Account:
 def account_for(
     there: Mapping[Path, Sequence[os.DirEntry[str]]],
     used: Mapping[Path, Collection[str]],
-    cases: list[str],
+    cases: Sequence[str],
     ending: str,
 ) -> Account:
     """Account for every entry of the folders of images and labels that is not ``used``.
 
-    An image or a label that could be meant for a case, and a case without an image, are faults. What cannot be an image
-    (hidden files, files of the system, other endings) is a remark.
+    An image or a label that got lost, under another name or ending, is a fault. What cannot be an image (hidden files,
+    files of the system, other endings), or is another form of a file that is used, is a remark.
     """
     faults, ignored = [], []
     folder = next(iter(there)).parent
     unused = {place: [entry for entry in entries if entry.name not in used[place]] for place, entries in there.items()}
     alike = {_plain(case): case for case in cases} if any(unused.values()) else {}
     for place, entries in unused.items():
-        labels = {entry.name for entry in there[place]} if place.name.startswith("labels") else None
+        names = {entry.name for entry in there[place]} if entries else set()
         for entry in entries:
             name = f"{place.name}/{entry.name}"
-            reason = _reason(entry, alike, ending, labels)
+            reason = _reason(entry, alike, ending, names, place.name.startswith("labels"))
             if reason is None:
                 ignored.append(name)
             else:
                 faults.append(f"{name} ({reason})")
-    return Account(
-        tuple(
-            [
-                f"{folder} holds {count(len(faults), 'file')} that no case uses: {first_names(faults, _SHOWN, '; ')}: "
-                "rename, convert or move them, so that nothing is left out by mistake."
-            ]
-            if faults
-            else []
-        ),
-        tuple([f"Ignored in {folder}: {first_names(sorted(ignored, key=_is_hidden), _SHOWN)}."] if ignored else []),
+    fault = (
+        f"{folder} holds {count(len(faults), 'file')} that no case uses: {first_names(faults, _SHOWN, '; ')}: rename, "
+        "convert or move what is named, so that nothing is left out by mistake."
     )
+    remark = f"Ignored in {folder}: {first_names(sorted(ignored, key=_is_hidden), _SHOWN)}."
+    return Account((fault,) if faults else (), (remark,) if ignored else ())
 
 
 def _reason(
-    entry: os.DirEntry[str], alike: Mapping[str, str], ending: str, labels: Collection[str] | None
+    entry: os.DirEntry[str], alike: Mapping[str, str], ending: str, names: Collection[str], is_label: bool
 ) -> str | None:
-    """Return why an entry may be an image or, among the names ``labels``, a label that got lost; else None."""
+    """Return why an entry, of a folder with ``names``, may be an image or a label that got lost; else None."""
     name = entry.name
     if name.startswith(".") or name.lower() in _SYSTEM_FILES or name.endswith("~"):
         return None
     stem = name.removesuffix(ending) if name.endswith(ending) else _IMAGE.sub("", name)
     case = _case_of(stem, alike)
     if entry.is_dir():
-        is_lost = labels is not None and case is not None and case + ending not in labels
+        is_lost = is_label and case is not None and case + ending not in names
         return f"a folder with the name of the case {case}" if is_lost else None
-    if any(name.lower().endswith(other) for other in _DATA_FILES.get(ending, ())) and case is not None:
-        return None
     if not name.endswith(ending):
+        belongs = any(name.lower().endswith(other) for other in _DATA_FILES.get(ending, ())) and case is not None
         looks_like_one = _IMAGE.search(name) or ("." not in name and case is not None)
-        return f"it does not end in {ending}" if looks_like_one else None
+        is_lost = looks_like_one and not belongs and stem + ending not in names
+        return f"it does not end in {ending}" if is_lost else None
     if case is None:
-        return "no case has this name"
-    if stem == case or labels is None:
         return "no case has this name"
     if _plain(stem) != _plain(case):
         return f"a label has no channel number, so it is not that of {case}"

@@ -316,6 +316,10 @@ ACCEPTED: dict[str, tuple[Harm, tuple[str, ...]]] = {
     "ignore label": (with_ignore, ("8 of 8 cases have labels (annotated in part: 1).",)),
     "links that lead somewhere": (links, ("8 of 8",)),
     "files that are no images": (with_other_files, ("Ignored in", "notes.txt", "old", "8 of 8")),
+    "copies in another format": (
+        lambda f: [SimpleITK.WriteImage(SimpleITK.ReadImage(str(p)), str(p)[:-3]) for p in (image(f), label(f))],
+        ("Ignored in", "imagesTr/case_03_0000.nii, labelsTr/case_03.nii", "8 of 8"),
+    ),
     "pictures": (lambda f: colours(f, lambda label_yx: label_yx), ("8 of 8",)),
     "pictures in colours": (lambda f: colours(f, lambda label_yx: label_yx, 3), ("8 of 8",)),
     "grey labels saved in colours": (lambda f: colours(f, lambda a: np.stack([a] * 3, -1)), ("8 of 8",)),
