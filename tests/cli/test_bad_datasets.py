@@ -411,15 +411,44 @@ def test_volumes_too_small_for_a_network(folder, capfd, shape, configuration):
 
 
 def test_a_campaign_that_has_begun_goes_on_and_names_what_it_does_not_use(folder, capfd):
-    label(folder).unlink()
-    assert run_round() == 0
-    assert "The campaign starts from them" in capfd.readouterr().out
-    shutil.copy(label(folder, 2), folder / "labelsTr/case_03_0000.nii.gz")
-    from nnunet_al.campaign.data import read_data
-    from nnunet_al.nnunet.environment import Roots
+    assert run_round("--annotate") == 3
+    assert "8 of 8 cases have labels." in capfd.readouterr().out
+    label(folder).rename(folder / "labelsTr/case_03_0000.nii.gz")
+    assert run_round("--annotate") == 3
+    assert "labelsTr/case_03_0000.nii.gz (a label has no channel number" in capfd.readouterr().out
 
-    raw = read_data(Roots.from_environment(), NAME, "fold", 1, CASES).dataset
-    assert "case_03_0000.nii.gz" in raw.account.faults[0]
+
+def test_a_campaign_on_a_dataset_annotated_in_part_says_so_when_it_starts(folder, capfd):
+    for number in (1, 4):
+        label(folder, number).unlink()
+    assert run_round() == 0
+    line = "6 of 8 cases have labels (none: case_01, case_04). The campaign starts from them."
+    assert line in capfd.readouterr().out
+
+
+def test_a_case_that_is_broken_can_still_be_withdrawn(folder, capfd):
+    from nnunet_al.cli.pool import main
+
+    assert run_round("--annotate", "-test", "none") == 3
+    unlink_to(image(folder), "gone")
+    check_refused(folder, capfd, lambda: run_round("--annotate"), ("case_03_0000.nii.gz is a link to gone",))
+    assert run_command(main, "-d", 501, "-withdraw", "case_03") == 0
+    assert run_round("--annotate") == 3
+
+
+def test_real_scribbles_with_an_ignore_label_are_taken(hippocampus, folder, capfd):
+    source = hippocampus.parent / "Dataset027_ACDCsmall"
+    if not (source / "scribblesTr").is_dir():
+        pytest.skip(f"{source} with scribblesTr is not there")
+    for path in folder.glob("*Tr/*"):
+        path.unlink()
+    for path in sorted((source / "scribblesTr").iterdir())[:6]:
+        (folder / "labelsTr" / path.name).symlink_to(path)
+        name = path.name.replace(".nii.gz", "_0000.nii.gz")
+        (folder / "imagesTr" / name).symlink_to(source / "imagesTr" / name)
+    change_json(folder, labels={"background": 0, "RV": 1, "MYO": 2, "LV": 3, "ignore": 4}, numTraining=6)
+    assert prepare() == 0
+    assert "6 of 6 cases have labels (annotated in part: 6)." in capfd.readouterr().out
 
 
 def test_nnunets_own_conversion_agrees_on_which_labels_come_back():
