@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ def read_dataset_json(folder: Path) -> dict[str, Any]:
     Raises DatasetError if it is missing, unreadable or incomplete, or if a value has a type that nnU-Net cannot use.
     """
     path = folder / "dataset.json"
-    if folder.is_dir() and not path.exists() and not path.is_symlink():
+    if not os.path.lexists(path):
         raise DatasetError(f"{path} is missing: every nnU-Net dataset needs one.")
     content = read_user_json(path)
     if not isinstance(content, dict):
