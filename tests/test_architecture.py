@@ -40,6 +40,7 @@ FOUNDATION = {
     "lazy",
     "settings",
     "text",
+    "user_files",
     "__version__",
 }
 APART = {"synthetic": {"cli"}}  # package -> who may import it

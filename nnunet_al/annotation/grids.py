@@ -13,7 +13,7 @@ import SimpleITK
 from nnunet_al.errors import ReturnError
 from nnunet_al.pool.boxes import Box
 
-_TOLERANCE = 1e-3
+_TOLERANCE = 0.01
 """Largest distance, in voxels, between corresponding voxels of the returned grid and the image's."""
 
 

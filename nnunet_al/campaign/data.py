@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -12,11 +12,15 @@ from nnunet_al.errors import DatasetError
 from nnunet_al.file_locks import file_lock, remove_empty
 from nnunet_al.files import remove_temporary_files
 from nnunet_al.nnunet.case_facts import CaseFacts
+from nnunet_al.nnunet.case_files import name_collision
 from nnunet_al.nnunet.environment import Roots
 from nnunet_al.nnunet.image_store import store_folder
 from nnunet_al.nnunet.raw_dataset import CaseFiles, RawDataset
 from nnunet_al.nnunet.verification import verify_dataset
 from nnunet_al.terminal import say
+from nnunet_al.text import count, first_names
+
+_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -98,8 +102,9 @@ def read_data(
     """Read and check a dataset; files that have not changed since they were last remembered are not read again.
 
     Of a campaign that has begun only its ``cases`` are looked at: cases that were added to the dataset, or withdrawn
-    from the campaign, may be in any state. Unfinished files of killed processes among the dataset's preprocessed images
-    are removed. ``alone`` is called before any file has to be read.
+    from the campaign, may be in any state. Without ``cases`` every file has to be accounted for. Unfinished files of
+    killed processes among the dataset's preprocessed images are removed. ``alone`` is called before any file has to be
+    read.
 
     Raises DatasetError for the first file that is not in order.
     """
@@ -114,11 +119,47 @@ def read_data(
 
     if test == "ts" and (both := sorted(raw.cases.keys() & raw.test_cases.keys())):
         raise DatasetError(f"-test ts: the case {both[0]} is in imagesTr and imagesTs of {raw.folder}: rename it.")
+    if cases is None:
+        check_accounts(raw, test)
     raw, others = _only(raw, cases)
+    if collision := name_collision({*raw.cases, *(raw.test_cases if test == "ts" else ())}):
+        raise DatasetError(collision)
     tests = raw.test_cases if test == "ts" else raw.cases
     facts = verify_dataset(raw, workers, cache, {**tests, **raw.cases}, defer_write=writes.append, before_reading=alone)
     pool_facts, test_facts = ({case: facts[case] for case in some} for some in (raw.cases, tests))
     return Data(raw, pool_facts, tests, test_facts, remember, others)
+
+
+def check_accounts(raw: RawDataset, test: str) -> None:
+    """Say which files of a dataset are left alone on purpose.
+
+    Raises DatasetError if there are others that no case uses, or declared ones that are not there.
+    """
+    for account in raw.accounts(test):
+        for fault in account.faults:
+            raise DatasetError(fault)
+    for account in raw.accounts(test):
+        for remark in account.remarks:
+            say(remark)
+
+
+def say_faults(raw: RawDataset, test: str) -> None:
+    """Say what `check_accounts` would refuse, for a campaign that has begun and goes on with what it has."""
+    for account in raw.accounts(test):
+        for fault in account.faults:
+            say(fault)
+
+
+def labels_line(facts: Mapping[str, CaseFacts]) -> str:
+    """Return one sentence on how many cases have labels, with the names of those that have none."""
+    without = [case for case, known in sorted(facts.items()) if known.label_hash is None]
+    empty = sum(known.label_state == "unannotated" for known in facts.values())
+    partly = sum(known.label_state == "partial" for known in facts.values())
+    details = [f"none: {first_names(without, _NAMED)}"] if without else []
+    details += [f"annotated in part: {partly}"] if partly else []
+    details += [f"ignored everywhere: {empty}"] if empty else []
+    some = f" ({'; '.join(details)})" if details else ""
+    return f"{len(facts) - len(without)} of {count(len(facts), 'case')} have labels{some}."
 
 
 def _only(raw: RawDataset, wanted: Collection[str] | None) -> tuple[RawDataset, tuple[str, ...]]:

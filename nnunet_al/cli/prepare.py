@@ -33,7 +33,7 @@ def work(arguments: Namespace) -> None:
     if arguments.np < 1:
         raise CampaignError(f"-np {arguments.np}: give at least 1.")
 
-    from nnunet_al.campaign.data import check_dataset
+    from nnunet_al.campaign.data import check_dataset, labels_line
     from nnunet_al.nnunet.environment import Roots, dataset_name
 
     roots = Roots.from_environment()
@@ -41,6 +41,7 @@ def work(arguments: Namespace) -> None:
     data = check_dataset(roots, name, arguments.test, arguments.np)
     cases = len({*data.facts, *data.test_facts})
     say(f"{name} is in order: {count(cases, 'case')} checked.")
+    say(labels_line({**data.test_facts, **data.facts}))
 
 
 main = partial(run, build_parser, work)

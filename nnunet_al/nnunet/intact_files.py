@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import numpy as np
 
 from nnunet_al.errors import DatasetError
 from nnunet_al.files import nifti_is_finite
+from nnunet_al.user_files import is_pointer
 
 
 def read_intact(file: Path, read: Callable[[str], tuple[np.ndarray, dict[str, Any]]]) -> tuple[np.ndarray, dict]:
@@ -20,9 +23,14 @@ def read_intact(file: Path, read: Callable[[str], tuple[np.ndarray, dict[str, An
     Raises DatasetError if the file cannot be read, is truncated, or holds NaN or infinity.
     """
     try:
-        array_C_xyz, properties = read(str(file))
+        with redirect_stdout(StringIO()):  # nnU-Net's warnings, for example that a TIFF has no file with its spacing
+            array_C_xyz, properties = read(str(file))
         finite = np.isfinite(array_C_xyz).all() and nifti_is_finite(file)
     except Exception as error:  # readers raise the errors of their libraries
+        if is_pointer(file):
+            raise DatasetError(
+                f"{file} only names its content: fetch that with git annex get, datalad get or git lfs pull."
+            ) from error
         raise DatasetError(f"{file} cannot be read ({_reason(error)}): replace it, or remove the case.") from error
     if not finite:
         raise DatasetError(f"{file} holds NaN or infinite voxels: replace them by finite numbers.")

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import redirect_stderr
 from functools import cached_property
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nnunet_al.errors import DatasetError, StorageError
-from nnunet_al.files import write_atomically
+from nnunet_al.files import temporary_sibling, write_atomically
 from nnunet_al.nnunet.intact_files import read_intact
 
 if TYPE_CHECKING:
@@ -28,9 +30,10 @@ class LabelFormat:
         from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from_dataset_json
 
         dataset_json, image = self._chosen_by
-        reader_class: type[BaseReaderWriter] = determine_reader_writer_from_dataset_json(
-            dataset_json, image, verbose=False
-        )
+        with redirect_stderr(StringIO()):  # on which nnU-Net prints a traceback of each reader that does not fit
+            reader_class: type[BaseReaderWriter] = determine_reader_writer_from_dataset_json(
+                dataset_json, image, verbose=False
+            )
         return reader_class()
 
     def read(self, path: Path) -> np.ndarray:
@@ -43,7 +46,7 @@ class LabelFormat:
     def read_with_properties(self, path: Path) -> tuple[np.ndarray, dict[str, Any]]:
         """Return the labels (z, y, x) and the geometry for `write`."""
         labels_1_xyz, properties = read_intact(path, self._reader.read_seg)
-        labels_xyz = labels_1_xyz[0]
+        labels_xyz = one_channel(path, labels_1_xyz)[0]
         integers_xyz = labels_xyz.astype(np.int32)
         if not (integers_xyz == labels_xyz).all():
             raise DatasetError(f"The label file {path} holds values that are not integers: export it again as labels.")
@@ -64,6 +67,8 @@ class LabelFormat:
     def write(self, path: Path, labels_xyz: np.ndarray, properties: dict[str, Any]) -> None:
         """Write labels completely or not at all, and read them back before ``path`` is replaced.
 
+        The file with the spacing, which nnU-Net writes beside a TIFF, gets its place first.
+
         Raises StorageError if the labels read back differ, as on a full disk that the image library does not notice.
         """
         dtype = np.uint8 if labels_xyz.max(initial=0) < 256 else np.uint16
@@ -76,5 +81,24 @@ class LabelFormat:
                 raise StorageError(f"The labels could not be written to {path}: is the disk full?") from error
             if not intact:
                 raise StorageError(f"The labels could not be written to {path} intact: is the disk full?")
+            if temporary.with_suffix(".json").is_file():  # which is the temporary file of the one beside `path`
+                write_atomically(path.with_suffix(".json"), lambda _: None)
 
-        write_atomically(path, write_and_compare)
+        try:
+            write_atomically(path, write_and_compare)
+        finally:
+            temporary_sibling(path).with_suffix(".json").unlink(missing_ok=True)
+
+
+def one_channel(path: Path, labels_C_xyz: np.ndarray) -> np.ndarray:
+    """Return labels with one channel: those of the file, or the grey of a picture saved in colours.
+
+    Raises DatasetError if the channels differ, or there are several volumes, of which nnU-Net would take the first.
+    """
+    grey = labels_C_xyz.shape[1] == 1 and len(labels_C_xyz) in {3, 4} and not np.ptp(labels_C_xyz[:3], axis=0).any()
+    if len(labels_C_xyz) == 1 or grey:
+        return labels_C_xyz[:1]
+    raise DatasetError(
+        f"{path} has {len(labels_C_xyz)} channels (colours, time points or a volume per class), but a label has one: "
+        "save it as one image of integers, in grey, whose values are the labels."
+    )

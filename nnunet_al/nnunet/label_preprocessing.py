@@ -15,7 +15,7 @@ from nnunet_al.nnunet.case_facts import CaseFacts
 from nnunet_al.nnunet.geometry import case_geometry, planned_spacing
 from nnunet_al.nnunet.image_store import StoredImage, common_dependencies, ensure_image, image_dependencies, image_key
 from nnunet_al.nnunet.raw_dataset import CaseFiles
-from nnunet_al.pool.boxes import Box, to_slices
+from nnunet_al.pool.boxes import Box, intersect, to_slices
 from nnunet_al.pool.geometry import CaseGeometry, OutsideCropError
 
 
@@ -126,11 +126,17 @@ def _lost_classes(job: LabelJob, raw: np.ndarray, cropped: np.ndarray, seg: np.n
     sentences = []
     for name, value in job.dataset_json["labels"].items():
         values = value if isinstance(value, (list, tuple)) else [value]
-        before = cropped if values == [0] else raw  # outside the nonzero mask 0 is not an annotation
-        if name != "ignore" and np.isin(before, values).any() and not np.isin(seg, values).any():
+        if name == "ignore" or np.isin(seg, values).any():
+            continue
+        if np.isin(cropped, values).any():
             sentences.append(
                 f"Case {job.facts.case}: the annotation of {name} is lost in resampling to the planned spacing, "
                 "so the network never sees it; annotate thicker regions or use the 2d configuration."
+            )
+        elif values != [0] and np.isin(raw, values).any():  # outside the nonzero mask 0 is not an annotation
+            sentences.append(
+                f"Case {job.facts.case}: the annotation of {name} lies where the image is zero, which nnU-Net crops "
+                "away, so the network never sees it; check whether the label belongs to this image."
             )
     return sentences
 
@@ -143,7 +149,8 @@ def _lost_boxes(job: LabelJob, geometry: CaseGeometry, raw: np.ndarray, seg: np.
             network_box = geometry.to_network(box)
         except OutsideCropError:  # the box holds zeros only, so nothing can be lost
             continue
-        was_annotated = (raw[0][to_slices(box)] != ignore).any()
+        seen = intersect(box, geometry.raw_crop_box)  # what lies outside is cropped and not lost in resampling
+        was_annotated = seen is not None and (raw[0][to_slices(seen)] != ignore).any()
         if was_annotated and not (seg[0][to_slices(network_box)] != ignore).any():
             where = ",".join(f"{low}:{high}" for low, high in box)
             sentences.append(

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from contextlib import redirect_stderr
 from copy import deepcopy
 from dataclasses import asdict, dataclass
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -201,5 +203,6 @@ def plan(
     write_json(view.preprocessed / dataset_name / SETTINGS_FILE, asdict(settings))
     options: dict[str, Any] = {"gpu_memory_target_in_gb": gpu_memory_gb, "plans_name": plans_name}
     given = {name: value for name, value in options.items() if value is not None}
-    with nnunet_folders(view), quiet(log):
+    # nnU-Net prints a traceback of each reader that does not fit the images
+    with nnunet_folders(view), quiet(log), redirect_stderr(StringIO()):
         return planner(dataset_name, **given).plan_experiment()

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from nnunet_al.errors import DatasetError
-from nnunet_al.files import read_json
+from nnunet_al.text import first_names
+from nnunet_al.user_files import read_user_json
 
 FOLDS = 5
+_SPLITS_FORM = (
+    'must be a list of folds like [{"train": ["case_1"], "val": ["case_2"]}]: correct it, or remove it to have '
+    "nnU-Net's folds."
+)
+_SHOWN = 5
 _SEED = 12345  # nnU-Net's seed, so that the folds equal those of nnU-Net
 
 
@@ -23,18 +30,16 @@ def pool_and_test(
     Raises DatasetError if there are fewer labelled cases than folds, no such fold, or a split file names cases that do
     not exist.
     """
-    file = next((path for path in split_files if path.is_file()), None)
+    file = next((path for path in split_files if os.path.lexists(path)), None)
     if file is not None:
-        splits = read_json(file)
-        if fold >= len(splits):
-            raise DatasetError(f"-f {fold}: {file} holds {len(splits)} folds, counted from 0.")
-        named = set(splits[fold]["train"]) | set(splits[fold]["val"])
+        split = read_split(file, fold)
+        named = {*split["train"], *split["val"]}
         if unknown := sorted(named - set(cases)):
             raise DatasetError(
                 f"{file} names {unknown[0]} ({len(unknown)} such cases), which is not in the dataset: bring the two "
                 "into line or remove the split file."
             )
-        validation = splits[fold]["val"]
+        validation = split["val"]
         left_out = set(cases) - named
     else:
         candidates = sorted(set(cases) & set(labelled))
@@ -48,9 +53,34 @@ def pool_and_test(
         validation = _folds(candidates, FOLDS)[fold]["val"]
         left_out = set()
     test = sorted(set(validation) & set(labelled))
+    if file is not None and not set(cases) - set(test) - left_out:
+        raise DatasetError(f"-f {fold}: {file} keeps every case for the test: leave some to train on.")
     if not test:
         raise DatasetError(f"Fold {fold} has no labelled validation case to test on: label one or use -test ts.")
     return sorted(set(cases) - set(test) - left_out), test
+
+
+def read_split(file: Path, fold: int) -> dict[str, list[str]]:
+    """Read the names of one fold's training and validation cases (``train``, ``val``) from a ``splits_final.json``.
+
+    Raises DatasetError if the file cannot be read, has another form, has no such fold, or names a case in both lists.
+    """
+    splits = read_user_json(file)
+    if not isinstance(splits, list) or not splits:
+        raise DatasetError(f"{file} {_SPLITS_FORM}")
+    if fold >= len(splits):
+        raise DatasetError(f"-f {fold}: {file} holds {len(splits)} folds, counted from 0.")
+    split = splits[fold]
+    for key in ("train", "val"):
+        names = split.get(key) if isinstance(split, dict) else None
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise DatasetError(f"{file} holds no list of names {key!r} in fold {fold}; it {_SPLITS_FORM}")
+    if both := sorted({*split["train"]} & {*split["val"]}):
+        raise DatasetError(
+            f"{file} names {first_names(both, _SHOWN)} in 'train' and in 'val' of fold {fold}, but what models are "
+            "tested on is not trained on: remove each from one of the lists."
+        )
+    return split
 
 
 def training_split(annotated: Sequence[str]) -> tuple[list[str], list[str]]:

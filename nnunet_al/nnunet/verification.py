@@ -18,11 +18,15 @@ from nnunet_al.errors import DatasetError
 from nnunet_al.files import hash_array, hash_file, hash_json, read_json, write_json
 from nnunet_al.nnunet.case_facts import CaseFacts
 from nnunet_al.nnunet.environment import quiet
+from nnunet_al.nnunet.grid_difference import grid_difference
 from nnunet_al.nnunet.intact_files import read_intact
+from nnunet_al.nnunet.label_io import one_channel
 from nnunet_al.nnunet.raw_dataset import CaseFiles, RawDataset
+from nnunet_al.nnunet.sidecars import check_sidecars
 from nnunet_al.nnunet.workers import run_jobs
 from nnunet_al.pool.boxes import as_box
 from nnunet_al.text import first_names
+from nnunet_al.user_files import user_errors
 
 _CACHE_VERSION = 2
 _END_BYTES = 4096
@@ -49,11 +53,15 @@ def find_reader(dataset: RawDataset) -> str:
     """
     from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from_dataset_json
 
-    image = next(iter(dataset.cases.values())).images[0]
+    first = next(iter(dataset.cases.values()))
+    image = first.images[0]
+    check_sidecars(first)
     try:
         with quiet(), redirect_stderr(StringIO()):
             return determine_reader_writer_from_dataset_json(dataset.dataset_json, str(image), verbose=False).__name__
     except RuntimeError:
+        with user_errors(image):
+            image.open("rb").close()
         raise DatasetError(
             f"{image} cannot be read by any of nnU-Net's readers for {dataset.file_ending}: replace the file if it is "
             "broken, or correct file_ending in dataset.json."
@@ -63,15 +71,15 @@ def find_reader(dataset: RawDataset) -> str:
 def verify_case(case: str, files: CaseFiles, required: CaseRequirements, reader: str) -> CaseFacts:
     """Read the files of one case with nnU-Net's ``reader`` and check them against each other.
 
-    Raises DatasetError if a file cannot be read, holds NaN or infinity, has another grid than the others (shape, and
-    spacing, origin and direction up to ``numpy.allclose``, as nnU-Net compares them), if the image is zero everywhere,
-    or if the label has values that ``dataset.json`` does not declare.
+    Raises DatasetError if a file cannot be read, holds NaN or infinity, has another grid than the others, if the image
+    is zero everywhere, or if the label has several channels or values that ``dataset.json`` does not declare.
     """
     from nnunetv2.imageio.reader_writer_registry import recursive_find_reader_writer_by_name
     from nnunetv2.preprocessing.cropping.cropping import create_nonzero_mask, get_bbox_from_mask
 
     io = recursive_find_reader_writer_by_name(reader)()
     channels, properties = [], []
+    check_sidecars(files)
     for file in files.images:
         image_C_xyz, found = read_intact(file, lambda path: io.read_images((path,)))
         channels.append(image_C_xyz)
@@ -92,6 +100,7 @@ def verify_case(case: str, files: CaseFiles, required: CaseRequirements, reader:
     label_hash, label_state = None, "none"
     if files.label is not None:
         label_1_xyz, found = read_intact(files.label, io.read_seg)
+        label_1_xyz = one_channel(files.label, label_1_xyz)
         _check_same_grid(files.label, label_1_xyz, found, files.images[0], channels[0], properties[0])
         _check_values(files.label, label_1_xyz, required)
         label_hash = hash_array(label_1_xyz.astype(np.int16))
@@ -169,20 +178,12 @@ def _check_same_grid(
         raise DatasetError(
             f"{file} has {array.shape[1:]} voxels, but {first_file} has {first.shape[1:]}: bring both to one grid."
         )
-    for name, value in _grid(found).items():
-        other = _grid(wanted).get(name)
-        if other is None or np.shape(value) != np.shape(other) or not np.allclose(value, other):
-            raise DatasetError(
-                f"The {name} of {file} ({_short(value)}) is not that of {first_file} ({_short(other)}): copy it from "
-                "the image if the voxels do coincide, or resample."
-            )
-
-
-def _grid(properties: dict[str, Any]) -> dict[str, Any]:
-    sitk, nib = properties.get("sitk_stuff", {}), properties.get("nibabel_stuff", {})
-    grid = {"spacing": properties["spacing"], "origin": sitk.get("origin"), "direction": sitk.get("direction")}
-    grid["affine"] = nib.get("original_affine")
-    return {name: value for name, value in grid.items() if value is not None}
+    if difference := grid_difference(found, wanted, array.shape[1:]):
+        name, value, other = difference
+        raise DatasetError(
+            f"The {name} of {file} ({_short(value)}) is not that of {first_file} ({_short(other)}): copy it from "
+            "the image if the voxels do coincide, or resample."
+        )
 
 
 def _short(value: Any) -> str:
@@ -193,7 +194,12 @@ def _check_values(file: Path, label_1_xyz: np.ndarray, required: CaseRequirement
     allowed = set(required.label_values) | ({required.ignore} if required.ignore is not None else set())
     unexpected = [value for value in np.unique(label_1_xyz).tolist() if value not in allowed]
     if unexpected:
-        shown = first_names([f"{value:g}" for value in unexpected], 5)
+        shown = first_names([f"{value:.9g}" for value in unexpected], 5)
+        if any(value % 1 for value in unexpected):
+            raise DatasetError(
+                f"{file} holds the label value(s) {shown}, which are no whole numbers: save it again as integers, and "
+                "if it was resampled, by the nearest neighbour."
+            )
         raise DatasetError(
             f"{file} holds the label value(s) {shown}, but dataset.json declares {sorted(allowed)}: correct either."
         )
@@ -210,18 +216,23 @@ def _reader_choice(dataset: RawDataset) -> list[Any]:
 
 
 def _stamp(files: CaseFiles) -> list[list[Any]]:
-    paths = filter(None, [*files.images, files.label])
-    return [[str(path), path.stat().st_size, path.stat().st_mtime_ns, _hash_of_ends(path)] for path in paths]
+    return [_stamp_of(path) for path in files.all]
 
 
-def _hash_of_ends(path: Path) -> str:
+def _stamp_of(path: Path) -> list[Any]:
+    with user_errors(path):
+        status = path.stat()
+        return [str(path), status.st_size, status.st_mtime_ns, _hash_of_ends(path, status.st_size)]
+
+
+def _hash_of_ends(path: Path, n_bytes: int) -> str:
     """Hash the first and the last bytes of a file, which hold the header and the checksum of compressed data.
 
     Times alone do not reveal a replaced file if a copy keeps them or the file system counts in seconds.
     """
     with path.open("rb") as file:
         first = file.read(_END_BYTES)
-        file.seek(-min(_END_BYTES, path.stat().st_size), os.SEEK_END)
+        file.seek(-min(_END_BYTES, n_bytes), os.SEEK_END)
         return hashlib.sha256(first + file.read()).hexdigest()[:16]
 
 

@@ -39,7 +39,9 @@ def export_dataset(context: RoundContext, target: Path) -> int:
                 shutil.copyfile(image, temporary / "imagesTr" / f"{case}_{channel:04d}{dataset.file_ending}")
             labels_xyz = labels_after(context.ledger, case, commits, dataset.cases[case], context.data.facts[case])
             any_ignored |= bool(np.any(labels_xyz == context.ignore))
-            properties = context.ledger.properties(case, commits)
+            if sidecar := dataset.cases[case].image_sidecar():
+                shutil.copyfile(sidecar, temporary / "imagesTr" / f"{case}.json")
+            properties = context.ledger.properties(case, commits) | {"spacing": context.data.facts[case].spacing_mm}
             context.label_format.write(temporary / "labelsTr" / f"{case}{dataset.file_ending}", labels_xyz, properties)
         content = deepcopy(dataset.dataset_json)
         content.pop("dataset", None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, suppress
 
-from nnunet_al.campaign.data import Data, reading_alone
+from nnunet_al.campaign.data import Data, reading_alone, say_faults
 from nnunet_al.campaign.decisions import Decisions, Options
 from nnunet_al.campaign.folders import CampaignFolder, RoundFolder
 from nnunet_al.campaign.lock import campaign_lock, shared_lock
@@ -52,6 +52,7 @@ def do_round(roots: Roots, request: Request, options: Options, number: int | Non
             say_new(decided, data.others)
             if decided:
                 known = decided
+                say_faults(data.dataset, decided.test)
                 finish_handed_out(folder, number, lambda last: RoundContext(folder, last, known, roots, data, options))
             chosen = choose_round(folder, number)
             if chosen is None:

@@ -13,7 +13,7 @@ import torch
 
 from nnunet_al.annotation.grids import read_grid
 from nnunet_al.annotation.segments import segments_of
-from nnunet_al.campaign.data import Data
+from nnunet_al.campaign.data import Data, labels_line
 from nnunet_al.campaign.decisions import Decisions
 from nnunet_al.campaign.folders import CampaignFolder
 from nnunet_al.errors import CampaignError, DatasetError, SetupError
@@ -59,6 +59,7 @@ def start(
     decided = choose_cases(decided, roots, data)
     decided = replace(decided, groups=read_groups(sorted({*decided.pool_cases, *decided.test_cases})))
     _check_hand_out(decided, data)
+    say(labels_line(data.facts) + (" The campaign starts from them." if decided.starts_from == "dataset" else ""))
     say(f"Starting a campaign on {len(decided.pool_cases)} cases, {len(decided.test_cases)} are kept for the test.")
     check_groups(decided, data.dataset.classes)
     try:
@@ -185,6 +186,7 @@ def _prepare(folder: CampaignFolder, decided: Decisions, data: Data, workers: in
         raise CampaignError(f"-c {decided.configuration}: cascades are not supported; use 2d, 3d_lowres or 3d_fullres.")
     if decided.pretrained_weights is not None:
         _check_weights(decided, plans, view)
+    _check_stages(decided, plans)
     regions = cut_regions(decided, plans, data, decided.pool_cases, workers)
     _check_initial(decided, regions)
     if decided.full:
@@ -237,6 +239,17 @@ def _check_weights(decided: Decisions, plans: dict, view: Roots) -> None:
     dataset_json = read_json(view.preprocessed / decided.dataset / "dataset.json")
     checkpoint = Path(str(decided.pretrained_weights))
     load_network(Plan.of(plans, dataset_json, decided.configuration), checkpoint, torch.device("cpu"))
+
+
+def _check_stages(decided: Decisions, plans: Mapping[str, Any]) -> None:
+    """Refuse images so small that nnU-Net plans a network of one stage, which has no decoder and cannot be trained."""
+    chosen = plans["configurations"][decided.configuration]
+    if chosen.get("architecture", {}).get("arch_kwargs", {}).get("n_stages", 2) < 2:
+        size = " x ".join(str(length) for length in chosen["patch_size"])
+        raise DatasetError(
+            f"-c {decided.configuration}: after cropping and resampling most images of {decided.dataset} have only "
+            f"{size} voxels, too few for a U-Net of two stages: use another configuration, or larger images."
+        )
 
 
 def _check_single_windows(

@@ -223,9 +223,9 @@ def changed(grid: Grid, **fields) -> Grid:
     "fields, sentence",
     [
         ({"spacing_mm": (0.7, 1.1, 1.5)}, r"its voxels measure 0\.7 x 1\.1 x 1\.5 mm instead of 0\.7 x 1\.1 x 3 mm"),
-        ({"spacing_mm": (0.7, 1.1 * (1 + 0.002 / 5), 3.0)}, r"its voxels measure"),
+        ({"spacing_mm": (0.7, 1.1 * (1 + 0.02 / 5), 3.0)}, r"its voxels measure"),
         ({"origin_mm": (-120.5, 40.25, 900.5)}, r"it lies 0\.5 mm away"),
-        ({"origin_mm": (-120.5, 40.25 + 0.002 * 3, 900.0)}, r"it lies 0\.006 mm away"),
+        ({"origin_mm": (-120.5, 40.25 + 0.02 * 3, 900.0)}, r"it lies 0\.06 mm away"),
         ({"direction": oblique(0.41).direction}, r"it is rotated by up to 0\.\d+ degrees"),
     ],
 )
@@ -244,8 +244,8 @@ def test_a_shift_below_the_tolerance_is_none(labels_kji):
 
 
 def test_a_small_rotation_counts_by_what_it_does_at_the_far_corner():
-    """0.0001 radians move nothing on 5 voxels and a thousandth of a voxel on more than 10."""
-    c, s = np.cos(1e-4), np.sin(1e-4)
+    """0.001 radians move nothing on 5 voxels and a hundredth of a voxel on more than 10."""
+    c, s = np.cos(1e-3), np.sin(1e-3)
     turned = (c, -s, 0.0, s, c, 0.0, 0.0, 0.0, 1.0)
     for length, accepted in ((9, True), (40, False)):
         grid = Grid((length, length, 2), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0))

@@ -30,7 +30,7 @@ from nnunet_al.nnunet.round_view import RECORD_FILE, preprocess_round, write_rou
 from nnunet_al.nnunet.verification import verify_dataset
 from nnunet_al.pool.boxes import to_slices
 
-from .phantoms import REGIONS, compose, make_dataset
+from .phantoms import REGIONS, compose, make_dataset, read_volume, write_volume
 
 BOXES = {
     "case_00": [((6, 13), (0, 18), (0, 11))],
@@ -335,6 +335,23 @@ def test_what_resampling_swallows_is_reported(campaign, tmp_path):
         view, here.dataset, labels, here.facts, plans, "3d_fullres", here.store, boxes={"case_00": boxes["case_00"]}
     )
     assert again == lost, "a second call that does nothing must still tell"
+
+
+@pytest.mark.parametrize("kind, name", [("brain", "organ"), ("mri", "core"), ("ct", "core")])
+def test_what_is_cropped_is_not_said_to_be_lost_in_resampling(campaign, tmp_path, kind, name):
+    """A class that lies only where the image is zero."""
+    declared = {"background": 0, "organ": 1, "lesion": 2, "core": 3}
+    here = campaign(kind, labels=declared, n_cases=2)
+    labels = here.labels(tmp_path / "labels", {"case_00": None, "case_01": None})
+    path = labels["case_00"]
+    label_zyx, image_zyx = read_volume(path), read_volume(here.dataset.cases["case_00"].images[0])
+    label_zyx[label_zyx == declared[name]] = 0
+    label_zyx[tuple(np.argwhere(image_zyx == 0)[0])] = declared[name]
+    write_volume(path, label_zyx, here.facts["case_00"].spacing_mm)
+    _, _, lost = here.round(tmp_path / "view", labels, "3d_fullres")
+    about = [sentence for sentence in lost if "case_00" in sentence and f"annotation of {name} " in sentence]
+    assert len(about) == 1
+    assert "where the image is zero, which nnU-Net crops away" in about[0]
 
 
 def test_the_view_names_annotated_cases_only_and_equal_folds(campaign, tmp_path):

@@ -139,7 +139,7 @@ def test_whatever_training_depends_on_keeps_models_apart(shared, tmp_path, monke
         "epochs": 3, "iterations": 3, "batch_size": 3, "optimizer": "sgd", "learning_rate": 0.5, "seed": 1, "round": 2,
         "initial_weights": str(start), "dropout_p": 0.2, "dropout": "all", "save_every_epoch": False,
         "max_epochs": 7, "precision": "float32", "dropout_of": "elements",
-        "loss_features": "encoder", "loss_margin": 0.0,
+        "loss": "ce", "loss_features": "encoder", "loss_margin": 0.0,
     }  # fmt: skip
     assert set(otherwise) == {field.name for field in fields(TrainerSettings)}
     for name, value in otherwise.items():
