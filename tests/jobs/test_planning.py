@@ -255,6 +255,8 @@ FULL = {
     "iterations": 6,
     "batch_size": 3,
     "optimizer": "adamw",
+    "learning_rate": 0.02,
+    "loss": "ce",
     "dropout": "all",
     "dropout_p": 0.25,
     "dropout_of": "elements",
