@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from measuring import Claim, Timing, alternate, fitted_exponent, make_parser, report
@@ -196,11 +197,15 @@ def lay_out(arguments: Namespace, roots: Roots) -> str:
         source = Path(arguments.data or Path(os.environ["NNUNET_AL_TEST_DATA"]) / "Dataset004_Hippocampus").absolute()
     dataset = RawDataset.read(source)
     labelled = {case: files for case, files in dataset.cases.items() if files.label is not None}
-    labelled[TEST_CASE] = next(iter(labelled.values()))
-    listed = {
+    listed: dict[str, Any] = {
         case: {"images": [str(file) for file in files.images], "label": str(files.label)}
         for case, files in labelled.items()
     }
+    copies = roots.raw / dataset.name / TEST_CASE  # no file may belong to two cases
+    copies.mkdir(parents=True, exist_ok=True)
+    first: dict[str, Any] = next(iter(listed.values()))
+    images = [shutil.copy(image, copies) for image in first["images"]]
+    listed[TEST_CASE] = {"images": images, "label": shutil.copy(first["label"], copies)}
     content = {**dataset.dataset_json, "numTraining": len(listed), "dataset": listed}
     write_json(roots.raw / dataset.name / "dataset.json", content)
     return dataset.name

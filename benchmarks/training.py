@@ -31,7 +31,7 @@ from nnunet_al.rounds.round import do_round
 ITERATIONS = 20
 WAYS = {"auto": "auto", "fixed": "fixed, as many iterations", "fixed_twice": "fixed, twice as many"}
 TRAINING: dict[str, Any] = {"trainer": None, "iterations": ITERATIONS, "batch_size": 32, "optimizer": "adamw"}
-QUICK = {"trainer": None, "iterations": 2, "batch_size": 4, "optimizer": "adamw"}
+QUICK = {"trainer": None, "iterations": 2, "max_epochs": 4, "batch_size": 4, "optimizer": "adamw"}
 
 
 def main() -> None:

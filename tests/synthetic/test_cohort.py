@@ -139,7 +139,7 @@ def test_pairs_are_named_and_stay_together(tmp_path):
 
 def test_the_groups_caudates_differ_and_other_structures_do_not(monkeypatch):
     """Cohen's d of the volumes between groups; in pairs, so that six cases tell."""
-    monkeypatch.setattr(case_module, "paint", lambda labels_zyx, *_: np.zeros(labels_zyx.shape, np.float32))
+    monkeypatch.setattr(case_module, "paint", lambda labels_zyx, *_, **__: np.zeros(labels_zyx.shape, np.float32))
     monkeypatch.setattr(case_module, "scan", lambda clean_zyx, *_: clean_zyx)
     head = tiny_head()
     design = CohortDesign(cases=6, strength="strong", paired=True)
