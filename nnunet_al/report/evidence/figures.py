@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import MaxNLocator
 
 from nnunet_al.report.drawing.palette import BLUE, VERMILLION
@@ -68,20 +69,10 @@ def error_figure(name: str, evidence: Evidence) -> Figure | None:
     ]
     if not known:
         return None
-    figure = canvas(3.2)
-    axes = figure.add_subplot()
-    for foreground, label, face in ((True, "with foreground", BLUE), (False, "background only", "none")):
-        places = [(x, y) for x, y, found in known if found is foreground]
-        _scatter(axes, places, label, "o", 26, face, BLUE)
-    axes.set_ylim(-0.05, 1.05)
-    axes.set_xlabel("mean predictive entropy of the region [nats]")
-    axes.set_ylabel("1 - Dice")
-    axes.xaxis.set_major_locator(MaxNLocator(6))
-    axes.grid(color="0.9", linewidth=0.7)
-    axes.set_axisbelow(True)
     found = correlation(evidence.batch)
-    axes.set_title(f"{name}, round {evidence.round}\n{correlation_text(found)}")
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
+    title = f"{name}, round {evidence.round}\n{correlation_text(found)}"
+    figure = _against_entropy(known, "1 - Dice", title, 26)
+    figure.axes[0].set_ylim(-0.05, 1.05)
     entropies, errors = [x for x, _, _ in known], [y for _, y, _ in known]
     return finished(
         figure,
@@ -103,19 +94,9 @@ def pool_figure(name: str, evidence: Evidence) -> Figure | None:
     ]
     if not known:
         return None
-    figure = canvas(3.2)
-    axes = figure.add_subplot()
-    for foreground, label, face in ((True, "with foreground", BLUE), (False, "background only", "none")):
-        places = [(x, y) for x, y, found in known if found is foreground]
-        _scatter(axes, places, label, "o", 18, face, BLUE)
-    axes.set_xlabel("mean predictive entropy of the region [nats]")
-    axes.set_ylabel("misclassified voxels [%]")
-    axes.xaxis.set_major_locator(MaxNLocator(6))
-    axes.grid(color="0.9", linewidth=0.7)
-    axes.set_axisbelow(True)
     found = correlation(evidence.pool, "misclassified")
-    axes.set_title(f"{name}, round {evidence.round}\n{correlation_text(found)}")
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
+    title = f"{name}, round {evidence.round}\n{correlation_text(found)}"
+    figure = _against_entropy(known, "misclassified voxels [%]", title, 18)
     errors = [y for _, y, _ in known]
     return finished(
         figure,
@@ -164,6 +145,22 @@ def redundancy_figure(found: Sequence[tuple[str, Evidence]]) -> Figure | None:
         "the same size from the same pool. A batch to the right of the random ones is more redundant than chance.",
         "Similarity within batches. " + "; ".join(said) + ".",
     )
+
+
+def _against_entropy(known: Sequence[tuple[float, float, bool]], measure: str, title: str, size: float) -> Canvas:
+    """Draw (entropy, measure, whether there is foreground) of regions."""
+    figure = canvas(3.2)
+    axes = figure.add_subplot()
+    for foreground, label, face in ((True, "with foreground", BLUE), (False, "background only", "none")):
+        _scatter(axes, [(x, y) for x, y, found in known if found is foreground], label, "o", size, face, BLUE)
+    axes.set_xlabel("mean predictive entropy of the region [nats]")
+    axes.set_ylabel(measure)
+    axes.xaxis.set_major_locator(MaxNLocator(6))
+    axes.grid(color="0.9", linewidth=0.7)
+    axes.set_axisbelow(True)
+    axes.set_title(title)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
+    return figure
 
 
 def _scatter(
