@@ -17,9 +17,8 @@ from tiny_rounds import run_command, run_round, snapshot
 
 from nnunet_al.cli.report import main
 from nnunet_al.files import read_json, write_json
-from nnunet_al.nnunet.environment import Roots, nnunet_folders
+from nnunet_al.nnunet.environment import nnunet_folders
 from nnunet_al.report.evidence import gather as evidence
-from nnunet_al.synthetic.phantom import make_phantom_dataset
 
 from .annotation_project import IGNORE, Project, collect
 from .readers import in_itk_snap
@@ -30,9 +29,7 @@ SIZES = ("-b", "4", "-initial", "6")
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory) -> Lab:
     """Two strategies on one dataset, two rounds each."""
-    roots = Roots.below(tmp_path_factory.mktemp("report")).create()
-    make_phantom_dataset(roots.raw / DATASET, cases=5, shape=(20, 24, 12), spacing_mm=(1.0, 1.0, 2.5), test_cases=1)
-    here = Lab(roots)
+    here = Lab.of_phantoms(tmp_path_factory.mktemp("report"), cases=5, test_cases=1)
     for strategy in ("entropy", "random"):
         here.start("2d", strategy, *SIZES)
     return here

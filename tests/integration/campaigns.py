@@ -28,6 +28,7 @@ from nnunet_al.nnunet.planning import ActiveLearningPlanning
 from nnunet_al.rounds.context import RoundContext
 from nnunet_al.rounds.stages import fingerprint
 from nnunet_al.strategies import catalog
+from nnunet_al.synthetic.phantom import make_phantom_dataset
 
 DATASET = "Dataset901_Phantom"
 PATCHES = {"2d": [12, 12], "3d_fullres": [6, 12, 12]}
@@ -91,6 +92,13 @@ class Lab:
     roots: Roots
     dataset: str = DATASET
     patches: tuple[tuple[str, tuple[int, ...]], ...] = tuple((name, tuple(patch)) for name, patch in PATCHES.items())
+
+    @classmethod
+    def of_phantoms(cls, folder: Path, **options: Any) -> Lab:
+        """Phantoms, anisotropic, with air to crop and an axis order that nnU-Net transposes."""
+        roots = Roots.below(folder).create()
+        make_phantom_dataset(roots.raw / DATASET, shape=(20, 24, 12), spacing_mm=(1.0, 1.0, 2.5), **options)
+        return cls(roots)
 
     @contextmanager
     def at_work(self) -> Iterator[None]:

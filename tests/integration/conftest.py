@@ -9,17 +9,14 @@ import pytest
 
 from nnunet_al.campaign.folders import CampaignFolder
 from nnunet_al.nnunet.environment import Roots
-from nnunet_al.synthetic.phantom import make_phantom_dataset
 
-from .campaigns import DATASET, SIZES, USIMF, Lab
+from .campaigns import SIZES, USIMF, Lab
 
 
 @pytest.fixture(scope="session")
 def lab(tmp_path_factory) -> Lab:
-    """MRI phantoms, anisotropic, with air to crop and an axis order that nnU-Net transposes; campaigns are shared."""
-    roots = Roots.below(tmp_path_factory.mktemp("lab")).create()
-    make_phantom_dataset(roots.raw / DATASET, cases=6, shape=(20, 24, 12), spacing_mm=(1.0, 1.0, 2.5), test_cases=2)
-    return Lab(roots)
+    """MRI phantoms; campaigns are shared."""
+    return Lab.of_phantoms(tmp_path_factory.mktemp("lab"), cases=6, test_cases=2)
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,6 @@ from nnunet_al.nnunet.environment import Roots
 from nnunet_al.nnunet.trainer import nnUNetTrainerAL
 from nnunet_al.rounds.stages import select
 from nnunet_al.strategies.select import Moment, select_batch
-from nnunet_al.synthetic.phantom import make_phantom_dataset
 
 from .campaigns import DATASET, SIZES, Lab, equal_weights, weights
 
@@ -122,9 +121,7 @@ def test_intensities_stay_or_follow_the_annotations(ct_lab, tmp_path, update):
 
 @pytest.fixture(scope="session")
 def ct_lab(tmp_path_factory) -> Lab:
-    roots = Roots.below(tmp_path_factory.mktemp("ct")).create()
-    make_phantom_dataset(roots.raw / DATASET, cases=6, shape=(20, 24, 12), spacing_mm=(1.0, 1.0, 2.5), modality="CT")
-    return Lab(roots)
+    return Lab.of_phantoms(tmp_path_factory.mktemp("ct"), cases=6, modality="CT")
 
 
 def test_keep_last_removes_older_checkpoints(fresh_lab):

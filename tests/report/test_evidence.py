@@ -19,7 +19,6 @@ from nnunet_al.campaign.decisions import Decisions, Options
 from nnunet_al.campaign.ledger import CaseAnnotation
 from nnunet_al.errors import SetupError, StorageError
 from nnunet_al.files import read_arrays, read_json
-from nnunet_al.nnunet.environment import Roots
 from nnunet_al.pool.boxes import Region, to_slices
 from nnunet_al.pool.geometry import CaseGeometry
 from nnunet_al.report.evidence import gather as module, record as evidence_record
@@ -31,7 +30,6 @@ from nnunet_al.report.evidence.figures import POOL, error_figure, map_figure, re
 from nnunet_al.report.evidence.gather import gather_evidence
 from nnunet_al.report.evidence.raw_slices import network_slice, on_raw_slice
 from nnunet_al.report.evidence.redundancy import mean_similarity, redundancy, unit_vectors, voxels_twice
-from nnunet_al.synthetic.phantom import make_phantom_dataset
 
 CPU = Options(device="cpu", workers=1)
 SIZES = ("-b", "5", "-initial", "8")
@@ -39,9 +37,7 @@ SIZES = ("-b", "5", "-initial", "8")
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory) -> Lab:
-    roots = Roots.below(tmp_path_factory.mktemp("evidence")).create()
-    make_phantom_dataset(roots.raw / DATASET, cases=5, shape=(20, 24, 12), spacing_mm=(1.0, 1.0, 2.5), test_cases=1)
-    return Lab(roots)
+    return Lab.of_phantoms(tmp_path_factory.mktemp("evidence"), cases=5, test_cases=1)
 
 
 @pytest.fixture(scope="module")

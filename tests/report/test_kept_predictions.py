@@ -10,13 +10,11 @@ from nnunet_al.campaign.decisions import Options
 from nnunet_al.cli.evaluate import main as evaluate
 from nnunet_al.evaluation.dice import dice_per_class
 from nnunet_al.files import read_json
-from nnunet_al.nnunet.environment import Roots
 from nnunet_al.report.drawing.test_case_picture import case_picture
 from nnunet_al.report.evidence.kept_predictions import _spread, _surroundings, kept_case_panels
 from nnunet_al.report.page.evidence_sections import test_case_sections as case_sections
 from nnunet_al.report.reading.lines import comparisons
 from nnunet_al.report.reading.runs import read_runs
-from nnunet_al.synthetic.phantom import make_phantom_dataset
 
 CPU = Options(device="cpu", workers=1)
 SIZES = ("-b", "4", "-initial", "6")
@@ -25,9 +23,7 @@ SIZES = ("-b", "4", "-initial", "6")
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory) -> Lab:
     """A strategy of two rounds with kept predictions, one without, and the reference on the whole pool with one."""
-    roots = Roots.below(tmp_path_factory.mktemp("kept")).create()
-    make_phantom_dataset(roots.raw / DATASET, cases=5, shape=(20, 24, 12), spacing_mm=(1.0, 1.0, 2.5), test_cases=1)
-    here = Lab(roots)
+    here = Lab.of_phantoms(tmp_path_factory.mktemp("kept"), cases=5, test_cases=1)
     here.start("2d", "entropy", *SIZES, rounds=2)
     here.start("2d", "random", *SIZES, rounds=1)
     here.start("2d", "random", "--full", "-tag", "full", rounds=0)

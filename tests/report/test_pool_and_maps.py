@@ -12,7 +12,6 @@ from scipy.stats import spearmanr
 
 from nnunet_al.campaign.decisions import Options
 from nnunet_al.files import read_arrays
-from nnunet_al.nnunet.environment import Roots
 from nnunet_al.nnunet.pool_scoring import Measure, Scorer
 from nnunet_al.pool.table import by_case
 from nnunet_al.report.evidence import pool_sample
@@ -25,7 +24,6 @@ from nnunet_al.report.page.evidence_sections import evidence_sections
 from nnunet_al.rounds.round_model import window_pool
 from nnunet_al.scoring.reductions import Mean
 from nnunet_al.strategies import catalog
-from nnunet_al.synthetic.phantom import make_phantom_dataset
 
 CPU = Options(device="cpu", workers=1)
 SIZES = ("-b", "5", "-initial", "8")
@@ -33,9 +31,7 @@ SIZES = ("-b", "5", "-initial", "8")
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory) -> Lab:
-    roots = Roots.below(tmp_path_factory.mktemp("maps")).create()
-    make_phantom_dataset(roots.raw / DATASET, cases=5, shape=(20, 24, 12), spacing_mm=(1.0, 1.0, 2.5), test_cases=1)
-    return Lab(roots)
+    return Lab.of_phantoms(tmp_path_factory.mktemp("maps"), cases=5, test_cases=1)
 
 
 @pytest.fixture(scope="module")
