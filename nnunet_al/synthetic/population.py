@@ -12,6 +12,7 @@ from nnunet_al.errors import DatasetError
 from nnunet_al.synthetic.bspline_fit import extend
 from nnunet_al.synthetic.registration import register, signed_distance
 from nnunet_al.synthetic.template import LEFT_CAUDATE, Grid, LabelMap, native_grid, read_template
+from nnunet_al.synthetic.velocity import lattice_over
 
 FEWEST_HEADS = 3
 NODE_MM = 2.0
@@ -97,11 +98,7 @@ def read_population(folder: Path, leave_out: Path | None = None) -> list[LabelMa
 def _lattice(template: LabelMap, margin_mm: float) -> Grid:
     native = native_grid(template)
     positions = np.argwhere(template.labels_zyx == LEFT_CAUDATE) * native.spacing_mm + native.origin_mm
-    low = np.floor((positions.min(0) - margin_mm) / NODE_MM).astype(int)
-    high = np.ceil((positions.max(0) + margin_mm) / NODE_MM).astype(int)
-    z, y, x = (int(length) for length in high - low + 1)
-    oz, oy, ox = (float(value) * NODE_MM for value in low)
-    return Grid((z, y, x), (NODE_MM,) * 3, (oz, oy, ox))
+    return lattice_over(positions.min(0) - margin_mm, positions.max(0) + margin_mm, NODE_MM)
 
 
 def _extended(values_3_N: np.ndarray, nodes_3_N: np.ndarray, lattice: Grid) -> np.ndarray:

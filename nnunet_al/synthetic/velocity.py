@@ -78,7 +78,7 @@ def global_lattice(grid: Grid) -> Grid:
     """Return nodes 4 mm apart that cover an image's grid and a margin, at positions independent of the grid."""
     first = np.array([axis[0] for axis in grid.axes()]) - GLOBAL_MARGIN_MM
     last = np.array([axis[-1] for axis in grid.axes()]) + GLOBAL_MARGIN_MM
-    return _lattice(first, last, GLOBAL_NODE_MM)
+    return lattice_over(first, last, GLOBAL_NODE_MM)
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,7 +167,8 @@ def labels_on(template: LabelMap, lattice: Grid) -> np.ndarray:
     return template.labels_zyx[np.ix_(*picks)]
 
 
-def _lattice(first_mm: np.ndarray, last_mm: np.ndarray, node_mm: float) -> Grid:
+def lattice_over(first_mm: np.ndarray, last_mm: np.ndarray, node_mm: float) -> Grid:
+    """Return nodes at multiples of ``node_mm`` that cover a box, (z, y, x) of its first and its last corner in mm."""
     low, high = np.floor(first_mm / node_mm).astype(int), np.ceil(last_mm / node_mm).astype(int)
     z, y, x = (int(length) for length in high - low + 1)
     oz, oy, ox = (float(value) for value in low * node_mm)
