@@ -30,6 +30,7 @@ ORDER = [
 FOUNDATION = {
     "errors",
     "files",
+    "checksums",
     "seeding",
     "terminal",
     "allocation",

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_al.campaign.folders import RoundFolder
+from nnunet_al.checksums import SEAL, is_sealed, seal
 from nnunet_al.errors import CampaignError
 from nnunet_al.files import read_json
 from nnunet_al.pool.boxes import Region, as_box
 
-SCHEMA = 2
-_READABLE = {1, 2}
+SCHEMA = 3
+_READABLE = {1, 2, 3}
+_SEALED = {3}
 
 ORACLE, DATASET, READER = "oracle", "dataset", "reader"
 READING, CONSENSUS, CORRECTION, CLOSED = "reading", "consensus", "correction", "closed"
@@ -78,8 +80,16 @@ def read_commits(folder: Path) -> list[Commit]:
 
 
 def asked_regions(round_: RoundFolder) -> list[Region]:
-    """Return the regions that a round's batch asks for, by rank."""
-    return [Region(entry["case"], as_box(entry["box"])) for entry in read_json(round_.batch)["regions"]]
+    """Return the regions that a round's batch asks for, by rank.
+
+    Raises CampaignError if the file is broken.
+    """
+    try:
+        return [Region(entry["case"], as_box(entry["box"])) for entry in read_json(round_.batch)["regions"]]
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CampaignError(f"{round_.batch} cannot be read: restore it from a backup.") from error
 
 
 def unanswered_regions(round_: RoundFolder, commits: Sequence[Commit]) -> list[Region]:
@@ -180,15 +190,18 @@ def _read_commit(path: Path) -> Commit:
         entry = read_json(path)
         schema = entry["schema"]
         if schema in _READABLE:
-            return _commit_from_json(entry)
+            commit = _commit_from_json(entry)
+            if commit.number != int(path.stem) or (schema in _SEALED and not (SEAL in entry and is_sealed(entry))):
+                raise ValueError(path)
+            return commit
     except (ValueError, KeyError, TypeError) as error:
         raise CampaignError(f"The ledger's entry {path} cannot be read: restore it from a backup.") from error
     raise CampaignError(f"{path} has schema {schema}, this version reads {SCHEMA}: update nnunet-al.")
 
 
 def commit_to_json(commit: Commit) -> dict[str, Any]:
-    """Return a commit as its entry holds it."""
-    return {"schema": SCHEMA, **asdict(commit)}
+    """Return a commit as its entry holds it, with a checksum."""
+    return seal({"schema": SCHEMA, **asdict(commit)})
 
 
 def _commit_from_json(entry: dict[str, Any]) -> Commit:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from nnunet_al.checksums import SEAL, is_sealed, seal
 from nnunet_al.errors import CampaignError
 from nnunet_al.files import read_json, write_json
 from nnunet_al.settings import SETTINGS, Settings
@@ -22,7 +23,13 @@ _ORDER = (  # in which they are written; settings that are not named here come l
     *_IN_EVERY_FILE,
     *("precision", "starts_from", "pool_cases", "test_cases", "hashes", "group_by", "groups", "initial_groups"),
     *("roi_classes", "annotate", "hand_out", "readings", "consensus", "initial_strategy", "withdrawn_cases"),
-    *("left_out_cases", "pool_changes", "training_precision", "ties"),
+    *("left_out_cases", "pool_changes", "training_precision", "ties", "regions_checksum", "plan_checksum"),
+)
+_TIES = ("seeded", "names")
+_TRAINING_PRECISIONS = ("stock", "half", "float32")
+_DECIDED_AT_THE_START = (  # a command names the settings again, which are compared; nobody names these again
+    *("engine", "plans", "starts_from", "pool_cases", "test_cases", "hashes", "groups", "withdrawn_cases"),
+    *("left_out_cases", "pool_changes", "regions_checksum", "plan_checksum"),
 )
 
 
@@ -42,6 +49,7 @@ class Decisions(Settings):
     training_precision : "half" or "float32", as ``precision``; "stock", which is nnU-Net's own, in campaigns that began
         when ``-precision`` was of the scoring alone
     ties : "seeded": equal scores are in an order that the seed draws; "names" in campaigns that began before
+    regions_checksum, plan_checksum : of the regions, and of the first plan; None until an old campaign goes on
     """
 
     dataset: str
@@ -60,6 +68,8 @@ class Decisions(Settings):
     pool_changes: tuple[dict[str, Any], ...] = ()
     training_precision: str = "stock"
     ties: str = "names"
+    regions_checksum: str | None = None
+    plan_checksum: str | None = None
 
     @property
     def cases(self) -> tuple[str, ...]:
@@ -70,7 +80,8 @@ class Decisions(Settings):
         """Write the decisions; this is the moment in which a campaign begins to exist."""
         names = dict.fromkeys([*_ORDER, *(setting.name for setting in SETTINGS)])
         content = {name: getattr(self, name) for name in names}
-        write_json(path, {"schema": SCHEMA, **content, "recipe": self.recipe.to_json()})
+        content = {"schema": SCHEMA, **content, "recipe": self.recipe.to_json()}
+        write_json(path, seal(content, _DECIDED_AT_THE_START))
 
     @classmethod
     def load(cls, path: Path) -> Decisions:
@@ -84,8 +95,14 @@ class Decisions(Settings):
             if schema == SCHEMA:
                 if missing := {*_IN_EVERY_FILE} - {*content}:
                     raise KeyError(*missing)
+                if content.keys() >= {*_DECIDED_AT_THE_START} and not is_sealed(content, _DECIDED_AT_THE_START):
+                    raise ValueError(SEAL)
+                content.pop(SEAL, None)
                 decided: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in content.items()}
-                return cls(**decided | {"recipe": compatibility.read(content["recipe"])})
+                found = cls(**decided | {"recipe": compatibility.read(content["recipe"])})
+                if found.ties not in _TIES or found.training_precision not in _TRAINING_PRECISIONS:
+                    raise ValueError(found.ties, found.training_precision)
+                return found
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise CampaignError(f"{path} cannot be read: restore it from a backup.") from error
         raise CampaignError(f"{path} has schema {schema}, this version reads {SCHEMA}: update nnunet-al.")

@@ -83,7 +83,7 @@ class Ledger:
         number = self.length()
         labels = {}
         for case, annotation in sorted(annotations.items()):
-            self.label_format.write(self._label_file(number, case), annotation.labels_xyz, annotation.properties)
+            self.label_format.write(self.label_file(number, case), annotation.labels_xyz, annotation.properties)
             cost = annotation_cost(annotation.labels_xyz, annotation.properties["spacing"], self.ignore)
             labels[case] = LabelEntry(
                 hash_array(annotation.labels_xyz.astype(np.int32)),
@@ -112,7 +112,7 @@ class Ledger:
     def properties(self, case: str, commits: list[Commit]) -> dict[str, Any]:
         """Return the geometry of a case's label volumes, for writing composed ones."""
         commit = next(commit for commit in commits if case in commit.labels)
-        path = self._label_file(commit.number, case)
+        path = self.label_file(commit.number, case)
         known = self._geometries.get(path)  # its labels have just been read
         return self.label_format.read_with_properties(path)[1] if known is None else known
 
@@ -121,7 +121,7 @@ class Ledger:
 
         Raises CampaignError if the label volume is not the one that was committed.
         """
-        path = self._label_file(commit.number, case)
+        path = self.label_file(commit.number, case)
         labels_xyz, self._geometries[path] = self.label_format.read_with_properties(path)
         if hash_array(labels_xyz) != commit.labels[case].sha256:
             raise CampaignError(
@@ -130,7 +130,8 @@ class Ledger:
             )
         return labels_xyz
 
-    def _label_file(self, number: int, case: str) -> Path:
+    def label_file(self, number: int, case: str) -> Path:
+        """Return the path of the label volume that a commit holds of a case."""
         return self.folder / f"{number:03d}" / f"{case}{self._ending}"
 
 

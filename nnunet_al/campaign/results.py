@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from nnunet_al.campaign.folders import CampaignFolder
+from nnunet_al.campaign.stage_markers import is_as_left
+from nnunet_al.campaign.stages import EVALUATE
 from nnunet_al.files import read_json, write_table
+from nnunet_al.terminal import say
 
 _COST = ("trained_on_cases", "trained_on_foreground_voxels", "trained_on_contour_mm", "trained_on_minutes")
 
@@ -19,7 +22,14 @@ def write_results(folder: CampaignFolder) -> None:
     intervals, Δ where a class that is neither there nor predicted counts as Dice 1, and the test cases, Dice and share
     of the annotated regions of each group.
     """
-    evaluated = [read_json(round_.metrics) for round_ in folder.rounds() if round_.metrics.is_file()]
+    evaluated = []
+    for round_ in folder.rounds():
+        if not round_.metrics.is_file():
+            continue
+        if is_as_left(round_.stages, EVALUATE, round_.metrics):
+            evaluated.append(read_json(round_.metrics))
+        else:
+            say(f"    {round_.metrics} is damaged, so that {folder.results.name} is without it: restore it")
     rows = [row(metrics) for metrics in evaluated if "foreground_mean" in metrics]
     if rows:
         write_table(folder.results, rows)

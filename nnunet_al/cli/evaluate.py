@@ -39,6 +39,8 @@ def work(arguments: Namespace) -> None:
     from nnunet_al.campaign.decisions import Options
     from nnunet_al.campaign.lock import campaign_lock
     from nnunet_al.campaign.results import write_results
+    from nnunet_al.campaign.stage_markers import mark_anew
+    from nnunet_al.campaign.stages import EVALUATE
     from nnunet_al.files import write_json
     from nnunet_al.nnunet.environment import Roots
     from nnunet_al.rounds.evaluation import evaluate_checkpoint
@@ -64,6 +66,7 @@ def work(arguments: Namespace) -> None:
         metrics = evaluate_checkpoint(context, checkpoint, labels, keep=own)
         if own:
             write_json(context.round.metrics, metrics)
+            mark_anew(context.round.stages, EVALUATE)
             write_results(folder)
     if arguments.o:
         write_json(Path(arguments.o), metrics)

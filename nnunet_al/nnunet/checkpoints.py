@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pickle
+import zlib
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
+from zipfile import BadZipFile, ZipFile
 
 import torch
 from torch import nn
@@ -21,6 +22,9 @@ LEARNING_LOSS_KEY = "nnunet_al_learning_loss"
 TRAINED_HEADS_KEY = "nnunet_al_trained_heads"
 """Key of a checkpoint for the number of deep-supervision heads whose weight in the loss is above 0."""
 
+TRAINING_KEY = "nnunet_al_training"
+"""Key of a checkpoint for a hash of the inputs of its training, so that no other training goes on from it."""
+
 _WRAPPERS = ("module.", "_orig_mod.")
 _NAMED = 3
 
@@ -31,6 +35,20 @@ def write_checkpoint(checkpoint: dict[str, Any], path: Path) -> None:
     Raises StorageError if the disk is full; an earlier checkpoint of that name stays as it was.
     """
     write_atomically(path, lambda temporary: _save(checkpoint, temporary))
+
+
+def can_continue(checkpoint: Path, training: str) -> bool:
+    """Tell whether a checkpoint is whole, by the checksums of its parts, and of the ``training`` with this hash.
+
+    Checkpoints of earlier versions do not tell which training they are of.
+    """
+    try:
+        with ZipFile(checkpoint) as archive:
+            if archive.testzip() is not None:  # torch.load looks at no checksum
+                return False
+        return _read(checkpoint).get(TRAINING_KEY, training) == training
+    except (OSError, BadZipFile, zlib.error, ModelError, ValueError, NotImplementedError):
+        return False
 
 
 def load_network_weights(network: nn.Module, checkpoint: Path, plans: str) -> None:

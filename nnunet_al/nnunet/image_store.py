@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -13,13 +14,16 @@ from typing import Any
 
 import numpy as np
 
+from nnunet_al.checksums import checksum, is_intact
+from nnunet_al.errors import StorageError
 from nnunet_al.file_locks import file_lock
-from nnunet_al.files import hash_array, hash_json, read_arrays, write_arrays
+from nnunet_al.files import hash_array, hash_json, read_arrays, read_json, write_arrays, write_json
 from nnunet_al.nnunet.blosc_files import move_into_place, open_array, read_pickle, temporary_file_in, verified_write
 from nnunet_al.nnunet.case_facts import CaseFacts
 from nnunet_al.nnunet.environment import Roots
 from nnunet_al.nnunet.raw_dataset import CaseFiles
 from nnunet_al.nnunet.workers import run_jobs
+from nnunet_al.terminal import say
 
 _WITHOUT_STATISTICS = {"ZScoreNormalization", "NoNormalization", "RescaleTo01Normalization", "RGBTo01Normalization"}
 
@@ -48,9 +52,44 @@ class StoredImage:
         return self.folder / f"{self.case}-{self.key}_nonzero.npz"
 
     @property
+    def checksums_path(self) -> Path:
+        """The checksums of the three other files."""
+        return self.folder / f"{self.case}-{self.key}_checksums.json"
+
+    @property
     def exists(self) -> bool:
         """Whether the image is complete."""
         return self.properties_path.exists()
+
+    def is_intact(self) -> bool:
+        """Tell whether the image is complete and as it was stored; each file is read once in a process for that.
+
+        Images of earlier versions, which have no checksums, are opened instead, and get theirs.
+        """
+        try:
+            if self.checksums_path.is_file():
+                expected = read_json(self.checksums_path)
+                return self.exists and all(is_intact(path, expected[path.name]) for path in self._files)
+            self.open()[:], self.properties(), self.nonzero()
+        except Exception:  # of blosc2, pickle, numpy or json: some file is broken
+            return False
+        with suppress(StorageError):  # somebody else's store, which this user may only read
+            self.write_checksums(self.array_path, self.properties_path)
+        return True
+
+    def write_checksums(self, array: Path, properties: Path) -> None:
+        """Write the checksums of the image and its properties, which may lie elsewhere yet, and of the mask."""
+        now = (array, properties, self.nonzero_path)
+        write_json(self.checksums_path, {f.name: checksum(path) for f, path in zip(self._files, now, strict=True)})
+
+    def discard(self) -> None:
+        """Remove the files, so that the image is preprocessed anew; the mark of completeness goes first."""
+        for path in (self.properties_path, self.checksums_path, *self._files):
+            path.unlink(missing_ok=True)
+
+    @property
+    def _files(self) -> tuple[Path, Path, Path]:
+        return self.array_path, self.properties_path, self.nonzero_path
 
     def open(self) -> Any:
         """Open the image lazily; slicing gives float32 arrays."""
@@ -65,6 +104,43 @@ class StoredImage:
         packed = read_arrays(self.nonzero_path)
         shape = tuple(int(length) for length in packed["shape"])
         return np.unpackbits(packed["bits"], count=int(np.prod(shape))).astype(bool).reshape(shape)
+
+
+class StoredImages(Mapping[str, StoredImage]):
+    """The stored images of some cases; one that turns out to be damaged when it is asked for is made anew."""
+
+    def __init__(self, images: dict[str, StoredImage], remake: Callable[[str], None]) -> None:
+        """Take where the images lie, and a function that makes the image of a case anew if it is damaged."""
+        self._images = images
+        self._remake = remake
+
+    def __getitem__(self, case: str) -> StoredImage:
+        """Return the image of a case after checking it, which reads its files once in a process."""
+        stored = self._images[case]
+        if not stored.is_intact():
+            say(f"    {stored.array_path} is damaged or incomplete: it is made anew")
+            self._remake(case)
+        return stored
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield the cases."""
+        return iter(self._images)
+
+    def __len__(self) -> int:
+        """Return the number of cases."""
+        return len(self._images)
+
+    def key(self, case: str) -> str:
+        """Return the key of a case's image, which is not looked at."""
+        return self._images[case].key
+
+
+def damaged_images(images: Iterable[StoredImage], readers: int = 1) -> list[StoredImage]:
+    """Return the images that are damaged or incomplete; ``readers`` threads read them."""
+    some = list(images)
+    with ThreadPoolExecutor(max(1, readers)) as executor:
+        intact = executor.map(StoredImage.is_intact, some)
+        return [stored for stored, is_whole in zip(some, intact, strict=True) if not is_whole]
 
 
 def store_folder(roots: Roots, dataset_name: str) -> Path:
@@ -130,16 +206,17 @@ def ensure_image(
     dataset_json: Mapping[str, Any],
     outside: np.ndarray | None = None,
     wait: bool = True,
+    check: bool = False,
 ) -> bool:
-    """Preprocess the images of a case with nnU-Net's preprocessor, unless ``stored`` exists.
+    """Preprocess the images of a case with nnU-Net's preprocessor, unless ``stored`` exists, or is damaged.
 
     ``outside`` must be the array in the key of ``stored`` (see ``image_key``). If another process is preprocessing the
-    image, this one waits for it, or with ``wait`` False returns at once.
+    image, this one waits for it, or with ``wait`` False returns at once. With ``check`` a damaged image is made anew.
     Returns whether ``stored`` exists now.
 
     Raises StorageError if the disk is full or cannot be written.
     """
-    if stored.exists:
+    if stored.exists and not (check and not stored.is_intact()):
         return True
     # one file holds the locks of all images, one byte each
     lock = file_lock(stored.folder / "lock", byte=int(stored.key[:10], 16), timeout_seconds=math.inf if wait else 0)
@@ -148,6 +225,8 @@ def ensure_image(
             others_wait.enter_context(lock)
         except TimeoutError:
             return False
+        if check and stored.exists and not stored.is_intact():
+            stored.discard()
         if not stored.exists:
             _preprocess(files, stored, plans, configuration, dataset_json, outside)
     return True
@@ -191,6 +270,7 @@ def _preprocess(
                 data_C_xyz, empty_seg, properties, os.fspath(stem), chunks, blocks, chunks_seg=ones, blocks_seg=ones
             )
         write_arrays(stored.nonzero_path, bits=np.packbits(nonzero_xyz), shape=np.array(nonzero_xyz.shape))
+        stored.write_checksums(temporary, by_products[1])
         move_into_place(temporary, stored.array_path)
         move_into_place(by_products[1], stored.properties_path)
     finally:
@@ -207,7 +287,7 @@ def ensure_images(
     folder: Path,
     workers: int = 1,
     log: Path | None = None,
-) -> dict[str, StoredImage]:
+) -> StoredImages:
     """Preprocess the images of all ``cases`` that are not yet in ``folder`` and return the paths of all.
 
     Several processes that need the same images at the same time share the work: each preprocesses the images that no
@@ -222,7 +302,11 @@ def ensure_images(
         sizes = [len(cases[case].images) * math.prod(facts[case].raw_shape) for case in missing]
         done = run_jobs(ensure_image, jobs, workers, "preprocessing images", log, sizes)
         missing = [case for case, is_there in zip(missing, done, strict=True) if not is_there]
-    return images
+
+    def remake(case: str) -> None:
+        ensure_image(cases[case], images[case], plans, configuration, small_json, check=True)
+
+    return StoredImages(images, remake)
 
 
 def _nonzero(image_C_xyz: np.ndarray, transpose_forward: list[int]) -> tuple[np.ndarray, tuple[slice, ...]]:

@@ -10,6 +10,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from nnunet_al.files import hash_file, hash_json, read_arrays, write_arrays
 from nnunet_al.nnunet.case_facts import CaseFacts
 from nnunet_al.nnunet.intensity_statistics import ValueCounts
@@ -84,7 +86,12 @@ def draw_sample(
     sample = [ValueCounts.of(voxels_N) for voxels_N in draw(label_1_xyz, image_C_xyz, num_samples=rule.samples)[0]]
     if file is not None:
         arrays = {f"values_{channel}": part.values_M for channel, part in enumerate(sample)}
-        write_arrays(file, **arrays, **{f"counts_{channel}": part.counts_M for channel, part in enumerate(sample)})
+        write_arrays(
+            file,
+            name=np.array(file.stem),
+            **arrays,
+            **{f"counts_{channel}": part.counts_M for channel, part in enumerate(sample)},
+        )
     return sample
 
 
@@ -97,6 +104,8 @@ def _read(file: Path) -> list[ValueCounts] | None:
     """Read a sample; None if there is no file or it is broken, so that the sample is drawn again."""
     try:
         arrays = read_arrays(file)
+        if str(arrays.pop("name")) != file.stem:  # that of another case or label
+            return None
         return [ValueCounts(arrays[f"values_{c}"], arrays[f"counts_{c}"]) for c in range(len(arrays) // 2)]
     except _BROKEN:
         return None

@@ -22,13 +22,10 @@ from nnunetv2.utilities.json_export import recursive_fix_for_json_export
 from nnunet_al.errors import SetupError
 from nnunet_al.files import read_json, write_json
 from nnunet_al.nnunet.environment import Roots, environment_variables, nnunet_folders, quiet
-from nnunet_al.nnunet.round_view import IGNORE_ADDED
+from nnunet_al.nnunet.round_view import DIFFERENCE_FILE, IGNORE_ADDED
 
 SETTINGS_FILE = "nnUNetPlannerAL.json"
 """File beside the fingerprint; without it our planners plan as nnU-Net's planners do."""
-
-DIFFERENCE_FILE = "plan_diff.json"
-"""File beside the plans with the values that a fresh plan would have changed."""
 
 _INTENSITIES = "foreground_intensity_properties_per_channel"
 

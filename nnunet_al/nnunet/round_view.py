@@ -9,8 +9,9 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-from nnunet_al.files import hash_file, hash_json, read_json, write_json
-from nnunet_al.nnunet.blosc_files import link_or_copy
+from nnunet_al.checksums import checksum, is_intact
+from nnunet_al.files import hash_json, read_json, write_json
+from nnunet_al.nnunet.blosc_files import link_or_copy, open_array, read_pickle
 from nnunet_al.nnunet.case_facts import CaseFacts
 from nnunet_al.nnunet.environment import Roots
 from nnunet_al.nnunet.image_store import StoredImage, ensure_images
@@ -24,6 +25,9 @@ Split = tuple[Sequence[str], Sequence[str]]
 
 RECORD_FILE = "al_preprocessed.json"
 """File beside the preprocessed folders, with hashes of the inputs per folder and case."""
+
+DIFFERENCE_FILE = "plan_diff.json"
+"""File beside the plans with the values that a fresh plan would have changed."""
 
 _RECORD_SECONDS = 2  # of work that are lost at most if the process is killed
 
@@ -120,15 +124,10 @@ def preprocess_round(
         {case: dataset.cases[case] for case in cases}, facts, plans, configuration, dataset_json, store, workers, log
     )
     rules = label_dependencies(plans, configuration, dataset_json)
-    jobs: dict[str, LabelJob] = {}
-    inputs: dict[str, str] = {}
-    for case in cases:
-        inside = tuple((boxes or {}).get(case, ()))
-        inputs[case] = hash_json([hash_file(labels[case]), images[case].key, rules, inside])
-        where = (facts[case], dict(plans), configuration, dataset_json, folder, inside)
-        jobs[case] = LabelJob(dataset.cases[case], labels[case], images[case], *where)
+    inside = {case: tuple((boxes or {}).get(case, ())) for case in cases}
+    inputs = {case: hash_json([checksum(labels[case]), images.key(case), rules, inside[case]]) for case in cases}
 
-    record = _read_record(parent)
+    record = read_record(parent)
     known = record.get(identifier, {})
     done = {case: known[case] for case in cases if _is_done(known, case, inputs[case], folder, store)}
     if previous is not None:
@@ -136,12 +135,18 @@ def preprocess_round(
     record[identifier] = done
     write_json(parent / RECORD_FILE, record)
     todo = [case for case in cases if case not in done]
-    tuples, sizes = [(jobs[case],) for case in todo], [math.prod(facts[case].raw_shape) for case in todo]
-    results = iterate_jobs(preprocess_label, tuples, workers, "preprocessing labels", log, sizes)
+    jobs = []
+    for case in todo:
+        where = (facts[case], dict(plans), configuration, dataset_json, folder, inside[case])
+        jobs.append((LabelJob(dataset.cases[case], labels[case], images[case], *where),))
+    sizes = [math.prod(facts[case].raw_shape) for case in todo]
+    results = iterate_jobs(preprocess_label, jobs, workers, "preprocessing labels", log, sizes)
     written = time.monotonic()
     try:
         for index, (key, lost) in results:
-            done[todo[index]] = {"inputs": inputs[todo[index]], "image": key, "lost": lost}
+            case = todo[index]
+            of_files = [checksum(path) for path in _label_files(folder, case)]
+            done[case] = {"inputs": inputs[case], "image": key, "lost": lost, "checksums": of_files}
             if time.monotonic() - written > _RECORD_SECONDS:  # not after each case, because the whole record is written
                 write_json(parent / RECORD_FILE, record)
                 written = time.monotonic()
@@ -158,28 +163,45 @@ def _reuse_previous(
     old_parent: Path, identifier: str, parent: Path, done: dict[str, Any], inputs: dict[str, str], store: Path
 ) -> dict[str, Any]:
     """Link files that the previous round made from the same inputs, and return their records."""
-    old = _read_record(old_parent).get(identifier, {})
+    old = read_record(old_parent).get(identifier, {})
     taken = {}
     for case, wanted in inputs.items():
         if case not in done and _is_done(old, case, wanted, old_parent / identifier, store):
-            for name in (f"{case}_seg.b2nd", f"{case}.pkl"):
-                link_or_copy(old_parent / identifier / name, parent / identifier / name, parent)
+            for path in _label_files(old_parent / identifier, case):
+                link_or_copy(path, parent / identifier / path.name, parent)
             taken[case] = old[case]
     return taken
 
 
 def _is_done(record: dict[str, Any], case: str, inputs: str, folder: Path, store: Path) -> bool:
     entry = record.get(case)
-    return (
-        entry is not None
-        and entry["inputs"] == inputs
-        and StoredImage(store, case, entry["image"]).exists
-        and (folder / f"{case}_seg.b2nd").is_file()
-        and (folder / f"{case}.pkl").is_file()
-    )
+    if entry is None or entry["inputs"] != inputs or not StoredImage(store, case, entry["image"]).exists:
+        return False
+    files = _label_files(folder, case)
+    if "checksums" not in entry:  # of an earlier version
+        if not all(map(_can_be_read, files)):
+            return False
+        entry["checksums"] = [checksum(path) for path in files]
+    return all(is_intact(path, expected) for path, expected in zip(files, entry["checksums"], strict=True))
 
 
-def _read_record(parent: Path) -> dict[str, Any]:
+def _label_files(folder: Path, case: str) -> tuple[Path, Path]:
+    return folder / f"{case}_seg.b2nd", folder / f"{case}.pkl"
+
+
+def _can_be_read(path: Path) -> bool:
+    try:
+        if path.suffix == ".pkl":
+            read_pickle(path)
+        else:
+            open_array(path)[:]
+    except Exception:  # blosc2 and pickle raise many kinds
+        return False
+    return True
+
+
+def read_record(parent: Path) -> dict[str, Any]:
+    """Return the record of a preprocessed folder: data identifier -> case -> its inputs, its image and so on."""
     try:
         return read_json(parent / RECORD_FILE)
     except (OSError, ValueError):  # absent or broken: everything is preprocessed again

@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 import sys
 from collections.abc import Iterable
+from functools import cached_property
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -22,10 +23,10 @@ from torch import nn
 
 from nnunet_al.files import remove_temporary_files
 from nnunet_al.nnunet.annotated_loss import CrossEntropy
-from nnunet_al.nnunet.checkpoints import TRAINED_HEADS_KEY, load_network_weights, write_checkpoint
+from nnunet_al.nnunet.checkpoints import TRAINED_HEADS_KEY, TRAINING_KEY, load_network_weights, write_checkpoint
 from nnunet_al.nnunet.loading import PADDING_AWARE, deterministic_blur, padding_to_ignore_label
 from nnunet_al.nnunet.open_ended_training import OpenEndedTraining
-from nnunet_al.nnunet.trainer_settings import TrainerSettings
+from nnunet_al.nnunet.trainer_settings import TrainerSettings, training_hash
 from nnunet_al.nnunet.training_length import PlateauSchedule
 from nnunet_al.nnunet.training_precision import compute_in
 from nnunet_al.scoring.dropout import insert_dropout
@@ -210,8 +211,15 @@ class nnUNetTrainerAL(OpenEndedTraining):
             "trainer_name": nnUNetTrainer.__name__,  # so that prediction does not need this package
             "inference_allowed_mirroring_axes": self.inference_allowed_mirroring_axes,
             # nnU-Net gives the lowest head 0, or 1e-6 with several GPUs
+            TRAINING_KEY: self.training_hash,
             TRAINED_HEADS_KEY: sum(weight > 1e-5 for weight in getattr(self.loss, "weight_factors", (1.0,))),
         }
+
+    @cached_property
+    def training_hash(self) -> str:
+        """See `training_hash`; empty outside a campaign."""
+        folder = self.preprocessed_dataset_folder_base
+        return "" if folder is None else training_hash(Path(folder), self.configuration_name, self.fold)
 
     def load_checkpoint(self, filename_or_checkpoint: Any) -> None:
         """Restore a training; its initial weights are not read again."""

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_al.errors import SetupError
-from nnunet_al.files import read_json, write_json
+from nnunet_al.files import hash_json, read_json, write_json
+from nnunet_al.nnunet.round_view import read_record
 from nnunet_al.settings import Training, settings_of
 
 SETTINGS_FILE = "nnUNetTrainerAL.json"
@@ -16,6 +17,19 @@ SETTINGS_FILE = "nnUNetTrainerAL.json"
 _PRECISIONS = ("stock", "half", "float32")
 _LEARNING_RATES = {"sgd": 1e-2, "adamw": 1e-3, "adam": 1e-4}
 _WEIGHT_DECAYS = {"sgd": 3e-5, "adamw": 1e-2, "adam": 0.0}
+
+
+def training_hash(preprocessed_dataset: Path, configuration: str, fold: int | str) -> str:
+    """Return a hash that tells a training from others: its cases with their labels, seed, round, fold and so on.
+
+    Checkpoints hold it, so that a training never goes on from one of another training.
+    """
+    settings = TrainerSettings.read(preprocessed_dataset)
+    inputs = {
+        identifier: {case: [entry["inputs"], entry["image"]] for case, entry in cases.items()}
+        for identifier, cases in read_record(preprocessed_dataset).items()
+    }
+    return hash_json([configuration, str(fold), settings.seed, settings.round, inputs])
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,13 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_al.errors import SetupError
 from nnunet_al.files import read_json
+from nnunet_al.nnunet.checkpoints import can_continue
 from nnunet_al.nnunet.distributed import check_gpus, run_distributed
 from nnunet_al.nnunet.dropin import trainer_folder
 from nnunet_al.nnunet.environment import Roots, environment_variables, nnunet_folders, quiet
 from nnunet_al.nnunet.trainer import nnUNetTrainerAL
-from nnunet_al.nnunet.trainer_settings import TrainerSettings
+from nnunet_al.nnunet.trainer_settings import TrainerSettings, training_hash
+from nnunet_al.terminal import say
 
 
 def trainer_variables() -> dict[str, str]:
@@ -69,11 +71,17 @@ def train(
     Raises SetupError if fewer GPUs are available, or they cannot share the batch; KeyboardInterrupt if the process was
     asked to stop (see `nnunet_al.stopping`) or interrupted.
     """
+    training = training_hash(view.preprocessed / dataset, configuration, fold)
+    latest = final.parent / "checkpoint_latest.pth"
+    for checkpoint in (final, latest):
+        if checkpoint.is_file() and not can_continue(checkpoint, training):
+            say(f"    {checkpoint} is damaged, or of another training: training begins anew")
+            checkpoint.unlink()
     if final.is_file():
         return
     if gpus != 1:
         check_gpus(device, gpus, *_batch(view, dataset, configuration, plans))
-    began = (final.parent / "checkpoint_latest.pth").is_file()
+    began = latest.is_file()
     work = partial(_train_here, dataset, configuration, fold, trainer, plans, device, began)
     with nnunet_folders(view, **trainer_variables()):
         if gpus == 1:

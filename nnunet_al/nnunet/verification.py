@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from nnunet_al.checksums import is_sealed, seal
 from nnunet_al.errors import DatasetError
 from nnunet_al.files import hash_array, hash_file, hash_json, read_json, write_json
 from nnunet_al.nnunet.case_facts import CaseFacts
@@ -160,7 +161,7 @@ def verify_dataset(
     if cache_file is not None and unread:
         kept = {case: entry for case, entry in cached.items() if case not in stamps}
         new = {case: {"files": stamps[case], "facts": asdict(facts[case])} for case in chosen}
-        defer_write(partial(write_json, cache_file, {"rules": rules, "cases": {**kept, **new}}))
+        defer_write(partial(write_json, cache_file, seal({"rules": rules, "cases": {**kept, **new}})))
     return {case: facts[case] for case in chosen}
 
 
@@ -242,8 +243,14 @@ def _read_cache(
     """Return the entries of all cached cases, and the facts of those in ``stamps`` whose files are unchanged."""
     try:
         content = read_json(cache_file) if cache_file is not None else {}
-        cached = content["cases"] if content.get("rules") == rules else {}
-    except (OSError, ValueError, AttributeError, KeyError):  # absent or of another version: read the images again
+        cached = content["cases"] if content.get("rules") == rules and is_sealed(content) else {}
+    except (
+        OSError,
+        ValueError,
+        AttributeError,
+        KeyError,
+        TypeError,
+    ):  # absent or of another version: read the images again
         cached = {}
     known = [case for case, stamp in stamps.items() if cached.get(case, {}).get("files") == stamp]
     return cached, {case: CaseFacts.from_json(cached[case]["facts"]) for case in known}

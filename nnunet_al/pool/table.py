@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from nnunet_al.files import read_arrays, write_arrays
+from nnunet_al.files import hash_json, read_arrays, write_arrays
 from nnunet_al.pool.boxes import Region, as_box
 
 
 def save_regions(path: Path, regions: Iterable[Region]) -> None:
     """Write regions, sorted: the index of a region in this order is its number in the whole campaign."""
-    _write(path, sorted(regions))
+    save_in_order(path, sorted(regions))
 
 
 def append_regions(path: Path, regions: Iterable[Region], known: Collection[str]) -> None:
@@ -24,7 +24,7 @@ def append_regions(path: Path, regions: Iterable[Region], known: Collection[str]
     earlier = load_regions(path)
     kept = [region for region in earlier if region.case in known]
     assert kept == earlier[: len(kept)], "a number in use would move"
-    _write(path, [*kept, *sorted(regions)])
+    save_in_order(path, [*kept, *sorted(regions)])
 
 
 def load_regions(path: Path) -> list[Region]:
@@ -35,6 +35,11 @@ def load_regions(path: Path) -> list[Region]:
     return [Region(cases[case], as_box(box)) for case, box in zip(arrays["case_N"].tolist(), boxes, strict=True)]
 
 
+def checksum_of(regions: Iterable[Region]) -> str:
+    """Return a hash of regions in their order."""
+    return hash_json([[region.case, region.box] for region in regions])
+
+
 def by_case(regions: Sequence[Region], numbers: Iterable[int]) -> dict[str, list[int]]:
     """Group region numbers by case; cases sorted, numbers within a case in their order."""
     groups: dict[str, list[int]] = {}
@@ -43,7 +48,8 @@ def by_case(regions: Sequence[Region], numbers: Iterable[int]) -> dict[str, list
     return dict(sorted(groups.items()))
 
 
-def _write(path: Path, regions: Sequence[Region]) -> None:
+def save_in_order(path: Path, regions: Sequence[Region]) -> None:
+    """Write regions in the given order."""
     cases = sorted({region.case for region in regions})
     number = {case: index for index, case in enumerate(cases)}
     write_arrays(

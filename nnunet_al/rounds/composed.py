@@ -19,7 +19,9 @@ import numpy as np
 from nnunet_al.campaign.commits import CORRECTION, Commit
 from nnunet_al.campaign.folders import RoundFolder
 from nnunet_al.campaign.ledger import Ledger, put_labels
-from nnunet_al.files import hash_file, read_json, write_json
+from nnunet_al.campaign.stage_markers import is_as_left
+from nnunet_al.checksums import checksum
+from nnunet_al.files import read_json, write_json
 from nnunet_al.nnunet.blosc_files import link_or_copy
 from nnunet_al.nnunet.case_facts import CaseFacts
 from nnunet_al.nnunet.nonzero import nonzero_mask
@@ -86,7 +88,7 @@ def compose(job: LabelJob) -> Record:
     assert properties is not None, case
     ledger.label_format.write(job.target, labels_xyz, properties)
     found = measure(labels_xyz, job.regions, ledger.ignore)
-    return {"commits": _key(job.commits, case), "sha256": hash_file(job.target), "properties": properties, **found}
+    return {"commits": _key(job.commits, case), "sha256": checksum(job.target), "properties": properties, **found}
 
 
 def labels_after(ledger: Ledger, case: str, commits: list[Commit], files: CaseFiles, facts: CaseFacts) -> np.ndarray:
@@ -142,14 +144,16 @@ def _continued(job: LabelJob) -> np.ndarray | None:
 
 
 def _jobs(context: RoundContext) -> Iterator[LabelJob]:
-    earlier = _records(context.previous) if context.previous else {}
+    previous = context.previous
+    there = previous is not None and is_as_left(previous.stages, "labels", previous.composed)
+    earlier = _records(previous) if previous is not None and there else {}
     commits_of, regions_of = _commits_of(context), _regions_of(context)
     for case in context.annotated_cases:
         commits, record, target = commits_of[case], earlier.get(case, {}), context.composed_label(case)
         before = None
         if record and context.previous and _key(commits, case)[: len(record["commits"])] == record["commits"]:
             file = context.previous.view.raw / target.relative_to(context.round.view.raw)
-            before = file if file.is_file() and hash_file(file) == record["sha256"] else None
+            before = file if file.is_file() and checksum(file) == record["sha256"] else None
         files, facts = context.data.dataset.cases[case], context.data.facts[case]
         yield LabelJob(case, context.ledger, commits, files, facts, regions_of.get(case, {}), target, before, record)
 

@@ -21,13 +21,13 @@ from nnunet_al.files import hash_json, read_json, write_json
 from nnunet_al.nnunet.case_facts import CaseFacts
 from nnunet_al.nnunet.environment import Roots
 from nnunet_al.nnunet.geometry import case_geometry
-from nnunet_al.nnunet.image_store import StoredImage, ensure_images, store_folder
+from nnunet_al.nnunet.image_store import StoredImages, ensure_images, store_folder
 from nnunet_al.nnunet.label_io import LabelFormat
 from nnunet_al.nnunet.raw_dataset import CaseFiles
 from nnunet_al.nnunet.round_view import IGNORE_ADDED
 from nnunet_al.pool.boxes import Region
 from nnunet_al.pool.geometry import CaseGeometry
-from nnunet_al.pool.table import load_regions
+from nnunet_al.rounds.rebuild import campaign_regions, first_plan, read_first_plan
 from nnunet_al.seeding import generator
 
 
@@ -95,8 +95,17 @@ class RoundContext:
         if self.round.ledger_mark.is_file():
             return
         with campaign_lock(self.folder.ledger_lock, PATIENCE_SECONDS):
-            write_json(self.round.ledger_mark, {"entries": len(self.ledger.commits()) if self.number else 0})
+            entries = self._entries_composed() or len(self.ledger.commits())
+            write_json(self.round.ledger_mark, {"entries": entries if self.number else 0})
         self.__dict__.pop("commits", None)
+
+    def _entries_composed(self) -> int:
+        """Return how many entries went into the round's composed labels, whose mark is gone; 0 before there are any."""
+        try:
+            records = dict(read_json(self.round.composed))
+            return max((number + 1 for record in records.values() for number, _ in record["commits"]), default=0)
+        except (OSError, ValueError, KeyError, TypeError):
+            return 0
 
     @cached_property
     def annotated_cases(self) -> list[str]:
@@ -122,8 +131,7 @@ class RoundContext:
     @cached_property
     def first_plans(self) -> dict[str, Any]:
         """The plans that the campaign stands on, made from the geometry of the pool."""
-        plans: dict[str, Any] = read_json(self.plans_file(self.folder.prepared))
-        return plans
+        return first_plan(self.folder, self.decided, self.data)[0]
 
     @cached_property
     def plans(self) -> dict[str, Any]:
@@ -140,7 +148,7 @@ class RoundContext:
     @cached_property
     def regions(self) -> list[Region]:
         """All regions of the campaign; a region's index is its number."""
-        return load_regions(self.folder.root / "regions.npz")
+        return campaign_regions(self.folder, self.decided, self.data, self.first_plans, self.options.workers)
 
     @cached_property
     def geometries(self) -> dict[str, CaseGeometry]:
@@ -155,21 +163,26 @@ class RoundContext:
         """From a purpose to its generator in this round."""
         return partial(generator, self.decided.seed, self.number)
 
+    @property
+    def preprocessed(self) -> Path:
+        """The dataset's folder of preprocessed data in this round's view."""
+        return self.round.view.preprocessed / self.decided.dataset
+
     def plans_file(self, round_: RoundFolder) -> Path:
         """Return the plans file of a round."""
         return round_.view.preprocessed / self.decided.dataset / f"{self.decided.plans}.json"
 
-    def pool_images(self) -> dict[str, StoredImage]:
+    def pool_images(self) -> StoredImages:
         """Return where the preprocessed images of the pool lie; those that are missing are made."""
         cases, data = self.decided.pool_cases, self.data
         return self._images({case: data.dataset.cases[case] for case in cases}, data.facts)
 
-    def test_images(self) -> dict[str, StoredImage]:
+    def test_images(self) -> StoredImages:
         """Return where the preprocessed images of the test cases lie; those that are missing are made."""
         cases, data = self.decided.test_cases, self.data
         return self._images({case: data.tests[case] for case in cases}, data.test_facts)
 
-    def _images(self, files: Mapping[str, CaseFiles], facts: Mapping[str, CaseFacts]) -> dict[str, StoredImage]:
+    def _images(self, files: Mapping[str, CaseFiles], facts: Mapping[str, CaseFacts]) -> StoredImages:
         dataset_json = read_json(self.round.view.preprocessed / self.decided.dataset / "dataset.json")
         workers, log = self.options.workers, self.log("images")
         return ensure_images(
@@ -215,12 +228,13 @@ class RoundContext:
 
     def _check_labels(self) -> None:
         """Refuse a dataset whose classes changed: labels that are stored would get another meaning without a word."""
-        file = self.folder.prepared.view.raw / self.decided.dataset / "dataset.json"
-        if not file.is_file():
+        found = read_first_plan(self.folder, self.decided)
+        if found is None:  # it is made again when it is needed, and has to come out as it was
             return
-        began_with = dict(read_json(file)["labels"])
+        _, before = found
+        began_with = dict(before["labels"])
         now = self.data.dataset.dataset_json["labels"]
-        if read_json(file).get(IGNORE_ADDED) and "ignore" not in now:
+        if before.get(IGNORE_ADDED) and "ignore" not in now:
             began_with.pop("ignore")  # declared since, it has the value that unannotated voxels have had all along
         changed = sorted(name for name in {*began_with, *now} if began_with.get(name) != now.get(name))
         if changed:

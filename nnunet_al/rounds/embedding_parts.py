@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ class Vectors:
     Attributes
     ----------
     numbers_N : region number of each row
-    done_N : whether the row is that region's vector by now
+    done_N : whether the row is that region's vector by now, by the row's checksum, too
     vectors_N_d : the vectors, float32, on disk
     """
 
@@ -48,10 +49,12 @@ class EmbeddingPart:
         self.row = {number: row for row, number in enumerate(numbers)}
         self._numbers_N = np.array(numbers, np.int64)
         self._done_N = np.zeros(len(numbers), bool)
+        self._crc_N = np.zeros(len(numbers), np.uint32)
         shape = len(numbers), dimensions
         own = read_vectors(self._list, made_by)
         if own is not None and own.vectors_N_d.shape == shape and np.array_equal(own.numbers_N, self._numbers_N):
             self._done_N |= own.done_N
+            self._crc_N[:] = row_checksums(own.vectors_N_d, own.done_N)
         else:
             self._list.unlink(missing_ok=True)  # before the array that it speaks of is replaced
             write_mapped_array(array_of(self._list), shape, lambda _: None)
@@ -66,11 +69,15 @@ class EmbeddingPart:
 
     def mark(self, numbers: Iterable[int]) -> None:
         """Write down that the rows of these regions are right."""
-        self._done_N[[self.row[number] for number in numbers]] = True
+        fresh_N = np.zeros_like(self._done_N)
+        fresh_N[[self.row[number] for number in numbers]] = True
+        fresh_N &= ~self._done_N
+        self._crc_N[fresh_N] = row_checksums(self.vectors_N_d, fresh_N)[fresh_N]
+        self._done_N |= fresh_N
         with storage_errors(array_of(self._list)):
             self.vectors_N_d.flush()
         made_by = np.array(self._made_by)
-        write_arrays(self._list, numbers_N=self._numbers_N, done_N=self._done_N, made_by=made_by)
+        write_arrays(self._list, numbers_N=self._numbers_N, done_N=self._done_N, crc_N=self._crc_N, made_by=made_by)
 
     def _copy(self, context: RoundContext) -> None:
         """Copy missing rows from the files of other shards."""
@@ -97,8 +104,20 @@ def read_vectors(path: Path, made_by: str) -> Vectors | None:
         vectors_N_d = np.load(array_of(path), mmap_mode="r")
     except (OSError, EOFError, ValueError):
         return None
-    found = Vectors(arrays["numbers_N"], arrays["done_N"], vectors_N_d)
-    return found if len(vectors_N_d) == len(found.numbers_N) == len(found.done_N) else None
+    numbers_N, done_N = arrays["numbers_N"], arrays["done_N"]
+    if not len(vectors_N_d) == len(numbers_N) == len(done_N):
+        return None
+    if "crc_N" in arrays:  # files of earlier versions have none
+        done_N = done_N & (row_checksums(vectors_N_d, done_N) == arrays["crc_N"])
+    return Vectors(numbers_N, done_N, vectors_N_d)
+
+
+def row_checksums(vectors_N_d: np.ndarray, wanted_N: np.ndarray) -> np.ndarray:
+    """Return the CRC-32 of each row, 0 of those that are not wanted."""
+    crc_N = np.zeros(len(vectors_N_d), np.uint32)
+    for row in np.flatnonzero(wanted_N):
+        crc_N[row] = zlib.crc32(vectors_N_d[row].tobytes())
+    return crc_N
 
 
 def array_of(path: Path) -> Path:

@@ -17,6 +17,7 @@ from nnunet_al.errors import CampaignError
 from nnunet_al.files import remove_temporary_files
 from nnunet_al.nnunet.devices import check_devices
 from nnunet_al.nnunet.environment import Roots
+from nnunet_al.rounds.checks import check_before_work
 from nnunet_al.rounds.context import RoundContext
 from nnunet_al.rounds.network_delay import look_anew, wait_while
 from nnunet_al.rounds.round import choose_round, continued, finish_handed_out, finish_round, tidy
@@ -80,6 +81,8 @@ def _do(roots: Roots, folder: CampaignFolder, decided: Decisions, options: Optio
         share = f", part {options.part} of {options.parts}" if phase.sharded and options.parts > 1 else ""
         say(f"Round {number} of {folder.root}, phase {phase.name}{share}")
         context = context_of(number)
+        if phase.alone:
+            check_before_work(context)
         run_stages(phase_stages(phase, decided, options.parts, options.part), context, markers)
         if is_done(markers, FINAL_STAGE):
             finish_round(context)

@@ -20,7 +20,7 @@ from nnunet_al.evaluation.groups import read_groups
 from nnunet_al.files import hash_json, remove_temporary_files
 from nnunet_al.nnunet.environment import Roots
 from nnunet_al.pool.boxes import Region
-from nnunet_al.pool.table import append_regions
+from nnunet_al.pool.table import append_regions, checksum_of, load_regions
 from nnunet_al.rounds.context import RoundContext
 
 _QUANTILES = re.compile(r":q\d+$")
@@ -49,7 +49,7 @@ def change_pool(roots: Roots, folder: CampaignFolder, request: PoolRequest, work
         regions: list[Region] = []
         context = None
         if change.added or change.put_back:
-            from nnunet_al.rounds.start import cut_regions  # loads nnU-Net's planners and trainers
+            from nnunet_al.rounds.first_plan import cut_regions  # loads nnU-Net's planners
 
             change, context = _with_data(roots, folder, change, request, workers)
             regions = cut_regions(change.decided, context.first_plans, context.data, change.added, workers)
@@ -57,7 +57,10 @@ def change_pool(roots: Roots, folder: CampaignFolder, request: PoolRequest, work
             return replace(change, regions=len(regions))
         remove_temporary_files(folder.root)
         if context is not None:
-            append_regions(folder.root / "regions.npz", regions, {*decided.pool_cases, *decided.withdrawn_cases})
+            file, known = folder.root / "regions.npz", {*decided.pool_cases, *decided.withdrawn_cases}
+            append_regions(file, regions, known)
+            change = replace(change, decided=replace(change.decided, regions_checksum=checksum_of(load_regions(file))))
+            context.decided = change.decided
             if change.with_labels:
                 from nnunet_al.rounds.stages.annotate import commit_existing
 

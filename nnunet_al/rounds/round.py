@@ -19,7 +19,9 @@ from nnunet_al.files import remove_temporary_files
 from nnunet_al.nnunet.devices import check_devices, device_defaults
 from nnunet_al.nnunet.environment import Roots
 from nnunet_al.nnunet.raw_dataset import RawDataset
+from nnunet_al.rounds.checks import check_before_work
 from nnunet_al.rounds.context import RoundContext
+from nnunet_al.rounds.rebuild import with_checksums
 from nnunet_al.rounds.run_stages import run_stages
 from nnunet_al.rounds.stages.order import ANNOTATE, MODEL_STAGES, SHARDED, first_round, selection_stages
 from nnunet_al.terminal import say
@@ -62,14 +64,18 @@ def do_round(roots: Roots, request: Request, options: Options, number: int | Non
 
                 requested = request.decide(**device_defaults(options.device))
                 decided = start(folder, requested, roots, data, options.workers, request.read_groups)
+            if decided.regions_checksum is None and (sealed := with_checksums(folder, decided)) != decided:
+                sealed.save(folder.decisions)  # begun by an earlier version
+                decided = sealed
             context = RoundContext(folder, chosen, decided, roots, data, options)
+            check_before_work(context)
             data.remember()  # not before, since a refusal leaves every file as it was
             remove_temporary_files(folder.root)
             say(f"Round {chosen} of {folder.root}")
             alone = options.parts == 1
             run_stages(MODEL_STAGES if chosen else first_round(decided), context, context.round.stages)
             if alone and chosen:
-                run_stages(selection_stages(decided), context, context.round.stages)
+                run_stages(selection_stages(decided), context, context.round.stages, MODEL_STAGES)
         if not alone and chosen:
             _run_part(context)
     finally:
@@ -135,7 +141,9 @@ def finish_handed_out(folder: CampaignFolder, number: int | None, context_of: Ca
     last = progress.complete
     if number in {None, last + 1} and progress.handed_out > last:
         context = context_of(last)
-        run_stages([ANNOTATE], context, context.round.stages)
+        decided = context.decided
+        before = [*MODEL_STAGES, *selection_stages(decided)] if last else first_round(decided)
+        run_stages([ANNOTATE], context, context.round.stages, before)
         finish_round(context)
 
 

@@ -10,12 +10,14 @@ from typing import Any
 
 from nnunet_al.campaign.folders import CampaignFolder
 from nnunet_al.campaign.progress import FIRST_TRAINING, recorded_training
+from nnunet_al.campaign.stage_markers import is_as_left
 from nnunet_al.campaign.stages import TRAIN, is_done
 from nnunet_al.errors import StorageError
 from nnunet_al.files import hash_file, hash_json, read_json, write_json
 from nnunet_al.nnunet.blosc_files import link_or_copy
+from nnunet_al.nnunet.checkpoints import can_continue
 from nnunet_al.nnunet.round_view import RECORD_FILE
-from nnunet_al.nnunet.trainer_settings import TrainerSettings
+from nnunet_al.nnunet.trainer_settings import TrainerSettings, training_hash
 from nnunet_al.rounds.context import RoundContext
 from nnunet_al.terminal import say
 
@@ -32,10 +34,11 @@ def first_model(context: RoundContext, settings: TrainerSettings) -> bool:
     """
     if context.number != 1 or context.member_folds:
         return False
-    record = context.round.root / FIRST_TRAINING
+    decided, record = context.decided, context.round.root / FIRST_TRAINING
     inputs = training_inputs(context, settings)
     final = context.checkpoint(context.round)
-    if final.is_file():
+    folder = context.preprocessed
+    if final.is_file() and can_continue(final, training_hash(folder, decided.configuration, decided.fold)):
         return True
     if (final.parent / "checkpoint_latest.pth").is_file():
         if recorded_training(record).get("inputs") != inputs:
@@ -83,7 +86,7 @@ def _sibling(context: RoundContext, inputs: dict[str, Any]) -> CampaignFolder | 
     checkpoint = context.checkpoint(context.round).relative_to(context.round.root)
     for other in CampaignFolder.of_dataset(context.roots, context.decided.dataset):
         trained = other.round(1)
-        has_model = is_done(trained.stages, TRAIN) and (trained.root / checkpoint).is_file()
+        has_model = is_done(trained.stages, TRAIN) and is_as_left(trained.stages, TRAIN, trained.root / checkpoint)
         if other.root == context.folder.root or not has_model:
             continue
         if recorded_training(trained.root / FIRST_TRAINING).get("inputs") == inputs:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -19,20 +18,13 @@ from nnunet_al.campaign.folders import CampaignFolder
 from nnunet_al.errors import CampaignError, DatasetError, SetupError
 from nnunet_al.files import hash_json, read_json
 from nnunet_al.nnunet.environment import Roots
-from nnunet_al.nnunet.fingerprint import extract_fingerprint
-from nnunet_al.nnunet.geometry import case_geometry
 from nnunet_al.nnunet.model import Plan, load_network
-from nnunet_al.nnunet.nonzero import regions_in_image
-from nnunet_al.nnunet.planning import PlannerSettings, plan
-from nnunet_al.nnunet.round_view import write_round_view
 from nnunet_al.nnunet.splits import pool_and_test
 from nnunet_al.nnunet.training import require_trainer
-from nnunet_al.nnunet.workers import run_jobs
 from nnunet_al.pool.boxes import Region
-from nnunet_al.pool.geometry import CaseGeometry
 from nnunet_al.pool.table import save_regions
-from nnunet_al.pool.tiling import tile_case
-from nnunet_al.pool.windows import windows_of
+from nnunet_al.rounds.first_plan import cut_regions, plan_pool
+from nnunet_al.rounds.rebuild import with_checksums
 from nnunet_al.selection.flqmi_submodlib import submodlib_available
 from nnunet_al.settings import DEFAULT_TRAINER
 from nnunet_al.terminal import say
@@ -172,13 +164,8 @@ def _check_initial(decided: Decisions, regions: Sequence[Region]) -> None:
 def _prepare(folder: CampaignFolder, decided: Decisions, data: Data, workers: int) -> Decisions:
     if decided.trainer != DEFAULT_TRAINER or decided.recipe.trainer is not None:
         require_trainer(decided.trainer, decided.recipe.trainer)
-    pool_facts = {case: data.facts[case] for case in decided.pool_cases}
-    dataset = data.dataset
     view = folder.prepared.view
-    fingerprint = extract_fingerprint({}, pool_facts, len(dataset.channels), len(pool_facts), dataset.effective_ignore)
-    write_round_view(view, dataset, dict.fromkeys(pool_facts), fingerprint)
-    settings, log = PlannerSettings(len(pool_facts)), folder.prepared.logs / "plan.txt"
-    plans = plan(view, decided.dataset, decided.planner, settings, plans_name=decided.plans or None, log=log)
+    plans = plan_pool(folder, decided, data, decided.pool_cases)
     decided = replace(decided, plans=plans["plans_name"])
     if decided.configuration not in plans["configurations"]:
         raise CampaignError(f"-c {decided.configuration}: {decided.dataset} has {', '.join(plans['configurations'])}.")
@@ -192,32 +179,10 @@ def _prepare(folder: CampaignFolder, decided: Decisions, data: Data, workers: in
     if decided.full:
         decided = replace(decided, initial=len(regions))
     save_regions(folder.root / "regions.npz", regions)
-    decided = with_engine(decided)
+    decided = with_checksums(folder, with_engine(decided))
     say(f"The pool holds {len(regions)} regions ({decided.unit}).")
     decided.save(folder.decisions)
     return decided
-
-
-def cut_regions(
-    decided: Decisions, plans: Mapping[str, Any], data: Data, cases: Iterable[str], workers: int
-) -> list[Region]:
-    """Cut cases into the regions that may be asked for, with the patch of the campaign's first plan.
-
-    Raises CampaignError if a region is too large for the strategy's vectors.
-    """
-    facts = {case: data.facts[case] for case in cases}
-    patch_size = tuple(plans["configurations"][decided.configuration]["patch_size"])
-    geometries = {case: case_geometry(known, plans, decided.configuration) for case, known in facts.items()}
-    jobs = []
-    for case, known in facts.items():
-        tiles = tile_case(geometries[case], decided.unit, patch_size, decided.overlap)
-        jobs.append((tiles, data.dataset.cases[case], known.reader))
-    sizes = [math.prod(known.raw_shape) for known in facts.values()]
-    imaged = run_jobs(regions_in_image, jobs, workers, "cutting regions", voxels=sizes)
-    regions = [region for some in imaged for region in some]
-    if decided.recipe.parameters.get("pooling") == "flatten":
-        _check_single_windows(regions, geometries, patch_size)
-    return regions
 
 
 def with_engine(decided: Decisions) -> Decisions:
@@ -250,15 +215,3 @@ def _check_stages(decided: Decisions, plans: Mapping[str, Any]) -> None:
             f"-c {decided.configuration}: after cropping and resampling most images of {decided.dataset} have only "
             f"{size} voxels, too few for a U-Net of two stages: use another configuration, or larger images."
         )
-
-
-def _check_single_windows(
-    regions: Sequence[Region], geometries: Mapping[str, CaseGeometry], patch_size: Sequence[int]
-) -> None:
-    for region in regions:
-        geometry = geometries[region.case]
-        if len(windows_of(geometry.to_network(region.box), patch_size, geometry.network_shape)) > 1:
-            raise CampaignError(
-                f"pooling=flatten compares regions voxel by voxel, and {region.name} is larger than the network's "
-                "patch: leave it out, or choose -unit patch."
-            )

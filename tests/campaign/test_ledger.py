@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from nnunet.phantoms import write_volume
 
+from nnunet_al.campaign.commits import commit_to_json
 from nnunet_al.campaign.ledger import CaseAnnotation, Ledger
 from nnunet_al.errors import CampaignError, DatasetError
 from nnunet_al.files import write_json
@@ -92,9 +94,9 @@ def test_a_commit_changes_nothing_that_was_there(ledger, annotate):
 
 def test_commits_are_in_order_beyond_a_thousand(ledger):
     ledger.append(0, "oracle", "oracle", (), {})
-    entry = json.loads((ledger.folder / "000.json").read_text())
+    (first,) = ledger.commits()
     for number in range(1, 1002):
-        (ledger.folder / f"{number:03d}.json").write_text(json.dumps({**entry, "number": number, "round": number}))
+        write_json(ledger.folder / f"{number:03d}.json", commit_to_json(replace(first, number=number, round=number)))
     assert [commit.number for commit in ledger.commits()] == list(range(1002))
 
 

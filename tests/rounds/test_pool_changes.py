@@ -27,7 +27,7 @@ from nnunet_al.cli.pool import main as pool
 from nnunet_al.cli.status import main as status
 from nnunet_al.files import read_arrays, read_json, write_json
 from nnunet_al.nnunet.environment import Roots
-from nnunet_al.pool.table import load_regions
+from nnunet_al.pool.table import checksum_of, load_regions
 from nnunet_al.rounds import pool_changes
 from nnunet_al.rounds.pool_changes import change_pool
 from nnunet_al.rounds.stages import annotate
@@ -129,9 +129,9 @@ def al_pool(*arguments: object, strategy: str = "random") -> int:
 
 
 def without(lab: Lab, strategy: str = "random") -> dict:
-    """campaign.json less the history of changes."""
+    """campaign.json less the history of changes, and its checksum."""
     content = read_json(lab.folder(strategy).decisions)
-    del content["pool_changes"]
+    del content["pool_changes"], content["checksum"]
     return content
 
 
@@ -169,7 +169,9 @@ def test_adding_moves_no_number_and_touches_nothing_that_is_annotated(lab, capsy
     assert fresh.pool_changes == (
         {"round": 2, "added": list(NEW), "withdrawn": [], "test": [], "reason": "second centre"},
     )
-    assert replace(fresh, pool_cases=decided.pool_cases, hashes=decided.hashes, pool_changes=()) == decided
+    assert fresh.regions_checksum == checksum_of(now)
+    kept = {name: getattr(decided, name) for name in ("pool_cases", "hashes", "regions_checksum")}
+    assert replace(fresh, **kept, pool_changes=()) == decided
     # a campaign that begins with all cases cuts them the same way
     assert run_round("-tag", "all", "-round", 0) == 0
     whole = CampaignFolder.of(lab.roots, DATASET, "2d", "random", 0, "all", 0).root / "regions.npz"

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from nnunet_al.campaign.stage_markers import is_as_left
+from nnunet_al.errors import CampaignError
 from nnunet_al.files import read_json, write_json
 from nnunet_al.nnunet.fingerprint import PLACEHOLDER, intensity_drift
-from nnunet_al.nnunet.planning import DIFFERENCE_FILE, PlannerSettings, plan
+from nnunet_al.nnunet.planning import PlannerSettings, plan
+from nnunet_al.nnunet.round_view import DIFFERENCE_FILE
 from nnunet_al.rounds.context import RoundContext
 from nnunet_al.terminal import say
 
@@ -30,10 +33,18 @@ def plan_round(context: RoundContext) -> None:
 
 
 def _pinned_intensities(context: RoundContext) -> dict | None:
-    """Return the statistics of the first annotations with foreground, or None while there were none before."""
+    """Return the statistics of the first annotations with foreground, or None while there were none before.
+
+    Raises CampaignError if they are damaged.
+    """
     for earlier in context.folder.rounds():
         file = earlier.view.preprocessed / context.decided.dataset / "dataset_fingerprint.json"
         if 0 < earlier.number < context.number and file.is_file():
+            if not is_as_left(earlier.stages, "fingerprint", file):
+                raise CampaignError(
+                    f"{file}, whose intensities the campaign keeps, is not as round {earlier.number} left it: restore "
+                    "it from a backup."
+                )
             content = read_json(file)
             if not content.get(PLACEHOLDER):
                 intensities: dict = content[_INTENSITIES]

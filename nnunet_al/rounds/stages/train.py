@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from dataclasses import fields
 
+from nnunet_al.campaign.stage_markers import is_as_left
+from nnunet_al.campaign.stages import TRAIN
 from nnunet_al.errors import SetupError
 from nnunet_al.files import read_json, write_json
 from nnunet_al.nnunet.devices import device_name, torch_device
+from nnunet_al.nnunet.image_store import StoredImage, damaged_images
 from nnunet_al.nnunet.model import Plan, count_parameters
+from nnunet_al.nnunet.round_view import read_record
 from nnunet_al.nnunet.trainer_settings import TrainerSettings
 from nnunet_al.nnunet.training import train as train_model
 from nnunet_al.rounds.context import RoundContext
 from nnunet_al.rounds.sharing import first_model
+from nnunet_al.rounds.stages.preprocess import preprocess
 from nnunet_al.settings import Training
 from nnunet_al.strategies.ingredients import LOSS_MODULE, parameters_of
 from nnunet_al.terminal import say
@@ -23,6 +28,7 @@ def train(context: RoundContext) -> None:
     The members of an ensemble of folds are trained before, so that the settings that stay beside the plans are those
     of the round's own model.
     """
+    _check_images(context)
     for member, fold in enumerate(context.member_folds, start=1):
         say(f"    member {member} of {len(context.member_folds)}")
         _train_fold(context, fold, f"train_member_{member}")
@@ -33,13 +39,24 @@ def train(context: RoundContext) -> None:
     write_json(context.round.network, {"parameters": parameters, **devices})
 
 
+def _check_images(context: RoundContext) -> None:
+    """Check the images that are trained on, which nnU-Net's loader reads in parts; damaged ones are made anew."""
+    cases = read_record(context.preprocessed)[context.configuration["data_identifier"]]
+    stored = [StoredImage(context.store, case, entry["image"]) for case, entry in cases.items()]
+    if damaged := damaged_images(stored, context.options.workers):
+        for image in damaged:
+            say(f"    {image.array_path} is damaged or gone: it is made anew")
+            image.discard()
+        preprocess(context)
+
+
 def _train_fold(context: RoundContext, fold: int, log: str) -> None:
     decided = context.decided
     settings = TrainerSettings(
         **{f.name: getattr(decided, f.name) for f in fields(Training)},
         seed=decided.seed,
         round=context.number,
-        initial_weights=_initial_weights(context, fold),
+        initial_weights=initial_weights(context, fold),
         precision=decided.training_precision,
         **{name: value for name, value in decided.recipe.parameters.items() if name in parameters_of(LOSS_MODULE)},
     )
@@ -60,14 +77,19 @@ def _train_fold(context: RoundContext, fold: int, log: str) -> None:
     )
 
 
-def _initial_weights(context: RoundContext, fold: int) -> str | None:
+def initial_weights(context: RoundContext, fold: int) -> str | None:
+    """Return the checkpoint from which a fold's training starts; None without one.
+
+    Raises SetupError if the one of the round before is missing or not as that round left it.
+    """
     if context.number > 1 and not context.decided.from_scratch:
         assert context.previous is not None
         before = context.checkpoint(context.previous, fold)
-        if not before.is_file():
+        if not is_as_left(context.previous.stages, TRAIN, before):
             raise SetupError(
-                f"The checkpoint {before} to fine-tune from is missing: restore the file, or delete train.json and "
-                f"annotate.json in {context.previous.stages} and run the command with -round {context.previous.number}."
+                f"The checkpoint {before} to fine-tune from is missing or damaged: restore the file, or delete "
+                f"train.json and annotate.json in {context.previous.stages} and run the command with -round "
+                f"{context.previous.number}."
             )
         return str(before)
     return context.decided.pretrained_weights

@@ -5,6 +5,8 @@ from __future__ import annotations
 from statistics import fmean
 from typing import Any
 
+from nnunet_al.campaign.stage_markers import is_as_left
+from nnunet_al.errors import CampaignError
 from nnunet_al.evaluation.dice import dice, masks
 from nnunet_al.files import read_json, write_json
 from nnunet_al.rounds.context import RoundContext
@@ -76,12 +78,19 @@ def held_out_by(context: RoundContext) -> dict[str, int]:
     With ``ensemble_of=folds`` each member leaves out some cases. Members that go on from those of the round before have
     also seen the cases of their former folds. Where only some cases have a member that does not know them, they would
     look worse than the others, and the groups that were annotated last with them.
+
+    Raises CampaignError if a round's list of training cases is damaged.
     """
     if context.decided.recipe.parameters.get("dice_of") != "held_out":
         return {}
     first = context.number if context.decided.from_scratch else 1
     rounds = [context.folder.round(number) for number in range(first, context.number + 1)]
-    splits = [read_json(r.view.preprocessed / context.decided.dataset / "splits_final.json") for r in rounds]
+    splits = []
+    for round_ in rounds:
+        file = round_.view.preprocessed / context.decided.dataset / "splits_final.json"
+        if not is_as_left(round_.stages, "labels", file):
+            raise CampaignError(f"{file} is gone or not as round {round_.number} left it: restore it from a backup.")
+        splits.append(read_json(file))
     found = {}
     for case in context.annotated_cases:
         for fold in context.member_folds:

@@ -1,0 +1,75 @@
+"""A damaged file of a campaign or a dataset's store never changes a batch: it is made anew, or named in a sentence."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from rounds.damage_lab import DAMAGES, STATES, DamageLab, build, trials
+
+TOGETHER = 8
+"""So many kinds of files are damaged at once, where each of them is made anew."""
+
+# Nobody but its user can restore these; some of them harm nothing, depending on the place of the damage.
+REFUSED = re.compile(
+    r"campaign\.json|/ledger/|round_001/batch\.json|round_00[01]/stages/annotate\.json"
+    r"|round_001/nnUNet_results/.*checkpoint_final|round_001/.*/dataset_fingerprint\.json"
+)
+
+
+@pytest.fixture(scope="module")
+def lab(phantom_variants, tmp_path_factory) -> Iterator[DamageLab]:
+    with pytest.MonkeyPatch.context() as patch:
+        yield build(tmp_path_factory.mktemp("damage"), phantom_variants(), patch)
+
+
+def names_of(lab: DamageLab, state: str, refused: bool) -> list[tuple[str, str]]:
+    """A file of each kind that is refused when it is damaged, or of each of the others, and its replacement."""
+    return [(file, other) for kind, file, other in trials(lab, state) if (REFUSED.search(kind) is not None) == refused]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("state", STATES)
+def test_what_the_ledger_and_the_decisions_hold_is_never_guessed(lab, state, damage, capfd):
+    for file, other in names_of(lab, state, refused=True):
+        lab.restore(state)
+        DAMAGES[damage](lab.live / file, lab.folder / state / other)
+        capfd.readouterr()
+        code, told = lab.go_on(), capfd.readouterr().err
+        assert "Traceback" not in told, file
+        if code == 2:
+            assert told.strip().startswith("Error: "), (file, told)
+            assert len(told.strip().splitlines()) == 1, (file, told)
+        else:
+            assert (code, lab.asked()) == (0, lab.batch), file
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("state", STATES)
+def test_what_can_be_made_anew_is(lab, state, damage, capfd):
+    names = names_of(lab, state, refused=False)
+    random.Random(f"{state} {damage}").shuffle(names)
+    for first in range(0, len(names), TOGETHER):
+        some = names[first : first + TOGETHER]
+        lab.restore(state)
+        for file, other in some:
+            DAMAGES[damage](lab.live / file, lab.folder / state / other)
+        code = lab.go_on()
+        told = capfd.readouterr()
+        assert code == 0, (some, told.out[-1000:], told.err[-1000:])
+        assert lab.asked() == lab.batch, some
+
+
+def test_every_kind_of_file_is_damaged(lab):
+    kinds = {kind.rsplit("/", 1)[-1] for state in STATES for kind, *_ in trials(lab, state)}
+    assert kinds >= {
+        *("campaign.json", "regions.npz", "N.json", "CASE.nii.gz", "facts.json", "CASE-KEY.b2nd", "CASE-KEY.pkl"),
+        *("CASE-KEY_nonzero.npz", "CASE-KEY_checksums.json", "nnUNetPlans.json", "composed_labels.json", "batch.json"),
+        *("CASE_seg.b2nd", "CASE.pkl", "al_preprocessed.json", "splits_final.json", "checkpoint_latest.pth"),
+        *("checkpoint_final.pth", "metrics.json", "scores.npz", "fisher.npz", "query.npz", "embedded_0_of_1.npz"),
+        *("embeddings_0_of_1.npy", "scores_0_of_1.npz", "select.json", "train.json", "versions.json"),
+    }
