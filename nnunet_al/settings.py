@@ -238,8 +238,15 @@ class Training:
 class Succession:
     """The weights and statistics that a round takes over from the one before."""
 
-    pretrained_weights: str | None = setting("-pretrained_weights", Path, "checkpoint to start round 1 from",
-                                             metavar="FILE", check=_file)
+    pretrained_weights: str | None = setting(
+        "-pretrained_weights", Path,
+        "checkpoint of nnU-Net to start round 1 from; one of other classes without its output heads",
+        metavar="FILE", check=_file)
+    trust_weights: bool = setting(
+        "--trust_weights", bool,
+        "read -pretrained_weights whatever they hold, although such a file could run any program (default: only what "
+        "nnU-Net's own checkpoints hold)",
+        default=False)
     from_scratch: bool = setting("--from_scratch", bool, "do not fine-tune the model of the round before",
                                  default=False)
     update_intensities: bool = setting(

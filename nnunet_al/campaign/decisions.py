@@ -18,6 +18,7 @@ _IN_EVERY_FILE = (
     *("engine", "test", "trainer", "planner", "plans", "epochs", "iterations", "batch_size", "optimizer", "dropout"),
     *("from_scratch", "pretrained_weights", "update_intensities"),
 )
+_SELDOM = {"pretrained_heads": "kept"}  # written only where they say something else
 _ORDER = (  # in which they are written; settings that are not named here come last
     *_IN_EVERY_FILE,
     *("precision", "starts_from", "pool_cases", "test_cases", "hashes", "group_by", "groups", "initial_groups"),
@@ -41,6 +42,7 @@ class Decisions(Settings):
     groups : case -> its group, of pool and test cases
     training_precision : "half" or "float32", as ``precision``; "stock", which is nnU-Net's own, in campaigns that began
         when ``-precision`` was of the scoring alone
+    pretrained_heads : "kept"; "left_out" where ``pretrained_weights`` were trained on other classes
     ties : "seeded": equal scores are in an order that the seed draws; "names" in campaigns that began before
     """
 
@@ -59,6 +61,7 @@ class Decisions(Settings):
     left_out_cases: tuple[str, ...] = ()
     pool_changes: tuple[dict[str, Any], ...] = ()
     training_precision: str = "stock"
+    pretrained_heads: str = "kept"
     ties: str = "names"
 
     @property
@@ -70,6 +73,7 @@ class Decisions(Settings):
         """Write the decisions; this is the moment in which a campaign begins to exist."""
         names = dict.fromkeys([*_ORDER, *(setting.name for setting in SETTINGS)])
         content = {name: getattr(self, name) for name in names}
+        content |= {name: value for name, usual in _SELDOM.items() if (value := getattr(self, name)) != usual}
         write_json(path, {"schema": SCHEMA, **content, "recipe": self.recipe.to_json()})
 
     @classmethod

@@ -9,8 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from nnunet_al.annotation.grids import read_grid
 from nnunet_al.annotation.segments import segments_of
 from nnunet_al.campaign.data import Data, labels_line
@@ -21,7 +19,8 @@ from nnunet_al.files import hash_json, read_json
 from nnunet_al.nnunet.environment import Roots
 from nnunet_al.nnunet.fingerprint import extract_fingerprint
 from nnunet_al.nnunet.geometry import case_geometry
-from nnunet_al.nnunet.model import Plan, load_network
+from nnunet_al.nnunet.given_weights import check_given_weights
+from nnunet_al.nnunet.model import Plan
 from nnunet_al.nnunet.nonzero import regions_in_image
 from nnunet_al.nnunet.planning import PlannerSettings, plan
 from nnunet_al.nnunet.round_view import write_round_view
@@ -185,7 +184,7 @@ def _prepare(folder: CampaignFolder, decided: Decisions, data: Data, workers: in
     if "previous_stage" in plans["configurations"][decided.configuration]:
         raise CampaignError(f"-c {decided.configuration}: cascades are not supported; use 2d, 3d_lowres or 3d_fullres.")
     if decided.pretrained_weights is not None:
-        _check_weights(decided, plans, view)
+        decided = _with_weights(decided, plans, view)
     _check_stages(decided, plans)
     regions = cut_regions(decided, plans, data, decided.pool_cases, workers)
     _check_initial(decided, regions)
@@ -235,10 +234,14 @@ def with_engine(decided: Decisions) -> Decisions:
     return replace(decided, engine=decided.engine or "streaming")
 
 
-def _check_weights(decided: Decisions, plans: dict, view: Roots) -> None:
+def _with_weights(decided: Decisions, plans: dict, view: Roots) -> Decisions:
+    """Check the given weights, and decide whether their output heads are kept, which is said if not."""
     dataset_json = read_json(view.preprocessed / decided.dataset / "dataset.json")
     checkpoint = Path(str(decided.pretrained_weights))
-    load_network(Plan.of(plans, dataset_json, decided.configuration), checkpoint, torch.device("cpu"))
+    plan = Plan.of(plans, dataset_json, decided.configuration)
+    if reason := check_given_weights(plan, checkpoint, decided.trust_weights):
+        say(f"{reason}: its output heads are left out, as nnU-Net does, and all other weights are kept.")
+    return replace(decided, pretrained_heads="left_out" if reason else "kept")
 
 
 def _check_stages(decided: Decisions, plans: Mapping[str, Any]) -> None:

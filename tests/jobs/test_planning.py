@@ -245,6 +245,7 @@ FULL = {
     "initial": 9,
     "candidates": 50,
     "rounds": 4,
+    "trust_weights": True,
     "engine": "streaming",
     "test": "ts",
     "trainer": "nnUNetTrainerAL",

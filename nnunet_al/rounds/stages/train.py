@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from typing import Any
 
 from nnunet_al.errors import SetupError
 from nnunet_al.files import read_json, write_json
@@ -39,7 +40,7 @@ def _train_fold(context: RoundContext, fold: int, log: str) -> None:
         **{f.name: getattr(decided, f.name) for f in fields(Training)},
         seed=decided.seed,
         round=context.number,
-        initial_weights=_initial_weights(context, fold),
+        **_initial_weights(context, fold),
         precision=decided.training_precision,
         **{name: value for name, value in decided.recipe.parameters.items() if name in parameters_of(LOSS_MODULE)},
     )
@@ -60,8 +61,10 @@ def _train_fold(context: RoundContext, fold: int, log: str) -> None:
     )
 
 
-def _initial_weights(context: RoundContext, fold: int) -> str | None:
-    if context.number > 1 and not context.decided.from_scratch:
+def _initial_weights(context: RoundContext, fold: int) -> dict[str, Any]:
+    """Return the settings of the weights to start from: those of the round before, or those that the user gave."""
+    decided = context.decided
+    if context.number > 1 and not decided.from_scratch:
         assert context.previous is not None
         before = context.checkpoint(context.previous, fold)
         if not before.is_file():
@@ -69,5 +72,7 @@ def _initial_weights(context: RoundContext, fold: int) -> str | None:
                 f"The checkpoint {before} to fine-tune from is missing: restore the file, or delete train.json and "
                 f"annotate.json in {context.previous.stages} and run the command with -round {context.previous.number}."
             )
-        return str(before)
-    return context.decided.pretrained_weights
+        return {"initial_weights": str(before), "trust_initial_weights": True}  # it is our own
+    given = decided.pretrained_weights
+    trusted = decided.trust_weights
+    return {"initial_weights": given, "initial_heads": decided.pretrained_heads, "trust_initial_weights": trusted}
