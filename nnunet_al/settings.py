@@ -264,6 +264,11 @@ class CaseGroups:
         "columns that define the groups, several for their intersection; numbers in bins: age:40,60 cuts at these "
         "values, age:q4 makes four groups of about equal size",
         metavar="COLUMN", default=())
+    missing_group: str | None = setting(
+        "-missing_group", str,
+        "what becomes of cases without a value in such a column (n/a): leave them out of the campaign, or make a group "
+        "unknown of them (default: refuse)",
+        choices=("leave_out", "unknown"))
     initial_groups: dict[str, int] = setting(  # noqa: RUF009 -- it returns a field
         "-initial_groups", dict, "regions of round 0 from each group (default: -initial from the whole pool)",
         metavar="GROUP=N", default={}, read=_group_counts)

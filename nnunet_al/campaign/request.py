@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, make_dataclass
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,8 @@ class Request(_Open):
             check_name("-tag", self.tag)
         if (self.groups is None) != (self.group_by is None):
             raise CampaignError("-groups FILE and -group_by COLUMN go together: give both, or neither.")
+        if self.missing_group is not None and self.groups is None:
+            raise CampaignError(f"-missing_group {self.missing_group}: there are no -groups; leave it out.")
         if self.groups is not None and not Path(self.groups).is_file():
             raise CampaignError(f"-groups '{self.groups}': there is no such file; give the table of participants.")
         wanted = None if self.initial_groups is None else sum(self.initial_groups.values())
@@ -103,14 +105,22 @@ class Request(_Open):
         """Whether a setting is left to its default."""
         return getattr(self, name) is None or (name == "precision" and self.precision == "auto")
 
-    def read_groups(self, cases: Sequence[str]) -> dict[str, str]:
+    def read_groups(
+        self,
+        cases: Sequence[str],
+        note: Callable[[str], None] = lambda sentence: None,
+        settled: Collection[str] = (),
+        missing: str | None = None,
+    ) -> dict[str, str]:
         """Read the group of each case from the participants' table, if one was given.
+
+        ``missing`` is that of a campaign which has begun; see `nnunet_al.evaluation.groups.read_groups` on the others.
 
         Raises GroupsError if the table cannot be used.
         """
         if self.groups is None or self.group_by is None:
             return {}
-        return read_groups(Path(self.groups), self.group_by, cases)
+        return read_groups(Path(self.groups), self.group_by, cases, missing or self.missing_group, settled, note)
 
     def compare(self, decided: Decisions, place: Path) -> None:
         """Refuse to continue a campaign that was started otherwise.
@@ -130,7 +140,8 @@ class Request(_Open):
             if name in self.parameters and decided.recipe.parameters.get(name) != value
         ]
         if self.group_by == decided.group_by:
-            differences += _moved(self.read_groups(list(decided.groups)), decided.groups)
+            cases = list(decided.groups)
+            differences += _moved(self.read_groups(cases, settled=cases, missing=decided.missing_group), decided.groups)
         if differences:
             raise CampaignError(
                 f"The campaign {place} was started otherwise: {', '.join(differences)}; leave these options out to "

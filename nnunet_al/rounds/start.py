@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,11 @@ from nnunet_al.pool.windows import windows_of
 from nnunet_al.selection.flqmi_submodlib import submodlib_available
 from nnunet_al.settings import DEFAULT_TRAINER
 from nnunet_al.terminal import say
-from nnunet_al.text import count
+from nnunet_al.text import count, first_names
+
+_NAMED = 5
+ReadGroups = Callable[[Sequence[str], Callable[[str], None]], dict[str, str]]
+"""From cases, and what says sentences, to the group of each case."""
 
 _VOLUMES = (".nii.gz", ".nii", ".nrrd", ".mha")
 
@@ -46,17 +50,17 @@ def start(
     roots: Roots,
     data: Data,
     workers: int,
-    read_groups: Callable[[Sequence[str]], dict[str, str]] = lambda _: {},
+    read_groups: ReadGroups = lambda cases, note: {},
 ) -> Decisions:
     """Prepare a campaign; it exists once its decisions are written, which is the last thing done.
 
-    ``read_groups`` returns the groups of the given cases, or nothing where no groups are wanted.
+    ``read_groups`` returns the groups of the given cases, or nothing where no groups are wanted; cases that it leaves
+    out are left out of the campaign.
 
     Raises DatasetError, CampaignError, GroupsError, ModelError if the campaign cannot be started; nothing of it is left
     behind.
     """
-    decided = choose_cases(decided, roots, data)
-    decided = replace(decided, groups=read_groups(sorted({*decided.pool_cases, *decided.test_cases})))
+    decided = _with_groups(choose_cases(decided, roots, data), roots, data, read_groups)
     _check_hand_out(decided, data)
     say(labels_line(data.facts) + (" The campaign starts from them." if decided.starts_from == "dataset" else ""))
     say(f"Starting a campaign on {len(decided.pool_cases)} cases, {len(decided.test_cases)} are kept for the test.")
@@ -69,8 +73,21 @@ def start(
         raise
 
 
-def choose_cases(decided: Decisions, roots: Roots, data: Data) -> Decisions:
+def _with_groups(decided: Decisions, roots: Roots, data: Data, read_groups: ReadGroups) -> Decisions:
+    cases = sorted({*decided.cases})
+    groups = read_groups(cases, say)
+    without = [case for case in cases if case not in groups] if groups else []
+    if without:
+        left = f"{count(len(without), 'case')} without a group"
+        say(f"{left} {'is' if len(without) == 1 else 'are'} left out of the campaign: {first_names(without, _NAMED)}.")
+        decided = choose_cases(decided, roots, data, without)
+    return replace(decided, groups=groups)
+
+
+def choose_cases(decided: Decisions, roots: Roots, data: Data, without: Collection[str] = ()) -> Decisions:
     """Decide pool and test cases, and whether the campaign starts from annotations that the dataset has.
+
+    Cases in ``without`` are in neither part; the others are where they would be with them.
 
     Raises DatasetError if there is nothing to test on, unless people annotate a dataset without any label.
     """
@@ -88,6 +105,15 @@ def choose_cases(decided: Decisions, roots: Roots, data: Data) -> Decisions:
     else:
         split_files = [root / decided.dataset / "splits_final.json" for root in (roots.preprocessed, roots.raw)]
         pool, test = pool_and_test(sorted(data.facts), labelled, decided.fold, split_files)
+    if without:
+        kept = [[case for case in some if case not in without] for some in (pool, test)]
+        if not kept[0] or (test and not kept[1]):
+            part = "test set" if kept[0] else "pool"
+            raise DatasetError(
+                f"-missing_group leave_out: no case of the {part} in {data.dataset.folder} has a group: fill the table "
+                "in, or use -missing_group unknown."
+            )
+        pool, test = kept
     complete = all(data.facts[case].label_state == "complete" for case in pool)
     if decided.annotate and not labelled.intersection(pool):
         complete = True  # there is nothing to start from

@@ -246,6 +246,7 @@ FULL = {
     "candidates": 50,
     "rounds": 4,
     "trust_weights": True,
+    "missing_group": "unknown",
     "engine": "streaming",
     "test": "ts",
     "trainer": "nnUNetTrainerAL",
