@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 from nnunet_al.campaign.stages import is_done
 from nnunet_al.errors import NnunetALError, StorageError
 from nnunet_al.files import out_of_space, remove_temporary_files, write_json
-from nnunet_al.stopping import stop_if_asked
+from nnunet_al.stopping import stop_if_asked, stop_if_interrupted
 from nnunet_al.terminal import say
 
 Context = TypeVar("Context")
@@ -34,7 +34,7 @@ def run_stages(stages: Sequence[Stage[Context]], context: Context, markers: Path
     asked for that.
 
     Raises StorageError if a stage failed because the disk is full, whatever library noticed it; KeyboardInterrupt if
-    the process was asked to stop (see `nnunet_al.stopping`); never behind the last stage.
+    the process was asked to stop (see `nnunet_al.stopping`), never behind the last stage, or was interrupted.
     """
     remaining = [stage for stage in stages if not is_done(markers, stage.name)]
     if remaining:
@@ -54,6 +54,7 @@ def run_stages(stages: Sequence[Stage[Context]], context: Context, markers: Path
                     "command again; nothing annotated is lost."
                 ) from error
             raise
+        stop_if_interrupted()
         marker = {"stage": stage.name, "seconds": round(time.monotonic() - started, 3)}
         write_json(markers / f"{stage.name}.json", marker)
         if stage is not remaining[-1]:

@@ -34,6 +34,7 @@ from nnunet_al.pool.tiling import tile_case
 from nnunet_al.pool.windows import windows_of
 from nnunet_al.selection.flqmi_submodlib import submodlib_available
 from nnunet_al.settings import DEFAULT_TRAINER
+from nnunet_al.stopping import stop_if_interrupted
 from nnunet_al.terminal import say
 from nnunet_al.text import count, first_names
 
@@ -219,6 +220,7 @@ def _prepare(folder: CampaignFolder, decided: Decisions, data: Data, workers: in
     save_regions(folder.root / "regions.npz", regions)
     decided = with_engine(decided)
     say(f"The pool holds {len(regions)} regions ({decided.unit}).")
+    stop_if_interrupted()
     decided.save(folder.decisions)
     return decided
 
