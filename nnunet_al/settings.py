@@ -168,6 +168,11 @@ class Batches:
         "--full", bool,
         "train on the whole pool at once: the reference to which the budgets of the other campaigns refer",
         default=False)
+    labels_are_oracle: bool = setting(
+        "--labels_are_oracle", bool,
+        "the labels of a dataset that is labelled throughout, but ignores voxels (nnU-Net's ignore label), answer the "
+        "batches; ignored voxels stay unannotated (default: such a campaign starts from all of these labels)",
+        default=False)
     disable_tta: bool = setting(
         "--disable_tta", bool,
         "predict test cases and pre-segmentations without mirroring, as nnU-Net's option of that name: 4 times faster "

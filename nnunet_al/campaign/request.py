@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, make_dataclass
+from dataclasses import dataclass, field, make_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +65,10 @@ class Request(_Open):
                 f"-candidates {self.candidates}: a round asks for {budget} of them (-b), so that nothing would be "
                 "left to choose; give more, or leave it out."
             )
+        if self.labels_are_oracle and self.annotate:
+            raise CampaignError(
+                "--labels_are_oracle: with --annotate people answer the batches; leave one of them out."
+            )
         if self.hand_out == "monailabel" and (self.readings or 1) > 1:
             raise CampaignError("-readings: MONAI Label keeps one label of an image; leave -format monailabel out.")
 
@@ -122,12 +126,33 @@ class Request(_Open):
             return {}
         return read_groups(Path(self.groups), self.group_by, cases, missing or self.missing_group, settled, note)
 
+    def continued(self, decided: Decisions, place: Path) -> Decisions:
+        """Return the decisions of a campaign that has begun, with what a later call may change of them.
+
+        More rounds may be planned where no schedule runs over them, and the given weights may be trusted.
+
+        Raises CampaignError if the campaign was started otherwise, see `compare`.
+        """
+        self.compare(decided, place)
+        rounds = max(self.rounds or 0, decided.rounds)
+        return replace(decided, rounds=rounds, trust_weights=decided.trust_weights or bool(self.trust_weights))
+
     def compare(self, decided: Decisions, place: Path) -> None:
         """Refuse to continue a campaign that was started otherwise.
 
         Raises CampaignError naming each difference, with the value of the campaign's start.
         """
         wished = self.decide()
+        if self.rounds is not None and self.rounds > decided.rounds:
+            if schedule := decided.recipe.schedule:
+                raise CampaignError(
+                    f"-rounds {self.rounds}: the campaign {place} was planned for {decided.rounds}, over which "
+                    f"{decided.recipe.name} changes {schedule}, so that earlier rounds would have been others; leave "
+                    "it out, which ends the schedule there, or start another campaign with -tag."
+                )
+            wished = replace(wished, rounds=decided.rounds)
+        if self.trust_weights:
+            wished = replace(wished, trust_weights=decided.trust_weights)
         flags = _NAMES | {setting.name: setting.flag for setting in SETTINGS}
         differences = [
             f"{flag} {_shown(getattr(wished, name))} (started with {_shown(getattr(decided, name))})"

@@ -64,6 +64,8 @@ def start(
     decided = _with_groups(choose_cases(decided, roots, data), roots, data, read_groups)
     _check_hand_out(decided, data)
     say(labels_line(data.facts) + (" The campaign starts from them." if decided.starts_from == "dataset" else ""))
+    if decided.starts_from == "dataset" and all(data.facts[case].label_hash for case in decided.pool_cases):
+        say("With --labels_are_oracle they would answer its batches instead, as those of a simulation.")
     say(f"Starting a campaign on {len(decided.pool_cases)} cases, {len(decided.test_cases)} are kept for the test.")
     check_groups(decided, data.dataset.classes)
     try:
@@ -115,7 +117,9 @@ def choose_cases(decided: Decisions, roots: Roots, data: Data, without: Collecti
                 "in, or use -missing_group unknown."
             )
         pool, test = kept
-    complete = all(data.facts[case].label_state == "complete" for case in pool)
+    if decided.labels_are_oracle:
+        _check_oracle(decided, pool, data)
+    complete = decided.labels_are_oracle or all(data.facts[case].label_state == "complete" for case in pool)
     if decided.annotate and not labelled.intersection(pool):
         complete = True  # there is nothing to start from
     elif not complete and not labelled.intersection(pool):
@@ -136,6 +140,15 @@ def choose_cases(decided: Decisions, roots: Roots, data: Data, without: Collecti
         left_out_cases=tuple(sorted({*data.facts}.difference(pool, test))),
         hashes={case: hash_json(everything[case].image_hashes) for case in (*pool, *test)},
     )
+
+
+def _check_oracle(decided: Decisions, pool: Sequence[str], data: Data) -> None:
+    without = [case for case in pool if data.facts[case].label_hash is None]
+    if without:
+        raise DatasetError(
+            f"--labels_are_oracle: {first_names(without, _NAMED)} in {data.dataset.folder} would answer nothing, "
+            f"because {'it has' if len(without) == 1 else 'they have'} no label file: add it, or take the images out."
+        )
 
 
 def _check_hand_out(decided: Decisions, data: Data) -> None:
