@@ -132,6 +132,17 @@ def test_the_training_starts_from_all_but_the_heads(weights, started, tmp_path, 
     assert (settings.initial_heads, settings.trust_initial_weights) == ("left_out", False)
 
 
+@pytest.mark.parametrize("name", [b"numpy.core.multiarray", b"numpy._core.multiarray"])
+def test_numbers_are_read_whichever_numpy_wrote_them(weights, started, tmp_path, name):
+    path = tmp_path / "model.pth"
+    torch.save(checkpoint(weights), path, _use_new_zipfile_serialization=False)  # in which names are lines of text
+    written = path.read_bytes()
+    assert b"multiarray\nscalar\n" in written
+    path.write_bytes(written.replace(b"numpy._core.multiarray", name).replace(b"numpy.core.multiarray", name))
+    code, _, err = started(path)
+    assert code == 0, err
+
+
 def module_of(weights):
     return {**checkpoint(weights), "network": torch.nn.Linear(2, 2)}
 
