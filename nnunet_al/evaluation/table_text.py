@@ -17,7 +17,7 @@ _MARKS = (  # the longer ones first: that of UTF-32 begins like that of UTF-16
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 _WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # .xlsx and .ods, .xls
-_DELIMITER_LINE = re.compile(r'[ \t]*"?sep=([^\r\n])"?[ \t]*(?=\r|\n|$)', re.IGNORECASE)
+_DELIMITER_LINE = re.compile(r'[ \t]*"?sep=([^\r\n])"?\1*[ \t]*(?=\r|\n|$)', re.IGNORECASE)
 _BLANKS = set("\t\n\r\v\f\x1a")  # the last one ends files of old programs
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 from pathlib import Path
@@ -12,6 +13,7 @@ import SimpleITK as sitk  # noqa: N813 -- as everybody calls it
 from tiny_rounds import DATASET, campaign_folder, run_command, run_round
 
 from nnunet_al.campaign.decisions import Decisions
+from nnunet_al.cli.report import main as report
 from nnunet_al.cli.round import main
 from nnunet_al.files import hash_file, read_json, write_json
 
@@ -83,6 +85,20 @@ def test_ignored_voxels_stay_unannotated(scribbled, capsys, unit):
     asked = [(region["case"], str(region["box"])) for batch in batches for region in batch]
     assert len(set(asked)) == len(asked)
     assert (campaign / "round_001" / "metrics.json").is_file()
+
+
+def test_a_report_looks_at_what_the_labels_say(scribbled, tmp_path):
+    for _ in range(2):
+        assert run_round(OPTION, "-s", "entropy", "-initial", "60") == 0
+    assert (
+        run_command(report, "-d", "501", "-device", "cpu", "-np", "1", "-regions", "1", "-o", tmp_path / "report") == 0
+    )
+    with (tmp_path / "report" / "pool_sample.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert rows
+    for row in rows:
+        case = row["region"].partition("[")[0]
+        assert (row["misclassified"] == "") == (row["new_voxels"] == "0") == (case == "phantom_003")
 
 
 def test_dice_is_of_voxels_with_a_label(scribbled):

@@ -43,7 +43,7 @@ def test_what_spreadsheets_save(tmp_path, encoding, delimiter, name, said):
     assert all("Windows-1252" in note and str(path) in note for note in notes)
 
 
-@pytest.mark.parametrize("line", ["sep=;", 'sep=";', '"sep=;"', "SEP=; ", "sep=|"])
+@pytest.mark.parametrize("line", ["sep=;", 'sep=";', '"sep=;"', "SEP=; ", "sep=|", "sep=;;;"])
 def test_excels_line_names_the_delimiter_whatever_the_header_holds(tmp_path, line):
     delimiter = "|" if "|" in line else ";"
     rows = [delimiter.join((c, s, "a,b,c")) for c, s in {"case": "sex, said", **SEX}.items()]
