@@ -128,8 +128,8 @@ def _check_values(header: Header, entries: Sequence[_Entry], columns: Sequence[C
         if absent and not may_miss:
             raise GroupsError(
                 f"{header.path} has no value in the column '{entry.column}' for {listed(absent)}: fill it in, start "
-                "the campaign with -missing_group leave_out (without these cases) or -missing_group unknown (a group of "
-                f"their own), or write a {'number' if entry.binned else 'word such as unknown'}."
+                "the campaign with -missing_group leave_out (without them) or -missing_group unknown (as a group), or "
+                f"write a {'number' if entry.binned else 'word such as unknown'}."
             )
     for entry, column in zip(entries, columns, strict=True):
         words = sorted(case for case, number in numbers_of(column).items() if number is None)
