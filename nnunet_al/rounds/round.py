@@ -40,6 +40,9 @@ def do_round(roots: Roots, request: Request, options: Options, number: int | Non
     folder = CampaignFolder.decided_by(roots, requested)
     decided = continued(folder, request)
     if decided and _nothing_left(roots, decided, folder, number):
+        if decided != Decisions.load(folder.decisions):
+            with campaign_lock(folder.lock):
+                record(folder, continued(folder, request) or decided)
         return
     check_devices(options.device, options.gpus)
     try:

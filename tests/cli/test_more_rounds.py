@@ -56,6 +56,16 @@ def test_rounds_that_were_planned_later_are_the_same(elsewhere):
     assert found[0] == found[1]
 
 
+def test_a_call_that_has_nothing_else_to_do_writes_them_down(elsewhere, capsys):
+    assert run_round("-rounds", "1") == 0
+    assert run_round("-rounds", "7", "-round", "0") == 0
+    assert "now planned for 7 rounds" in capsys.readouterr().out
+    assert planned(elsewhere) == 7
+    before = snapshot(elsewhere.results)
+    assert run_round("-rounds", "7", "-round", "0") == 0
+    assert snapshot(elsewhere.results) == before
+
+
 def test_a_schedule_over_the_rounds_refuses_more_of_them(elsewhere, capsys):
     arguments = ("-s", "clasp_pe", "-passes", "2", "-rounds", "2")
     assert run_round(*arguments) == 0
