@@ -168,6 +168,11 @@ class Batches:
         "--full", bool,
         "train on the whole pool at once: the reference to which the budgets of the other campaigns refer",
         default=False)
+    labels_are_oracle: bool = setting(
+        "--labels_are_oracle", bool,
+        "the labels of a dataset that is labelled throughout, but ignores voxels (nnU-Net's ignore label), answer the "
+        "batches; ignored voxels stay unannotated (default: such a campaign starts from all of these labels)",
+        default=False)
     disable_tta: bool = setting(
         "--disable_tta", bool,
         "predict test cases and pre-segmentations without mirroring, as nnU-Net's option of that name: 4 times faster "
@@ -238,8 +243,15 @@ class Training:
 class Succession:
     """The weights and statistics that a round takes over from the one before."""
 
-    pretrained_weights: str | None = setting("-pretrained_weights", Path, "checkpoint to start round 1 from",
-                                             metavar="FILE", check=_file)
+    pretrained_weights: str | None = setting(
+        "-pretrained_weights", Path,
+        "checkpoint of nnU-Net to start round 1 from; one of other classes without its output heads",
+        metavar="FILE", check=_file)
+    trust_weights: bool = setting(
+        "--trust_weights", bool,
+        "read -pretrained_weights whatever they hold, although such a file could run any program (default: only what "
+        "nnU-Net's own checkpoints hold)",
+        default=False)
     from_scratch: bool = setting("--from_scratch", bool, "do not fine-tune the model of the round before",
                                  default=False)
     update_intensities: bool = setting(
@@ -257,6 +269,11 @@ class CaseGroups:
         "columns that define the groups, several for their intersection; numbers in bins: age:40,60 cuts at these "
         "values, age:q4 makes four groups of about equal size",
         metavar="COLUMN", default=())
+    missing_group: str | None = setting(
+        "-missing_group", str,
+        "what becomes of cases without a value in such a column (n/a): leave them out of the campaign, or make a group "
+        "unknown of them (default: refuse)",
+        choices=("leave_out", "unknown"))
     initial_groups: dict[str, int] = setting(  # noqa: RUF009 -- it returns a field
         "-initial_groups", dict, "regions of round 0 from each group (default: -initial from the whole pool)",
         metavar="GROUP=N", default={}, read=_group_counts)

@@ -13,6 +13,7 @@ SIGNAL = signal.SIGUSR1
 """The signal that a job's script sends when its time is running out."""
 
 _asked = threading.Event()
+_interrupted = threading.Event()
 _owner = 0
 
 
@@ -21,25 +22,37 @@ def handling_signals() -> Iterator[None]:
     """Handle the signals of a scheduler inside the ``with`` block; only in the main thread of the process.
 
     SIGUSR1 requests a stop at the next point from which the work can be resumed without loss (`stop_if_asked`); SIGTERM
-    interrupts at once, as Control-C does, so that worker processes are ended too.
+    interrupts at once, as Control-C does, so that worker processes are ended too. Some code catches every exception,
+    such as nnU-Net's choice of a reader: what fails after an interruption is an interruption, and what goes on in spite
+    of it ends at `stop_if_interrupted`.
+
+    Raises KeyboardInterrupt in place of an error that came after an interruption.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     global _owner
     _owner = os.getpid()
-    before = {SIGNAL: signal.signal(SIGNAL, _ask), signal.SIGTERM: signal.signal(signal.SIGTERM, _interrupt)}
+    handlers = {SIGNAL: _ask, signal.SIGTERM: _interrupt}
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else a shell has it ignored in the background
+        handlers[signal.SIGINT] = _interrupt
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         yield
+    except Exception as error:
+        if _interrupted.is_set():
+            raise KeyboardInterrupt from error
+        raise
     finally:
         _asked.clear()
+        _interrupted.clear()
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
 def is_asked_to_stop() -> bool:
-    """Tell whether a stop was requested."""
-    return _asked.is_set()
+    """Tell whether a stop was requested, or an interruption did not come through."""
+    return _asked.is_set() or _interrupted.is_set()
 
 
 def stop_if_asked() -> None:
@@ -47,7 +60,16 @@ def stop_if_asked() -> None:
 
     Raises KeyboardInterrupt as Control-C does.
     """
-    if _asked.is_set():
+    if is_asked_to_stop():
+        raise KeyboardInterrupt
+
+
+def stop_if_interrupted() -> None:
+    """Interrupt the work if an interruption was swallowed by what was just called, whose result may be wrong.
+
+    Raises KeyboardInterrupt as Control-C does.
+    """
+    if _interrupted.is_set():
         raise KeyboardInterrupt
 
 
@@ -60,4 +82,5 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
         return
+    _interrupted.set()
     raise KeyboardInterrupt

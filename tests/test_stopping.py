@@ -6,10 +6,12 @@ import os
 import signal
 import threading
 import time
+from contextlib import suppress
 
 import pytest
 
-from nnunet_al.stopping import handling_signals, is_asked_to_stop, stop_if_asked
+from nnunet_al.errors import SetupError
+from nnunet_al.stopping import handling_signals, is_asked_to_stop, stop_if_asked, stop_if_interrupted
 
 
 def test_a_warning_stops_the_work_where_it_can_go_on_from():
@@ -29,6 +31,45 @@ def test_the_end_interrupts_at_once():
         signal.raise_signal(signal.SIGTERM)
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_an_interruption_that_somebody_swallows_is_not_lost(number):
+    with handling_signals():
+        stop_if_interrupted()
+        with suppress(BaseException):
+            signal.raise_signal(number)
+        assert is_asked_to_stop()
+        with pytest.raises(KeyboardInterrupt):
+            stop_if_interrupted()
+        with pytest.raises(KeyboardInterrupt):
+            stop_if_asked()
+    with handling_signals():
+        stop_if_interrupted()
+        assert not is_asked_to_stop(), "that was another command"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("error", [RuntimeError("no reader"), SetupError("no reader")])
+def test_what_fails_because_of_it_is_an_interruption(number, error):
+    def work() -> None:
+        with suppress(BaseException):
+            signal.raise_signal(number)
+        raise error
+
+    with pytest.raises(KeyboardInterrupt), handling_signals():
+        work()
+    with pytest.raises(type(error)), handling_signals():
+        raise error
+
+
+def test_what_a_shell_ignores_stays_ignored():
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with handling_signals():
+            signal.raise_signal(signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def test_a_forked_worker_just_ends():
     with handling_signals():
         child = os.fork()
@@ -43,10 +84,11 @@ def test_a_forked_worker_just_ends():
 
 
 def test_handlers_are_put_back():
-    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGUSR1)
+    numbers = signal.SIGTERM, signal.SIGUSR1, signal.SIGINT
+    before = [signal.getsignal(number) for number in numbers]
     with handling_signals():
-        assert signal.getsignal(signal.SIGTERM) != before[0]
-    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGUSR1)) == before
+        assert all(signal.getsignal(number) != old for number, old in zip(numbers, before, strict=True))
+    assert [signal.getsignal(number) for number in numbers] == before
 
 
 def test_another_thread_leaves_signals_alone():

@@ -19,6 +19,7 @@ _IN_EVERY_FILE = (
     *("engine", "test", "trainer", "planner", "plans", "epochs", "iterations", "batch_size", "optimizer", "dropout"),
     *("from_scratch", "pretrained_weights", "update_intensities"),
 )
+_SELDOM = {"pretrained_heads": "kept", "pretrained_checksum": None}  # written only where they say something else
 _ORDER = (  # in which they are written; settings that are not named here come last
     *_IN_EVERY_FILE,
     *("precision", "starts_from", "pool_cases", "test_cases", "hashes", "group_by", "groups", "initial_groups"),
@@ -48,6 +49,8 @@ class Decisions(Settings):
     groups : case -> its group, of pool and test cases
     training_precision : "half" or "float32", as ``precision``; "stock", which is nnU-Net's own, in campaigns that began
         when ``-precision`` was of the scoring alone
+    pretrained_checksum : of the file ``pretrained_weights``; None where there is none, or nobody wrote it down
+    pretrained_heads : "kept"; "left_out" where ``pretrained_weights`` were trained on other classes
     ties : "seeded": equal scores are in an order that the seed draws; "names" in campaigns that began before
     regions_checksum, plan_checksum : of the regions, and of the first plan; None until an old campaign goes on
     """
@@ -67,6 +70,8 @@ class Decisions(Settings):
     left_out_cases: tuple[str, ...] = ()
     pool_changes: tuple[dict[str, Any], ...] = ()
     training_precision: str = "stock"
+    pretrained_checksum: str | None = None
+    pretrained_heads: str = "kept"
     ties: str = "names"
     regions_checksum: str | None = None
     plan_checksum: str | None = None
@@ -80,6 +85,7 @@ class Decisions(Settings):
         """Write the decisions; this is the moment in which a campaign begins to exist."""
         names = dict.fromkeys([*_ORDER, *(setting.name for setting in SETTINGS)])
         content = {name: getattr(self, name) for name in names}
+        content |= {name: value for name, usual in _SELDOM.items() if (value := getattr(self, name)) != usual}
         content = {"schema": SCHEMA, **content, "recipe": self.recipe.to_json()}
         write_json(path, seal(content, _DECIDED_AT_THE_START))
 

@@ -53,12 +53,11 @@ def plan_campaigns(roots: Roots, requests: Iterable[Request]) -> list[Planned]:
 
 
 def as_it_began(campaign: Planned) -> Planned:
-    """Take the number of rounds from a campaign that exists.
+    """Take the number of rounds from a campaign that exists, unless more are asked for.
 
     Raises NnunetALError if it was started otherwise, or its files cannot be read.
     """
     if not campaign.folder.decisions.is_file():
         return campaign
-    decided = Decisions.load(campaign.folder.decisions)
-    campaign.request.compare(decided, campaign.folder.root)
+    decided = campaign.request.continued(Decisions.load(campaign.folder.decisions), campaign.folder.root)
     return replace(campaign, rounds=decided.rounds)

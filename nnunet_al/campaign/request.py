@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, make_dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, make_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,8 @@ class Request(_Open):
             check_name("-tag", self.tag)
         if (self.groups is None) != (self.group_by is None):
             raise CampaignError("-groups FILE and -group_by COLUMN go together: give both, or neither.")
+        if self.missing_group is not None and self.groups is None:
+            raise CampaignError(f"-missing_group {self.missing_group}: there are no -groups; leave it out.")
         if self.groups is not None and not Path(self.groups).is_file():
             raise CampaignError(f"-groups '{self.groups}': there is no such file; give the table of participants.")
         wanted = None if self.initial_groups is None else sum(self.initial_groups.values())
@@ -62,6 +64,10 @@ class Request(_Open):
             raise CampaignError(
                 f"-candidates {self.candidates}: a round asks for {budget} of them (-b), so that nothing would be "
                 "left to choose; give more, or leave it out."
+            )
+        if self.labels_are_oracle and self.annotate:
+            raise CampaignError(
+                "--labels_are_oracle: with --annotate people answer the batches; leave one of them out."
             )
         if self.hand_out == "monailabel" and (self.readings or 1) > 1:
             raise CampaignError("-readings: MONAI Label keeps one label of an image; leave -format monailabel out.")
@@ -103,14 +109,33 @@ class Request(_Open):
         """Whether a setting is left to its default."""
         return getattr(self, name) is None or (name == "precision" and self.precision == "auto")
 
-    def read_groups(self, cases: Sequence[str]) -> dict[str, str]:
+    def read_groups(
+        self,
+        cases: Sequence[str],
+        note: Callable[[str], None] = lambda sentence: None,
+        settled: Collection[str] = (),
+        missing: str | None = None,
+    ) -> dict[str, str]:
         """Read the group of each case from the participants' table, if one was given.
+
+        ``missing`` is that of a campaign which has begun; see `nnunet_al.evaluation.groups.read_groups` on the others.
 
         Raises GroupsError if the table cannot be used.
         """
         if self.groups is None or self.group_by is None:
             return {}
-        return read_groups(Path(self.groups), self.group_by, cases)
+        return read_groups(Path(self.groups), self.group_by, cases, missing or self.missing_group, settled, note)
+
+    def continued(self, decided: Decisions, place: Path) -> Decisions:
+        """Return the decisions of a campaign that has begun, with what a later call may change of them.
+
+        More rounds may be planned where no schedule runs over them, and the given weights may be trusted.
+
+        Raises CampaignError if the campaign was started otherwise, see `compare`.
+        """
+        self.compare(decided, place)
+        rounds = max(self.rounds or 0, decided.rounds)
+        return replace(decided, rounds=rounds, trust_weights=decided.trust_weights or bool(self.trust_weights))
 
     def compare(self, decided: Decisions, place: Path) -> None:
         """Refuse to continue a campaign that was started otherwise.
@@ -118,6 +143,16 @@ class Request(_Open):
         Raises CampaignError naming each difference, with the value of the campaign's start.
         """
         wished = self.decide()
+        if self.rounds is not None and self.rounds > decided.rounds:
+            if schedule := decided.recipe.schedule:
+                raise CampaignError(
+                    f"-rounds {self.rounds}: the campaign {place} was planned for {decided.rounds}, over which "
+                    f"{decided.recipe.name} changes {schedule}, so that earlier rounds would have been others; leave "
+                    "it out, which ends the schedule there, or start another campaign with -tag."
+                )
+            wished = replace(wished, rounds=decided.rounds)
+        if self.trust_weights:
+            wished = replace(wished, trust_weights=decided.trust_weights)
         flags = _NAMES | {setting.name: setting.flag for setting in SETTINGS}
         differences = [
             f"{flag} {_shown(getattr(wished, name))} (started with {_shown(getattr(decided, name))})"
@@ -130,7 +165,8 @@ class Request(_Open):
             if name in self.parameters and decided.recipe.parameters.get(name) != value
         ]
         if self.group_by == decided.group_by:
-            differences += _moved(self.read_groups(list(decided.groups)), decided.groups)
+            cases = list(decided.groups)
+            differences += _moved(self.read_groups(cases, settled=cases, missing=decided.missing_group), decided.groups)
         if differences:
             raise CampaignError(
                 f"The campaign {place} was started otherwise: {', '.join(differences)}; leave these options out to "

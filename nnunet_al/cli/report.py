@@ -20,6 +20,7 @@ network, with every number as CSV beside it. The campaigns stay as they are.
 
 _EPILOG = """\
 Parts that need a round's model are computed once and kept in the round's folder, so that a second report is quick.
+Without the device that they need they are left out, which the report says.
 """
 
 
@@ -40,7 +41,12 @@ def build_parser() -> ArgumentParser:
     add("-regions", type=int, default=8, metavar="N", help="regions shown of each campaign's batch (default: 8)")
     add("--maps", action="store_true", help="write the strategies' own maps of the batches as volumes, for a viewer")
     add("--no_evidence", action="store_true", help="leave out the parts that need a round's model")
-    add("-device", default="cuda", choices=["cuda", "cpu", "mps"], help="default: cuda")
+    add(
+        "-device",
+        default="auto",
+        choices=["auto", "cuda", "cpu", "mps"],
+        help="where models run (default: on a GPU; where there is none, on the CPU if they were trained on one)",
+    )
     add("-np", type=int, default=2, help="worker processes (default: 2)")
     return parser
 

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import bisect
 import itertools
-import math
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from nnunet_al.errors import GroupsError
+from nnunet_al.evaluation.column_values import Column, has_commas, known_value, look_alikes, number_in, numbers_of
 from nnunet_al.evaluation.participants import Header, listed, read_header, read_values
+from nnunet_al.text import joined
 
 JOINT = " & "
-_MISSING = {"", "n/a", "nan", "na", "none", "null"}  # as in BIDS, and as data frames write it
+UNKNOWN = "unknown"
 _MOST_NUMBERS = 10  # largest number of different values in a column that is not continuous
 
 
@@ -32,16 +33,24 @@ class _Entry:
         return bool(self.edges) or self.quantiles is not None
 
 
-def read_groups(path: Path, group_by: Sequence[str], cases: Sequence[str]) -> dict[str, str]:
+def read_groups(
+    path: Path,
+    group_by: Sequence[str],
+    cases: Sequence[str],
+    missing: str | None = None,
+    settled: Collection[str] = (),
+    note: Callable[[str], None] = lambda sentence: None,
+) -> dict[str, str]:
     """Return the group of every case, in the order of ``cases``, which has no other effect.
 
     Parameters
     ----------
     path : Path
-        table in UTF-8 with a header line: ``.tsv`` (BIDS' participants.tsv), ``.csv`` with commas or semicolons, or
-        another ending, where the most frequent delimiter of the first line is used. Ids are in the column
-        participant_id, else case, case_id, subject, subject_id, id, else the first one; they match a case exactly, or
-        with BIDS' prefix ``sub-`` added or removed.
+        table with a header line, in UTF-8, UTF-16 or Windows-1252: ``.tsv`` (BIDS' participants.tsv), ``.csv`` with
+        commas, semicolons or tabs, or another ending, where the most frequent delimiter of the first line is used;
+        Excel's line ``sep=;`` is understood. Ids are in the column participant_id, else case, case_id, subject,
+        subject_id, id, else the first one; they match a case exactly, or with BIDS' prefix ``sub-`` added or removed,
+        or as its subject: ``sub-01`` matches ``sub-01_ses-01`` and ``sub-01_T1w``.
     group_by : sequence of str
         at least one entry; a case's group is the values or bins of all entries, joined by ``" & "``:
 
@@ -51,13 +60,20 @@ def read_groups(path: Path, group_by: Sequence[str], cases: Sequence[str]) -> di
           smaller and e equal values (itself included) of n, a case is in number floor(N (r + e / 2) / n) + 1, so that
           equal values stay together and a group may be empty where many are equal.
 
-        If a column has the whole entry as its name, that column is meant.
+        If a column has the whole entry as its name, that column is meant. Numbers of a column may have decimal commas.
     cases : sequence of str
         at least one case; other rows are ignored.
+    missing : None, "leave_out" or "unknown"
+        what becomes of a case without a value (``n/a`` and the like): refused, not in the result, or a case of the
+        value "unknown".
+    settled : collection of str
+        cases whose values have been used as they are spelled, and are not refused for it any more.
+    note : function
+        gets sentences on what was assumed.
 
     Raises GroupsError for the first problem in this order: the file, its columns, the entries, rows and values of the
-    cases, a continuous column without bins, a single group, a group of one case. The messages name columns and cases,
-    but no value of the table.
+    cases, a continuous column without bins, values that look alike, a single group, a group of one case. The messages
+    name columns and cases, but no value of the table.
     """
     assert group_by, "there is nothing to group by"
     assert cases, "there is no case"
@@ -65,10 +81,19 @@ def read_groups(path: Path, group_by: Sequence[str], cases: Sequence[str]) -> di
     entries = [_entry(header, text) for text in group_by]
     _check_entries(header, entries, group_by)
     values = read_values(header, [entry.column for entry in entries], list(dict.fromkeys(cases)))
-    columns = [{case: row[i] for case, row in values.items()} for i in range(len(entries))]
-    _check_values(header, entries, columns)
+    if header.encoding:
+        note(f"{path} is not in Unicode and was read as {header.encoding}: save it in UTF-8 if names look wrong.")
+    columns = [{case: known_value(row[i]) for case, row in values.items()} for i in range(len(entries))]
+    if missing == "leave_out":
+        there = [case for case in values if all(column[case] is not None for column in columns)]
+        columns = [{case: column[case] for case in there} for column in columns]
+        if not there:
+            raise GroupsError(f"{path} has no case with a value of {joined(list(group_by))}: use other columns.")
+    _check_values(header, entries, columns, missing is not None)
+    for entry, column in zip(entries, columns, strict=True):
+        _check_spellings(header, entry, column, settled)
     names = [_names(entry, column) for entry, column in zip(entries, columns, strict=True)]
-    groups = {case: JOINT.join(of_case[case] for of_case in names) for case in values}
+    groups = {case: JOINT.join(of_case[case] for of_case in names) for case in columns[0]}
     _check_groups(header, group_by, groups)
     return groups
 
@@ -89,7 +114,7 @@ def _check_entries(header: Header, entries: Sequence[_Entry], group_by: Sequence
         if number > 1:
             raise GroupsError(f"The column '{column}' of {header.path} is asked for {number} times: name it once.")
     for entry, text in zip(entries, group_by, strict=True):
-        edges = [_number(edge) for edge in entry.edges]
+        edges = [number_in(edge) for edge in entry.edges]
         if entry.binned and not (_ascend(edges) if edges else (entry.quantiles or 0) >= 2):
             raise GroupsError(
                 f"The bins of '{text}' for {header.path} are neither ascending numbers nor q and a number from 2 on: "
@@ -97,24 +122,26 @@ def _check_entries(header: Header, entries: Sequence[_Entry], group_by: Sequence
             )
 
 
-def _check_values(header: Header, entries: Sequence[_Entry], columns: Sequence[Mapping[str, str]]) -> None:
+def _check_values(header: Header, entries: Sequence[_Entry], columns: Sequence[Column], may_miss: bool) -> None:
     for entry, column in zip(entries, columns, strict=True):
-        absent = sorted(case for case, value in column.items() if value.lower() in _MISSING)
-        if absent:
+        absent = sorted(case for case, value in column.items() if value is None)
+        if absent and not may_miss:
             raise GroupsError(
-                f"{header.path} has no value in the column '{entry.column}' for {listed(absent)}: fill it in, or write "
-                f"a {'number' if entry.binned else 'word such as unknown'}."
+                f"{header.path} has no value in the column '{entry.column}' for {listed(absent)}: fill it in, start "
+                "the campaign with -missing_group leave_out (without them) or -missing_group unknown (as a group), or "
+                f"write a {'number' if entry.binned else 'word such as unknown'}."
             )
     for entry, column in zip(entries, columns, strict=True):
-        numbers = {case: _number(value) for case, value in column.items()}
-        words = sorted(case for case, number in numbers.items() if number is None)
+        words = sorted(case for case, number in numbers_of(column).items() if number is None)
         if entry.binned and words:
+            commas = has_commas(column)
             raise GroupsError(
                 f"{header.path} has a value that is not a number in the column '{entry.column}' for {listed(words)}: "
-                f"correct it, or group by '{entry.column}' without bins."
+                + ("write all numbers with a decimal point, none for thousands." if commas else "")
+                + ("" if commas else f"correct it, or group by '{entry.column}' without bins.")
             )
     for entry, column in zip(entries, columns, strict=True):
-        numbers_of_column = {_number(value) for value in column.values()}
+        numbers_of_column = set(numbers_of(column).values())
         if not entry.binned and None not in numbers_of_column and len(numbers_of_column) > _MOST_NUMBERS:
             raise GroupsError(
                 f"The column '{entry.column}' of {header.path} has more than {_MOST_NUMBERS} different numbers: cut it "
@@ -122,18 +149,31 @@ def _check_values(header: Header, entries: Sequence[_Entry], columns: Sequence[M
             )
 
 
-def _names(entry: _Entry, values: Mapping[str, str]) -> dict[str, str]:
+def _check_spellings(header: Header, entry: _Entry, column: Column, settled: Collection[str]) -> None:
+    for cases_of in () if entry.binned else look_alikes(column):
+        if not all({*settled}.intersection(cases) for cases in cases_of.values()):
+            shown = joined([f"{len(cases)} (such as {min(cases)})" for cases in cases_of.values()])
+            raise GroupsError(
+                f"The column '{entry.column}' of {header.path} spells what seems to be one value in {len(cases_of)} "
+                f"ways, which differ in capitals or in how a number is written, in {shown} cases: spell it in one way."
+            )
+
+
+def _names(entry: _Entry, values: Column) -> dict[str, str]:
+    known = {case: value for case, value in values.items() if value is not None}
     if not entry.binned:
-        return dict(values)
-    numbers = {case: float(value) for case, value in values.items()}
+        given = next((value for value in known.values() if value.casefold() == UNKNOWN), UNKNOWN)
+        return {case: given if value is None else value for case, value in values.items()}
+    numbers = {case: number for case, number in numbers_of(known).items() if number is not None}
+    absent = dict.fromkeys([case for case in values if case not in known], f"{entry.column}_{UNKNOWN}")
     if entry.quantiles is not None:
         bins = _quantile_bins(numbers, entry.quantiles)
-        return {case: f"{entry.column}_q{k + 1}of{entry.quantiles}" for case, k in bins.items()}
+        return absent | {case: f"{entry.column}_q{k + 1}of{entry.quantiles}" for case, k in bins.items()}
     name, edges = entry.column, entry.edges
     between = [f"{low}<={name}<{high}" for low, high in itertools.pairwise(edges)]
     names = [f"{name}<{edges[0]}", *between, f"{name}>={edges[-1]}"]
     bounds = [float(edge) for edge in edges]
-    return {case: names[bisect.bisect_right(bounds, number)] for case, number in numbers.items()}
+    return absent | {case: names[bisect.bisect_right(bounds, number)] for case, number in numbers.items()}
 
 
 def _quantile_bins(numbers: Mapping[str, float], bins: int) -> dict[str, int]:
@@ -164,11 +204,3 @@ def _check_groups(header: Header, group_by: Sequence[str], groups: Mapping[str, 
 def _ascend(numbers: Sequence[float | None]) -> bool:
     known = [number for number in numbers if number is not None]
     return len(known) == len(numbers) and known == sorted(set(known))
-
-
-def _number(text: str) -> float | None:
-    try:
-        number = float(text)
-    except ValueError:
-        return None
-    return number if math.isfinite(number) else None

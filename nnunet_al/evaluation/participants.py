@@ -8,30 +8,38 @@ from __future__ import annotations
 
 import csv
 import difflib
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
-from typing import TextIO
+from typing import Any
 
 from nnunet_al.errors import GroupsError
+from nnunet_al.evaluation.table_text import read_table_text, unreadable
 from nnunet_al.text import first_names, joined
 
 _ID_COLUMNS = ("participant_id", "case", "case_id", "subject", "subject_id", "id")
-_DELIMITERS = {".tsv": "\t", ".csv": ",;"}  # many spreadsheets write .csv with a semicolon
+_DELIMITERS = {".tsv": "\t", ".csv": ",;\t"}  # many spreadsheets write .csv with a semicolon, or a tab in UTF-16
 _ANY_DELIMITER = "\t,;|"
 _PREFIX = "sub-"
+_EXACT, _PREFIXED, _SUBJECT = range(3)  # how closely an id matches a case
 _CASES_SHOWN, _COLUMNS_SHOWN = 5, 20
 
 
 @dataclass(frozen=True)
 class Header:
-    """The first line of a table: the delimiter and the names of its columns, and the index of the column of ids."""
+    """The first line of a table: the delimiter and the names of its columns, and the index of the column of ids.
+
+    ``encoding`` is that of `TableText`.
+    """
 
     path: Path
     delimiter: str
     columns: tuple[str, ...]
     id_column: int
+    encoding: str = ""
 
     def index(self, column: str) -> int:
         """Return the index of a column; raise ``GroupsError`` unless it occurs exactly once."""
@@ -59,14 +67,16 @@ def read_header(path: Path, cases: Sequence[str]) -> Header:
     Raises GroupsError if the file is missing, is not text, is empty, or begins with a case or a number instead of names
     of columns.
     """
-    with _opened(path) as file:
-        line = next((line for line in file if line.strip()), "")
-        if not line:
-            raise GroupsError(f"{path} is empty: give a table with a line for each case, and names of columns above.")
-        candidates = _DELIMITERS.get(path.suffix.lower(), _ANY_DELIMITER)
-        delimiter = max(candidates, key=line.count)
-        file.seek(0)
-        columns = _first_row(csv.reader(file, delimiter=delimiter))
+    table = read_table_text(path)
+    line = next((line for line in StringIO(table.text, newline=None) if line.strip()), "")
+    if not line:
+        raise GroupsError(f"{path} is empty: give a table with a line for each case, and names of columns above.")
+    candidates = table.delimiter or _DELIMITERS.get(path.suffix.lower(), _ANY_DELIMITER)
+    with _rows(path, table.text, candidates[0]):
+        ranks = {delimiter: _rank(line, delimiter) for delimiter in candidates}
+    delimiter = max(candidates, key=lambda delimiter: ranks[delimiter])
+    with _rows(path, table.text, delimiter) as rows:
+        columns = _first_row(rows)
     if len(columns) == 1:
         raise GroupsError(f"{path} has one column only: separate columns by tabs (.tsv) or commas (.csv).")
     known = [i for name in _ID_COLUMNS for i, column in enumerate(columns) if column.lower() == name]
@@ -75,24 +85,26 @@ def read_header(path: Path, cases: Sequence[str]) -> Header:
             f"{path} does not begin with names of columns: put a line with {_ID_COLUMNS[0]} and the names of the "
             "others above the first case."
         )
-    return Header(path, delimiter, columns, known[0] if known else 0)
+    return Header(path, delimiter, columns, known[0] if known else 0, table.encoding)
 
 
 def read_values(header: Header, columns: Sequence[str], cases: Sequence[str]) -> dict[str, tuple[str, ...]]:
     """Return the stripped values of the given columns for every case.
 
-    An id matches the case of the same name, or else the case that differs only by BIDS' prefix ``sub-``; a row with the
-    exact name has precedence.
+    An id matches the case of the same name; else the one that differs only by BIDS' prefix ``sub-``; else those that
+    begin with the id, with ``sub-`` added or removed, and go on with ``_``, as the files of a subject do in BIDS
+    (``sub-01_ses-01``, ``sub-01_T1w``). A closer match has precedence.
 
-    Raises GroupsError if a row has more values than there are columns, or a case has no row, or two with different
-    values.
+    Raises GroupsError if a row has more values than there are columns, or a case has no row, or several that match
+    equally closely and have different values.
     """
     wanted = [header.index(column) for column in columns]
-    known = set(cases)
-    exact: dict[str, set[tuple[str, ...]]] = {}
-    prefixed: dict[str, set[tuple[str, ...]]] = {}
-    with _opened(header.path) as file:
-        rows = csv.reader(file, delimiter=header.delimiter)
+    subjects: dict[str, list[tuple[str, int]]] = {}  # a possible id -> its cases, and how closely it matches them
+    for case in cases:
+        for name, closeness in _ids(case).items():
+            subjects.setdefault(name, []).append((case, closeness))
+    found: dict[str, dict[int, set[tuple[str, ...]]]] = {case: {} for case in cases}
+    with _rows(header.path, read_table_text(header.path).text, header.delimiter) as rows:
         _first_row(rows)
         for row in rows:
             if any(value.strip() for value in row[len(header.columns) :]):
@@ -101,13 +113,19 @@ def read_values(header: Header, columns: Sequence[str], cases: Sequence[str]) ->
                     f"Line {rows.line_num} of {header.path} has more values than there are names of columns: put "
                     "quotes around values with a delimiter inside."
                 )
-            name = _cell(row, header.id_column)
-            if name in known:
-                exact.setdefault(name, set()).add(tuple(_cell(row, i) for i in wanted))
-            elif (other := _other_spelling(name)) in known:
-                prefixed.setdefault(other, set()).add(tuple(_cell(row, i) for i in wanted))
-    found = {case: exact.get(case, prefixed.get(case)) for case in cases}
+            name = unicodedata.normalize("NFC", _cell(row, header.id_column))
+            for case, closeness in subjects.get(name, []):
+                found[case].setdefault(closeness, set()).add(tuple(_cell(row, i) for i in wanted))
     return _one_each(header, columns, found)
+
+
+def _ids(case: str) -> dict[str, int]:
+    """Return the ids that a case's row may have, and how closely they match."""
+    case = unicodedata.normalize("NFC", case)
+    parts = case.split("_")
+    subjects = ["_".join(parts[:end]) for end in range(1, len(parts))]
+    found = {name: _SUBJECT for subject in subjects if subject for name in (subject, _other_spelling(subject))}
+    return {**found, _other_spelling(case): _PREFIXED, case: _EXACT}
 
 
 def listed(names: Sequence[str], shown: int = _CASES_SHOWN) -> str:
@@ -116,9 +134,9 @@ def listed(names: Sequence[str], shown: int = _CASES_SHOWN) -> str:
 
 
 def _one_each(
-    header: Header, columns: Sequence[str], found: Mapping[str, set[tuple[str, ...]] | None]
+    header: Header, columns: Sequence[str], found: Mapping[str, Mapping[int, set[tuple[str, ...]]]]
 ) -> dict[str, tuple[str, ...]]:
-    missing = sorted(case for case, values in found.items() if values is None)
+    missing = sorted(case for case, values in found.items() if not values)
     if missing:
         column = header.columns[header.id_column]
         where = f"the column {column}" if _names_ids(column) else "the first column"
@@ -127,13 +145,14 @@ def _one_each(
             f"rows, with the names of the cases in {where}."
         )
     result = {}
-    for case, values in found.items():
-        assert values is not None
-        if len(values) > 1:
+    for case, rows in found.items():
+        closest = min(rows)
+        if len(rows[closest]) > 1:
+            own = ", or give the case a row of its own name" if closest == _SUBJECT else ""
             raise GroupsError(
-                f"{header.path} has rows of the case {case} that differ in {joined(columns)}: keep one of them."
+                f"{header.path} has rows of the case {case} that differ in {joined(columns)}: keep one of them{own}."
             )
-        (result[case],) = values
+        (result[case],) = rows[closest]
     return result
 
 
@@ -161,15 +180,16 @@ def _is_a_row(columns: Sequence[str], cases: set[str]) -> bool:
     )
 
 
+def _rank(line: str, delimiter: str) -> tuple[bool, int]:
+    """Rank a delimiter by the first line: one that gives a column of ids, then the most frequent."""
+    columns = next(csv.reader([line], delimiter=delimiter), [])
+    return len(columns) > 1 and any(_names_ids(column.strip()) for column in columns), line.count(delimiter)
+
+
 @contextmanager
-def _opened(path: Path) -> Iterator[TextIO]:
-    if not path.is_file():
-        raise GroupsError(f"There is no table of participants {path}: check the path.")
+def _rows(path: Path, text: str, delimiter: str) -> Iterator[Any]:
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            yield file
-    except OSError as error:
-        raise GroupsError(f"{path} cannot be read ({error.strerror}): check its permissions.") from None
-    except (UnicodeDecodeError, csv.Error):
+        yield csv.reader(StringIO(text, newline=""), delimiter=delimiter)
+    except csv.Error:
         # without its cause, whose text contains bytes of the table
-        raise GroupsError(f"{path} is not readable as text: save it as CSV or TSV in UTF-8.") from None
+        raise unreadable(path) from None

@@ -182,8 +182,8 @@ def _view_of(root: Path, jobs: Iterable[JobState], rounds: int) -> CampaignView:
     try:
         progress = CampaignProgress(root)
         if progress.decided is not None:
-            rounds = progress.decided.rounds
-        state, now = _by_jobs(unfinished) if unfinished else _by_files(root, progress)
+            rounds = max(rounds, progress.decided.rounds)  # jobs may be the first to know of more
+        state, now = _by_jobs(unfinished) if unfinished else _by_files(root, progress, rounds)
         return CampaignView(title, progress.complete - 1, rounds, progress.dice, state, now)
     except UNREADABLE as error:
         return CampaignView(title, -1, rounds, None, FAILED, f"cannot be read: {in_one_line(error)}")
@@ -198,11 +198,11 @@ def _by_jobs(unfinished: Sequence[JobState]) -> tuple[str, str]:
     return state, f"{state}: {shown}" + (f" ({alike[0].detail})" if alike[0].detail else "")
 
 
-def _by_files(root: Path, progress: CampaignProgress) -> tuple[str, str]:
+def _by_files(root: Path, progress: CampaignProgress, rounds: int) -> tuple[str, str]:
     """Return the state of a campaign by its markers and locks."""
     if progress.decided is None:
         return NOT_SUBMITTED, "not begun"
-    if progress.used_up or progress.complete > progress.decided.rounds:
+    if progress.used_up or progress.complete > rounds:
         return DONE, f"{DONE}, the pool is used up" if progress.used_up else DONE
     owners = list(lock_owners(root).values())
     if owners:

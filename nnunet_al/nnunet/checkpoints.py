@@ -1,4 +1,4 @@
-"""Checkpoints: written completely or not at all, and loaded for fine-tuning with all weights or none."""
+"""Checkpoints: written completely or not at all, and loaded for fine-tuning, with the output heads or without."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from torch import nn
 
 from nnunet_al.errors import ModelError
 from nnunet_al.files import write_atomically
+from nnunet_al.nnunet.checked_loading import load_checked
 from nnunet_al.scoring.learning_loss import LossModule, stage_channels
 from nnunet_al.text import first_names
 
@@ -25,8 +26,13 @@ TRAINED_HEADS_KEY = "nnunet_al_trained_heads"
 TRAINING_KEY = "nnunet_al_training"
 """Key of a checkpoint for a hash of the inputs of its training, so that no other training goes on from it."""
 
+_HEADS = ".seg_layers."  # as nnU-Net knows them
 _WRAPPERS = ("module.", "_orig_mod.")
 _NAMED = 3
+_BROKEN = (
+    *(OSError, EOFError, RuntimeError, BadZipFile, pickle.UnpicklingError),
+    *(AttributeError, IndexError, KeyError, TypeError, ValueError),  # a pickle that was cut or changed
+)
 
 
 def write_checkpoint(checkpoint: dict[str, Any], path: Path) -> None:
@@ -51,39 +57,92 @@ def can_continue(checkpoint: Path, training: str) -> bool:
         return False
 
 
-def load_network_weights(network: nn.Module, checkpoint: Path, plans: str) -> None:
+def load_network_weights(
+    network: nn.Module, checkpoint: Path, plans: str, heads: bool = True, trusted: bool = True
+) -> None:
     """Copy all weights of a checkpoint into a network of the same architecture.
 
-    nnU-Net's ``-pretrained_weights`` leaves out the output heads; from round to round they are kept. The network must
-    not be wrapped for distributed training or compiled; ``plans`` is the name of its plans, for the message.
+    From round to round the output heads are kept; without ``heads`` they are left out, and may be of other classes, as
+    with nnU-Net's ``-pretrained_weights``. The network must not be wrapped for distributed training or compiled;
+    ``plans`` is the name of its plans, for the message. A file that is not ``trusted`` is read by `load_checked`.
 
     Raises ModelError if the checkpoint cannot be read, or names or shapes of layers differ; the network is unchanged
     then.
     """
-    weights = read_network_weights(checkpoint)
+    copy_weights(network, read_network_weights(checkpoint, trusted), checkpoint, plans, heads)
+
+
+def copy_weights(
+    network: nn.Module, weights: dict[str, torch.Tensor], checkpoint: Path, plans: str, heads: bool = True
+) -> None:
+    """Copy weights that were read from ``checkpoint`` into a network, as `load_network_weights` does.
+
+    Raises ModelError if names or shapes of layers differ; the network is unchanged then.
+    """
     current = network.state_dict()
     differences = [
         f"{name} ({_shape(weights.get(name))} in the checkpoint, {_shape(current.get(name))} in the plans)"
-        for name in dict.fromkeys([*current, *weights])
-        if _shape(weights.get(name)) != _shape(current.get(name))
+        for name in different_layers(network, weights)
+        if heads or not is_head(name)
     ]
     if differences:
         raise ModelError(
             f"{checkpoint} does not fit the plans {plans}, which differ in {first_names(differences, _NAMED)}: "
             f"start from weights trained with these plans, or from scratch."
         )
-    network.load_state_dict(weights)
+    network.load_state_dict({name: weights[name] if heads or not is_head(name) else current[name] for name in current})
 
 
-def read_network_weights(checkpoint: Path) -> dict[str, torch.Tensor]:
+def different_layers(network: nn.Module, weights: dict[str, torch.Tensor]) -> list[str]:
+    """Return the names of layers that only one of the two has, or that have another shape."""
+    current = network.state_dict()
+    names = dict.fromkeys([*current, *weights])
+    return [name for name in names if _shape(weights.get(name)) != _shape(current.get(name))]
+
+
+def is_head(name: str) -> bool:
+    """Whether the weights of this name belong to an output head, whose size is the number of classes."""
+    return _HEADS in name
+
+
+def read_network_weights(checkpoint: Path, trusted: bool = True) -> dict[str, torch.Tensor]:
     """Read a checkpoint's network weights to the CPU, under the names of the plain network.
 
     Raises ModelError if the file is missing, broken, or not a checkpoint of nnU-Net.
     """
-    weights = _read(checkpoint).get("network_weights")
-    if not isinstance(weights, dict):
+    return network_weights(read_checkpoint(checkpoint, trusted), checkpoint)
+
+
+def network_weights(content: dict[str, Any], checkpoint: Path) -> dict[str, torch.Tensor]:
+    """Return the network weights of a checkpoint's content, under the names of the plain network.
+
+    Raises ModelError if it holds none.
+    """
+    weights = content.get("network_weights")
+    if not (isinstance(weights, dict) and all(isinstance(value, torch.Tensor) for value in weights.values())):
         raise ModelError(f"{checkpoint} holds no network weights: give a checkpoint_*.pth of nnU-Net.")
-    return {_plain_name(name): value for name, value in weights.items()}
+    return {_plain_name(str(name)): value for name, value in weights.items()}
+
+
+def read_checkpoint(checkpoint: Path, trusted: bool = True) -> dict[str, Any]:
+    """Read a checkpoint to the CPU; one that is not ``trusted``, because a user gave it, by `load_checked`.
+
+    Raises ModelError if the file is missing or broken, or holds more than it may; a file that holds something else than
+    a checkpoint is an empty one.
+    """
+    try:
+        if trusted:
+            content = torch.load(checkpoint, map_location="cpu", weights_only=False)
+        else:
+            content = load_checked(checkpoint)
+    except FileNotFoundError as error:
+        raise ModelError(f"The checkpoint {checkpoint} does not exist: give the path of a file that does.") from error
+    except (*_BROKEN, ImportError) as error:
+        reason = str(error).partition("\n")[0] or "it is empty"
+        raise ModelError(
+            f"The checkpoint {checkpoint} cannot be read ({reason}): it is broken, use another."
+        ) from error
+    return content if isinstance(content, dict) else {}
 
 
 def read_mirror_axes(checkpoint: Path) -> tuple[int, ...]:
@@ -91,15 +150,15 @@ def read_mirror_axes(checkpoint: Path) -> tuple[int, ...]:
 
     Raises ModelError if the file is missing or broken.
     """
-    return tuple(_read(checkpoint).get("inference_allowed_mirroring_axes") or ())
+    return tuple(read_checkpoint(checkpoint).get("inference_allowed_mirroring_axes") or ())
 
 
-def read_learning_loss(checkpoint: Path) -> dict[str, Any] | None:
+def read_learning_loss(checkpoint: Path, trusted: bool = True) -> dict[str, Any] | None:
     """Read the entry of ``nnUNetTrainerALLearningLoss``; ``None`` if another trainer wrote the checkpoint.
 
     Raises ModelError if the file is missing or broken.
     """
-    content: dict[str, Any] | None = _read(checkpoint).get(LEARNING_LOSS_KEY)
+    content: dict[str, Any] | None = read_checkpoint(checkpoint, trusted).get(LEARNING_LOSS_KEY)
     return content
 
 
@@ -108,7 +167,7 @@ def trained_heads(checkpoint: Path) -> int | None:
 
     Raises ModelError if the file is missing or broken.
     """
-    count: int | None = _read(checkpoint).get(TRAINED_HEADS_KEY)
+    count: int | None = read_checkpoint(checkpoint).get(TRAINED_HEADS_KEY)
     return count
 
 
@@ -141,17 +200,6 @@ def copy_loss_module(module: LossModule, weights: dict[str, torch.Tensor], check
             f"The loss module in {checkpoint} belongs to other features: use a checkpoint trained with these plans "
             "and the same loss_features."
         ) from error
-
-
-def _read(checkpoint: Path) -> dict[str, Any]:
-    try:
-        # nnU-Net's checkpoints also hold plans and numpy scalars, which need full unpickling
-        content = torch.load(checkpoint, map_location="cpu", weights_only=False)
-    except FileNotFoundError as error:
-        raise ModelError(f"The checkpoint {checkpoint} does not exist: give the path of a file that does.") from error
-    except (OSError, EOFError, RuntimeError, BadZipFile, pickle.UnpicklingError) as error:
-        raise ModelError(f"The checkpoint {checkpoint} cannot be read ({error}): it is broken, use another.") from error
-    return content if isinstance(content, dict) else {}
 
 
 def _save(checkpoint: dict[str, Any], path: Path) -> None:

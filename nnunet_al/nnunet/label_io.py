@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import redirect_stderr
 from functools import cached_property
-from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +11,7 @@ import numpy as np
 from nnunet_al.errors import DatasetError, StorageError
 from nnunet_al.files import temporary_sibling, write_atomically
 from nnunet_al.nnunet.intact_files import read_intact
+from nnunet_al.nnunet.readers import choose_reader
 
 if TYPE_CHECKING:
     from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
@@ -23,18 +22,11 @@ class LabelFormat:
 
     def __init__(self, dataset_json: dict[str, Any], example_image: Path) -> None:
         """Choose the reader, at its first use, as nnU-Net does: by dataset.json, else by ``example_image``."""
-        self._chosen_by = dataset_json, str(example_image)
+        self._chosen_by = dataset_json, example_image
 
     @cached_property
     def _reader(self) -> BaseReaderWriter:
-        from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from_dataset_json
-
-        dataset_json, image = self._chosen_by
-        with redirect_stderr(StringIO()):  # on which nnU-Net prints a traceback of each reader that does not fit
-            reader_class: type[BaseReaderWriter] = determine_reader_writer_from_dataset_json(
-                dataset_json, image, verbose=False
-            )
-        return reader_class()
+        return choose_reader(*self._chosen_by)()
 
     def read(self, path: Path) -> np.ndarray:
         """Return the labels (z, y, x) of ``path`` as integers.

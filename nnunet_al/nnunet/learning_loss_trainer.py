@@ -62,7 +62,7 @@ class nnUNetTrainerALLearningLoss(nnUNetTrainerAL):
         self.module_optimizer, self.module_schedule = self.optimizer_for(self.loss_module.parameters())
         if self.settings.initial_weights is not None and not self._restoring:
             start = Path(self.settings.initial_weights)
-            content = read_learning_loss(start)
+            content = read_learning_loss(start, self.settings.trust_initial_weights)
             if content is not None:
                 copy_loss_module(self.loss_module, content["module"], start)
             self.print_to_log_file("The loss module starts", "at random" if content is None else "from them, too")

@@ -50,7 +50,7 @@ class Plan:
 
 def count_parameters(plan: Plan) -> int:
     """Return the number of parameters of nnU-Net's network of ``plan``, with its heads of deep supervision."""
-    return sum(parameter.numel() for parameter in _network_of(plan).parameters())
+    return sum(parameter.numel() for parameter in network_of(plan).parameters())
 
 
 def load_network(plan: Plan, checkpoint: Path, device: torch.device) -> torch.nn.Module:
@@ -58,7 +58,7 @@ def load_network(plan: Plan, checkpoint: Path, device: torch.device) -> torch.nn
 
     Raises ModelError if the checkpoint cannot be read, does not fit the plans, or its training diverged.
     """
-    network = _network_of(plan)
+    network = network_of(plan)
     load_network_weights(network, checkpoint, plan.plans.plans_name)
     if not all(torch.isfinite(weight).all() for weight in network.state_dict().values()):
         raise ModelError(
@@ -68,7 +68,8 @@ def load_network(plan: Plan, checkpoint: Path, device: torch.device) -> torch.nn
     return network.to(device).eval()
 
 
-def _network_of(plan: Plan) -> torch.nn.Module:
+def network_of(plan: Plan) -> torch.nn.Module:
+    """Build nnU-Net's network of ``plan`` on the CPU, with one output and without trained weights."""
     network: torch.nn.Module = get_network_from_plans(
         plan.configuration.network_arch_class_name,
         plan.configuration.network_arch_init_kwargs,

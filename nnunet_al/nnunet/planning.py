@@ -23,6 +23,7 @@ from nnunet_al.errors import SetupError
 from nnunet_al.files import read_json, write_json
 from nnunet_al.nnunet.environment import Roots, environment_variables, nnunet_folders, quiet
 from nnunet_al.nnunet.round_view import DIFFERENCE_FILE, IGNORE_ADDED
+from nnunet_al.stopping import stop_if_interrupted
 
 SETTINGS_FILE = "nnUNetPlannerAL.json"
 """File beside the fingerprint; without it our planners plan as nnU-Net's planners do."""
@@ -202,4 +203,6 @@ def plan(
     given = {name: value for name, value in options.items() if value is not None}
     # nnU-Net prints a traceback of each reader that does not fit the images
     with nnunet_folders(view), quiet(log), redirect_stderr(StringIO()):
-        return planner(dataset_name, **given).plan_experiment()
+        plans = planner(dataset_name, **given).plan_experiment()
+    stop_if_interrupted()
+    return plans

@@ -89,8 +89,10 @@ class nnUNetTrainerAL(OpenEndedTraining):
         compute_in(self.settings.precision, network, self.device)
         if self.settings.initial_weights is not None and not self._restoring:
             plans = f"{self.plans_manager.plans_name} ({self.configuration_name})"
-            load_network_weights(network, Path(self.settings.initial_weights), plans)
-            self.print_to_log_file(f"Starting from the weights of {self.settings.initial_weights}")
+            heads, trusted = self.settings.initial_heads == "kept", self.settings.trust_initial_weights
+            load_network_weights(network, Path(self.settings.initial_weights), plans, heads, trusted)
+            but = "" if heads else ", except the output heads"
+            self.print_to_log_file(f"Starting from the weights of {self.settings.initial_weights}{but}")
         if self.label_manager.has_ignore_label:
             self.dataset_class = PADDING_AWARE[self.dataset_class]
 

@@ -48,8 +48,11 @@ class TrainerSettings(Training):
     loss : ``"dice_ce"`` is nnU-Net's; ``"ce"`` is its cross-entropy alone (`CrossEntropy`)
     seed, round : the campaign's seed and the round, from which each epoch is seeded together with the fold; None: not
         seeded
-    initial_weights : checkpoint from whose network weights, heads included, a new training starts; also from its loss
-        module, if the trainer trains one and the checkpoint holds one
+    initial_weights : checkpoint from whose network weights a new training starts; also from its loss module, if the
+        trainer trains one and the checkpoint holds one
+    initial_heads : whether its output heads are ``"kept"``, or ``"left_out"`` because they are of other classes
+    trust_initial_weights : read whatever the checkpoint holds, although that could run any program; else only what
+        nnU-Net's own checkpoints hold
     dropout_p, dropout, dropout_of : probability that a channel is dropped in training, where: ``"decoder"`` (with the
         bottleneck), ``"last"`` (its last two stages) or ``"all"``, and whether it is ``"channels"`` or ``"elements"``
     precision : ``"half"`` computes the network in half precision (float16 on a GPU, bfloat16 on a CPU) and
@@ -63,6 +66,8 @@ class TrainerSettings(Training):
     seed: int | None = None
     round: int = 0
     initial_weights: str | None = None
+    initial_heads: str = "kept"
+    trust_initial_weights: bool = False
     precision: str = "stock"
     loss_features: str = "decoder"
     loss_margin: float = 1.0
@@ -85,6 +90,8 @@ class TrainerSettings(Training):
                 raise SetupError(f"The trainer's {setting.name} is {value!r}: choose one of {choices}.")
         if self.precision not in _PRECISIONS:
             raise SetupError(f"The trainer's precision is {self.precision!r}: choose one of {', '.join(_PRECISIONS)}.")
+        if self.initial_heads not in {"kept", "left_out"}:
+            raise SetupError(f"The trainer's initial_heads are {self.initial_heads!r}: choose kept or left_out.")
         if self.learning_rate is not None and not (_is_number(self.learning_rate) and self.learning_rate > 0):
             raise SetupError(f"The trainer's learning_rate is {self.learning_rate!r}: choose a number above 0.")
         if self.loss_features not in {"decoder", "encoder"}:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Mapping
-from contextlib import redirect_stderr
 from dataclasses import asdict, dataclass
 from functools import partial
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +16,11 @@ from nnunet_al.checksums import is_sealed, seal
 from nnunet_al.errors import DatasetError
 from nnunet_al.files import hash_array, hash_file, hash_json, read_json, write_json
 from nnunet_al.nnunet.case_facts import CaseFacts
-from nnunet_al.nnunet.environment import quiet
 from nnunet_al.nnunet.grid_difference import grid_difference
 from nnunet_al.nnunet.intact_files import read_intact
 from nnunet_al.nnunet.label_io import one_channel
 from nnunet_al.nnunet.raw_dataset import CaseFiles, RawDataset
+from nnunet_al.nnunet.readers import choose_reader
 from nnunet_al.nnunet.sidecars import check_sidecars
 from nnunet_al.nnunet.workers import run_jobs
 from nnunet_al.pool.boxes import as_box
@@ -52,14 +50,11 @@ def find_reader(dataset: RawDataset) -> str:
 
     Raises DatasetError if none of nnU-Net's readers can open that image.
     """
-    from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from_dataset_json
-
     first = next(iter(dataset.cases.values()))
     image = first.images[0]
     check_sidecars(first)
     try:
-        with quiet(), redirect_stderr(StringIO()):
-            return determine_reader_writer_from_dataset_json(dataset.dataset_json, str(image), verbose=False).__name__
+        return choose_reader(dataset.dataset_json, image).__name__
     except RuntimeError:
         with user_errors(image):
             image.open("rb").close()

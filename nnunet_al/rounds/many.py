@@ -11,6 +11,7 @@ from nnunet_al.campaign.planned import Planned, as_it_began
 from nnunet_al.errors import CampaignLockedError, NnunetALError, WaitingForReaders
 from nnunet_al.nnunet.environment import Roots
 from nnunet_al.rounds.round import do_round
+from nnunet_al.stopping import stop_if_interrupted
 from nnunet_al.terminal import say
 from nnunet_al.text import count
 
@@ -64,6 +65,7 @@ def do_campaigns(roots: Roots, planned: Sequence[Planned], options: Options) -> 
             except WaitingForReaders as waiting:
                 stopped.waiting[title] = str(waiting)
             except NnunetALError as error:
+                stop_if_interrupted()  # which may be what it failed of
                 stopped.refused[title] = str(error)
             states[title], worked = _state_of(campaign, stopped), True
             say(f"{_news(states[title], stopped)} {outlook(_going_on(states, stopped))}")

@@ -20,7 +20,7 @@ from nnunet_al.nnunet.environment import Roots
 from nnunet_al.rounds.checks import check_before_work
 from nnunet_al.rounds.context import RoundContext
 from nnunet_al.rounds.network_delay import look_anew, wait_while
-from nnunet_al.rounds.round import choose_round, continued, finish_handed_out, finish_round, tidy
+from nnunet_al.rounds.round import choose_round, continued, finish_handed_out, finish_round, record, tidy
 from nnunet_al.rounds.run_stages import run_stages
 from nnunet_al.rounds.stages.order import phase_stages
 from nnunet_al.terminal import say
@@ -77,6 +77,7 @@ def _do(roots: Roots, folder: CampaignFolder, decided: Decisions, options: Optio
             options = replace(options, parts=shards or 1, part=0)
         data.remember()
         if phase.alone:
+            record(folder, decided)
             remove_temporary_files(folder.root)
         share = f", part {options.part} of {options.parts}" if phase.sharded and options.parts > 1 else ""
         say(f"Round {number} of {folder.root}, phase {phase.name}{share}")

@@ -22,6 +22,7 @@ from nnunet_al.nnunet.environment import Roots
 from nnunet_al.pool.boxes import Region
 from nnunet_al.pool.table import append_regions, checksum_of, load_regions
 from nnunet_al.rounds.context import RoundContext
+from nnunet_al.terminal import say
 
 _QUANTILES = re.compile(r":q\d+$")
 
@@ -141,7 +142,13 @@ def _groups(folder: CampaignFolder, change: PoolChange, request: PoolRequest) ->
             f"The campaign {folder.root} has groups of cases by {' '.join(after.group_by)}: say with -groups FILE to "
             f"which of them {fresh[0]} belongs."
         )
-    found = read_groups(request.groups, after.group_by, sorted({*after.groups, *fresh}))
+    cases = sorted({*after.groups, *fresh})
+    found = read_groups(request.groups, after.group_by, cases, after.missing_group, after.groups, say)
+    if without := sorted({*cases} - {*found}):
+        raise CampaignError(
+            f"{request.groups} has no value of {' '.join(after.group_by)} for {without[0]}, and the campaign leaves "
+            "such cases out: fill it in."
+        )
     moved = [case for case, group in sorted(after.groups.items()) if found[case] != group]
     if moved and not any(_QUANTILES.search(text) for text in after.group_by):
         raise CampaignError(

@@ -42,6 +42,9 @@ def do_round(roots: Roots, request: Request, options: Options, number: int | Non
     folder = CampaignFolder.decided_by(roots, requested)
     decided = continued(folder, request)
     if decided and _nothing_left(roots, decided, folder, number):
+        if decided != Decisions.load(folder.decisions):
+            with campaign_lock(folder.lock):
+                record(folder, continued(folder, request) or decided)
         return
     check_devices(options.device, options.gpus)
     try:
@@ -59,7 +62,9 @@ def do_round(roots: Roots, request: Request, options: Options, number: int | Non
             chosen = choose_round(folder, number)
             if chosen is None:
                 return
-            if decided is None:
+            if decided is not None:
+                record(folder, decided)
+            else:
                 from nnunet_al.rounds.start import start  # loads nnU-Net's planners and trainers
 
                 requested = request.decide(**device_defaults(options.device))
@@ -85,15 +90,23 @@ def do_round(roots: Roots, request: Request, options: Options, number: int | Non
 
 
 def continued(folder: CampaignFolder, request: Request) -> Decisions | None:
-    """Return a campaign's decisions, None before it has begun.
+    """Return a campaign's decisions, with what the request may change of them; None before it has begun.
 
     Raises CampaignError if it was started otherwise than requested.
     """
     if not folder.decisions.is_file():
         return None
-    decided = Decisions.load(folder.decisions)
-    request.compare(decided, folder.root)
-    return decided
+    return request.continued(Decisions.load(folder.decisions), folder.root)
+
+
+def record(folder: CampaignFolder, decided: Decisions) -> None:
+    """Write down what a call has changed of the campaign's decisions; the caller has the campaign's lock."""
+    before = Decisions.load(folder.decisions)
+    if before == decided:
+        return
+    if decided.rounds > before.rounds:
+        say(f"{folder.root} is now planned for {decided.rounds} rounds, before for {before.rounds}.")
+    decided.save(folder.decisions)
 
 
 def tidy(folder: CampaignFolder) -> None:

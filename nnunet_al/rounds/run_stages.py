@@ -13,7 +13,7 @@ from nnunet_al.campaign.stage_markers import damaged_files, matching, read_marke
 from nnunet_al.campaign.stages import is_done, place_of
 from nnunet_al.errors import CampaignError, NnunetALError, StorageError
 from nnunet_al.files import out_of_space, remove_temporary_files
-from nnunet_al.stopping import stop_if_asked
+from nnunet_al.stopping import stop_if_asked, stop_if_interrupted
 from nnunet_al.terminal import say
 
 Context = TypeVar("Context")
@@ -51,7 +51,7 @@ def run_stages(
 
     Raises StorageError if a stage failed because the disk is full, whatever library noticed it; CampaignError if a
     damaged file was left by another stage; KeyboardInterrupt if the process was asked to stop (see
-    `nnunet_al.stopping`); never behind the last stage.
+    `nnunet_al.stopping`), never behind the last stage, or was interrupted.
     """
     wanted = [stage.name for stage in stages]
     if all(is_done(markers, name) for name in wanted):
@@ -67,6 +67,7 @@ def run_stages(
             say(f"  {stage.sentence}")
         started = time.monotonic()
         _work(stage, context, markers)
+        stop_if_interrupted()
         made = write_marker(markers, stage.name, round(time.monotonic() - started, 3), stage.files(context))
         if stage.name in damaged and made != damaged.pop(stage.name):
             for behind in _unmark_behind(markers, stage.name):

@@ -67,9 +67,10 @@ def training_inputs(context: RoundContext, settings: TrainerSettings) -> dict[st
     names = dataset_json.pop("dataset")
     cases: dict[str, Any] = read_json(folder / RECORD_FILE)[context.configuration["data_identifier"]]
     start = settings.initial_weights
+    trained_with = {name: value for name, value in asdict(settings).items() if name != "trust_initial_weights"}
     return {
         **{name: getattr(decided, name) for name in ("dataset", "configuration", "fold", "trainer")},
-        "settings": {**asdict(settings), "initial_weights": None if start is None else hash_file(Path(start))},
+        "settings": {**trained_with, "initial_weights": None if start is None else hash_file(Path(start))},
         "plans": hash_json(context.plans),
         "dataset_json": hash_json(dataset_json),
         "splits": hash_json(read_json(folder / "splits_final.json")),

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from nnunet_al.annotation.grids import read_grid
 from nnunet_al.annotation.segments import segments_of
 from nnunet_al.campaign.data import Data, labels_line
 from nnunet_al.campaign.decisions import Decisions
 from nnunet_al.campaign.folders import CampaignFolder
+from nnunet_al.checksums import checksum
 from nnunet_al.errors import CampaignError, DatasetError, SetupError
 from nnunet_al.files import hash_json, read_json
 from nnunet_al.nnunet.environment import Roots
-from nnunet_al.nnunet.model import Plan, load_network
+from nnunet_al.nnunet.given_weights import check_given_weights
+from nnunet_al.nnunet.model import Plan
 from nnunet_al.nnunet.splits import pool_and_test
 from nnunet_al.nnunet.training import require_trainer
 from nnunet_al.pool.boxes import Region
@@ -27,8 +27,13 @@ from nnunet_al.rounds.first_plan import cut_regions, plan_pool
 from nnunet_al.rounds.rebuild import with_checksums
 from nnunet_al.selection.flqmi_submodlib import submodlib_available
 from nnunet_al.settings import DEFAULT_TRAINER
+from nnunet_al.stopping import stop_if_interrupted
 from nnunet_al.terminal import say
-from nnunet_al.text import count
+from nnunet_al.text import count, first_names
+
+_NAMED = 5
+ReadGroups = Callable[[Sequence[str], Callable[[str], None]], dict[str, str]]
+"""From cases, and what says sentences, to the group of each case."""
 
 _VOLUMES = (".nii.gz", ".nii", ".nrrd", ".mha")
 
@@ -39,19 +44,21 @@ def start(
     roots: Roots,
     data: Data,
     workers: int,
-    read_groups: Callable[[Sequence[str]], dict[str, str]] = lambda _: {},
+    read_groups: ReadGroups = lambda cases, note: {},
 ) -> Decisions:
     """Prepare a campaign; it exists once its decisions are written, which is the last thing done.
 
-    ``read_groups`` returns the groups of the given cases, or nothing where no groups are wanted.
+    ``read_groups`` returns the groups of the given cases, or nothing where no groups are wanted; cases that it leaves
+    out are left out of the campaign.
 
     Raises DatasetError, CampaignError, GroupsError, ModelError if the campaign cannot be started; nothing of it is left
     behind.
     """
-    decided = choose_cases(decided, roots, data)
-    decided = replace(decided, groups=read_groups(sorted({*decided.pool_cases, *decided.test_cases})))
+    decided = _with_groups(choose_cases(decided, roots, data), roots, data, read_groups)
     _check_hand_out(decided, data)
     say(labels_line(data.facts) + (" The campaign starts from them." if decided.starts_from == "dataset" else ""))
+    if decided.starts_from == "dataset" and all(data.facts[case].label_hash for case in decided.pool_cases):
+        say("With --labels_are_oracle they would answer its batches instead, as those of a simulation.")
     say(f"Starting a campaign on {len(decided.pool_cases)} cases, {len(decided.test_cases)} are kept for the test.")
     check_groups(decided, data.dataset.classes)
     try:
@@ -62,8 +69,21 @@ def start(
         raise
 
 
-def choose_cases(decided: Decisions, roots: Roots, data: Data) -> Decisions:
+def _with_groups(decided: Decisions, roots: Roots, data: Data, read_groups: ReadGroups) -> Decisions:
+    cases = sorted({*decided.cases})
+    groups = read_groups(cases, say)
+    without = [case for case in cases if case not in groups] if groups else []
+    if without:
+        left = f"{count(len(without), 'case')} without a group"
+        say(f"{left} {'is' if len(without) == 1 else 'are'} left out of the campaign: {first_names(without, _NAMED)}.")
+        decided = choose_cases(decided, roots, data, without)
+    return replace(decided, groups=groups)
+
+
+def choose_cases(decided: Decisions, roots: Roots, data: Data, without: Collection[str] = ()) -> Decisions:
     """Decide pool and test cases, and whether the campaign starts from annotations that the dataset has.
+
+    Cases in ``without`` are in neither part; the others are where they would be with them.
 
     Raises DatasetError if there is nothing to test on, unless people annotate a dataset without any label.
     """
@@ -81,7 +101,18 @@ def choose_cases(decided: Decisions, roots: Roots, data: Data) -> Decisions:
     else:
         split_files = [root / decided.dataset / "splits_final.json" for root in (roots.preprocessed, roots.raw)]
         pool, test = pool_and_test(sorted(data.facts), labelled, decided.fold, split_files)
-    complete = all(data.facts[case].label_state == "complete" for case in pool)
+    if without:
+        kept = [[case for case in some if case not in without] for some in (pool, test)]
+        if not kept[0] or (test and not kept[1]):
+            part = "test set" if kept[0] else "pool"
+            raise DatasetError(
+                f"-missing_group leave_out: no case of the {part} in {data.dataset.folder} has a group: fill the table "
+                "in, or use -missing_group unknown."
+            )
+        pool, test = kept
+    if decided.labels_are_oracle:
+        _check_oracle(decided, pool, data)
+    complete = decided.labels_are_oracle or all(data.facts[case].label_state == "complete" for case in pool)
     if decided.annotate and not labelled.intersection(pool):
         complete = True  # there is nothing to start from
     elif not complete and not labelled.intersection(pool):
@@ -102,6 +133,15 @@ def choose_cases(decided: Decisions, roots: Roots, data: Data) -> Decisions:
         left_out_cases=tuple(sorted({*data.facts}.difference(pool, test))),
         hashes={case: hash_json(everything[case].image_hashes) for case in (*pool, *test)},
     )
+
+
+def _check_oracle(decided: Decisions, pool: Sequence[str], data: Data) -> None:
+    without = [case for case in pool if data.facts[case].label_hash is None]
+    if without:
+        raise DatasetError(
+            f"--labels_are_oracle: {first_names(without, _NAMED)} in {data.dataset.folder} would answer nothing, "
+            f"because {'it has' if len(without) == 1 else 'they have'} no label file: add it, or take the images out."
+        )
 
 
 def _check_hand_out(decided: Decisions, data: Data) -> None:
@@ -172,7 +212,7 @@ def _prepare(folder: CampaignFolder, decided: Decisions, data: Data, workers: in
     if "previous_stage" in plans["configurations"][decided.configuration]:
         raise CampaignError(f"-c {decided.configuration}: cascades are not supported; use 2d, 3d_lowres or 3d_fullres.")
     if decided.pretrained_weights is not None:
-        _check_weights(decided, plans, view)
+        decided = _with_weights(decided, plans, view)
     _check_stages(decided, plans)
     regions = cut_regions(decided, plans, data, decided.pool_cases, workers)
     _check_initial(decided, regions)
@@ -180,7 +220,10 @@ def _prepare(folder: CampaignFolder, decided: Decisions, data: Data, workers: in
         decided = replace(decided, initial=len(regions))
     save_regions(folder.root / "regions.npz", regions)
     decided = with_checksums(folder, with_engine(decided))
+    if decided.pretrained_weights is not None:
+        decided = replace(decided, pretrained_checksum=checksum(Path(decided.pretrained_weights)))
     say(f"The pool holds {len(regions)} regions ({decided.unit}).")
+    stop_if_interrupted()
     decided.save(folder.decisions)
     return decided
 
@@ -200,10 +243,14 @@ def with_engine(decided: Decisions) -> Decisions:
     return replace(decided, engine=decided.engine or "streaming")
 
 
-def _check_weights(decided: Decisions, plans: dict, view: Roots) -> None:
+def _with_weights(decided: Decisions, plans: dict, view: Roots) -> Decisions:
+    """Check the given weights, and decide whether their output heads are kept, which is said if not."""
     dataset_json = read_json(view.preprocessed / decided.dataset / "dataset.json")
     checkpoint = Path(str(decided.pretrained_weights))
-    load_network(Plan.of(plans, dataset_json, decided.configuration), checkpoint, torch.device("cpu"))
+    plan = Plan.of(plans, dataset_json, decided.configuration)
+    if reason := check_given_weights(plan, checkpoint, decided.trust_weights):
+        say(f"{reason}: its output heads are left out, as nnU-Net does, and all other weights are kept.")
+    return replace(decided, pretrained_heads="left_out" if reason else "kept")
 
 
 def _check_stages(decided: Decisions, plans: Mapping[str, Any]) -> None:

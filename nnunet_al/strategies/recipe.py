@@ -70,6 +70,12 @@ class Recipe:
         return (*kinds, query, self.selector)
 
     @property
+    def schedule(self) -> str:
+        """What changes over the planned rounds, such as "beta from 1.0 to 100.0"; empty if nothing does."""
+        end = self.parameters.get("beta_end")
+        return "" if end is None else f"beta from {self.parameters['beta']} to {end}"
+
+    @property
     def draws_query(self) -> bool:
         """Whether a query set is drawn: for the selector, or for the Fisher information, averaged over it."""
         return self.needs.query or self.embedding == "fisher"

@@ -98,3 +98,19 @@ def test_a_region_of_which_the_label_tells_nothing_new_is_unanswered(truth):
     assert ask([half, unknown], truth.get, nothing, IGNORE).unanswered == (unknown,)
     # all that the label says of the first one has been annotated before
     assert ask([half, unknown], truth.get, lambda _: known, IGNORE).unanswered == (half, unknown)
+
+
+def test_what_the_labels_ignore_is_an_answer_where_they_may(truth):
+    labels = {case: values.copy() for case, values in truth.items()}
+    labels["a"][:3] = IGNORE
+    silent, half = Region("a", ((0, 3), (0, 7), (0, 8))), Region("a", ((2, 4), (0, 7), (0, 8)))
+    no_file = Region("nobody", ((0, 1), (0, 1), (0, 1)))
+    asked = [silent, half, no_file]
+    strict = ask(asked, labels.get, nothing, IGNORE)
+    assert (set(strict.unanswered), strict.ignored) == ({silent, no_file}, ())
+    answer = ask(asked, labels.get, nothing, IGNORE, may_ignore=True)
+    assert (answer.unanswered, answer.ignored) == ((no_file,), (silent,))
+    expected = np.full(SHAPE, IGNORE)
+    expected[3] = truth["a"][3]
+    assert np.array_equal(answer.labels["a"], expected)
+    assert set(answer.labels) == {"a"}

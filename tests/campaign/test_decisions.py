@@ -159,6 +159,50 @@ def test_a_campaign_from_before_there_were_groups_has_none(tmp_path):
     assert Decisions.load(path) == MINIMAL.decide()
 
 
+@pytest.mark.parametrize("strategy", ["usimf", "random", "entropy+power", "clasp_pe"])
+@pytest.mark.parametrize("rounds", [None, 3, 10, 20])
+def test_more_rounds_may_be_planned_where_no_schedule_runs_over_them(strategy, rounds):
+    decided = replace(MINIMAL, strategy=strategy).decide()
+    request = replace(MINIMAL, strategy=strategy, rounds=rounds)
+    scheduled = strategy == "clasp_pe"
+    if rounds == 3:
+        with pytest.raises(CampaignError, match=r"-rounds 3 \(started with 10\)"):
+            request.continued(decided, PLACE)
+    elif rounds == 20 and scheduled:
+        with pytest.raises(CampaignError, match=r"planned for 10, .*beta from 1.0 to 100.0.*-tag\.$") as caught:
+            request.continued(decided, PLACE)
+        assert str(PLACE) in str(caught.value)
+    else:
+        assert request.continued(decided, PLACE) == replace(decided, rounds=rounds or 10)
+
+
+@pytest.mark.parametrize("parameters", [{"beta_end": 5.0}, {"beta_end": "none"}])
+def test_a_schedule_is_what_the_recipe_says(parameters):
+    request = replace(MINIMAL, strategy="clasp_pe", parameters=parameters)
+    decided = request.decide()
+    longer = replace(request, rounds=11)
+    if parameters["beta_end"] == "none":
+        assert longer.continued(decided, PLACE).rounds == 11
+    else:
+        with pytest.raises(CampaignError, match="beta from"):
+            longer.continued(decided, PLACE)
+
+
+def test_what_a_campaign_grew_to_is_not_taken_back():
+    decided = replace(MINIMAL.decide(), rounds=20)
+    assert MINIMAL.continued(decided, PLACE) == decided
+    assert replace(MINIMAL, rounds=20).continued(decided, PLACE) == decided
+    with pytest.raises(CampaignError, match=r"-rounds 10 \(started with 20\)"):
+        replace(MINIMAL, rounds=10).continued(decided, PLACE)
+
+
+def test_weights_may_be_trusted_later_and_stay_so():
+    decided = MINIMAL.decide()
+    trusted = replace(MINIMAL, trust_weights=True).continued(decided, PLACE)
+    assert trusted == replace(decided, trust_weights=True)
+    assert MINIMAL.continued(trusted, PLACE) == trusted
+
+
 def test_the_option_is_named_as_it_is_typed():
     from nnunet_al.cli.round import build_parser
 

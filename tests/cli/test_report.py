@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from integration.campaigns import DATASET, Lab
 from report.browser import check_page
 from tiny_rounds import run_command, run_round, snapshot
@@ -248,3 +249,64 @@ def test_a_campaign_that_people_annotate(make_roots, tmp_path):
         truth = project.drawn(region["case"])[box]
         assert int(row["new_voxels"]) == np.count_nonzero(truth != 2)
         assert np.array_equal(project.annotated(region["case"])[box], np.where(truth == 2, IGNORE, truth))
+
+
+NO_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="the GPU that the test does without is there")
+
+
+def trained_on(lab, device: str | None, strategy: str = "*") -> None:
+    """Let campaigns say that this device has trained them, and forget what reports have computed of them."""
+    for path in lab.roots.results.glob("*/al/*/fold_*/round_*/report"):
+        shutil.rmtree(path)
+    for path in lab.roots.results.glob(f"*/al/*__{strategy}__*/fold_*/round_*/network.json"):
+        path.unlink() if device is None else write_json(path, {**read_json(path), "device": device})
+
+
+def report_without_gpu(lab, folder: Path, *arguments: object) -> int:
+    with nnunet_folders(lab.roots):
+        return run_command(main, "-d", "901", "-np", "1", "-regions", "1", "-o", folder, *arguments)
+
+
+@NO_GPU
+@pytest.mark.parametrize(
+    "trained, asked",
+    [
+        ("cuda (NVIDIA H200)", ()),
+        ("mps", ()),
+        (None, ()),
+        ("cuda", ("--maps",)),
+        ("cuda", ("-device", "cuda")),
+        ("cpu", ("-device", "mps")),
+    ],
+)
+def test_without_its_gpu_a_report_leaves_out_what_needs_a_model(own, tmp_path, capsys, trained, asked):
+    trained_on(own, trained)
+    before = snapshot(own.roots.results)
+    assert report_without_gpu(own, tmp_path / "report", *asked) == 0
+    out, err = capsys.readouterr()
+    (line,) = [line for line in out.splitlines() if "left out of the report" in line]
+    assert "of 2 campaigns" in line
+    assert ("-device cpu" in line) or ("use cpu" in line)
+    assert not err
+    said = words_of(page_of(tmp_path / "report"))
+    reason = line.partition("campaigns. ")[2]
+    assert said.count(reason) == 2, "of each campaign"
+    made_files = {path.name for path in (tmp_path / "report").iterdir()}
+    assert {"report.html", "curves.csv", "standings.csv"} <= made_files
+    assert "batches.csv" not in made_files
+    assert snapshot(own.roots.results) == before
+
+
+@NO_GPU
+def test_a_model_that_was_trained_on_a_cpu_runs_there_and_another_if_asked(own, tmp_path, capsys):
+    trained_on(own, "cuda (NVIDIA A100)", "random")
+    assert report_without_gpu(own, tmp_path / "auto") == 0
+    out = capsys.readouterr().out
+    assert "of 1 campaign." in out
+    assert "2d__entropy__seed0" in next(line for line in out.splitlines() if "on the CPU" in line and "Looking" in line)
+    assert report_without_gpu(own, tmp_path / "cpu", "-device", "cpu") == 0
+    assert "left out of the report" not in capsys.readouterr().out
+    # what was computed is kept, and needs no device any more
+    assert report_without_gpu(own, tmp_path / "again") == 0
+    assert "left out of the report" not in capsys.readouterr().out
+    assert (tmp_path / "again" / "batches.csv").read_bytes() == (tmp_path / "cpu" / "batches.csv").read_bytes()

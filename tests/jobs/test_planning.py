@@ -245,6 +245,8 @@ FULL = {
     "initial": 9,
     "candidates": 50,
     "rounds": 4,
+    "trust_weights": True,
+    "missing_group": "unknown",
     "engine": "streaming",
     "test": "ts",
     "trainer": "nnUNetTrainerAL",
@@ -281,7 +283,9 @@ def test_every_decision_is_in_the_command_as_it_was_given(tmp_path, roots):
         Path(file).touch()
     asked = campaign_request("usimf", tag="t", **FULL, **files)
     left = [f.name for f in fields(Request) if getattr(asked, f.name) is None]
-    assert left == ["full"], "all others are tried, and this one below, since it goes with few of them"
+    assert left == ["full", "labels_are_oracle"], (
+        "all others are tried, and these below, since they go with few of them"
+    )
     (campaign,) = jobs_request(roots, asked).campaigns
     for given in (asked, *(replace(asked, **{name: None}) for name in ("posterior", *FULL) if name != "parameters")):
         command = start_words(replace(campaign, request=given, strategy=given.decide().recipe.name), "4")
@@ -294,10 +298,12 @@ def test_every_decision_is_in_the_command_as_it_was_given(tmp_path, roots):
 
 
 def test_a_campaign_on_the_whole_pool_keeps_its_name_and_its_option_in_every_command(roots):
-    (campaign,) = jobs_request(roots, campaign_request("random", tag="full", full=True, epochs=5)).campaigns
+    (campaign,) = jobs_request(
+        roots, campaign_request("random", tag="full", full=True, labels_are_oracle=True, epochs=5)
+    ).campaigns
     assert campaign.rounds == 1
     command = start_words(campaign, "4")
-    assert {"--full", "full"} <= {*command}
+    assert {"--full", "full", "--labels_are_oracle"} <= {*command}
     read = round_command.build_parser().parse_args(command)
     assert request_of(read, DATASET, read.s, read.f, read.seed) == campaign.request
 

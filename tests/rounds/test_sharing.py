@@ -140,8 +140,10 @@ def test_whatever_training_depends_on_keeps_models_apart(shared, tmp_path, monke
         "initial_weights": str(start), "dropout_p": 0.2, "dropout": "all", "save_every_epoch": False,
         "max_epochs": 7, "precision": "float32", "dropout_of": "elements",
         "loss": "ce", "loss_features": "encoder", "loss_margin": 0.0,
+        "initial_heads": "left_out",
     }  # fmt: skip
-    assert set(otherwise) == {field.name for field in fields(TrainerSettings)}
+    assert set(otherwise) == {field.name for field in fields(TrainerSettings)} - {"trust_initial_weights"}
+    assert training_inputs(context, replace(settings, trust_initial_weights=True)) == same
     for name, value in otherwise.items():
         assert training_inputs(context, replace(settings, **{name: value})) != same, name
     pretrained = replace(settings, initial_weights=str(start))

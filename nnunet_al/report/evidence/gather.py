@@ -14,6 +14,7 @@ from nnunet_al.campaign.folders import CampaignFolder, RoundFolder
 from nnunet_al.campaign.progress import CampaignProgress
 from nnunet_al.errors import ModelError, NnunetALError, SetupError, StorageError
 from nnunet_al.nnunet.environment import Roots
+from nnunet_al.report.evidence.device import device_for
 from nnunet_al.report.evidence.record import Evidence, MapPoint, evidence_key, read_evidence, write_evidence
 from nnunet_al.report.reading.rounds import READ_ERRORS
 from nnunet_al.terminal import say
@@ -25,7 +26,7 @@ def gather_evidence(folder: CampaignFolder, roots: Roots, options: Options, pict
     It is read from the round's ``report`` folder if that was made from the same model, batch and annotations, and is
     computed and written there otherwise; where the folder cannot be written, the next call computes it again.
 
-    Raises SetupError if the device is not available.
+    Raises SetupError if it would have to be computed, and the device is not available.
     """
     try:
         progress = CampaignProgress(folder.root)
@@ -37,7 +38,8 @@ def gather_evidence(folder: CampaignFolder, roots: Roots, options: Options, pict
             if kept is not None:
                 return kept
             if checkpoint is not None:
-                found = _compute(folder, roots, round_.number, options, pictures)
+                here = replace(options, device=device_for(round_, options.device))
+                found = _compute(folder, roots, round_.number, here, pictures)
                 if evidence_key(folder, round_) == key:  # else a case may have been withdrawn meanwhile
                     with suppress(StorageError):
                         write_evidence(round_, key, checkpoint, found)
@@ -66,7 +68,8 @@ def _compute(folder: CampaignFolder, roots: Roots, number: int, options: Options
     from nnunet_al.scoring.fast_network import fast_network
 
     context = open_round(folder, roots, number, options)
-    say(f"Looking at the batch of round {number} of {folder.root}")
+    where = " on the CPU" if options.device == "cpu" else ""
+    say(f"Looking at the batch of round {number} of {folder.root}{where}")
     model = load_round_model(context, context.checkpoint(context.round))
     own = None
     if pictures and not is_plain_entropy(context.decided.recipe):

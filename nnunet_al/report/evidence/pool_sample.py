@@ -28,7 +28,8 @@ def draw_regions(context: RoundContext) -> list[int]:
     """
     facts, decided = context.data.facts, context.decided
     cases = pool_of_round(decided, context.number) & context.geometries.keys() & facts.keys()
-    if decided.annotate or any(facts[case].label_state != "complete" for case in cases):
+    answers = {"complete", "partial", "unannotated"} if decided.labels_are_oracle else {"complete"}
+    if decided.annotate or any(facts[case].label_state not in answers for case in cases):
         return []
     rng = context.rng("random part of the pool in the report")
     left = by_case(context.regions, [n for n in candidate_numbers(context) if context.regions[n].case in cases])

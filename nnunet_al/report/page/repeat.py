@@ -48,7 +48,7 @@ def repeat_notes(runs: Sequence[Run]) -> list[str]:
         notes.append(
             "Where people annotate, call the command once per round, and nnUNetv2_al_collect between the calls."
         )
-    split = [run for run in runs if run.decided.left_out_cases]
+    split = [run for run in runs if run.decided.left_out_cases and run.decided.missing_group != "leave_out"]
     if split:
         notes.append(
             f"{_campaigns(split, runs)} took pool and test cases from a split file, splits_final.json, which leaves "

@@ -12,11 +12,12 @@ from tempfile import TemporaryFile
 import nnunet_al
 from nnunet_al.campaign.decisions import Options
 from nnunet_al.campaign.folders import CampaignFolder
-from nnunet_al.errors import CampaignError, DatasetError, ModelError, NnunetALError
+from nnunet_al.errors import CampaignError, DatasetError, ModelError, NnunetALError, SetupError
 from nnunet_al.files import storage_errors, write_text
 from nnunet_al.nnunet.environment import Roots
 from nnunet_al.report.drawing.learning_figures import campaign_figures
 from nnunet_al.report.drawing.svg import Figure
+from nnunet_al.report.evidence.device import device_for
 from nnunet_al.report.evidence.gather import gather_evidence
 from nnunet_al.report.evidence.kept_predictions import kept_case_panels
 from nnunet_al.report.evidence.record import Evidence
@@ -33,6 +34,7 @@ from nnunet_al.report.reading.runs import Run, read_runs
 from nnunet_al.report.reading.warnings import all_warnings
 from nnunet_al.report.tables.all_tables import campaign_tables, identity, penalties_of
 from nnunet_al.report.tables.table import Table
+from nnunet_al.terminal import say
 from nnunet_al.text import count
 
 PAGE = "report.html"
@@ -85,8 +87,9 @@ def write_report(
     maps
         whether to write the strategies' own maps of these rounds as volumes, too
 
-    Raises CampaignError if no campaign can be read; SetupError if the device is not available; StorageError if a file
-    cannot be written.
+    Where the device is not available, parts that need a model are left out, which the page and a line say.
+
+    Raises CampaignError if no campaign can be read; StorageError if a file cannot be written.
     """
     left_out: list[str] = []
     runs = read_runs(folders, left_out)
@@ -122,15 +125,22 @@ def _evidence(
 ) -> tuple[list[tuple[Run, Evidence]], list[str]]:
     """Return the evidence of each strategy's first run (lowest fold, then seed), and sentences on runs without any."""
     found, missing = [], []
+    without_device: dict[str, int] = {}
     for comparison in compared if where is not None else ():
         for line in comparison.lines:
             run = min(line.runs, key=lambda run: (run.decided.fold, run.decided.seed))
             assert where is not None
-            seen = gather_evidence(run.folder, *where, pictures)
+            try:
+                seen = gather_evidence(run.folder, *where, pictures)
+            except SetupError as error:
+                seen = str(error)
+                without_device[seen] = without_device.get(seen, 0) + 1
             if isinstance(seen, str):
                 missing.append(f"{run.name}: {seen}")
             else:
                 found.append((run, seen))
+    for sentence, runs in without_device.items():
+        say(f"What needs a round's model is left out of the report, of {count(runs, 'campaign')}. {sentence}")
     return found, missing
 
 
@@ -221,8 +231,9 @@ def _map_files(found: Sequence[tuple[Run, Evidence]], output: Path, roots: Roots
     for run, seen in found:
         folder = output / MAPS / run.decided.dataset / run.folder.name / f"round_{seen.round:03d}"
         try:
-            sentences.append(write_maps(run.folder, seen.round, folder, roots, options))
-        except (DatasetError, ModelError) as error:
+            here = replace(options, device=device_for(run.folder.round(seen.round), options.device))
+            sentences.append(write_maps(run.folder, seen.round, folder, roots, here))
+        except (DatasetError, ModelError, SetupError) as error:
             sentences.append(f"{run.folder.name}: no maps. {error}")
     return sentences
 

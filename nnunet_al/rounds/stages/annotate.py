@@ -88,7 +88,7 @@ def _commit_batch(context: RoundContext) -> None:
     def read_annotated(case: str) -> np.ndarray:
         return context.ledger.labels(case, context.data.facts[case].raw_shape, all_commits)
 
-    answer = ask(asked, read_labels, read_annotated, context.ignore)
+    answer = ask(asked, read_labels, read_annotated, context.ignore, context.decided.labels_are_oracle)
     if answer.unanswered:
         cases = sorted({region.case for region in answer.unanswered})
         raise WaitingForReaders(
@@ -102,6 +102,8 @@ def _commit_batch(context: RoundContext) -> None:
     }
     with campaign_lock(context.folder.ledger_lock, PATIENCE_SECONDS):
         context.ledger.append(context.number, ORACLE, ORACLE, tuple(asked), annotations, answer.disagreements)
+    if answer.ignored:
+        say(f"    in {len(answer.ignored)} of {count(len(asked), 'region')} the labels ignore everything")
     for sentence in answer.disagreements:
         say(f"    {sentence}")
 

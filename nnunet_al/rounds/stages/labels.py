@@ -17,9 +17,10 @@ def compose_labels(context: RoundContext) -> None:
     Raises CampaignError if nothing is annotated, because all of the first batch was withdrawn or given back.
     """
     if not context.annotated_now:
+        way_out = "another campaign with -tag" + (" and more of -initial" if context.decided.labels_are_oracle else "")
         raise CampaignError(
             f"Nothing of the pool of {context.folder.root} is annotated, so that there is nothing to train on: start "
-            "another campaign with -tag."
+            f"{way_out}."
         )
     context.mark_ledger()
     compose_all(context)

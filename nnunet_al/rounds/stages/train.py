@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from pathlib import Path
+from typing import Any
 
 from nnunet_al.campaign.stage_markers import is_as_left
 from nnunet_al.campaign.stages import TRAIN
+from nnunet_al.checksums import is_intact
 from nnunet_al.errors import SetupError
 from nnunet_al.files import read_json, write_json
 from nnunet_al.nnunet.devices import device_name, torch_device
@@ -56,7 +59,7 @@ def _train_fold(context: RoundContext, fold: int, log: str) -> None:
         **{f.name: getattr(decided, f.name) for f in fields(Training)},
         seed=decided.seed,
         round=context.number,
-        initial_weights=initial_weights(context, fold),
+        **initial_weights(context, fold),
         precision=decided.training_precision,
         **{name: value for name, value in decided.recipe.parameters.items() if name in parameters_of(LOSS_MODULE)},
     )
@@ -77,12 +80,13 @@ def _train_fold(context: RoundContext, fold: int, log: str) -> None:
     )
 
 
-def initial_weights(context: RoundContext, fold: int) -> str | None:
-    """Return the checkpoint from which a fold's training starts; None without one.
+def initial_weights(context: RoundContext, fold: int) -> dict[str, Any]:
+    """Return the settings of the weights to start from: those of the round before, or those that the user gave.
 
-    Raises SetupError if the one of the round before is missing or not as that round left it.
+    Raises SetupError if those of the round before are missing or not as that round left them, or the user's changed.
     """
-    if context.number > 1 and not context.decided.from_scratch:
+    decided = context.decided
+    if context.number > 1 and not decided.from_scratch:
         assert context.previous is not None
         before = context.checkpoint(context.previous, fold)
         if not is_as_left(context.previous.stages, TRAIN, before):
@@ -91,5 +95,12 @@ def initial_weights(context: RoundContext, fold: int) -> str | None:
                 f"train.json and annotate.json in {context.previous.stages} and run the command with -round "
                 f"{context.previous.number}."
             )
-        return str(before)
-    return context.decided.pretrained_weights
+        return {"initial_weights": str(before), "trust_initial_weights": True}  # it is our own
+    given = decided.pretrained_weights
+    if given is not None and decided.pretrained_checksum is not None:
+        if not is_intact(Path(given), decided.pretrained_checksum):
+            raise SetupError(
+                f"-pretrained_weights {given} is missing, or not the file that the campaign began with: put it back."
+            )
+    trusted = decided.trust_weights
+    return {"initial_weights": given, "initial_heads": decided.pretrained_heads, "trust_initial_weights": trusted}
