@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,11 +11,12 @@ import numpy as np
 import SimpleITK
 
 from nnunet_al.annotation.file_integrity import defect
-from nnunet_al.annotation.grids import Grid
-from nnunet_al.annotation.segment_header import case_tag, cases_in, header_of, names_in
+from nnunet_al.annotation.grids import Grid, check_fit
+from nnunet_al.annotation.segment_header import case_tag, cases_in, header_of, names_in, short_tag, short_tag_in
 from nnunet_al.annotation.segments import Segment, read_label_file
+from nnunet_al.annotation.voxel_files import voxel_files
 from nnunet_al.errors import ReturnError, StorageError
-from nnunet_al.files import write_atomically
+from nnunet_al.files import hash_json, write_atomically
 
 ENDINGS = (".seg.nrrd", ".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")
 """Endings of files that readers may return; the first match is a file's ending."""
@@ -23,8 +25,10 @@ _TABLES = (".label", ".ctbl", "_ColorTable.ctbl", ".txt", "_ColorTable.txt", ".c
 # by the end of the name: a file with the ending of another format would otherwise avoid the checks of its format
 _IMAGE_IO = {"nrrd": "NrrdImageIO", ".nii": "NiftiImageIO", ".mha": "MetaImageIO", ".mhd": "MetaImageIO"}
 _LABEL_TABLES_ONLY = (".label", ".ctbl")
+_WITH_NAMES = ".seg.nrrd"
 _DESCRIPTION = "ITK_FileNotes"  # NIfTI's descrip, which SimpleITK writes under this name
 _DESCRIPTION_BYTES = 79
+_AUXILIARY = "aux_file"  # another text in NIfTI's header, which programs keep that write their own description
 _INT32 = np.iinfo(np.int32)
 
 
@@ -37,6 +41,7 @@ class SegmentationFile:
     layers : 3D images of integers on one grid; segments of different layers may overlap
     names : (layer, value) -> segment name; None if neither the file nor a label table beside it has names
     case : the case in the tag of this package, if the file still has it
+    short_tag : the same as a hash, see `short_tag`
     may_be_cropped : whether the file may cover only a part of the image or extend beyond it (``.seg.nrrd``)
     table : the label table beside the file with the ``names``; None if they are in the file itself
     """
@@ -46,6 +51,7 @@ class SegmentationFile:
     case: str | None
     may_be_cropped: bool
     table: Path | None = None
+    short_tag: str | None = None
 
 
 def stem_of(path: Path) -> str | None:
@@ -56,45 +62,65 @@ def stem_of(path: Path) -> str | None:
     return None
 
 
-def read_segmentation(path: Path) -> SegmentationFile:
-    """Read a returned segmentation file.
+def read_segmentation(path: Path, grid: Grid | None = None) -> SegmentationFile:
+    """Read a returned segmentation file, first its header: voxels that are of no use are not read.
 
     NIfTI and MetaImage files have no segment names; they are read from a label table beside the file: ``<stem>.label``,
     ``.txt``, ``.ctbl`` or ``.csv``, with or without ``_ColorTable`` before the dot, else ``labels.txt``. A ``.txt`` or
-    ``.csv`` file that is not a label table is ignored.
+    ``.csv`` file that is not a label table is ignored. ``grid`` is that of the image on which it was to be drawn.
 
-    Raises ReturnError if the file is missing, unreadable or cut short, does not hold one 3D volume of integers, or
-    contradicts itself.
+    Raises ReturnError if the file is missing, unreadable or cut short, does not hold one 3D volume of integers,
+    contradicts itself, lacks a file of its voxels, or is not on ``grid``.
     """
     stem = stem_of(path)
     if stem is None:
         raise ReturnError(f"{path.name} is not a segmentation file: save it as one of {', '.join(ENDINGS)}.")
-    try:
-        image = SimpleITK.ReadImage(path, imageIO=_IMAGE_IO[path.name.lower().removesuffix(".gz")[-4:]])
-    except RuntimeError as error:  # its text contains memory addresses and paths
+    files = voxel_files(path)
+    image_io = _IMAGE_IO[path.name.lower().removesuffix(".gz")[-4:]]
+    header = SimpleITK.ImageFileReader()
+    header.SetFileName(path)
+    header.SetImageIO(image_io)
+    with _readable(path):
+        header.ReadImageInformation()
+    pairs = {key: header.GetMetaData(key) for key in header.GetMetaDataKeys()}
+    if header.GetDimension() != 3:
         raise ReturnError(
-            f"{path.name} cannot be read, because it is cut short or has another format: save it again."
-        ) from error
-    if wrong := defect(path):
-        raise ReturnError(f"{path.name} {wrong}: save or copy it again.")
-    pairs = {key: image.GetMetaData(key) for key in image.GetMetaDataKeys()}
-    if image.GetDimension() != 3:
-        raise ReturnError(
-            f"{path.name} has {image.GetDimension()} dimensions and not 3: save one segmentation of the whole image."
+            f"{path.name} has {header.GetDimension()} dimensions and not 3: save one segmentation of the whole image."
         )
-    n_layers = image.GetNumberOfComponentsPerPixel()
+    n_layers = header.GetNumberOfComponents()
     names = names_in(pairs, n_layers, path.name)
     if names is None and n_layers > 1:
         raise ReturnError(f"{path.name} has colours or vectors as voxels: save it as a segmentation.")
     cases = cases_in(pairs)
     if len(cases) > 1:
         raise ReturnError(f"{path.name} holds segments of the cases {' and '.join(sorted(cases))}: return only one's.")
+    if grid is not None:
+        try:
+            check_fit(Grid.of(header), grid, may_be_cropped=names is not None)
+        except ReturnError as error:
+            raise ReturnError(f"{path.name}: {error}") from None
+    with _readable(path):
+        image = SimpleITK.ReadImage(path, imageIO=image_io)
+    if wrong := defect(path, files.others):
+        raise ReturnError(f"{path.name} {wrong}: save or copy it again.")
     layers = tuple(_integers(layer, path) for layer in _layers(image))
-    case = next(iter(cases), None)
+    case, mark = next(iter(cases), None), short_tag_in(pairs)
     if names is not None:
-        return SegmentationFile(layers, names, case, may_be_cropped=True)
-    names_beside, table = _names_beside(path, stem)
-    return SegmentationFile(layers, names_beside, case, may_be_cropped=False, table=table)
+        return SegmentationFile(layers, names, case, may_be_cropped=True, short_tag=mark)
+    table = label_table(path)
+    names_beside = None if table is None else _names_of(table)
+    return SegmentationFile(layers, names_beside, case, may_be_cropped=False, table=table, short_tag=mark)
+
+
+def hash_segmentation(path: Path) -> str:
+    """Return the SHA-256 of all that a returned segmentation is read from: its files of voxels, and its label table.
+
+    A file that holds all of that itself has the hash of its bytes.
+
+    Raises ReturnError if a file of its voxels is missing or was not returned, or its label table cannot be read.
+    """
+    digest, table = voxel_files(path).hash(), label_table(path)
+    return digest if table is None else hash_json({"file": digest, "names": sorted(_names_of(table).items())})
 
 
 def write_seg_nrrd(path: Path, labels_kji: np.ndarray, grid: Grid, segments: Sequence[Segment], case: str) -> None:
@@ -112,13 +138,15 @@ def write_seg_nrrd(path: Path, labels_kji: np.ndarray, grid: Grid, segments: Seq
 
 
 def write_nifti(path: Path, labels_kji: np.ndarray, grid: Grid, case: str | None = None) -> None:
-    """Write labels as NIfTI for ITK-SNAP and other programs, without names; ``case`` is written to the description.
+    """Write labels as NIfTI for ITK-SNAP and other programs, without names; ``case`` is written to its header.
 
     Raises StorageError if the file cannot be written, or differs when it is read back.
     """
     image = grid.image(_smallest(labels_kji))
-    if case is not None and len(case_tag(case)) <= _DESCRIPTION_BYTES:
-        image.SetMetaData(_DESCRIPTION, case_tag(case))
+    if case is not None:
+        image.SetMetaData(_AUXILIARY, short_tag(case))
+        if len(case_tag(case)) <= _DESCRIPTION_BYTES:
+            image.SetMetaData(_DESCRIPTION, case_tag(case))
     _write(path, image)
 
 
@@ -166,13 +194,36 @@ def _integers(image: SimpleITK.Image, path: Path) -> SimpleITK.Image:
     return SimpleITK.Cast(image, SimpleITK.sitkInt32)
 
 
-def _names_beside(path: Path, stem: str) -> tuple[Mapping[tuple[int, int], str] | None, Path | None]:
+def label_table(path: Path) -> Path | None:
+    """Return the label table beside a file that has no names of its own; None without one.
+
+    Raises ReturnError if a table cannot be read.
+    """
+    stem = stem_of(path)
+    if stem is None or path.name.lower().endswith(_WITH_NAMES):
+        return None
     for name in [*(stem + ending for ending in _TABLES), "labels.txt"]:
         table = path.with_name(name)
         if table.is_file():
             try:
-                return {(0, value): text for value, text in read_label_file(table).items() if value}, table
+                read_label_file(table)
             except ReturnError:
                 if table.suffix.lower() in _LABEL_TABLES_ONLY:
                     raise
-    return None, None
+                continue
+            return table
+    return None
+
+
+def _names_of(table: Path) -> dict[tuple[int, int], str]:
+    return {(0, value): text for value, text in read_label_file(table).items() if value}
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:  # its text contains memory addresses and paths
+        raise ReturnError(
+            f"{path.name} cannot be read, because it is cut short or has another format: save it again."
+        ) from error

@@ -10,13 +10,13 @@ import numpy as np
 
 from nnunet_al.annotation.import_check import Reading, check_returned
 from nnunet_al.annotation.segments import segments_of
+from nnunet_al.annotation.volumes import hash_segmentation
 from nnunet_al.campaign.commits import READER, READING, Commit
 from nnunet_al.campaign.ledger import CaseAnnotation
 from nnunet_al.collecting.handed_out_batch import HandedOutBatch, HandedOutCase
 from nnunet_al.collecting.open_ledger import OpenLedger
 from nnunet_al.collecting.returned_files import ReturnedFile
 from nnunet_al.errors import ReturnError
-from nnunet_al.files import hash_file
 from nnunet_al.pool.boxes import Region, to_slices
 from nnunet_al.rounds.context import RoundContext
 
@@ -79,7 +79,7 @@ class BatchCollector:
             )
 
     def _take(self, file: ReturnedFile, case: str) -> Outcome:
-        digest = hash_file(file.path)
+        digest = hash_segmentation(file.path)
         before = self._regions_taken_before(file.reader, case, digest)
         marked = file.reviewed or list(file.reviews)
         if before.issuperset(self._regions[rank - 1] for rank in marked):

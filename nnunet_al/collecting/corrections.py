@@ -6,16 +6,17 @@ from collections.abc import Collection
 
 import numpy as np
 
+from nnunet_al.annotation.expected_case import ExpectedCase
 from nnunet_al.annotation.grids import read_grid
-from nnunet_al.annotation.import_check import ExpectedCase, check_returned
+from nnunet_al.annotation.import_check import check_returned
 from nnunet_al.annotation.segments import segments_of
+from nnunet_al.annotation.volumes import hash_segmentation
 from nnunet_al.campaign.commits import CORRECTION
 from nnunet_al.campaign.ledger import CaseAnnotation
 from nnunet_al.collecting.batch_collector import ACCEPTED, KNOWN, REFUSED, Outcome
 from nnunet_al.collecting.open_ledger import OpenLedger
 from nnunet_al.collecting.returned_files import ReturnedFile
 from nnunet_al.errors import ReturnError
-from nnunet_al.files import hash_file
 from nnunet_al.nnunet.file_axes import file_axes
 from nnunet_al.pool.boxes import Region, to_slices, whole
 from nnunet_al.rounds.context import RoundContext
@@ -74,7 +75,7 @@ def _take(
             unchanged = ("It agrees with the present annotation.",)
             return Outcome(file.path, case, file.reader, context.number, KNOWN, sentences=unchanged)
         regions = tuple(region for region in chosen if changed_xyz[to_slices(region.box)].any())
-        correction = CaseAnnotation(np.where(changed_xyz, labels_xyz, ignore), properties, hash_file(file.path))
+        correction = CaseAnnotation(np.where(changed_xyz, labels_xyz, ignore), properties, hash_segmentation(file.path))
         sentence = f"{case}: {count(changed, 'voxel')} got another label than before."
         taken = {case: correction}
         ledger.append(context.number, CORRECTION, file.reader, regions, taken, (sentence,))

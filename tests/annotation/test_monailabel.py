@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 import SimpleITK
 
+from nnunet_al.annotation.expected_case import ExpectedCase
 from nnunet_al.annotation.grids import Grid, place
-from nnunet_al.annotation.import_check import ExpectedCase, check_returned
+from nnunet_al.annotation.import_check import check_returned
 from nnunet_al.annotation.manifest import Batch, CaseHandOut, HandedRegion, read_manifest
 from nnunet_al.annotation.monailabel import write_datastore
 from nnunet_al.annotation.monailabel_labels import returned_labels
