@@ -15,7 +15,7 @@ from nnunet_al.annotation.label_names import Labelled, label_segments
 from nnunet_al.annotation.label_overlap import renumbered
 from nnunet_al.annotation.segments import Segment
 from nnunet_al.annotation.swapped_cases import check_looks, check_tags
-from nnunet_al.annotation.volumes import read_segmentation
+from nnunet_al.annotation.volumes import read_header, read_segmentation
 from nnunet_al.errors import ReturnError
 from nnunet_al.text import count
 
@@ -66,8 +66,8 @@ def check_returned(
     or numbers that the dataset does not have, has overlapping classes, resembles another case's file or a renumbered
     one, has most of its changes in another case's regions, or no region of the case is marked as reviewed.
     """
+    is_tagged = check_tags(path, read_header(path), asked, others)
     file = read_segmentation(path, asked.grid)
-    is_tagged = check_tags(path, file, asked, others)
     placed = [_placed(path, image, asked.grid, file.may_be_cropped) for image in file.layers]
     own_names = file.names
     if own_names is None and names is not None:

@@ -12,7 +12,7 @@ from nnunet_al.annotation.expected_case import ExpectedCase
 from nnunet_al.annotation.grids import are_one_grid
 from nnunet_al.annotation.label_overlap import mean_dice
 from nnunet_al.annotation.segment_header import short_tag
-from nnunet_al.annotation.volumes import SegmentationFile
+from nnunet_al.annotation.volumes import SegmentationHeader
 from nnunet_al.errors import ReturnError
 from nnunet_al.pool.boxes import Box
 
@@ -24,23 +24,23 @@ _DENSER = 2
 """So many times as dense as in a case's own regions are changes that were meant for another case's."""
 
 
-def check_tags(path: Path, file: SegmentationFile, asked: ExpectedCase, others: Iterable[ExpectedCase]) -> bool:
-    """Check the case that is noted in a file, and tell whether there is one: programs of readers may drop it.
+def check_tags(path: Path, header: SegmentationHeader, asked: ExpectedCase, others: Iterable[ExpectedCase]) -> bool:
+    """Check the case that is noted in a file's header, and tell whether there is one: programs of readers may drop it.
 
     Raises ReturnError if it is another case than ``asked``.
     """
-    if file.case is not None:
-        if file.case != asked.case:
+    if header.case is not None:
+        if header.case != asked.case:
             raise ReturnError(
-                f"{path.name} was drawn on the case {file.case} and not on {asked.case}: return it under that case's "
+                f"{path.name} was drawn on the case {header.case} and not on {asked.case}: return it under that case's "
                 "name."
             )
         return True
-    if file.short_tag is not None and file.short_tag != short_tag(asked.case):
-        names = [other.case for other in others if short_tag(other.case) == file.short_tag]
+    if header.short_tag is not None and header.short_tag != short_tag(asked.case):
+        names = [other.case for other in others if short_tag(other.case) == header.short_tag]
         of = f"the case {names[0]}" if names else "another case"
         raise ReturnError(f"{path.name} was drawn on {of} and not on {asked.case}: return it under that case's name.")
-    return file.short_tag is not None
+    return header.short_tag is not None
 
 
 def check_looks(

@@ -14,7 +14,7 @@ from nnunet_al.annotation.file_integrity import defect
 from nnunet_al.annotation.grids import Grid, check_fit
 from nnunet_al.annotation.segment_header import case_tag, cases_in, header_of, names_in, short_tag, short_tag_in
 from nnunet_al.annotation.segments import Segment, read_label_file
-from nnunet_al.annotation.voxel_files import voxel_files
+from nnunet_al.annotation.voxel_files import VoxelFiles, voxel_files
 from nnunet_al.errors import ReturnError, StorageError
 from nnunet_al.files import hash_json, write_atomically
 
@@ -41,7 +41,6 @@ class SegmentationFile:
     layers : 3D images of integers on one grid; segments of different layers may overlap
     names : (layer, value) -> segment name; None if neither the file nor a label table beside it has names
     case : the case in the tag of this package, if the file still has it
-    short_tag : the same as a hash, see `short_tag`
     may_be_cropped : whether the file may cover only a part of the image or extend beyond it (``.seg.nrrd``)
     table : the label table beside the file with the ``names``; None if they are in the file itself
     """
@@ -51,7 +50,25 @@ class SegmentationFile:
     case: str | None
     may_be_cropped: bool
     table: Path | None = None
-    short_tag: str | None = None
+
+
+@dataclass(frozen=True)
+class SegmentationHeader:
+    """What a segmentation file says of itself.
+
+    Attributes
+    ----------
+    files : the file, and those that hold its voxels
+    grid : its voxel grid
+    names, case : as in `SegmentationFile`, but for names in a label table
+    short_tag : the case's tag as a hash, see `short_tag`, if the file still has it
+    """
+
+    files: VoxelFiles
+    grid: Grid
+    names: Mapping[tuple[int, int], str] | None
+    case: str | None
+    short_tag: str | None
 
 
 def stem_of(path: Path) -> str | None:
@@ -72,14 +89,34 @@ def read_segmentation(path: Path, grid: Grid | None = None) -> SegmentationFile:
     Raises ReturnError if the file is missing, unreadable or cut short, does not hold one 3D volume of integers,
     contradicts itself, lacks a file of its voxels, or is not on ``grid``.
     """
-    stem = stem_of(path)
-    if stem is None:
+    header = read_header(path)
+    is_named = header.names is not None
+    if grid is not None:
+        try:
+            check_fit(header.grid, grid, may_be_cropped=is_named)
+        except ReturnError as error:
+            raise ReturnError(f"{path.name}: {error}") from None
+    with _readable(path):
+        image = SimpleITK.ReadImage(path, imageIO=_image_io(path))
+    if wrong := defect(path, header.files.others):
+        raise ReturnError(f"{path.name} {wrong}: save or copy it again.")
+    layers = tuple(_integers(layer, path) for layer in _layers(image))
+    table = None if is_named else label_table(path)
+    names = header.names if table is None else _names_of(table)
+    return SegmentationFile(layers, names, header.case, may_be_cropped=is_named, table=table)
+
+
+def read_header(path: Path) -> SegmentationHeader:
+    """Read what a returned segmentation file says of itself; its voxels are not read.
+
+    Raises ReturnError as `read_segmentation` does.
+    """
+    if stem_of(path) is None:
         raise ReturnError(f"{path.name} is not a segmentation file: save it as one of {', '.join(ENDINGS)}.")
     files = voxel_files(path)
-    image_io = _IMAGE_IO[path.name.lower().removesuffix(".gz")[-4:]]
     header = SimpleITK.ImageFileReader()
     header.SetFileName(path)
-    header.SetImageIO(image_io)
+    header.SetImageIO(_image_io(path))
     with _readable(path):
         header.ReadImageInformation()
     pairs = {key: header.GetMetaData(key) for key in header.GetMetaDataKeys()}
@@ -94,22 +131,18 @@ def read_segmentation(path: Path, grid: Grid | None = None) -> SegmentationFile:
     cases = cases_in(pairs)
     if len(cases) > 1:
         raise ReturnError(f"{path.name} holds segments of the cases {' and '.join(sorted(cases))}: return only one's.")
-    if grid is not None:
-        try:
-            check_fit(Grid.of(header), grid, may_be_cropped=names is not None)
-        except ReturnError as error:
-            raise ReturnError(f"{path.name}: {error}") from None
-    with _readable(path):
-        image = SimpleITK.ReadImage(path, imageIO=image_io)
-    if wrong := defect(path, files.others):
-        raise ReturnError(f"{path.name} {wrong}: save or copy it again.")
-    layers = tuple(_integers(layer, path) for layer in _layers(image))
-    case, mark = next(iter(cases), None), short_tag_in(pairs)
-    if names is not None:
-        return SegmentationFile(layers, names, case, may_be_cropped=True, short_tag=mark)
-    table = label_table(path)
-    names_beside = None if table is None else _names_of(table)
-    return SegmentationFile(layers, names_beside, case, may_be_cropped=False, table=table, short_tag=mark)
+    return SegmentationHeader(files, Grid.of(header), names, next(iter(cases), None), short_tag_in(pairs))
+
+
+def is_of_another_case(path: Path, case: str) -> bool:
+    """Tell whether the tag in a file's header says that it was drawn on another case than ``case``."""
+    try:
+        header = read_header(path)
+    except ReturnError:
+        return False
+    if header.case is not None:
+        return header.case != case
+    return header.short_tag is not None and header.short_tag != short_tag(case)
 
 
 def hash_segmentation(path: Path) -> str:
@@ -148,6 +181,10 @@ def write_nifti(path: Path, labels_kji: np.ndarray, grid: Grid, case: str | None
         if len(case_tag(case)) <= _DESCRIPTION_BYTES:
             image.SetMetaData(_DESCRIPTION, case_tag(case))
     _write(path, image)
+
+
+def _image_io(path: Path) -> str:
+    return _IMAGE_IO[path.name.lower().removesuffix(".gz")[-4:]]
 
 
 def _write(path: Path, image: SimpleITK.Image) -> None:

@@ -11,7 +11,7 @@ from nnunet_al.annotation.grids import Grid
 from nnunet_al.annotation.hand_out import RETURNED
 from nnunet_al.annotation.monailabel_labels import returned_labels
 from nnunet_al.annotation.review_sheet import Review
-from nnunet_al.annotation.volumes import stem_of
+from nnunet_al.annotation.volumes import is_of_another_case, stem_of
 from nnunet_al.collecting.listing import case_of, label_files, nested_files, readers_folders, returned_in
 from nnunet_al.collecting.review_marks import ReviewMarks, read_marks
 from nnunet_al.errors import ReturnError
@@ -132,16 +132,22 @@ def _listed(paths: Iterable[Path], batch_folder: Path) -> str:
 
 
 def _refuse_twice(files: Iterable[ReturnedFile]) -> list[ReturnedFile]:
-    """Give all files of one case by one reader a problem where there are several: names do not say which one counts."""
+    """Give all files of one case by one reader a problem where there are several: names do not say which one counts.
+
+    A file that was drawn on another case is none of them; it is refused for that.
+    """
     files = list(files)
     of: dict[tuple[str, str], list[Path]] = {}
     for file in files:
         if file.case is not None:
             of.setdefault((file.reader, file.case), []).append(file.path)
+    for (_, case), paths in of.items():
+        if len(paths) > 1:
+            paths[:] = [path for path in paths if not is_of_another_case(path, case)]
     found = []
     for file in files:
         paths = [] if file.case is None else of[file.reader, file.case]
-        if len(paths) > 1:
+        if len(paths) > 1 and file.path in paths:
             names = [path.name for path in paths]
             if len(set(names)) < len(names):
                 names = [f"{path.parent.name}/{path.name}" for path in paths]
@@ -149,8 +155,9 @@ def _refuse_twice(files: Iterable[ReturnedFile]) -> list[ReturnedFile]:
                 f"{' and '.join(names)} are files of the same case, {file.case}, from {file.reader}: keep the one that "
                 "counts, and move the rest out of the folder."
             )
-            file = replace(file, problem=sentence)
-        found.append(file)
+            found.append(replace(file, problem=sentence))
+        else:
+            found.append(file)
     return found
 
 
