@@ -17,6 +17,7 @@ from nnunet_al.nnunet.environment import Roots
 from nnunet_al.report.evidence.record import Evidence, MapPoint, evidence_key, read_evidence, write_evidence
 from nnunet_al.report.reading.rounds import READ_ERRORS
 from nnunet_al.terminal import say
+from nnunet_al.text import count
 
 
 def gather_evidence(folder: CampaignFolder, roots: Roots, options: Options, pictures: int) -> Evidence | str:
@@ -50,7 +51,32 @@ def gather_evidence(folder: CampaignFolder, roots: Roots, options: Options, pict
         name = getattr(error, "filename", None)
         what = "" if name else f" ({type(error).__name__}: {error})"
         return f"{name or folder.root} cannot be read{what}: restore it, or do the round again."
-    return "No complete round has a model any more: its checkpoint is needed for this."
+    return _why_not(folder, progress)
+
+
+def _why_not(folder: CampaignFolder, progress: CampaignProgress) -> str:
+    """Return a sentence on why no complete round has a model."""
+    if progress.complete > 1:
+        return "No complete round has a model any more: its checkpoint is needed for this."
+    last = progress.rounds[-1] if progress.rounds else None
+    people = progress.decided is not None and progress.decided.annotate
+    if last is None or last.number == 0:
+        if people and progress.waits_for_readers:
+            return "There is no model yet: round 1 trains the first one, once readers have annotated the initial batch."
+        return "There is no model yet: round 1 trains the first one, with the next call of nnUNetv2_al_round."
+    if _checkpoint(folder, last) is None:
+        return f"There is no model yet: round {last.number} has not finished its training."
+    if people and progress.handed_out > progress.complete:
+        if progress.waits_for_readers:
+            waits = count(progress.awaited_regions, "region")
+            return (
+                f"Round {last.number}, the first with a model, is shown here once readers have annotated {waits} more."
+            )
+        return (
+            f"Round {last.number}, the first with a model, is annotated, and shown here once the next call of "
+            "nnUNetv2_al_round has completed it."
+        )
+    return f"Round {last.number}, the first with a model, is shown here once it is complete."
 
 
 def _compute(folder: CampaignFolder, roots: Roots, number: int, options: Options, pictures: int) -> Evidence:
