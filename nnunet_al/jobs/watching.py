@@ -209,6 +209,4 @@ def _by_files(root: Path, progress: CampaignProgress) -> tuple[str, str]:
         return RUNS, f"{RUNS}: after {progress.last_stage.removesuffix(' done')} ({owners[0]})"
     if progress.waits_for_readers:
         return READERS, f"{READERS}: for {count(progress.awaited_regions, 'region')}"
-    if progress.decided.annotate and progress.handed_out > progress.complete:
-        return NOT_SUBMITTED, f"nobody works on it; the batch of round {progress.complete} is annotated"
     return NOT_SUBMITTED, f"nobody works on it; {progress.last_stage}"

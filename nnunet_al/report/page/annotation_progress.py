@@ -43,8 +43,6 @@ def _where(run: Run) -> str:
         return "no batch has been handed out" if last is None else f"round {last.number} has no batch yet"
     if last.complete:
         return f"round {last.number} is complete, and no batch is waiting"
-    if last.waits_for is None:
-        return f"the batch of round {last.number} is chosen and not handed out yet"
     if any(commit.source == CLOSED and commit.round == last.number for commit in run.commits):
         return f"the batch of round {last.number} was closed, and the next call continues"
     if not last.waits_for:

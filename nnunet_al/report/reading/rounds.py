@@ -14,7 +14,6 @@ from nnunet_al.campaign.folders import RoundFolder
 from nnunet_al.campaign.pool_state import pool_of_round
 from nnunet_al.campaign.progress import CampaignProgress
 from nnunet_al.campaign.results import delta_absent_as_1
-from nnunet_al.campaign.stages import HAND_OUT_STAGE
 from nnunet_al.files import read_json
 
 READ_ERRORS = (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError)
@@ -54,8 +53,7 @@ class RoundResult:
     number : the round
     complete : whether its batch was answered
     asked_regions, asked_cases : number of regions in its batch, and of cases that they lie in
-    waits_for : number of regions of the batch that are not annotated yet, without those of withdrawn cases; None
-        before readers got it
+    waits_for : number of regions of the batch that are not annotated yet, without those of withdrawn cases
     regions, cases, voxels, foreground_voxels, contour_mm, minutes : size of its model's training set: annotated
         regions, the cases they lie in, annotated voxels, annotated foreground voxels, length of the annotated contours
         in mm, minutes that readers gave for them
@@ -127,7 +125,7 @@ def read_round(
             continue
         try:
             found |= parse(read_json(path))
-            if path == round_.batch and HAND_OUT_STAGE in progress.markers(round_.number):
+            if path == round_.batch:
                 found["waits_for"] = len(awaited_regions(round_, commits, decided.pool_cases))
         except READ_ERRORS:
             warnings.append(_unreadable(round_, path.name))
