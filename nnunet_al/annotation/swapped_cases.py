@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +13,9 @@ from nnunet_al.annotation.label_overlap import mean_dice
 from nnunet_al.annotation.segment_header import short_tag
 from nnunet_al.annotation.volumes import SegmentationHeader
 from nnunet_al.errors import ReturnError
-from nnunet_al.pool.boxes import Box
 
-# mean Dice with a pre-segmentation: above the first, the file was drawn on it; below the second, possibly not
-_SAME_CASE, _OTHER_CASE = 0.9, 0.5
+SAME_CASE, OTHER_CASE = 0.9, 0.5
+"""Mean Dice with known labels: above the first, a file was drawn on them; below the second, possibly not."""
 _MOST = 0.5
 """Share of the changes beyond which they speak for one case."""
 _DENSER = 2
@@ -58,8 +56,8 @@ def check_looks(
 
     Raises ReturnError if it is taken for another case's.
     """
-    changes = _Changes.of(labels_kji, asked)
-    looks_like_its_own = mean_dice(labels_kji, asked.handed_out_kji) >= _OTHER_CASE
+    changes = _Changes(labels_kji, asked)
+    looks_like_its_own = mean_dice(labels_kji, asked.handed_out_kji) >= OTHER_CASE
     if changes.outside <= _MOST * changes.number and (looks_like_its_own or is_tagged):
         return None
     alike = []
@@ -68,26 +66,26 @@ def check_looks(
             continue
         is_same = other.handed_out_kji is asked.handed_out_kji  # in round 0: there is no need to compare
         may_be = not (is_same or is_tagged or looks_like_its_own)
-        if may_be and mean_dice(labels_kji, other.handed_out_kji) > _SAME_CASE:
+        if may_be and mean_dice(labels_kji, other.handed_out_kji) > SAME_CASE:
             raise ReturnError(
                 f"{path.name} looks like the pre-segmentation of {other.case} and not like that of {asked.case}: "
                 "return it under that case's name, or as .seg.nrrd, which names its case."
             )
         if not are_one_grid(other.grid, asked.grid):
             continue
-        inside_own, inside_other = changes.in_one_of(asked, other)
-        if inside_other > _MOST * changes.number and changes.are_scarce(asked, other, any_at_all=is_tagged):
+        inside_own, inside_other = changes.in_one_of(other)
+        if inside_other > _MOST * changes.number and changes.are_scarce(other, any_at_all=is_tagged):
             raise ReturnError(
                 f"{path.name} has most of its changes in regions of {other.case}, which are none of {asked.case}: "
                 "return it under that case's name, or change only the regions of its own case."
             )
         like_own, like_other = (0.0, 0.0) if is_same else _untouched(labels_kji, asked, other)
-        if not is_tagged and like_other > _SAME_CASE and like_own < 1 - _SAME_CASE:
+        if not is_tagged and like_other > SAME_CASE and like_own < 1 - SAME_CASE:
             raise ReturnError(
                 f"{path.name} is, outside of the regions, what was handed out of {other.case} and not of {asked.case}: "
                 "return it under that case's name."
             )
-        if not looks_like_its_own and inside_own <= _MOST * changes.number and like_own <= _SAME_CASE:
+        if not looks_like_its_own and inside_own <= _MOST * changes.number and like_own <= SAME_CASE:
             alike.append(other.case)
     if not alike or is_tagged:
         return None
@@ -98,56 +96,36 @@ def check_looks(
     )
 
 
-@dataclass(frozen=True)
 class _Changes:
-    """The changes in a file against what was handed out: their positions, and which lie in regions of its case."""
+    """The changes in a file against what was handed out, and the regions of its case in which they may lie."""
 
-    changed_kji: np.ndarray
-    positions_N_kji: np.ndarray
-    own_N: np.ndarray
+    def __init__(self, labels_kji: np.ndarray, asked: ExpectedCase) -> None:
+        self._kji = labels_kji != asked.handed_out_kji
+        self._own_kji = asked.inside()
+        self._boxes = set(asked.boxes.values())
+        self.number = int(self._kji.sum())
+        self.outside = int((self._kji & ~self._own_kji).sum())
 
-    @classmethod
-    def of(cls, labels_kji: np.ndarray, asked: ExpectedCase) -> _Changes:
-        changed_kji = labels_kji != asked.handed_out_kji
-        positions_N_kji = np.argwhere(changed_kji)
-        return cls(changed_kji, positions_N_kji, _in_boxes(positions_N_kji, asked.boxes.values()))
-
-    @property
-    def number(self) -> int:
-        return len(self.own_N)
-
-    @property
-    def outside(self) -> int:
-        """Those in no region of the file's case."""
-        return self.number - int(self.own_N.sum())
-
-    def in_one_of(self, asked: ExpectedCase, other: ExpectedCase) -> tuple[int, int]:
+    def in_one_of(self, other: ExpectedCase) -> tuple[int, int]:
         """Return the numbers of those in regions of the file's case alone, and of the other case alone."""
-        if set(other.boxes.values()) == set(asked.boxes.values()):
+        if set(other.boxes.values()) == self._boxes:
             return 0, 0
-        other_N = _in_boxes(self.positions_N_kji, other.boxes.values())
-        return int((self.own_N & ~other_N).sum()), int((other_N & ~self.own_N).sum())
+        other_kji = other.inside()
+        own, others = self._own_kji & ~other_kji, other_kji & ~self._own_kji
+        return int((self._kji & own).sum()), int((self._kji & others).sum())
 
-    def are_scarce(self, asked: ExpectedCase, other: ExpectedCase, any_at_all: bool) -> bool:
+    def are_scarce(self, other: ExpectedCase, any_at_all: bool) -> bool:
         """Tell whether they are scarce in the file's own regions: a reader who draws everywhere draws there as well.
 
         With ``any_at_all`` one is enough.
         """
-        if any_at_all and self.own_N.any():
+        if any_at_all and self.outside < self.number:
             return False
-        own_kji, other_kji = asked.inside(), other.inside()
-        alone_kji = own_kji & ~other_kji
+        other_kji = other.inside()
+        alone_kji = self._own_kji & ~other_kji
         if not alone_kji.any():
-            alone_kji = own_kji
-        return bool(self.changed_kji[other_kji & ~own_kji].mean() > _DENSER * self.changed_kji[alone_kji].mean())
-
-
-def _in_boxes(positions_N_kji: np.ndarray, boxes: Iterable[Box]) -> np.ndarray:
-    inside_N = np.zeros(len(positions_N_kji), bool)
-    for box in boxes:
-        low, high = np.array(box).T
-        inside_N |= ((positions_N_kji >= low) & (positions_N_kji < high)).all(axis=1)
-    return inside_N
+            alone_kji = self._own_kji
+        return bool(self._kji[other_kji & ~self._own_kji].mean() > _DENSER * self._kji[alone_kji].mean())
 
 
 def _untouched(labels_kji: np.ndarray, asked: ExpectedCase, other: ExpectedCase) -> tuple[float, float]:
@@ -157,12 +135,10 @@ def _untouched(labels_kji: np.ndarray, asked: ExpectedCase, other: ExpectedCase)
     readers change little; 0 where there is none.
     """
     ours_kji, theirs_kji = asked.handed_out_kji, other.handed_out_kji
-    positions_N_kji = np.argwhere(ours_kji != theirs_kji)
-    boxes = {*asked.boxes.values(), *other.boxes.values()}
-    positions_N_kji = positions_N_kji[~_in_boxes(positions_N_kji, boxes)]
-    at = tuple(positions_N_kji.T)
+    differ_kji = (ours_kji != theirs_kji) & ~asked.inside() & ~other.inside()
     shares = []
-    for handed_N in (ours_kji[at], theirs_kji[at]):
-        drawn_N = handed_N != 0
-        shares.append(float((labels_kji[at] == handed_N)[drawn_N].mean()) if drawn_N.any() else 0.0)
+    for handed_kji in (ours_kji, theirs_kji):
+        drawn_kji = differ_kji & (handed_kji != 0)
+        same_N = labels_kji[drawn_kji] == handed_kji[drawn_kji]
+        shares.append(float(same_N.mean()) if same_N.size else 0.0)
     return shares[0], shares[1]

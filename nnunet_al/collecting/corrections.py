@@ -7,9 +7,11 @@ from collections.abc import Collection
 import numpy as np
 
 from nnunet_al.annotation.expected_case import ExpectedCase
-from nnunet_al.annotation.grids import read_grid
+from nnunet_al.annotation.grids import are_one_grid, read_grid
 from nnunet_al.annotation.import_check import check_returned
+from nnunet_al.annotation.label_overlap import mean_dice
 from nnunet_al.annotation.segments import segments_of
+from nnunet_al.annotation.swapped_cases import OTHER_CASE, SAME_CASE
 from nnunet_al.annotation.volumes import hash_segmentation
 from nnunet_al.campaign.commits import CORRECTION
 from nnunet_al.campaign.ledger import CaseAnnotation
@@ -60,6 +62,7 @@ def _take(
     labels_xyz = axes.from_file(reading.labels_kji)
     with ledger.locked():
         stands_xyz = ledger.labels(case, shape)
+        _refuse_other_case(context, ledger, file, case, labels_xyz, stands_xyz)
         answered = {region for region in ledger.answered if region.case == case}
         chosen = sorted(answered if only is None else answered.intersection(only))
         if only is not None and not chosen:
@@ -80,6 +83,35 @@ def _take(
         taken = {case: correction}
         ledger.append(context.number, CORRECTION, file.reader, regions, taken, (sentence,))
     return Outcome(file.path, case, file.reader, context.number, ACCEPTED, len(regions), sentences=(sentence,))
+
+
+def _refuse_other_case(
+    context: RoundContext,
+    ledger: OpenLedger,
+    file: ReturnedFile,
+    case: str,
+    labels_xyz: np.ndarray,
+    stands_xyz: np.ndarray,
+) -> None:
+    """Refuse a file that is like the annotation of another case of the same grid, and not like that of its own."""
+
+    def likeness(annotation_xyz: np.ndarray) -> float:
+        known_xyz = annotation_xyz != context.ignore
+        return mean_dice(np.where(known_xyz, labels_xyz, 0), np.where(known_xyz, annotation_xyz, 0))
+
+    if likeness(stands_xyz) >= OTHER_CASE:
+        return
+    files, facts = context.data.dataset.cases, context.data.facts
+    for other in sorted({other for commit in ledger.commits for other in commit.labels}.intersection(facts)):
+        if other == case or facts[other].raw_shape != labels_xyz.shape:
+            continue
+        if not are_one_grid(read_grid(files[other].images[0]), read_grid(files[case].images[0])):
+            continue
+        if likeness(ledger.labels(other, labels_xyz.shape)) > SAME_CASE:
+            raise ReturnError(
+                f"{file.path.name} is like the annotation of {other} and not like that of {case}: give it that case's "
+                "name."
+            )
 
 
 def _refuse_emptied_regions(

@@ -123,6 +123,8 @@ def handed_out_labels(folder: Path, entry: Mapping[str, Any], grid: Grid) -> np.
 def _labels(path: Path, entry: Mapping[str, Any]) -> np.ndarray | None:
     """Read a pre-segmentation; None if it is not the one that was handed out."""
     try:
+        if list(read_grid(path).size_ijk) != list(entry["geometry"]["size_ijk"]):
+            return None
         labels_kji = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(path))).astype(np.int32)
     except RuntimeError:
         return None

@@ -36,8 +36,12 @@ def nested_files(folder: Path) -> Iterator[Path]:
 
 
 def label_files(folder: Path) -> list[Path]:
-    """List the files of a folder that may be labels, without files of voxels that a header in it names."""
-    files = [path for path in sorted(folder.iterdir()) if path.is_file() and not _is_no_label(path)]
+    """List the files of a folder that may be labels, without files of voxels that a header in it names.
+
+    Links that lead nowhere are among them, so that somebody is told.
+    """
+    there = [path for path in sorted(folder.iterdir()) if path.is_file() or (path.is_symlink() and not path.exists())]
+    files = [path for path in there if not _is_no_label(path)]
     named: set[Path] = set()
     for path in files:
         if stem_of(path) is not None:
