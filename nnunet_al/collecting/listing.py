@@ -35,19 +35,19 @@ def nested_files(folder: Path) -> Iterator[Path]:
         yield from (path for path in sorted(deeper.rglob("*")) if path.is_file() and stem_of(path) is not None)
 
 
-def label_files(folder: Path) -> list[Path]:
-    """List the files of a folder that may be labels, without files of voxels that a header in it names.
+def label_files(folder: Path, named: set[Path]) -> list[Path]:
+    """List the files of a folder that may be labels, without files of voxels.
 
-    Links that lead nowhere are among them, so that somebody is told.
+    These are in ``named`` if a header in a folder above names them; those that headers in this folder name are added to
+    it. Links that lead nowhere are listed, so that somebody is told.
     """
     there = [path for path in sorted(folder.iterdir()) if path.is_file() or (path.is_symlink() and not path.exists())]
     files = [path for path in there if not _is_no_label(path)]
-    named: set[Path] = set()
     for path in files:
         if stem_of(path) is not None:
             with suppress(ReturnError):  # said when the file is read
-                named.update(voxel_files(path).others)
-    return [path for path in files if path not in named or stem_of(path) is not None]
+                named.update(other.resolve() for other in voxel_files(path).others)
+    return [path for path in files if stem_of(path) is not None or path.resolve() not in named]
 
 
 def _is_no_label(path: Path) -> bool:

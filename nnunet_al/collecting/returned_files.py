@@ -88,6 +88,7 @@ def find_returned(
     found: list[ReturnedFile] = []
     sentences: list[str] = []
     reported: set[Path] = set()
+    named: set[Path] = set()
     shared = read_marks([base, batch_folder], regions)
     for folder in [base, *readers_folders(base)] if base.is_dir() else []:
         who = reader or (UNNAMED_READER if folder == base else folder.name)
@@ -99,7 +100,7 @@ def find_returned(
             if table not in reported:
                 reported.add(table)
                 found.append(ReturnedFile(table, None, who, problem=problem))
-        files = [_returned(path, who, marks, regions, all_reviewed) for path in label_files(inner)]
+        files = [_returned(path, who, marks, regions, all_reviewed) for path in label_files(inner, named)]
         found += files
         if folder != base:
             found += [_nested_too_deep(path, who) for path in nested_files(inner)]
@@ -196,7 +197,7 @@ def find_corrections(source: Path, cases: Iterable[str], reader: str | None = No
     """List the corrected label files in a folder, which are named after annotated cases."""
     cases = list(cases)
     found = []
-    for path in label_files(source):
+    for path in label_files(source, set()):
         case = case_of(path, cases)
         problem = None if case else f"{path.name} is not named after an annotated case: name it as the case."
         found.append(ReturnedFile(path, case, reader or UNNAMED_READER, problem=problem))
