@@ -46,7 +46,8 @@ def campaign_overview(folder: CampaignFolder) -> dict[str, Any]:
         done = progress.is_complete(round_.number)
         regions = {region for region in asked_regions(round_) if region.case in pool} if batch else set()
         handed_out = decided.annotate and HAND_OUT_STAGE in progress.markers(round_.number)
-        missing = len(regions - answered) if handed_out and round_.number not in closed else 0
+        left = len(regions - answered) if handed_out else 0
+        waits_for = 0 if round_.number in closed else left
         if done or decided.annotate:
             annotated |= regions & answered
         while later and later[-1].round <= round_.number:
@@ -59,9 +60,9 @@ def campaign_overview(folder: CampaignFolder) -> dict[str, Any]:
             {
                 "round": round_.number,
                 "complete": done,
-                "state": _state(done, handed_out, missing, round_.number in closed),
+                "state": _state(done, handed_out, left, waits_for),
                 "annotated": len(annotated),
-                "waits_for": missing,
+                "waits_for": waits_for,
                 "cost": cost.total.to_json(),
                 "batch": [{key: region[key] for key in ("case", "box", "score")} for region in batch],
                 "metrics": metrics and {key: metrics[key] for key in _METRICS if key in metrics},
@@ -79,12 +80,13 @@ def campaign_overview(folder: CampaignFolder) -> dict[str, Any]:
     }
 
 
-def _state(done: bool, handed_out: bool, missing: int, closed: bool) -> str:
-    if done:
-        return "complete"
-    if not handed_out:
-        return "under way"
-    return "closed" if closed else "waits for readers" if missing else "annotated"
+def _state(done: bool, handed_out: bool, left: int, waits_for: int) -> str:
+    """Return a round's state from whether its batch was handed out, and how many regions are left and waited for."""
+    if done or not handed_out:
+        return "complete" if done else "under way"
+    if waits_for:
+        return "waits for readers"
+    return "closed" if left else "annotated"
 
 
 def overview_table(campaigns: list[dict[str, Any]]) -> str:

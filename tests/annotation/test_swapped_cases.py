@@ -43,7 +43,9 @@ def drawn(*boxes: Box, value: int = 1) -> np.ndarray:
     return labels_kji
 
 
-def take(folder: Path, labels_kji: np.ndarray, asked: ExpectedCase, *others: ExpectedCase, tag: bool = False) -> Reading:
+def take(
+    folder: Path, labels_kji: np.ndarray, asked: ExpectedCase, *others: ExpectedCase, tag: bool = False
+) -> Reading:
     path = folder / f"{asked.case[:20]}.nii.gz"
     write_nifti(path, labels_kji, GRID, asked.case if tag else None)
     return check_returned(path, asked, SEGMENTS, list(asked.boxes), iter(others))
@@ -66,7 +68,7 @@ def test_files_under_each_others_names_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("own", "others", "changed", "refused"),
+    "own, others, changed, refused",
     [
         ((1,), (5, 6), (5, 6), True),
         ((1, 5), (5, 6, 7), (6, 7), True),  # regions that they have in common say nothing

@@ -51,6 +51,10 @@ class Project:
     def image(self, number: int, case: str) -> Path:
         return self.batch(number) / "images" / f"{case}_0000.nii.gz"
 
+    def image_of(self, folder: CampaignFolder, case: str) -> Path:
+        """The image of a case in the first batch of a campaign of several."""
+        return folder.round(0).hand_out / "images" / f"{case}_0000.nii.gz"
+
     def preseg(self, number: int, case: str) -> Path:
         return self.batch(number) / "preseg" / f"{case}.seg.nrrd"
 

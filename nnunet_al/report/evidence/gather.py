@@ -73,8 +73,8 @@ def _why_not(folder: CampaignFolder, progress: CampaignProgress) -> str:
                 f"Round {last.number}, the first with a model, is shown here once readers have annotated {waits} more."
             )
         return (
-            f"Round {last.number}, the first with a model, is annotated, and shown here once the next call of "
-            "nnUNetv2_al_round has completed it."
+            f"Round {last.number}, the first with a model, is shown here once the next call of nnUNetv2_al_round has "
+            "completed it."
         )
     return f"Round {last.number}, the first with a model, is shown here once it is complete."
 
