@@ -16,7 +16,7 @@ from nnunet_al.annotation.segment_header import case_tag, cases_in, header_of, n
 from nnunet_al.annotation.segments import Segment, read_label_file
 from nnunet_al.annotation.voxel_files import VoxelFiles, voxel_files
 from nnunet_al.errors import ReturnError, StorageError
-from nnunet_al.files import hash_json, write_atomically
+from nnunet_al.files import write_atomically
 
 ENDINGS = (".seg.nrrd", ".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")
 """Endings of files that readers may return; the first match is a file's ending."""
@@ -143,17 +143,6 @@ def is_of_another_case(path: Path, case: str) -> bool:
     if header.case is not None:
         return header.case != case
     return header.short_tag is not None and header.short_tag != short_tag(case)
-
-
-def hash_segmentation(path: Path) -> str:
-    """Return the SHA-256 of all that a returned segmentation is read from: its files of voxels, and its label table.
-
-    A file that holds all of that itself has the hash of its bytes.
-
-    Raises ReturnError if a file of its voxels is missing or was not returned, or its label table cannot be read.
-    """
-    digest, table = voxel_files(path).hash(), label_table(path)
-    return digest if table is None else hash_json({"file": digest, "names": sorted(_names_of(table).items())})
 
 
 def write_seg_nrrd(path: Path, labels_kji: np.ndarray, grid: Grid, segments: Sequence[Segment], case: str) -> None:

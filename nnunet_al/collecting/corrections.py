@@ -12,7 +12,7 @@ from nnunet_al.annotation.import_check import check_returned
 from nnunet_al.annotation.label_overlap import mean_dice
 from nnunet_al.annotation.segments import segments_of
 from nnunet_al.annotation.swapped_cases import OTHER_CASE, SAME_CASE
-from nnunet_al.annotation.volumes import hash_segmentation
+from nnunet_al.annotation.voxel_files import voxel_files
 from nnunet_al.campaign.commits import CORRECTION
 from nnunet_al.campaign.ledger import CaseAnnotation
 from nnunet_al.collecting.batch_collector import ACCEPTED, KNOWN, REFUSED, Outcome
@@ -78,7 +78,9 @@ def _take(
             unchanged = ("It agrees with the present annotation.",)
             return Outcome(file.path, case, file.reader, context.number, KNOWN, sentences=unchanged)
         regions = tuple(region for region in chosen if changed_xyz[to_slices(region.box)].any())
-        correction = CaseAnnotation(np.where(changed_xyz, labels_xyz, ignore), properties, hash_segmentation(file.path))
+        correction = CaseAnnotation(
+            np.where(changed_xyz, labels_xyz, ignore), properties, voxel_files(file.path).hash()
+        )
         sentence = f"{case}: {count(changed, 'voxel')} got another label than before."
         taken = {case: correction}
         ledger.append(context.number, CORRECTION, file.reader, regions, taken, (sentence,))

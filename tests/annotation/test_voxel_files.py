@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813 -- the name everybody knows
 
-from nnunet_al.annotation.volumes import hash_segmentation, read_segmentation
+from nnunet_al.annotation.volumes import read_segmentation
 from nnunet_al.annotation.voxel_files import voxel_files
 from nnunet_al.files import hash_file
 
@@ -57,35 +57,22 @@ LABELS = (np.arange(120).reshape(SHAPE) % 3).astype(np.uint8)
 def test_a_file_that_holds_all_has_the_hash_of_its_bytes(tmp_path, kind):
     """As in the ledgers of campaigns that began before."""
     path = save(tmp_path, kind, LABELS)
-    assert hash_segmentation(path) == hash_file(path)
+    assert voxel_files(path).hash() == hash_file(path)
 
 
 @pytest.mark.parametrize("kind", SEVERAL)
 def test_each_file_of_a_volume_counts_and_its_name_does_not(tmp_path, kind):
     path = save(tmp_path / "one", kind, LABELS)
-    digest = hash_segmentation(path)
-    assert hash_segmentation(save(tmp_path / "same", kind, LABELS)) == digest
-    assert hash_segmentation(save(tmp_path / "other name", kind, LABELS, "b")) == digest
+    digest = voxel_files(path).hash()
+    assert voxel_files(save(tmp_path / "same", kind, LABELS)).hash() == digest
+    assert voxel_files(save(tmp_path / "other name", kind, LABELS, "b")).hash() == digest
     for number in range(len(voxel_files(path).others)):
         changed = LABELS.copy()
         changed[min(number, 3), 2, 3] += 1
         again = save(tmp_path / f"redrawn {number}", kind, changed)
         assert again.read_bytes() == path.read_bytes() or kind == "mhd, packed"
-        assert hash_segmentation(again) != digest
+        assert voxel_files(again).hash() != digest
         assert np.array_equal(sitk.GetArrayFromImage(read_segmentation(again).layers[0]), changed)
-
-
-def test_the_names_in_a_label_table_count(tmp_path):
-    path = save(tmp_path, ".nii.gz", LABELS)
-    table = tmp_path / "a.label"
-    digests = [hash_segmentation(path)]
-    for names in ("organ", "lesion"), ("lesion", "organ"):
-        table.write_text("".join(f'{value} 1 2 3 1 1 1 "{name}"\n' for value, name in enumerate(names, start=1)))
-        digests.append(hash_segmentation(path))
-    assert len(set(digests)) == 3
-    table.write_text("# other colours\n" + table.read_text().replace(" 1 2 3 ", " 9 9 9 "))
-    assert hash_segmentation(path) == digests[-1]
-    assert hash_segmentation(save(tmp_path, ".seg.nrrd", LABELS)) == hash_file(tmp_path / "a.seg.nrrd")
 
 
 def test_names_of_files_in_comments_and_fields_of_others_are_none(tmp_path):
