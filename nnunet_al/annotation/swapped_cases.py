@@ -57,15 +57,15 @@ def check_looks(
     Raises ReturnError if it is taken for another case's.
     """
     changes = _Changes(labels_kji, asked)
-    looks_like_its_own = mean_dice(labels_kji, asked.handed_out_kji) >= OTHER_CASE
-    if changes.outside <= _MOST * changes.number and (looks_like_its_own or is_tagged):
+    looks_like_its_own = is_tagged or mean_dice(labels_kji, asked.handed_out_kji) >= OTHER_CASE
+    if looks_like_its_own and changes.outside <= _MOST * changes.number:
         return None
     alike = []
     for other in others:
         if other.case == asked.case or other.handed_out_kji.shape != labels_kji.shape:
             continue
         is_same = other.handed_out_kji is asked.handed_out_kji  # in round 0: there is no need to compare
-        may_be = not (is_same or is_tagged or looks_like_its_own)
+        may_be = not (is_same or looks_like_its_own)
         if may_be and mean_dice(labels_kji, other.handed_out_kji) > SAME_CASE:
             raise ReturnError(
                 f"{path.name} looks like the pre-segmentation of {other.case} and not like that of {asked.case}: "
@@ -87,7 +87,7 @@ def check_looks(
             )
         if not looks_like_its_own and inside_own <= _MOST * changes.number and like_own <= SAME_CASE:
             alike.append(other.case)
-    if not alike or is_tagged:
+    if not alike:
         return None
     more = f" or {len(alike) - 1} more" if len(alike) > 1 else ""
     return (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from nnunet_al.annotation.monailabel_labels import returned_labels
 from nnunet_al.annotation.review_sheet import Review
 from nnunet_al.annotation.volumes import is_of_another_case, stem_of
 from nnunet_al.collecting.listing import case_of, label_files, nested_files, readers_folders, returned_in
-from nnunet_al.collecting.review_marks import ReviewMarks, read_marks
+from nnunet_al.collecting.review_marks import ReviewMarks, on_marks, read_marks
 from nnunet_al.errors import ReturnError
 from nnunet_al.pool.boxes import Region
 
@@ -93,9 +93,9 @@ def find_returned(
     for folder in [base, *readers_folders(base)] if base.is_dir() else []:
         who = reader or (UNNAMED_READER if folder == base else folder.name)
         inner = returned_in(folder)
-        marks, beside = (shared, ReviewMarks()) if folder == base else (read_marks([inner, folder], regions), shared)
-        if not marks.paths and not own_marks:
-            marks, beside = shared, ReviewMarks()
+        own = ReviewMarks() if folder == base else read_marks([inner, folder], regions)
+        has_own = folder != base and (own_marks or bool(own.paths))
+        marks = own if has_own else shared
         for table, problem in marks.problems.items():
             if table not in reported:
                 reported.add(table)
@@ -105,61 +105,34 @@ def find_returned(
         if folder != base:
             found += [_nested_too_deep(path, who) for path in nested_files(inner)]
         if not all_reviewed:
-            cases = {file.case for file in files}
-            sentences += _on_marks(marks, beside if not own_marks else ReviewMarks(), cases, who, batch_folder)
+            unread = shared if has_own and not own_marks else ReviewMarks()
+            sentences += on_marks(marks, unread, {file.case for file in files}, who, batch_folder)
     return _refuse_twice(found), list(dict.fromkeys(sentences))
 
 
-def _on_marks(
-    marks: ReviewMarks, beside: ReviewMarks, cases: Container[str | None], reader: str, batch_folder: Path
-) -> Iterator[str]:
-    """Yield sentences on marks of other tables: those that were put together, and those that were not read."""
-    if marks.differing:
-        yield (
-            f"{_listed(marks.paths, batch_folder)} mark different regions as reviewed (rank "
-            f"{', '.join(map(str, marks.differing))}): a region counts if one of them marks it."
-        )
-    unread = sorted(rank for case, rank in beside.reviewed - marks.reviewed if case in cases)
-    if unread:
-        yield (
-            f"The marks for the files of {reader} were read from {_listed(marks.paths, batch_folder)} alone; rank "
-            f"{', '.join(map(str, unread))} is marked only in {_listed(beside.paths, batch_folder)}."
-        )
-
-
-def _listed(paths: Iterable[Path], batch_folder: Path) -> str:
-    names = [str(path.relative_to(batch_folder) if path.is_relative_to(batch_folder) else path) for path in paths]
-    return " and ".join(names)
-
-
-def _refuse_twice(files: Iterable[ReturnedFile]) -> list[ReturnedFile]:
+def _refuse_twice(files: Sequence[ReturnedFile]) -> list[ReturnedFile]:
     """Give all files of one case by one reader a problem where there are several: names do not say which one counts.
 
     A file that was drawn on another case is none of them; it is refused for that.
     """
-    files = list(files)
     of: dict[tuple[str, str], list[Path]] = {}
     for file in files:
         if file.case is not None:
             of.setdefault((file.reader, file.case), []).append(file.path)
-    for (_, case), paths in of.items():
-        if len(paths) > 1:
-            paths[:] = [path for path in paths if not is_of_another_case(path, case)]
-    found = []
-    for file in files:
-        paths = [] if file.case is None else of[file.reader, file.case]
-        if len(paths) > 1 and file.path in paths:
-            names = [path.name for path in paths]
-            if len(set(names)) < len(names):
-                names = [f"{path.parent.name}/{path.name}" for path in paths]
-            sentence = (
-                f"{' and '.join(names)} are files of the same case, {file.case}, from {file.reader}: keep the one that "
-                "counts, and move the rest out of the folder."
-            )
-            found.append(replace(file, problem=sentence))
-        else:
-            found.append(file)
-    return found
+    problems: dict[Path, str] = {}
+    for (reader, case), paths in of.items():
+        rivals = [path for path in paths if not is_of_another_case(path, case)] if len(paths) > 1 else []
+        if len(rivals) < 2:
+            continue
+        names = [path.name for path in rivals]
+        if len(set(names)) < len(names):
+            names = [f"{path.parent.name}/{path.name}" for path in rivals]
+        sentence = (
+            f"{' and '.join(names)} are files of the same case, {case}, from {reader}: keep the one that counts, and "
+            "move the rest out of the folder."
+        )
+        problems |= dict.fromkeys(rivals, sentence)
+    return [replace(file, problem=problems[file.path]) if file.path in problems else file for file in files]
 
 
 def find_submitted(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -78,6 +78,31 @@ def read_marks(folders: Sequence[Path], regions: Sequence[Region]) -> ReviewMark
     differing = set().union(*marked) - set(marked[0]).intersection(*marked) if marked else set()
     ranks = tuple(sorted(rank for _, rank in differing))
     return ReviewMarks(tuple(paths), reviews, problems, len(tables) < len(paths), ranks)
+
+
+def on_marks(
+    marks: ReviewMarks, unread: ReviewMarks, cases: Container[str | None], reader: str, batch_folder: Path
+) -> Iterator[str]:
+    """Yield sentences on marks that differ between the tables of ``marks``, and on those in ``unread`` ones alone.
+
+    ``cases`` are those of the files of the ``reader``; paths are given as they lie in the batch folder.
+    """
+    if marks.differing:
+        yield (
+            f"{_listed(marks.paths, batch_folder)} mark different regions as reviewed (rank "
+            f"{', '.join(map(str, marks.differing))}): a region counts if one of them marks it."
+        )
+    ranks = sorted(rank for case, rank in unread.reviewed - marks.reviewed if case in cases)
+    if ranks:
+        yield (
+            f"The marks for the files of {reader} were read from {_listed(marks.paths, batch_folder)} alone; rank "
+            f"{', '.join(map(str, ranks))} is marked only in {_listed(unread.paths, batch_folder)}."
+        )
+
+
+def _listed(paths: Iterable[Path], batch_folder: Path) -> str:
+    names = [str(path.relative_to(batch_folder) if path.is_relative_to(batch_folder) else path) for path in paths]
+    return " and ".join(names)
 
 
 def _saved(path: Path) -> tuple[int, str]:
