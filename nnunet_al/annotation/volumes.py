@@ -25,7 +25,6 @@ _TABLES = (".label", ".ctbl", "_ColorTable.ctbl", ".txt", "_ColorTable.txt", ".c
 # by the end of the name: a file with the ending of another format would otherwise avoid the checks of its format
 _IMAGE_IO = {"nrrd": "NrrdImageIO", ".nii": "NiftiImageIO", ".mha": "MetaImageIO", ".mhd": "MetaImageIO"}
 _LABEL_TABLES_ONLY = (".label", ".ctbl")
-_WITH_NAMES = ".seg.nrrd"
 _DESCRIPTION = "ITK_FileNotes"  # NIfTI's descrip, which SimpleITK writes under this name
 _DESCRIPTION_BYTES = 79
 _AUXILIARY = "aux_file"  # another text in NIfTI's header, which programs keep that write their own description
@@ -220,13 +219,21 @@ def _integers(image: SimpleITK.Image, path: Path) -> SimpleITK.Image:
     return SimpleITK.Cast(image, SimpleITK.sitkInt32)
 
 
+def has_names_beside(path: Path) -> bool:
+    """Tell whether the names of a file's segments are in a label table beside it, and not in the file itself.
+
+    Raises ReturnError if the header, or a table, cannot be read.
+    """
+    return read_header(path).names is None and label_table(path) is not None
+
+
 def label_table(path: Path) -> Path | None:
-    """Return the label table beside a file that has no names of its own; None without one.
+    """Return the label table beside a file; None without one.
 
     Raises ReturnError if a table cannot be read.
     """
     stem = stem_of(path)
-    if stem is None or path.name.lower().endswith(_WITH_NAMES):
+    if stem is None:
         return None
     for name in [*(stem + ending for ending in _TABLES), "labels.txt"]:
         table = path.with_name(name)

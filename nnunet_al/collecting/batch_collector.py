@@ -10,7 +10,7 @@ import numpy as np
 
 from nnunet_al.annotation.import_check import Reading, check_returned
 from nnunet_al.annotation.segments import segments_of
-from nnunet_al.annotation.volumes import label_table
+from nnunet_al.annotation.volumes import has_names_beside
 from nnunet_al.annotation.voxel_files import voxel_files
 from nnunet_al.campaign.commits import READER, READING, Commit
 from nnunet_al.campaign.ledger import CaseAnnotation
@@ -84,7 +84,7 @@ class BatchCollector:
         before = self._regions_taken_before(file.reader, case, digest)
         marked = file.reviewed or list(file.reviews)
         is_known = before.issuperset(self._regions[rank - 1] for rank in marked)
-        if is_known and label_table(file.path) is None:  # the names in a table may be others than they were
+        if is_known and not has_names_beside(file.path):  # names in a table may be others than they were
             return self._already_taken(file, case, len(before))
         handed = self._batch.case(case)
         # the slow reading is done without the lock, so that other processes can use the ledger

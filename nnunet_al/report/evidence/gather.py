@@ -12,6 +12,7 @@ import numpy as np
 from nnunet_al.campaign.decisions import Decisions, Options
 from nnunet_al.campaign.folders import CampaignFolder, RoundFolder
 from nnunet_al.campaign.progress import CampaignProgress
+from nnunet_al.campaign.stages import TRAIN
 from nnunet_al.errors import ModelError, NnunetALError, SetupError, StorageError
 from nnunet_al.nnunet.environment import Roots
 from nnunet_al.report.evidence.record import Evidence, MapPoint, evidence_key, read_evidence, write_evidence
@@ -43,6 +44,7 @@ def gather_evidence(folder: CampaignFolder, roots: Roots, options: Options, pict
                     with suppress(StorageError):
                         write_evidence(round_, key, checkpoint, found)
                 return found
+        return _why_not(folder, progress)
     except SetupError:
         raise
     except NnunetALError as error:
@@ -51,21 +53,20 @@ def gather_evidence(folder: CampaignFolder, roots: Roots, options: Options, pict
         name = getattr(error, "filename", None)
         what = "" if name else f" ({type(error).__name__}: {error})"
         return f"{name or folder.root} cannot be read{what}: restore it, or do the round again."
-    return _why_not(folder, progress)
 
 
 def _why_not(folder: CampaignFolder, progress: CampaignProgress) -> str:
     """Return a sentence on why no complete round has a model."""
-    if progress.complete > 1:
-        return "No complete round has a model any more: its checkpoint is needed for this."
     last = progress.rounds[-1] if progress.rounds else None
     people = progress.decided is not None and progress.decided.annotate
     if last is None or last.number == 0:
         if people and progress.waits_for_readers:
             return "There is no model yet: round 1 trains the first one, once readers have annotated the initial batch."
         return "There is no model yet: round 1 trains the first one, with the next call of nnUNetv2_al_round."
-    if _checkpoint(folder, last) is None:
+    if progress.complete <= 1 and TRAIN not in progress.markers(last.number):
         return f"There is no model yet: round {last.number} has not finished its training."
+    if progress.complete > 1 or _checkpoint(folder, last) is None:
+        return "No complete round has a model any more: its checkpoint is needed for this."
     if people and progress.handed_out > progress.complete:
         if progress.waits_for_readers:
             waits = count(progress.awaited_regions, "region")
