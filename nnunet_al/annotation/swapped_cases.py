@@ -75,9 +75,10 @@ def check_looks(
             continue
         inside_own, inside_other = changes.in_one_of(other)
         if inside_other > _MOST * changes.number and changes.are_scarce(other, any_at_all=is_tagged):
+            there = "draw them in the file of that case" if is_tagged else "return it under that case's name"
             raise ReturnError(
                 f"{path.name} has most of its changes in regions of {other.case}, which are none of {asked.case}: "
-                "return it under that case's name, or change only the regions of its own case."
+                f"{there}, or change only the regions of its own case."
             )
         like_own, like_other = (0.0, 0.0) if is_same else _untouched(labels_kji, asked, other)
         if not is_tagged and like_other > SAME_CASE and like_own < 1 - SAME_CASE:

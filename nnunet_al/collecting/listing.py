@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from pathlib import Path
 
 from nnunet_al.annotation.hand_out import RETURNED
@@ -14,6 +13,8 @@ from nnunet_al.collecting.review_marks import normalized_name
 from nnunet_al.errors import ReturnError
 
 _OTHER_ENDINGS = (".csv", ".txt", ".ctbl", ".label", ".md", ".json", ".mrml")
+RAW_VOXELS = (".raw", ".zraw")
+_OTHER_HEADERS = (".nhdr", ".hdr")  # of voxels in other files; they are refused
 _SYSTEM_FILES = {"thumbs.db", "desktop.ini", "__macosx"}
 
 
@@ -43,10 +44,15 @@ def label_files(folder: Path, named: set[Path]) -> list[Path]:
     """
     there = [path for path in sorted(folder.iterdir()) if path.is_file() or (path.is_symlink() and not path.exists())]
     files = [path for path in there if not _is_no_label(path)]
+    raw = {path.resolve() for path in files if path.name.lower().endswith(RAW_VOXELS)}
     for path in files:
         if stem_of(path) is not None:
-            with suppress(ReturnError):  # said when the file is read
+            try:
                 named.update(other.resolve() for other in voxel_files(path).others)
+            except ReturnError:  # said when the file is read; raw voxels beside it may be its own
+                named |= raw
+        elif path.suffix.lower() in _OTHER_HEADERS:
+            named |= raw
     return [path for path in files if stem_of(path) is not None or path.resolve() not in named]
 
 

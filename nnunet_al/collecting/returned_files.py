@@ -12,7 +12,7 @@ from nnunet_al.annotation.hand_out import RETURNED
 from nnunet_al.annotation.monailabel_labels import returned_labels
 from nnunet_al.annotation.review_sheet import Review
 from nnunet_al.annotation.volumes import is_of_another_case, stem_of
-from nnunet_al.collecting.listing import case_of, label_files, nested_files, readers_folders, returned_in
+from nnunet_al.collecting.listing import RAW_VOXELS, case_of, label_files, nested_files, readers_folders, returned_in
 from nnunet_al.collecting.review_marks import ReviewMarks, on_marks, read_marks
 from nnunet_al.errors import ReturnError
 from nnunet_al.pool.boxes import Region
@@ -20,7 +20,6 @@ from nnunet_al.pool.boxes import Region
 UNNAMED_READER = "reader"
 """Reader's name in the ledger if none is given."""
 
-_VOXELS_ALONE = (".raw", ".zraw")
 _READER = re.compile(r"[^/\\\x00-\x1f]{1,64}")
 
 
@@ -187,7 +186,7 @@ def _returned(
 ) -> ReturnedFile:
     if stem_of(path) is None:
         sentence = f"{path.name} is not a segmentation: save it as .seg.nrrd or .nii.gz."
-        if path.name.lower().endswith(_VOXELS_ALONE):
+        if path.name.lower().endswith(RAW_VOXELS):
             sentence = f"{path.name} has no header beside it that names it: return that as well, or one .nii.gz."
         return ReturnedFile(path, None, reader, problem=sentence)
     cases = sorted({region.case for region in regions})

@@ -371,9 +371,11 @@ def test_each_bad_file_gets_one_sentence_and_nothing_is_taken(lab, tmp_path, cap
     said, errors = capfd.readouterr()
     assert re.search(sentence.format(case=lab.case, other=lab.other) if "{" in sentence else sentence, said), said
     assert not re.search(r"accepted|kept|in part|Traceback", said + errors)
+    assert said.count("has no header beside it") == (name in ALONE)
     assert snapshot(lab.folder.root) == before
 
 
+ALONE = {"a file of voxels without its header", "mhd, a folder that is a link out"}
 MARKS = {
     "a workbook": (b"PK\3\4 and so on", r"is a workbook and not text"),
     "no columns": (b"phantom_000,1,yes\n", r"has no column"),
