@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -13,8 +14,10 @@ _CHUNK = 1 << 20
 _HEADER_BYTES = 1 << 16
 
 
-def defect(path: Path) -> str | None:
+def defect(path: Path, others: Sequence[Path] = ()) -> str | None:
     """Return the defect of a file that SimpleITK could read (a missing end, or NaN), or None without one.
+
+    ``others`` are the files of its voxels, if they are not in the file itself; see `voxel_files`.
 
     SimpleITK (seen with 2.5) reads truncated NIfTI files, truncated compressed NRRD files, and damaged compressed
     MetaImage files, and it turns NaN in NIfTI files into 0; it detects truncated raw NRRD and MetaImage files itself.
@@ -28,44 +31,57 @@ def defect(path: Path) -> str | None:
         if not nifti_is_finite(path):
             return "holds values that are not numbers"
         if ending == "nrrd":
-            _check_nrrd(path)
+            _check_nrrd(path, others)
         if ending in (".mha", ".mhd"):
-            _check_meta_image(path)
+            _check_meta_image(path, others)
     except (OSError, EOFError, ValueError, zlib.error):  # gzip's and nibabel's own errors are among these
         return "is cut short or damaged"
     return None
 
 
-def _check_nrrd(path: Path) -> None:
+def _check_nrrd(path: Path, others: Sequence[Path]) -> None:
+    encoding, lines_before = "", 0
     with path.open("rb") as file:
-        encoding = ""
         while (line := file.readline(_HEADER_BYTES)).strip():
-            if line.startswith(b"encoding:"):
-                encoding = line.partition(b":")[2].strip().lower().decode()
-        if encoding in ("gzip", "gz"):
-            with gzip.GzipFile(fileobj=file) as data:
-                _read_to_its_end(data)
+            name, _, value = line.partition(b":")
+            if name == b"encoding":
+                encoding = value.strip().lower().decode()
+            if name.lower() in (b"line skip", b"lineskip"):
+                lines_before = int(value)
+        if encoding not in ("gzip", "gz"):
+            return
+        if not others:
+            _unpack_to_its_end(file, lines_before)
+    for other in others:
+        with other.open("rb") as file:
+            _unpack_to_its_end(file, lines_before)
 
 
-def _check_meta_image(path: Path) -> None:
+def _unpack_to_its_end(file: BinaryIO, lines_before: int) -> None:
+    for _ in range(lines_before):
+        file.readline()
+    with gzip.GzipFile(fileobj=file) as data:
+        if not data.read(1):
+            raise EOFError
+        _read_to_its_end(data)
+
+
+def _check_meta_image(path: Path, others: Sequence[Path]) -> None:
     fields: dict[str, str] = {}
     with path.open("rb") as file:
         while "ElementDataFile" not in fields:  # by definition the last field
             line = file.readline(_HEADER_BYTES)
             if not line:
                 raise EOFError(path)
-            key, _, value = line.decode("utf-8", "replace").partition("=")
+            key, _, value = line.decode("utf-8", "replace").replace(":", "=", 1).partition("=")
             fields[key.strip()] = value.strip()
-        data = fields["ElementDataFile"]
-        if data != "LOCAL" and Path(data).name != data:
-            raise ValueError(data)  # its voxels are in another folder and were not returned
         if fields.get("CompressedData", "False").lower() != "true":
             return
-        if data == "LOCAL":
+        if not others:
             _decompress_to_its_end(file)
-            return
-    with path.with_name(data).open("rb") as file:
-        _decompress_to_its_end(file)
+    for other in others:
+        with other.open("rb") as file:
+            _decompress_to_its_end(file)
 
 
 def _read_to_its_end(file: gzip.GzipFile) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,8 @@ from nnunet_al.pool.boxes import Box
 
 _TOLERANCE = 0.01
 """Largest distance, in voxels, between corresponding voxels of the returned grid and the image's."""
+_TIMES, _MANY_VOXELS = 8, 1 << 27
+"""A file that may extend beyond the image has at most so many times its voxels, or so many voxels."""
 
 
 @dataclass(frozen=True)
@@ -35,14 +38,19 @@ class Grid:
     direction: tuple[float, ...]
 
     @classmethod
-    def of(cls, image: SimpleITK.Image) -> Grid:
-        """Return the grid of an image."""
+    def of(cls, image: SimpleITK.Image | SimpleITK.ImageFileReader) -> Grid:
+        """Return the grid of an image, or of a file whose header was read."""
         return cls(image.GetSize(), image.GetSpacing(), image.GetOrigin(), image.GetDirection())
 
     @property
     def shape_kji(self) -> tuple[int, ...]:
         """The shape of an array on this grid."""
         return self.size_ijk[::-1]
+
+    @property
+    def n_voxels(self) -> int:
+        """The number of voxels."""
+        return prod(self.size_ijk)
 
     @property
     def matrix(self) -> np.ndarray:
@@ -75,7 +83,28 @@ def read_grid(image: Path) -> Grid:
     reader = SimpleITK.ImageFileReader()
     reader.SetFileName(str(image))
     reader.ReadImageInformation()
-    return Grid(reader.GetSize(), reader.GetSpacing(), reader.GetOrigin(), reader.GetDirection())
+    return Grid.of(reader)
+
+
+def are_one_grid(one: Grid, other: Grid) -> bool:
+    """Tell whether labels drawn on one grid may be taken for labels drawn on the other, voxel by voxel."""
+    try:
+        turn, _ = _place_of(one, other, may_be_cropped=False)
+    except ReturnError:
+        return False
+    return np.array_equal(turn, np.eye(3, dtype=int))
+
+
+def check_fit(theirs: Grid, grid: Grid, may_be_cropped: bool) -> None:
+    """Check by its grid alone that labels can be placed on an image's ``grid``, so that no voxel need be read before.
+
+    Raises ReturnError as `place` does, or if the file is much larger than the image.
+    """
+    if may_be_cropped and theirs.n_voxels == 1:  # 3D Slicer's file without any painted voxel, if that is empty
+        return
+    _place_of(theirs, grid, may_be_cropped)
+    if theirs.n_voxels > max(_TIMES * grid.n_voxels, _MANY_VOXELS):
+        raise ReturnError(_difference(theirs, grid))
 
 
 def place(image: SimpleITK.Image, grid: Grid, may_be_cropped: bool) -> tuple[np.ndarray, int]:
@@ -86,13 +115,26 @@ def place(image: SimpleITK.Image, grid: Grid, may_be_cropped: bool) -> tuple[np.
     Slicer's files do. Returns the labels (k, j, i) as int32 on ``grid``, and the number of voxels of ``image`` that are
     not 0 and lie outside ``grid``.
 
-    Raises ReturnError if a corner of ``image`` is more than 0.001 voxels away from a voxel of ``grid``, or if ``image``
+    Raises ReturnError if a corner of ``image`` is more than 0.01 voxels away from a voxel of ``grid``, or if ``image``
     does not cover ``grid`` and may not be cropped; the sentence names the difference.
     """
-    theirs = Grid.of(image)
     array_kji = SimpleITK.GetArrayViewFromImage(image)
     if may_be_cropped and array_kji.size == 1 and not array_kji.any():  # 3D Slicer's file without any painted voxel
         return np.zeros(grid.shape_kji, np.int32), 0
+    turn, ends_2_ijk = _place_of(Grid.of(image), grid, may_be_cropped)
+    source, sign = np.abs(turn).argmax(1), turn.sum(1)  # axis of the grid -> axis of the file, and its direction
+    array_ijk = array_kji.T.transpose(source)
+    array_ijk = array_ijk[tuple(slice(None, None, int(step)) for step in sign)]
+    low, high = np.maximum(ends_2_ijk[0], 0), np.minimum(ends_2_ijk[1] + 1, grid.size_ijk)
+    labels_ijk = np.zeros(grid.size_ijk, np.int32, order="F")
+    if (low < high).all():
+        labels_ijk[_between(low, high)] = array_ijk[_between(low - ends_2_ijk[0], high - ends_2_ijk[0])]
+    outside = int(np.count_nonzero(array_ijk)) - int(np.count_nonzero(labels_ijk))
+    return np.ascontiguousarray(labels_ijk.transpose(2, 1, 0)), outside
+
+
+def _place_of(theirs: Grid, grid: Grid, may_be_cropped: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Return how axes are swapped and flipped, and the range (low and high) of the file's voxels on ``grid``."""
     to_grid = np.linalg.inv(grid.matrix)
     matrix = to_grid @ theirs.matrix
     offset = to_grid @ (np.asarray(theirs.origin_mm) - grid.origin_mm)
@@ -105,15 +147,7 @@ def place(image: SimpleITK.Image, grid: Grid, may_be_cropped: bool) -> tuple[np.
     whole = (ends_2_ijk[0] == 0).all() and (ends_2_ijk[1] + 1 == grid.size_ijk).all()
     if not whole and not may_be_cropped:
         raise ReturnError(_difference(theirs, grid))
-    source, sign = np.abs(turn).argmax(1), turn.sum(1)  # axis of the grid -> axis of the file, and its direction
-    array_ijk = array_kji.T.transpose(source)
-    array_ijk = array_ijk[tuple(slice(None, None, int(step)) for step in sign)]
-    low, high = np.maximum(ends_2_ijk[0], 0), np.minimum(ends_2_ijk[1] + 1, grid.size_ijk)
-    labels_ijk = np.zeros(grid.size_ijk, np.int32, order="F")
-    if (low < high).all():
-        labels_ijk[_between(low, high)] = array_ijk[_between(low - ends_2_ijk[0], high - ends_2_ijk[0])]
-    outside = int(np.count_nonzero(array_ijk)) - int(np.count_nonzero(labels_ijk))
-    return np.ascontiguousarray(labels_ijk.transpose(2, 1, 0)), outside
+    return turn, ends_2_ijk
 
 
 def _between(low_ijk: np.ndarray, high_ijk: np.ndarray) -> tuple[slice, ...]:

@@ -93,7 +93,7 @@ def write_outlines(folder: Path, handed: CaseHandOut) -> list[str]:
     boxes = {region.rank: region.box_kji for region in handed.regions}
     assert min(boxes) >= 1, "0 is the background of an outline"
     names = [f"{handed.case}.nii.gz"]
-    write_nifti(folder / names[0], outline(boxes, handed.grid.shape_kji), handed.grid)
+    write_nifti(folder / names[0], outline(boxes, handed.grid.shape_kji), handed.grid, handed.case)
     for rank, box_kji in sorted(boxes.items()):
         names.append(f"{handed.case}_{rank}.mrk.json")
         write_json(folder / names[-1], markup(f"{handed.case} {rank}", box_kji, handed.grid))

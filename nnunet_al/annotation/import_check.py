@@ -3,46 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import SimpleITK
 
+from nnunet_al.annotation.expected_case import ExpectedCase
 from nnunet_al.annotation.grids import Grid, place
 from nnunet_al.annotation.label_names import Labelled, label_segments
-from nnunet_al.annotation.label_overlap import mean_dice, renumbered
+from nnunet_al.annotation.label_overlap import renumbered
 from nnunet_al.annotation.segments import Segment
-from nnunet_al.annotation.volumes import read_segmentation
+from nnunet_al.annotation.swapped_cases import check_looks, check_tags
+from nnunet_al.annotation.volumes import read_header, read_segmentation
 from nnunet_al.errors import ReturnError
-from nnunet_al.pool.boxes import Box, to_slices
 from nnunet_al.text import count
 
 _SHARED_TABLE = "labels.txt"  # one table for all files, so it does not prove the numbering of a single file
-# mean Dice with a pre-segmentation: above the first, the file was drawn on it; below the second, possibly not
-_SAME_CASE, _OTHER_CASE = 0.9, 0.5
-
-
-@dataclass(frozen=True)
-class ExpectedCase:
-    """One case as it was handed out.
-
-    Attributes
-    ----------
-    case : its id
-    grid : the image's grid
-    handed_out_kji : the pre-segmentation, zeros without one
-    earlier_kji : earlier annotations, ``ignore`` elsewhere
-    ignore : value of unannotated voxels
-    boxes : rank of each region -> its voxels, half-open, k first
-    """
-
-    case: str
-    grid: Grid
-    handed_out_kji: np.ndarray
-    earlier_kji: np.ndarray
-    ignore: int
-    boxes: Mapping[int, Box]
 
 
 @dataclass(frozen=True)
@@ -82,25 +59,21 @@ def check_returned(
     The file is read, never changed. Its labels count inside requested regions whose rank is ``reviewed``, where nothing
     was annotated before; all other labels are reported and not used. ``asked`` is the handed-out case with the file's
     name, ``segments`` the dataset's foreground. If the file does not resemble its case, it is compared with ``others``
-    of the batch, one by one, so these may be generated. ``names`` (number -> segment name) are for a file without
-    names.
+    of the batch, one by one, so these may be generated; a remark says if nothing tells it from theirs. ``names``
+    (number -> segment name) are for a file without names.
 
     Raises ReturnError if the file cannot be read, is marked as another case, is not on the image's grid, has segments
     or numbers that the dataset does not have, has overlapping classes, resembles another case's file or a renumbered
-    one, or no region of the case is marked as reviewed.
+    one, has most of its changes in another case's regions, or no region of the case is marked as reviewed.
     """
-    file = read_segmentation(path)
-    if file.case is not None and file.case != asked.case:
-        raise ReturnError(
-            f"{path.name} was drawn on the case {file.case} and not on {asked.case}: return it under that case's name."
-        )
+    is_tagged = check_tags(path, read_header(path), asked, others)
+    file = read_segmentation(path, asked.grid)
     placed = [_placed(path, image, asked.grid, file.may_be_cropped) for image in file.layers]
     own_names = file.names
     if own_names is None and names is not None:
         own_names = {(0, value): name for value, name in names.items()}
     labelled = label_segments(path, [layer_kji for layer_kji, _ in placed], own_names, segments, asked.ignore)
-    if file.case is None:
-        _check_case(path, labelled.labels_kji, asked, others)
+    doubt = check_looks(path, labelled.labels_kji, asked, others, is_tagged)
     if own_names is None or (file.table is not None and file.table.name == _SHARED_TABLE):
         _check_numbers(path, labelled.labels_kji, asked.handed_out_kji, segments)
     ranks = tuple(sorted(set(reviewed) & asked.boxes.keys()))
@@ -109,7 +82,8 @@ def check_returned(
             f"{path.name} is not marked as reviewed in batch.csv: write yes under reviewed for each region of "
             f"{asked.case} that is done."
         )
-    return _inside(asked, labelled, segments, ranks, sum(beyond for _, beyond in placed))
+    reading = _inside(asked, labelled, segments, ranks, sum(beyond for _, beyond in placed))
+    return reading if doubt is None else replace(reading, remarks=(*reading.remarks, doubt))
 
 
 def _placed(path: Path, image: SimpleITK.Image, grid: Grid, may_be_cropped: bool) -> tuple[np.ndarray, int]:
@@ -117,18 +91,6 @@ def _placed(path: Path, image: SimpleITK.Image, grid: Grid, may_be_cropped: bool
         return place(image, grid, may_be_cropped)
     except ReturnError as error:
         raise ReturnError(f"{path.name}: {error}") from None
-
-
-def _check_case(path: Path, labels_kji: np.ndarray, asked: ExpectedCase, others: Iterable[ExpectedCase]) -> None:
-    if mean_dice(labels_kji, asked.handed_out_kji) >= _OTHER_CASE:
-        return
-    for other in others:
-        handed_out_kji = other.handed_out_kji
-        if handed_out_kji.shape == labels_kji.shape and mean_dice(labels_kji, handed_out_kji) > _SAME_CASE:
-            raise ReturnError(
-                f"{path.name} looks like the pre-segmentation of {other.case} and not like that of {asked.case}: "
-                "return it under that case's name, or as .seg.nrrd, which names its case."
-            )
 
 
 def _check_numbers(path: Path, labels_kji: np.ndarray, handed_out_kji: np.ndarray, segments: Sequence[Segment]) -> None:
@@ -148,8 +110,8 @@ def _inside(
 ) -> Reading:
     """Return the labels in the reviewed regions, with remarks on everything that is not used."""
     labels_kji = labelled.labels_kji
-    reviewed_kji = _union(labels_kji.shape, (asked.boxes[rank] for rank in ranks))
-    asked_kji = _union(labels_kji.shape, asked.boxes.values())
+    reviewed_kji = asked.inside(ranks)
+    asked_kji = asked.inside()
     annotated_kji = asked.earlier_kji != asked.ignore
     changed_kji = labels_kji != asked.handed_out_kji
     new_kji = reviewed_kji & ~annotated_kji
@@ -176,10 +138,3 @@ def _inside(
 def _missing(labels_N: np.ndarray, handed_out_N: np.ndarray, segments: Sequence[Segment]) -> list[str]:
     gone = set(np.unique(handed_out_N[handed_out_N != 0])) - set(np.unique(labels_N[labels_N != 0]))
     return [f"'{segment.name}'" for segment in segments if segment.value in gone]
-
-
-def _union(shape: tuple[int, ...], boxes: Iterable[Box]) -> np.ndarray:
-    inside_kji = np.zeros(shape, bool)
-    for box in boxes:
-        inside_kji[to_slices(box)] = True
-    return inside_kji

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import SimpleITK
 
+from nnunet_al.annotation.grids import Grid
 from nnunet_al.annotation.volumes import read_segmentation, stem_of
 from nnunet_al.errors import ReturnError
 
@@ -50,22 +51,24 @@ class MonaiLabelFile:
     remarks: tuple[str, ...] = ()
 
 
-def returned_labels(folder: Path) -> list[MonaiLabelFile]:
+def returned_labels(folder: Path, grids: Mapping[str, Grid] | None = None) -> list[MonaiLabelFile]:
     """Find the labels submitted to the MONAI Label server of ``folder``, sorted by case.
 
     The files count, ``datastore_v2.json`` only describes them: a label in ``labels/final`` without an entry (the server
     was killed before writing it) counts as submitted, an entry without a file is ignored. If a later version of a label
     (``labels/version_1`` ...) was approved in 3D Slicer's Reviewer module, that version is used. Nothing is moved or
-    changed, and label files are read only if the numbers of their segments are ambiguous.
+    changed, and label files are read only if the numbers of their segments are ambiguous, and only if they are on the
+    grid of their image, where ``grids`` has it.
 
     Raises ReturnError if ``datastore_v2.json`` is broken.
     """
     objects = _read_objects(folder)
-    final_files = _label_files(folder / "labels" / FINAL)
+    final_files, grids = _label_files(folder / "labels" / FINAL), grids or {}
     found = []
     for case in sorted({*final_files, *objects}):
         tags = _mapping(_mapping(objects.get(case)).get("labels"))
-        label = _approved_version(folder, case, tags) or _final(case, tags, final_files.get(case, []))
+        grid = grids.get(case)
+        label = _approved_version(folder, case, tags, grid) or _final(case, tags, final_files.get(case, []), grid)
         if label is not None:
             found.append(label)
     return found
@@ -104,17 +107,17 @@ def _label_files(folder: Path) -> dict[str, list[Path]]:
     return files
 
 
-def _approved_version(folder: Path, case: str, tags: Mapping[str, Any]) -> MonaiLabelFile | None:
+def _approved_version(folder: Path, case: str, tags: Mapping[str, Any], grid: Grid | None) -> MonaiLabelFile | None:
     approved = [(int(match[1]), tag) for tag in tags if (match := _VERSION.fullmatch(tag)) and _status(tags[tag])[0]]
     for _, tag in sorted(approved, reverse=True):
         wanted = f"{case}{_mapping(tags[tag]).get('ext')}"
         for path in _label_files(folder / "labels" / tag).get(case, []):
             if path.name == wanted:
-                return _described(case, path, tags[tag], [f"{case}: {tag} is used, which a reviewer approved."])
+                return _described(case, path, tags[tag], [f"{case}: {tag} is used, which a reviewer approved."], grid)
     return None
 
 
-def _final(case: str, tags: Mapping[str, Any], files: list[Path]) -> MonaiLabelFile | None:
+def _final(case: str, tags: Mapping[str, Any], files: list[Path], grid: Grid | None) -> MonaiLabelFile | None:
     if not files:
         return None
     entry = tags.get(FINAL)
@@ -125,21 +128,22 @@ def _final(case: str, tags: Mapping[str, Any], files: list[Path]) -> MonaiLabelF
             for path in files
             if path not in named
         ]
-        return _described(case, named[0], entry, remarks)
+        return _described(case, named[0], entry, remarks, grid)
     if len(files) == 1:
-        return _described(case, files[0], None, [f"{case}: {DATASTORE} does not say who submitted the label."])
+        remark = f"{case}: {DATASTORE} does not say who submitted the label."
+        return _described(case, files[0], None, [remark], grid)
     both = " and ".join(path.name for path in files)
     remark = f"{case}: labels/final holds {both}, and {DATASTORE} names neither: remove all but one."
     return MonaiLabelFile(case, files[0], None, None, False, None, (remark,))
 
 
-def _described(case: str, path: Path, entry: Any, remarks: list[str]) -> MonaiLabelFile:
+def _described(case: str, path: Path, entry: Any, remarks: list[str], grid: Grid | None) -> MonaiLabelFile:
     info = _mapping(_mapping(entry).get("info"))
     _, flagged, comment = _status(entry)
     if flagged:
         said = f' ("{comment}")' if comment else ""
         remarks = [*remarks, f"{case}: a reviewer flagged the label{said}: submit it again, or have it approved."]
-    names, doubt = _names(info.get("label_info"), path)
+    names, doubt = _names(info.get("label_info"), path, grid)
     if doubt:
         remarks = [*remarks, f"{case}: {doubt}"]
     reader = _NOT_IN_FILE_NAMES.sub("_", _text(info.get("client_id")) or _text(info.get("user")))[:_READER_LENGTH]
@@ -161,7 +165,7 @@ def _status(entry: Any) -> tuple[bool, bool, str]:
     return status == "approved", status == "flagged", " ".join(_text(meta.get("comment")).split())
 
 
-def _names(label_info: Any, path: Path) -> tuple[dict[int, str] | None, str | None]:
+def _names(label_info: Any, path: Path, grid: Grid | None) -> tuple[dict[int, str] | None, str | None]:
     """Return the names of the voxel values, and a sentence if they are ambiguous.
 
     3D Slicer's module numbers all segments in ``idx``, but does not export a segment called "background" and stores the
@@ -178,7 +182,7 @@ def _names(label_info: Any, path: Path) -> tuple[dict[int, str] | None, str | No
     if by_idx == by_place or numbers != sorted(numbers):
         return by_idx, None
     try:
-        file = read_segmentation(path)
+        file = read_segmentation(path, grid)
     except ReturnError:  # reported later, when the label is read for its voxels
         return by_idx, None
     if file.names is not None:

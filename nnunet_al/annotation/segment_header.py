@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from urllib.parse import quote, unquote
@@ -11,6 +12,9 @@ from nnunet_al.errors import ReturnError
 
 CASE_KEY = "nnunet_al.case"
 """The tag for the case in files written by this package."""
+_SHORT_KEY = "nnunet_al"
+_SHORT_DIGITS = 12
+_DESCRIPTIONS = ("descrip", "ITK_FileNotes")  # NIfTI's own name, and that under which other formats keep it
 
 
 def header_of(segments: Sequence[Segment], size_ijk: Sequence[int], case: str) -> dict[str, str]:
@@ -23,6 +27,7 @@ def header_of(segments: Sequence[Segment], size_ijk: Sequence[int], case: str) -
         "Segmentation_ContainedRepresentationNames": "Binary labelmap|",
         "Segmentation_MasterRepresentation": "Binary labelmap",
         "Segmentation_ReferenceImageExtentOffset": "0 0 0",
+        CASE_KEY: case_tag(case),
     }
     for index, segment in enumerate(segments):
         fields = {
@@ -53,6 +58,8 @@ def names_in(pairs: Mapping[str, str], n_layers: int, file: str) -> dict[tuple[i
             f"{file} is not a binary labelmap but a {stored!r}: convert it in 3D Slicer and save it again."
         )
     segments = sorted({int(match[1]) for key in pairs if (match := re.fullmatch(r"Segment(\d+)_.+", key))})
+    if segments and n_layers > len(segments):
+        raise ReturnError(f"The segments in {file}'s header contradict each other: save it again from 3D Slicer.")
     names: dict[tuple[int, int], str] = {}
     for index in segments:
         fields = {key: pairs.get(f"Segment{index}_{key}") for key in ("Name", "ID", "Layer", "LabelValue")}
@@ -72,8 +79,20 @@ def case_tag(case: str) -> str:
     return f"{CASE_KEY}:{quote(case, safe=' ')}"
 
 
+def short_tag(case: str) -> str:
+    """Return the tag of a case in 22 characters, for places that are too short for names."""
+    return f"{_SHORT_KEY}:{hashlib.sha256(case.encode()).hexdigest()[:_SHORT_DIGITS]}"
+
+
 def cases_in(pairs: Mapping[str, str]) -> set[str]:
-    """Return the cases in a file's tags: in those of its segments (``.seg.nrrd``) or in its description (NIfTI)."""
+    """Return the cases in a file's tags: in those of its segments (``.seg.nrrd``), its description or a field."""
     tags = [value.split("|") for key, value in pairs.items() if re.fullmatch(r"Segment\d+_Tags", key)]
-    found = [tag.strip() for parts in [*tags, [pairs.get("descrip", "")]] for tag in parts]
+    texts = [pairs.get(name, "") for name in (*_DESCRIPTIONS, CASE_KEY)]
+    found = [tag.strip() for parts in [*tags, texts] for tag in parts]
     return {unquote(tag.partition(":")[2]) for tag in found if tag.startswith(f"{CASE_KEY}:")}
+
+
+def short_tag_in(pairs: Mapping[str, str]) -> str | None:
+    """Return the short tag in a file's header; None without one."""
+    text = pairs.get("aux_file", "").strip()
+    return text if text.startswith(f"{_SHORT_KEY}:") else None

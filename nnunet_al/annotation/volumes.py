@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,9 +11,10 @@ import numpy as np
 import SimpleITK
 
 from nnunet_al.annotation.file_integrity import defect
-from nnunet_al.annotation.grids import Grid
-from nnunet_al.annotation.segment_header import case_tag, cases_in, header_of, names_in
+from nnunet_al.annotation.grids import Grid, check_fit
+from nnunet_al.annotation.segment_header import case_tag, cases_in, header_of, names_in, short_tag, short_tag_in
 from nnunet_al.annotation.segments import Segment, read_label_file
+from nnunet_al.annotation.voxel_files import VoxelFiles, voxel_files
 from nnunet_al.errors import ReturnError, StorageError
 from nnunet_al.files import write_atomically
 
@@ -25,6 +27,7 @@ _IMAGE_IO = {"nrrd": "NrrdImageIO", ".nii": "NiftiImageIO", ".mha": "MetaImageIO
 _LABEL_TABLES_ONLY = (".label", ".ctbl")
 _DESCRIPTION = "ITK_FileNotes"  # NIfTI's descrip, which SimpleITK writes under this name
 _DESCRIPTION_BYTES = 79
+_AUXILIARY = "aux_file"  # another text in NIfTI's header, which programs keep that write their own description
 _INT32 = np.iinfo(np.int32)
 
 
@@ -48,6 +51,25 @@ class SegmentationFile:
     table: Path | None = None
 
 
+@dataclass(frozen=True)
+class SegmentationHeader:
+    """What a segmentation file says of itself.
+
+    Attributes
+    ----------
+    files : the file, and those that hold its voxels
+    grid : its voxel grid
+    names, case : as in `SegmentationFile`, but for names in a label table
+    short_tag : the case's tag as a hash, see `short_tag`, if the file still has it
+    """
+
+    files: VoxelFiles
+    grid: Grid
+    names: Mapping[tuple[int, int], str] | None
+    case: str | None
+    short_tag: str | None
+
+
 def stem_of(path: Path) -> str | None:
     """Return the file's name without its ending; None if the ending is not one of `ENDINGS`."""
     for ending in ENDINGS:
@@ -56,45 +78,70 @@ def stem_of(path: Path) -> str | None:
     return None
 
 
-def read_segmentation(path: Path) -> SegmentationFile:
-    """Read a returned segmentation file.
+def read_segmentation(path: Path, grid: Grid | None = None) -> SegmentationFile:
+    """Read a returned segmentation file, first its header: voxels that are of no use are not read.
 
     NIfTI and MetaImage files have no segment names; they are read from a label table beside the file: ``<stem>.label``,
     ``.txt``, ``.ctbl`` or ``.csv``, with or without ``_ColorTable`` before the dot, else ``labels.txt``. A ``.txt`` or
-    ``.csv`` file that is not a label table is ignored.
+    ``.csv`` file that is not a label table is ignored. ``grid`` is that of the image on which it was to be drawn.
 
-    Raises ReturnError if the file is missing, unreadable or cut short, does not hold one 3D volume of integers, or
-    contradicts itself.
+    Raises ReturnError if the file is missing, unreadable or cut short, does not hold one 3D volume of integers,
+    contradicts itself, lacks a file of its voxels, or is not on ``grid``.
     """
-    stem = stem_of(path)
-    if stem is None:
-        raise ReturnError(f"{path.name} is not a segmentation file: save it as one of {', '.join(ENDINGS)}.")
-    try:
-        image = SimpleITK.ReadImage(path, imageIO=_IMAGE_IO[path.name.lower().removesuffix(".gz")[-4:]])
-    except RuntimeError as error:  # its text contains memory addresses and paths
-        raise ReturnError(
-            f"{path.name} cannot be read, because it is cut short or has another format: save it again."
-        ) from error
-    if wrong := defect(path):
+    header = read_header(path)
+    is_named = header.names is not None
+    if grid is not None:
+        try:
+            check_fit(header.grid, grid, may_be_cropped=is_named)
+        except ReturnError as error:
+            raise ReturnError(f"{path.name}: {error}") from None
+    with _readable(path):
+        image = SimpleITK.ReadImage(path, imageIO=_image_io(path))
+    if wrong := defect(path, header.files.others):
         raise ReturnError(f"{path.name} {wrong}: save or copy it again.")
-    pairs = {key: image.GetMetaData(key) for key in image.GetMetaDataKeys()}
-    if image.GetDimension() != 3:
+    layers = tuple(_integers(layer, path) for layer in _layers(image))
+    table = None if is_named else label_table(path)
+    names = header.names if table is None else _names_of(table)
+    return SegmentationFile(layers, names, header.case, may_be_cropped=is_named, table=table)
+
+
+def read_header(path: Path) -> SegmentationHeader:
+    """Read what a returned segmentation file says of itself; its voxels are not read.
+
+    Raises ReturnError as `read_segmentation` does.
+    """
+    if stem_of(path) is None:
+        raise ReturnError(f"{path.name} is not a segmentation file: save it as one of {', '.join(ENDINGS)}.")
+    files = voxel_files(path)
+    header = SimpleITK.ImageFileReader()
+    header.SetFileName(path)
+    header.SetImageIO(_image_io(path))
+    with _readable(path):
+        header.ReadImageInformation()
+    pairs = {key: header.GetMetaData(key) for key in header.GetMetaDataKeys()}
+    if header.GetDimension() != 3:
         raise ReturnError(
-            f"{path.name} has {image.GetDimension()} dimensions and not 3: save one segmentation of the whole image."
+            f"{path.name} has {header.GetDimension()} dimensions and not 3: save one segmentation of the whole image."
         )
-    n_layers = image.GetNumberOfComponentsPerPixel()
+    n_layers = header.GetNumberOfComponents()
     names = names_in(pairs, n_layers, path.name)
     if names is None and n_layers > 1:
         raise ReturnError(f"{path.name} has colours or vectors as voxels: save it as a segmentation.")
     cases = cases_in(pairs)
     if len(cases) > 1:
         raise ReturnError(f"{path.name} holds segments of the cases {' and '.join(sorted(cases))}: return only one's.")
-    layers = tuple(_integers(layer, path) for layer in _layers(image))
-    case = next(iter(cases), None)
-    if names is not None:
-        return SegmentationFile(layers, names, case, may_be_cropped=True)
-    names_beside, table = _names_beside(path, stem)
-    return SegmentationFile(layers, names_beside, case, may_be_cropped=False, table=table)
+    return SegmentationHeader(files, Grid.of(header), names, next(iter(cases), None), short_tag_in(pairs))
+
+
+def is_of_another_case(path: Path, case: str) -> bool:
+    """Tell whether the tag in a file's header says that it was drawn on another case than ``case``."""
+    try:
+        header = read_header(path)
+    except ReturnError:
+        return False
+    if header.case is not None:
+        return header.case != case
+    return header.short_tag is not None and header.short_tag != short_tag(case)
 
 
 def write_seg_nrrd(path: Path, labels_kji: np.ndarray, grid: Grid, segments: Sequence[Segment], case: str) -> None:
@@ -112,14 +159,20 @@ def write_seg_nrrd(path: Path, labels_kji: np.ndarray, grid: Grid, segments: Seq
 
 
 def write_nifti(path: Path, labels_kji: np.ndarray, grid: Grid, case: str | None = None) -> None:
-    """Write labels as NIfTI for ITK-SNAP and other programs, without names; ``case`` is written to the description.
+    """Write labels as NIfTI for ITK-SNAP and other programs, without names; ``case`` is written to its header.
 
     Raises StorageError if the file cannot be written, or differs when it is read back.
     """
     image = grid.image(_smallest(labels_kji))
-    if case is not None and len(case_tag(case)) <= _DESCRIPTION_BYTES:
-        image.SetMetaData(_DESCRIPTION, case_tag(case))
+    if case is not None:
+        image.SetMetaData(_AUXILIARY, short_tag(case))
+        if len(case_tag(case)) <= _DESCRIPTION_BYTES:
+            image.SetMetaData(_DESCRIPTION, case_tag(case))
     _write(path, image)
+
+
+def _image_io(path: Path) -> str:
+    return _IMAGE_IO[path.name.lower().removesuffix(".gz")[-4:]]
 
 
 def _write(path: Path, image: SimpleITK.Image) -> None:
@@ -166,13 +219,44 @@ def _integers(image: SimpleITK.Image, path: Path) -> SimpleITK.Image:
     return SimpleITK.Cast(image, SimpleITK.sitkInt32)
 
 
-def _names_beside(path: Path, stem: str) -> tuple[Mapping[tuple[int, int], str] | None, Path | None]:
+def has_names_beside(path: Path) -> bool:
+    """Tell whether the names of a file's segments are in a label table beside it, and not in the file itself.
+
+    Raises ReturnError if the header, or a table, cannot be read.
+    """
+    return read_header(path).names is None and label_table(path) is not None
+
+
+def label_table(path: Path) -> Path | None:
+    """Return the label table beside a file; None without one.
+
+    Raises ReturnError if a table cannot be read.
+    """
+    stem = stem_of(path)
+    if stem is None:
+        return None
     for name in [*(stem + ending for ending in _TABLES), "labels.txt"]:
         table = path.with_name(name)
         if table.is_file():
             try:
-                return {(0, value): text for value, text in read_label_file(table).items() if value}, table
+                read_label_file(table)
             except ReturnError:
                 if table.suffix.lower() in _LABEL_TABLES_ONLY:
                     raise
-    return None, None
+                continue
+            return table
+    return None
+
+
+def _names_of(table: Path) -> dict[tuple[int, int], str]:
+    return {(0, value): text for value, text in read_label_file(table).items() if value}
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:  # its text contains memory addresses and paths
+        raise ReturnError(
+            f"{path.name} cannot be read, because it is cut short or has another format: save it again."
+        ) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,15 @@ class Decisions(Settings):
     def cases(self) -> tuple[str, ...]:
         """Pool and test cases: all that the campaign looks at."""
         return (*self.pool_cases, *self.test_cases)
+
+    @property
+    def options(self) -> str:
+        """The options that name the campaign in every command."""
+        number = int(self.dataset.removeprefix("Dataset").partition("_")[0])
+        words = (
+            f"-d {number} -s {shlex.quote(self.recipe.name)} -c {self.configuration} -f {self.fold} -seed {self.seed}"
+        )
+        return words + (f" -tag {self.tag}" if self.tag else "")
 
     def save(self, path: Path) -> None:
         """Write the decisions; this is the moment in which a campaign begins to exist."""

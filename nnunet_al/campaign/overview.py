@@ -5,22 +5,31 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from nnunet_al.campaign.commits import CLOSED, CostSoFar, asked_regions, read_commits
+from nnunet_al.campaign.commits import CLOSED, DATASET, CostSoFar, asked_regions, read_commits
 from nnunet_al.campaign.decisions import Decisions
 from nnunet_al.campaign.folders import CampaignFolder
 from nnunet_al.campaign.progress import CampaignProgress
 from nnunet_al.campaign.results import delta_absent_as_1, four_digits
+from nnunet_al.campaign.stages import HAND_OUT_STAGE
 from nnunet_al.files import read_json
 from nnunet_al.pool.boxes import Region
 
 _METRICS = ("foreground_mean", "mean", "groups")
+_IN_WORDS = {  # state of a round -> what the table says of it
+    "complete": "",
+    "annotated": "  (annotated; the next call of nnUNetv2_al_round goes on)",
+    "closed": "  (closed; the next call of nnUNetv2_al_round goes on)",
+    "waits for readers": "  (waits for readers: {waits_for})",
+    "under way": "  (not complete)",
+}
 
 
 def campaign_overview(folder: CampaignFolder) -> dict[str, Any]:
     """Return one campaign and its rounds as plain JSON.
 
-    ``stage`` names the last stage that is complete, with its round; ``annotated`` counts the regions annotated up to
-    the end of a round, ``waits_for`` those of its batch that readers have not annotated yet, ``cost`` is that of
+    ``stage`` names the last stage that is complete, with its round; ``state`` is "complete", "annotated" or "closed" if
+    the next call completes the round, "waits for readers", or "under way"; ``annotated`` counts the regions annotated
+    up to the end of a round, ``waits_for`` those of its batch that readers have not annotated yet, ``cost`` is that of
     all annotation up to then, and ``metrics`` belong to the model that the round trained, before its batch was
     annotated.
     """
@@ -28,27 +37,32 @@ def campaign_overview(folder: CampaignFolder) -> dict[str, Any]:
     progress, commits = CampaignProgress(folder.root), read_commits(folder.ledger)
     answered = {region for commit in commits if commit.counts for region in commit.regions}
     closed = {commit.round for commit in commits if commit.source == CLOSED}
-    pool, asked = set(decided.pool_cases), set[Region]()
-    annotated, cost = 0, CostSoFar(decided.withdrawn_cases)
+    pool, annotated = set(decided.pool_cases), set[Region]()
+    cost = CostSoFar(decided.withdrawn_cases)
     later = sorted(commits, key=lambda commit: (-commit.round, -commit.number))  # the next one is the last
     rounds = []
     for round_ in progress.rounds:
         batch = read_json(round_.batch)["regions"] if round_.batch.is_file() else []
         done = progress.is_complete(round_.number)
         regions = {region for region in asked_regions(round_) if region.case in pool} if batch else set()
-        missing = len(regions - answered) if decided.annotate and round_.number not in closed else 0
+        handed_out = decided.annotate and HAND_OUT_STAGE in progress.markers(round_.number)
+        left = len(regions - answered) if handed_out else 0
+        waits_for = 0 if round_.number in closed else left
         if done or decided.annotate:
-            annotated += len((regions - asked) & answered)
-            asked |= regions
+            annotated |= regions & answered
         while later and later[-1].round <= round_.number:
-            cost.add(later.pop())
+            commit = later.pop()
+            cost.add(commit)
+            if commit.source == DATASET:  # annotated before the campaign: nobody asked for them
+                annotated |= {region for region in commit.regions if region.case in pool}
         metrics = read_json(round_.metrics) if round_.metrics.is_file() else None
         rounds.append(
             {
                 "round": round_.number,
                 "complete": done,
-                "annotated": annotated,
-                "waits_for": missing,
+                "state": _state(done, handed_out, left, waits_for),
+                "annotated": len(annotated),
+                "waits_for": waits_for,
                 "cost": cost.total.to_json(),
                 "batch": [{key: region[key] for key in ("case", "box", "score")} for region in batch],
                 "metrics": metrics and {key: metrics[key] for key in _METRICS if key in metrics},
@@ -64,6 +78,15 @@ def campaign_overview(folder: CampaignFolder) -> dict[str, Any]:
         "folder": str(folder.root),
         "rounds": rounds,
     }
+
+
+def _state(done: bool, handed_out: bool, left: int, waits_for: int) -> str:
+    """Return a round's state from whether its batch was handed out, and how many regions are left and waited for."""
+    if done or not handed_out:
+        return "complete" if done else "under way"
+    if waits_for:
+        return "waits for readers"
+    return "closed" if left else "annotated"
 
 
 def overview_table(campaigns: list[dict[str, Any]]) -> str:
@@ -86,10 +109,10 @@ def overview_table(campaigns: list[dict[str, Any]]) -> str:
             cost = round_["cost"]
             metres = "-" if cost["contour_mm"] is None else f"{cost['contour_mm'] / 1000:.2f}"
             hours = "-" if cost["minutes"] is None else f"{cost['minutes'] / 60:.2f}"
-            waits = f"  (waits for readers: {round_['waits_for']})" if round_["waits_for"] else "  (not complete)"
+            now = _IN_WORDS[round_["state"]].format(**round_)
             lines.append(
                 f"  {round_['round']:>5}  {len(round_['batch']):>5}  {round_['annotated']:>9}  {cost['cases']:>5}  "
-                f"{metres:>10}  {hours:>6}  {dice:>6}  {hd95:>8}" + ("" if round_["complete"] else waits)
+                f"{metres:>10}  {hours:>6}  {dice:>6}  {hd95:>8}{now}"
             )
         lines += _group_table(campaign["rounds"])
         lines.append(f"  {campaign['folder']}")

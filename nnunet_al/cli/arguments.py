@@ -31,7 +31,7 @@ def add_campaign_choice(parser: ArgumentParser) -> None:
     parser.add_argument("-c", metavar="CONFIGURATION", help="only campaigns with this configuration")
     parser.add_argument("-f", type=int, metavar="FOLD", help="only campaigns on this fold")
     parser.add_argument("-seed", type=int, help="only campaigns with this seed")
-    parser.add_argument("-tag", help="only campaigns with this tag")
+    parser.add_argument("-tag", help='only campaigns with this tag; "": those without one')
 
 
 def chosen_campaigns(arguments: Namespace, roots: Roots) -> list[CampaignFolder]:
@@ -39,7 +39,7 @@ def chosen_campaigns(arguments: Namespace, roots: Roots) -> list[CampaignFolder]
     from nnunet_al.campaign.decisions import Decisions
 
     strategy = arguments.s and catalog.get(arguments.s).name
-    wanted = {"configuration": arguments.c, "fold": arguments.f, "seed": arguments.seed, "tag": arguments.tag}
+    wanted = {"configuration": arguments.c, "fold": arguments.f, "seed": arguments.seed}
     chosen = []
     for folder in CampaignFolder.of_dataset(roots, dataset_name(arguments.d, roots)):
         try:
@@ -48,6 +48,7 @@ def chosen_campaigns(arguments: Namespace, roots: Roots) -> list[CampaignFolder]
             print(f"{folder.root} is left out. {error}", file=sys.stderr)
             continue
         fits = all(value is None or getattr(decided, name) == value for name, value in wanted.items())
+        fits = fits and (arguments.tag is None or (decided.tag or "") == arguments.tag)
         if fits and strategy in {None, decided.recipe.name}:
             chosen.append(folder)
     return chosen
@@ -56,9 +57,16 @@ def chosen_campaigns(arguments: Namespace, roots: Roots) -> list[CampaignFolder]
 def chosen_campaign(arguments: Namespace, roots: Roots) -> CampaignFolder:
     """Return the one campaign that fits the options.
 
+    Without ``-tag`` that is the one without a tag, as for the command that starts campaigns; a campaign with a tag only
+    if no other fits.
+
     Raises CampaignError if none fits, or more than one.
     """
+    from nnunet_al.campaign.decisions import Decisions
+
     chosen = chosen_campaigns(arguments, roots)
+    if arguments.tag is None:
+        chosen = [folder for folder in chosen if not Decisions.load(folder.decisions).tag] or chosen
     if not chosen:
         raise CampaignError(
             f"No campaign on {dataset_name(arguments.d, roots)} fits these options: nnUNetv2_al_status -d "

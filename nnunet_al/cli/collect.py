@@ -106,11 +106,14 @@ def _report(found: Collection, dry_run: bool, campaign: CampaignFolder) -> None:
 
 def _command(campaign: CampaignFolder) -> str:
     """Return the command that does the next round: that of the campaign's jobs, or a call of ours."""
+    from nnunet_al.campaign.decisions import Decisions
     from nnunet_al.jobs.registry import job_folder_of
     from nnunet_al.jobs.summary import command_to_go_on
 
     folder = job_folder_of(campaign.root)
-    return "nnUNetv2_al_round" if folder is None else command_to_go_on(str(folder))
+    if folder is not None:
+        return command_to_go_on(str(folder))
+    return f"nnUNetv2_al_round {Decisions.load(campaign.decisions).options}"
 
 
 def _line(outcome: Outcome) -> str:

@@ -155,7 +155,7 @@ def request_of(arguments: Namespace, dataset: str, strategy: str, fold: int, see
         configuration=arguments.c,
         fold=fold,
         seed=seed,
-        tag=arguments.tag,
+        tag=arguments.tag or None,
         strategy=strategy,
         posterior=arguments.posterior,
         parameters=parameters_of(arguments),

@@ -119,7 +119,7 @@ def requests_of_all(arguments: Namespace) -> list[Request]:
     if not arguments.full:
         return found
     chosen: dict[str, Any] = {**dict.fromkeys(_OF_BATCHES), "passes": None, "set": [], "posterior": None, "full": True}
-    chosen["tag"] = FULL if arguments.tag is None else f"{arguments.tag}_{FULL}"
+    chosen["tag"] = FULL if not arguments.tag else f"{arguments.tag}_{FULL}"
     options = Namespace(**{**vars(arguments), **chosen})
     return found + [
         request_of(options, dataset, "random", fold, seed)

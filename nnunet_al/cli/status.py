@@ -29,7 +29,7 @@ _EPILOG = """\
 Exit codes of --watch: 0 all is done, 2 something has failed and nothing runs or waits any more, 3 waiting for readers
 only. Control-C ends the watching, nothing else.
 """
-_CAMPAIGN = re.compile(r"(?P<c>.+?)__(?P<s>.+)__seed(?P<seed>-?\d+)(?:__(?P<tag>.+))?")
+_CAMPAIGN = re.compile(r"(?P<c>.+?)__(?P<s>.+?)__seed(?P<seed>-?\d+)(?:__(?P<tag>.+))?")
 
 
 def build_parser() -> ArgumentParser:
@@ -116,7 +116,7 @@ def _is_chosen(arguments: Namespace, dataset: str, key: str) -> bool:
     match = _CAMPAIGN.fullmatch(campaign)
     if not match:  # what all campaigns of the dataset share
         return True
-    found = {**match.groupdict(), "seed": int(match["seed"]), "f": int(rest.partition("/")[0])}
+    found = {**match.groupdict(""), "seed": int(match["seed"]), "f": int(rest.partition("/")[0])}
     wanted = {name: getattr(arguments, name) for name in found}
     if wanted["s"]:
         wanted["s"] = catalog.get(wanted["s"]).name

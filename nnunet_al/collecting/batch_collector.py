@@ -10,13 +10,14 @@ import numpy as np
 
 from nnunet_al.annotation.import_check import Reading, check_returned
 from nnunet_al.annotation.segments import segments_of
+from nnunet_al.annotation.volumes import has_names_beside
+from nnunet_al.annotation.voxel_files import voxel_files
 from nnunet_al.campaign.commits import READER, READING, Commit
 from nnunet_al.campaign.ledger import CaseAnnotation
 from nnunet_al.collecting.handed_out_batch import HandedOutBatch, HandedOutCase
 from nnunet_al.collecting.open_ledger import OpenLedger
 from nnunet_al.collecting.returned_files import ReturnedFile
 from nnunet_al.errors import ReturnError
-from nnunet_al.files import hash_file
 from nnunet_al.pool.boxes import Region, to_slices
 from nnunet_al.rounds.context import RoundContext
 
@@ -79,10 +80,11 @@ class BatchCollector:
             )
 
     def _take(self, file: ReturnedFile, case: str) -> Outcome:
-        digest = hash_file(file.path)
+        digest = voxel_files(file.path).hash()
         before = self._regions_taken_before(file.reader, case, digest)
         marked = file.reviewed or list(file.reviews)
-        if before.issuperset(self._regions[rank - 1] for rank in marked):
+        is_known = before.issuperset(self._regions[rank - 1] for rank in marked)
+        if is_known and not has_names_beside(file.path):  # names in a table may be others than they were
             return self._already_taken(file, case, len(before))
         handed = self._batch.case(case)
         # the slow reading is done without the lock, so that other processes can use the ledger

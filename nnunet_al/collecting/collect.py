@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from nnunet_al.annotation.manifest import MANIFEST
@@ -106,16 +107,13 @@ def _collect(contexts: Sequence[RoundContext], request: CollectRequest, folder: 
         )
     outcomes: list[Outcome] = []
     sentences: list[str] = []
+    began = datetime.now().astimezone()
     with open_ledger(handed_out[0][0], request.dry_run) as ledger:
         for context, regions in handed_out:
-            of_batch = _take_batch(context, regions, request, ledger)
-            sentences += append_consensus(context, regions, ledger)
+            of_batch, on_marks = _take_batch(context, regions, request, ledger)
+            sentences += [*on_marks, *append_consensus(context, regions, ledger)]
             outcomes += of_batch
-            if not request.dry_run:
-                try:
-                    write_collected(context.round.hand_out, of_batch)
-                except StorageError as error:  # not fatal: the ledger and the printed output are complete
-                    sentences.append(str(error))
+            sentences += _note(context, of_batch, request, ledger, began)
         last, asked = handed_out[-1]
         if request.close:
             _close(last, request, ledger)
@@ -124,10 +122,24 @@ def _collect(contexts: Sequence[RoundContext], request: CollectRequest, folder: 
     return Collection(tuple(outcomes), tuple(sentences), last.number, tuple(asked), kept)
 
 
+def _note(
+    context: RoundContext, outcomes: Sequence[Outcome], request: CollectRequest, ledger: OpenLedger, began: datetime
+) -> list[str]:
+    """Append outcomes to the batch's table; return a sentence if it cannot be written."""
+    if request.dry_run:
+        return []
+    try:
+        with ledger.locked():  # or two calls at once would forget each other's rows
+            write_collected(context.round.hand_out, outcomes, "correct" if request.correct else "collect", began)
+    except StorageError as error:  # not fatal: the ledger and the printed output are complete
+        return [str(error)]
+    return []
+
+
 def _take_batch(
     context: RoundContext, regions: Sequence[Region], request: CollectRequest, ledger: OpenLedger
-) -> list[Outcome]:
-    """Take the returned files of one batch."""
+) -> tuple[list[Outcome], list[str]]:
+    """Take the returned files of one batch; return also sentences on the tables of marks."""
     folder, source, decided = context.round.hand_out, request.source, context.decided
     if source is not None and (source / MANIFEST).is_file():
         folder = source  # the whole batch folder was moved
@@ -135,16 +147,17 @@ def _take_batch(
         raise CampaignError(f"The batch folder {folder} is missing: restore it, or give its path with -i.")
     batch = HandedOutBatch(context, folder, regions)
     submitted = decided.hand_out == "monailabel" and (source is None or source == folder)
+    on_marks: list[str] = []
     if submitted:
-        files = find_submitted(folder, regions, request.reader)
+        files = find_submitted(folder, regions, request.reader, batch.grids)
     else:
         own_marks = decided.readings > 1
-        files = find_returned(folder, regions, source, request.reader, request.all_reviewed, own_marks)
+        files, on_marks = find_returned(folder, regions, source, request.reader, request.all_reviewed, own_marks)
     collector = BatchCollector(context, batch, regions, ledger)
     outcomes = [collector.take(file) for file in progress(files, "returned files")]
     if not submitted:  # MONAI Label may edit its copies
         outcomes += [_changed_in_place(context, path) for path in batch.changed_in_place()]
-    return outcomes
+    return outcomes, on_marks
 
 
 def _changed_in_place(context: RoundContext, path: Path) -> Outcome:
@@ -170,7 +183,9 @@ def _correct(contexts: Sequence[RoundContext], request: CollectRequest) -> Colle
     context = contexts[-1]
     only = None if request.round is None else asked_regions(context.round)
     files: list[ReturnedFile] = find_corrections(request.source, cases, request.reader)
+    began = datetime.now().astimezone()
     with open_ledger(context, request.dry_run) as ledger:
-        return Collection(
-            tuple(take_correction(context, ledger, file, only) for file in progress(files, "corrections"))
-        )
+        outcomes = tuple(take_correction(context, ledger, file, only) for file in progress(files, "corrections"))
+        handed_out = [of_round for of_round in contexts if of_round.round.hand_out.is_dir()]
+        sentences = _note(handed_out[-1], outcomes, request, ledger, began) if handed_out else []
+    return Collection(outcomes, tuple(sentences))

@@ -6,16 +6,19 @@ from collections.abc import Collection
 
 import numpy as np
 
-from nnunet_al.annotation.grids import read_grid
-from nnunet_al.annotation.import_check import ExpectedCase, check_returned
+from nnunet_al.annotation.expected_case import ExpectedCase
+from nnunet_al.annotation.grids import are_one_grid, read_grid
+from nnunet_al.annotation.import_check import check_returned
+from nnunet_al.annotation.label_overlap import mean_dice
 from nnunet_al.annotation.segments import segments_of
+from nnunet_al.annotation.swapped_cases import OTHER_CASE, SAME_CASE
+from nnunet_al.annotation.voxel_files import voxel_files
 from nnunet_al.campaign.commits import CORRECTION
 from nnunet_al.campaign.ledger import CaseAnnotation
 from nnunet_al.collecting.batch_collector import ACCEPTED, KNOWN, REFUSED, Outcome
 from nnunet_al.collecting.open_ledger import OpenLedger
 from nnunet_al.collecting.returned_files import ReturnedFile
 from nnunet_al.errors import ReturnError
-from nnunet_al.files import hash_file
 from nnunet_al.nnunet.file_axes import file_axes
 from nnunet_al.pool.boxes import Region, to_slices, whole
 from nnunet_al.rounds.context import RoundContext
@@ -59,6 +62,7 @@ def _take(
     labels_xyz = axes.from_file(reading.labels_kji)
     with ledger.locked():
         stands_xyz = ledger.labels(case, shape)
+        _refuse_other_case(context, ledger, file, case, labels_xyz, stands_xyz)
         answered = {region for region in ledger.answered if region.case == case}
         chosen = sorted(answered if only is None else answered.intersection(only))
         if only is not None and not chosen:
@@ -74,11 +78,42 @@ def _take(
             unchanged = ("It agrees with the present annotation.",)
             return Outcome(file.path, case, file.reader, context.number, KNOWN, sentences=unchanged)
         regions = tuple(region for region in chosen if changed_xyz[to_slices(region.box)].any())
-        correction = CaseAnnotation(np.where(changed_xyz, labels_xyz, ignore), properties, hash_file(file.path))
+        correction = CaseAnnotation(
+            np.where(changed_xyz, labels_xyz, ignore), properties, voxel_files(file.path).hash()
+        )
         sentence = f"{case}: {count(changed, 'voxel')} got another label than before."
         taken = {case: correction}
         ledger.append(context.number, CORRECTION, file.reader, regions, taken, (sentence,))
     return Outcome(file.path, case, file.reader, context.number, ACCEPTED, len(regions), sentences=(sentence,))
+
+
+def _refuse_other_case(
+    context: RoundContext,
+    ledger: OpenLedger,
+    file: ReturnedFile,
+    case: str,
+    labels_xyz: np.ndarray,
+    stands_xyz: np.ndarray,
+) -> None:
+    """Refuse a file that is like the annotation of another case of the same grid, and not like that of its own."""
+
+    def likeness(annotation_xyz: np.ndarray) -> float:
+        known_xyz = annotation_xyz != context.ignore
+        return mean_dice(np.where(known_xyz, labels_xyz, 0), np.where(known_xyz, annotation_xyz, 0))
+
+    if likeness(stands_xyz) >= OTHER_CASE:
+        return
+    files, facts = context.data.dataset.cases, context.data.facts
+    for other in sorted({other for commit in ledger.commits for other in commit.labels}.intersection(facts)):
+        if other == case or facts[other].raw_shape != labels_xyz.shape:
+            continue
+        if not are_one_grid(read_grid(files[other].images[0]), read_grid(files[case].images[0])):
+            continue
+        if likeness(ledger.labels(other, labels_xyz.shape)) > SAME_CASE:
+            raise ReturnError(
+                f"{file.path.name} is like the annotation of {other} and not like that of {case}: give it that case's "
+                "name."
+            )
 
 
 def _refuse_emptied_regions(

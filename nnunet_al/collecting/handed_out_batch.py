@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import SimpleITK
 
+from nnunet_al.annotation.expected_case import ExpectedCase
 from nnunet_al.annotation.grids import Grid, read_grid
-from nnunet_al.annotation.import_check import ExpectedCase
 from nnunet_al.annotation.manifest import MANIFEST, grid_in, read_manifest
 from nnunet_al.errors import CampaignError
 from nnunet_al.files import hash_array
 from nnunet_al.nnunet.file_axes import FileAxes, file_axes
-from nnunet_al.pool.boxes import Region
+from nnunet_al.pool.boxes import Region, as_box
 from nnunet_al.rounds.context import RoundContext
 
 
@@ -60,17 +60,25 @@ class HandedOutBatch:
         self._entries = entries
         self.case = lru_cache(maxsize=1)(self._case)  # files of the same case often follow each other
 
-    def other_cases(self, case: str) -> Iterator[ExpectedCase]:
-        """Yield the other cases, without regions, whose images have the same number of voxels along each axis.
+    @property
+    def grids(self) -> dict[str, Grid]:
+        """Case -> the grid of its image."""
+        return {case: grid_in(entry) for case, entry in self._entries.items()}
 
-        In round 0 all cases are handed out without a pre-segmentation, so there are none.
+    def other_cases(self, case: str) -> Iterator[ExpectedCase]:
+        """Yield the other cases whose images have the same number of voxels along each axis.
+
+        In round 0 all cases are handed out without a pre-segmentation, and nothing is read.
         """
-        size = self._entries[case]["geometry"]["size_ijk"]
-        for other, entry in self._entries.items() if self._context.number else ():
-            if other != case and entry["geometry"]["size_ijk"] == size:
-                grid = grid_in(entry)
-                labels_kji = handed_out_labels(self._folder, entry, grid)
-                yield ExpectedCase(other, grid, labels_kji, labels_kji, self._context.ignore, {})
+        size, asked = self._entries[case]["geometry"]["size_ijk"], self.case(case).asked
+        for other, entry in self._entries.items():
+            if other == case or entry["geometry"]["size_ijk"] != size:
+                continue
+            grid = grid_in(entry)
+            has_model = self._context.number > 0
+            labels_kji = handed_out_labels(self._folder, entry, grid) if has_model else asked.handed_out_kji
+            boxes = {region["rank"]: as_box(region["box_ijk"][::-1]) for region in entry["regions"]}
+            yield ExpectedCase(other, grid, labels_kji, labels_kji, self._context.ignore, boxes)
 
     def changed_in_place(self) -> Iterator[Path]:
         """Yield the pre-segmentations that a reader has edited in place instead of returning a file."""
@@ -115,6 +123,8 @@ def handed_out_labels(folder: Path, entry: Mapping[str, Any], grid: Grid) -> np.
 def _labels(path: Path, entry: Mapping[str, Any]) -> np.ndarray | None:
     """Read a pre-segmentation; None if it is not the one that was handed out."""
     try:
+        if list(read_grid(path).size_ijk) != list(entry["geometry"]["size_ijk"]):
+            return None
         labels_kji = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(path))).astype(np.int32)
     except RuntimeError:
         return None

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from nnunet_al.annotation.grids import Grid
 from nnunet_al.annotation.hand_out import RETURNED
-from nnunet_al.annotation.manifest import MANIFEST
 from nnunet_al.annotation.monailabel_labels import returned_labels
 from nnunet_al.annotation.review_sheet import Review
-from nnunet_al.annotation.volumes import stem_of
-from nnunet_al.collecting.review_marks import ReviewMarks, normalized_name, read_marks
+from nnunet_al.annotation.volumes import is_of_another_case, stem_of
+from nnunet_al.collecting.listing import RAW_VOXELS, case_of, label_files, nested_files, readers_folders, returned_in
+from nnunet_al.collecting.review_marks import ReviewMarks, on_marks, read_marks
 from nnunet_al.errors import ReturnError
 from nnunet_al.pool.boxes import Region
 
 UNNAMED_READER = "reader"
 """Reader's name in the ledger if none is given."""
 
-_OTHER_ENDINGS = (".csv", ".txt", ".ctbl", ".label", ".raw", ".zraw", ".md", ".json", ".mrml")
-_SYSTEM_FILES = {"thumbs.db", "desktop.ini", "__macosx"}
 _READER = re.compile(r"[^/\\\x00-\x1f]{1,64}")
 
 
@@ -74,41 +73,77 @@ def find_returned(
     reader: str | None = None,
     all_reviewed: bool = False,
     own_marks: bool = False,
-) -> list[ReturnedFile]:
-    """List the files that readers returned, sorted by reader and name; only the tables of marks are read.
+) -> tuple[list[ReturnedFile], list[str]]:
+    """List the files that readers returned, sorted by reader and name, and sentences on tables of marks that differ.
 
     The files are in ``returned/`` of the batch folder, those of a reader in ``returned/<reader>/``; the folder
     ``source``, or its ``returned/`` if it is a batch folder, is searched instead if given. ``regions`` are those of the
     batch by rank. ``reader`` is the reader of all files instead of the names of the folders. With ``all_reviewed``
     every region of each file counts as reviewed, regardless of the tables. With ``own_marks`` each reader's folder
-    needs a table of marks, because one table cannot hold the marks of several readings.
+    needs a table of marks, because one table cannot hold the marks of several readings. Of two files of one case by
+    one reader neither can be collected. Only tables of marks and headers are read.
     """
-    base = batch_folder / RETURNED if source is None else _returned_in(source)
+    base = batch_folder / RETURNED if source is None else returned_in(source)
     found: list[ReturnedFile] = []
+    sentences: list[str] = []
     reported: set[Path] = set()
-    for folder in [base, *_folders(base)] if base.is_dir() else []:
+    named: set[Path] = set()
+    shared = read_marks([base, batch_folder], regions)
+    for folder in [base, *readers_folders(base)] if base.is_dir() else []:
         who = reader or (UNNAMED_READER if folder == base else folder.name)
-        inner = _returned_in(folder)
-        shared = [] if own_marks and folder != base else [base, batch_folder]
-        marks = read_marks([inner, folder, *shared], regions)
-        if marks.path is not None and marks.problem is not None and marks.path not in reported:
-            reported.add(marks.path)
-            found.append(ReturnedFile(marks.path, None, who, problem=marks.problem))
-        for path in sorted(inner.iterdir()):
-            if path.is_file() and not _is_no_label(path):
-                found.append(_returned(path, who, marks, regions, all_reviewed))
+        inner = returned_in(folder)
+        own = ReviewMarks() if folder == base else read_marks([inner, folder], regions)
+        has_own = folder != base and (own_marks or bool(own.paths))
+        marks = own if has_own else shared
+        for table, problem in marks.problems.items():
+            if table not in reported:
+                reported.add(table)
+                found.append(ReturnedFile(table, None, who, problem=problem))
+        files = [_returned(path, who, marks, regions, all_reviewed) for path in label_files(inner, named)]
+        found += files
         if folder != base:
-            found += [_nested_too_deep(path, who) for path in _nested_files(inner)]
-    return found
+            found += [_nested_too_deep(path, who) for path in nested_files(inner)]
+        if not all_reviewed:
+            unread = shared if has_own and not own_marks else ReviewMarks()
+            sentences += on_marks(marks, unread, {file.case for file in files}, who, batch_folder)
+    return _refuse_twice(found), list(dict.fromkeys(sentences))
 
 
-def find_submitted(batch_folder: Path, regions: Sequence[Region], reader: str | None = None) -> list[ReturnedFile]:
+def _refuse_twice(files: Sequence[ReturnedFile]) -> list[ReturnedFile]:
+    """Give all files of one case by one reader a problem where there are several: names do not say which one counts.
+
+    A file that was drawn on another case is none of them; it is refused for that.
+    """
+    of: dict[tuple[str, str], list[Path]] = {}
+    for file in files:
+        if file.case is not None:
+            of.setdefault((file.reader, file.case), []).append(file.path)
+    problems: dict[Path, str] = {}
+    for (reader, case), paths in of.items():
+        rivals = [path for path in paths if not is_of_another_case(path, case)] if len(paths) > 1 else []
+        if len(rivals) < 2:
+            continue
+        names = [path.name for path in rivals]
+        if len(set(names)) < len(names):
+            names = [f"{path.parent.name}/{path.name}" for path in rivals]
+        sentence = (
+            f"{' and '.join(names)} are files of the same case, {case}, from {reader}: keep the one that counts, and "
+            "move the rest out of the folder."
+        )
+        problems |= dict.fromkeys(rivals, sentence)
+    return [replace(file, problem=problems[file.path]) if file.path in problems else file for file in files]
+
+
+def find_submitted(
+    batch_folder: Path, regions: Sequence[Region], reader: str | None = None, grids: Mapping[str, Grid] | None = None
+) -> list[ReturnedFile]:
     """List the labels that readers submitted to the MONAI Label server of a batch folder.
 
-    A submitted label answers all regions of the case; ``batch.csv`` is used for the reader's time only.
+    A submitted label answers all regions of the case; ``batch.csv`` is used for the reader's time only. ``grids`` are
+    those of the cases' images.
     """
     try:
-        labels = returned_labels(batch_folder)
+        labels = returned_labels(batch_folder, grids)
     except ReturnError as error:
         return [ReturnedFile(batch_folder, None, UNNAMED_READER, problem=str(error))]
     noted = {key: review.minutes for key, review in read_marks([batch_folder], regions).reviews.items()}
@@ -134,29 +169,11 @@ def find_corrections(source: Path, cases: Iterable[str], reader: str | None = No
     """List the corrected label files in a folder, which are named after annotated cases."""
     cases = list(cases)
     found = []
-    for path in sorted(source.iterdir()):
-        if not path.is_file() or _is_no_label(path):
-            continue
-        case = _case_of(path, cases)
+    for path in label_files(source, set()):
+        case = case_of(path, cases)
         problem = None if case else f"{path.name} is not named after an annotated case: name it as the case."
         found.append(ReturnedFile(path, case, reader or UNNAMED_READER, problem=problem))
-    return found
-
-
-def _returned_in(folder: Path) -> Path:
-    """Return the folder of the returned files in ``folder``, which may be a whole batch folder, copied or moved."""
-    return folder / RETURNED if (folder / MANIFEST).is_file() else folder
-
-
-def _folders(base: Path) -> Iterator[Path]:
-    for path in sorted(base.iterdir()):
-        if path.is_dir() and not path.name.startswith(".") and path.name.lower() not in _SYSTEM_FILES:
-            yield path
-
-
-def _nested_files(folder: Path) -> Iterator[Path]:
-    for deeper in _folders(folder):
-        yield from (path for path in sorted(deeper.rglob("*")) if path.is_file() and stem_of(path) is not None)
+    return _refuse_twice(found)
 
 
 def _nested_too_deep(path: Path, reader: str) -> ReturnedFile:
@@ -164,36 +181,23 @@ def _nested_too_deep(path: Path, reader: str) -> ReturnedFile:
     return ReturnedFile(path, None, reader, problem=sentence)
 
 
-def _is_no_label(path: Path) -> bool:
-    name = path.name.lower()
-    if name.startswith((".", "~")) or name in _SYSTEM_FILES:
-        return True
-    return stem_of(path) is None and name.endswith(_OTHER_ENDINGS)
-
-
-def _case_of(path: Path, cases: Sequence[str]) -> str | None:
-    stem = normalized_name(stem_of(path) or "")
-    alike = [case for case in cases if normalized_name(case) == stem]
-    alike = alike or [case for case in cases if normalized_name(case).lower() == stem.lower()]
-    return alike[0] if len(alike) == 1 else None
-
-
 def _returned(
     path: Path, reader: str, marks: ReviewMarks, regions: Sequence[Region], all_reviewed: bool
 ) -> ReturnedFile:
     if stem_of(path) is None:
-        return ReturnedFile(
-            path, None, reader, problem=f"{path.name} is not a segmentation: save it as .seg.nrrd or .nii.gz."
-        )
+        sentence = f"{path.name} is not a segmentation: save it as .seg.nrrd or .nii.gz."
+        if path.name.lower().endswith(RAW_VOXELS):
+            sentence = f"{path.name} has no header beside it that names it: return that as well, or one .nii.gz."
+        return ReturnedFile(path, None, reader, problem=sentence)
     cases = sorted({region.case for region in regions})
-    case = _case_of(path, cases)
+    case = case_of(path, cases)
     if case is None:
         sentence = f"{path.name} is not named after a case of this batch: name it as the image, such as "
         return ReturnedFile(path, None, reader, problem=f"{sentence}{cases[0]}.seg.nrrd.")
-    if marks.is_broken and not all_reviewed:
-        return ReturnedFile(path, case, reader, problem="Its table of marks cannot be read; see the row of that table.")
     ranks = [rank for rank, region in enumerate(regions, start=1) if region.case == case]
     reviews = {rank: marks.reviews.get((case, rank), Review(False, None)) for rank in ranks}
+    if marks.is_broken and not all_reviewed and not any(review.reviewed for review in reviews.values()):
+        return ReturnedFile(path, case, reader, problem="Its table of marks cannot be read; see the row of that table.")
     if all_reviewed:
         reviews = {rank: Review(True, review.minutes) for rank, review in reviews.items()}
     return ReturnedFile(path, case, reader, reviews)

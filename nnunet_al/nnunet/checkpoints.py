@@ -52,7 +52,7 @@ def can_continue(checkpoint: Path, training: str) -> bool:
         with ZipFile(checkpoint) as archive:
             if archive.testzip() is not None:  # torch.load looks at no checksum
                 return False
-        return _read(checkpoint).get(TRAINING_KEY, training) == training
+        return read_checkpoint(checkpoint).get(TRAINING_KEY, training) == training
     except (OSError, BadZipFile, zlib.error, ModelError, ValueError, NotImplementedError):
         return False
 

@@ -18,9 +18,10 @@ import SimpleITK
 import slicerio
 
 from nnunet_al.annotation.cost import annotation_cost
+from nnunet_al.annotation.expected_case import ExpectedCase
 from nnunet_al.annotation.fusion import fuse
 from nnunet_al.annotation.grids import Grid
-from nnunet_al.annotation.import_check import ExpectedCase, Reading, check_returned
+from nnunet_al.annotation.import_check import Reading, check_returned
 from nnunet_al.annotation.review_sheet import read_sheet
 from nnunet_al.annotation.segments import Segment
 from nnunet_al.annotation.volumes import write_nifti, write_seg_nrrd

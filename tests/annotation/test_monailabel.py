@@ -9,14 +9,16 @@ import os
 import subprocess
 import sys
 import types
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import SimpleITK
 
+from nnunet_al.annotation.expected_case import ExpectedCase
 from nnunet_al.annotation.grids import Grid, place
-from nnunet_al.annotation.import_check import ExpectedCase, check_returned
+from nnunet_al.annotation.import_check import check_returned
 from nnunet_al.annotation.manifest import Batch, CaseHandOut, HandedRegion, read_manifest
 from nnunet_al.annotation.monailabel import write_datastore
 from nnunet_al.annotation.monailabel_labels import returned_labels
@@ -500,6 +502,16 @@ def test_numbers_that_could_mean_either_are_not_guessed(folder):
     (label,) = returned_labels(folder)
     assert (label.names, label.reviewed) == (None, False)
     assert 'the segment called "background"' in label.remarks[0]
+
+
+def test_names_are_not_looked_for_in_a_file_of_another_grid(folder, monkeypatch):
+    """Its voxels may be many, and are of no use; it is refused when it is collected."""
+    submit(folder, "a.1", {"label_info": slicer(("hippocampus", 2), ("tumour", 3))}, labels_kji=labels(2))
+    read = []
+    monkeypatch.setattr(SimpleITK, "ReadImage", lambda *_, **__: read.append(1))
+    (label,) = returned_labels(folder, {"a.1": replace(GRID, spacing_mm=(9.0, 9.0, 9.0))})
+    assert label.names == {2: "hippocampus", 3: "tumour"}
+    assert not read
 
 
 def test_a_file_that_names_its_segments_needs_no_others(folder):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,6 +51,10 @@ class Project:
     def image(self, number: int, case: str) -> Path:
         return self.batch(number) / "images" / f"{case}_0000.nii.gz"
 
+    def image_of(self, folder: CampaignFolder, case: str) -> Path:
+        """The image of a case in the first batch of a campaign of several."""
+        return folder.round(0).hand_out / "images" / f"{case}_0000.nii.gz"
+
     def preseg(self, number: int, case: str) -> Path:
         return self.batch(number) / "preseg" / f"{case}.seg.nrrd"
 
@@ -71,10 +76,14 @@ class Project:
             np.testing.assert_array_equal(self.annotated(case), np.where(inside, truth, IGNORE), err_msg=case)
 
     def states(self, number: int) -> dict[str, str]:
-        """File -> what became of it, from the table beside the batch."""
-        lines = (self.batch(number) / "collected.csv").read_text(encoding="utf-8").splitlines()[1:]
-        return {line.split(",")[0]: line.split(",")[3] for line in lines}
+        """File -> what became of it in the last call, from the table beside the batch."""
+        return {row["file"]: row["state"] for row in self.collected(number)}
+
+    def collected(self, number: int) -> list[dict[str, str]]:
+        """The rows of the table beside the batch."""
+        with (self.batch(number) / "collected.csv").open(newline="", encoding="utf-8") as table:
+            return list(csv.DictReader(table))
 
     def reason(self, number: int, file: str) -> str:
-        (line,) = [x for x in (self.batch(number) / "collected.csv").read_text().splitlines() if x.startswith(file)]
-        return line
+        """Why, in the last call."""
+        return [row["reason"] for row in self.collected(number) if row["file"].startswith(file)][-1]

@@ -12,12 +12,14 @@ import numpy as np
 from nnunet_al.campaign.decisions import Decisions, Options
 from nnunet_al.campaign.folders import CampaignFolder, RoundFolder
 from nnunet_al.campaign.progress import CampaignProgress
+from nnunet_al.campaign.stages import TRAIN
 from nnunet_al.errors import ModelError, NnunetALError, SetupError, StorageError
 from nnunet_al.nnunet.environment import Roots
 from nnunet_al.report.evidence.device import device_for
 from nnunet_al.report.evidence.record import Evidence, MapPoint, evidence_key, read_evidence, write_evidence
 from nnunet_al.report.reading.rounds import READ_ERRORS
 from nnunet_al.terminal import say
+from nnunet_al.text import count
 
 
 def gather_evidence(folder: CampaignFolder, roots: Roots, options: Options, pictures: int) -> Evidence | str:
@@ -44,6 +46,7 @@ def gather_evidence(folder: CampaignFolder, roots: Roots, options: Options, pict
                     with suppress(StorageError):
                         write_evidence(round_, key, checkpoint, found)
                 return found
+        return _why_not(folder, progress)
     except SetupError:
         raise
     except NnunetALError as error:
@@ -52,7 +55,31 @@ def gather_evidence(folder: CampaignFolder, roots: Roots, options: Options, pict
         name = getattr(error, "filename", None)
         what = "" if name else f" ({type(error).__name__}: {error})"
         return f"{name or folder.root} cannot be read{what}: restore it, or do the round again."
-    return "No complete round has a model any more: its checkpoint is needed for this."
+
+
+def _why_not(folder: CampaignFolder, progress: CampaignProgress) -> str:
+    """Return a sentence on why no complete round has a model."""
+    last = progress.rounds[-1] if progress.rounds else None
+    people = progress.decided is not None and progress.decided.annotate
+    if last is None or last.number == 0:
+        if people and progress.waits_for_readers:
+            return "There is no model yet: round 1 trains the first one, once readers have annotated the initial batch."
+        return "There is no model yet: round 1 trains the first one, with the next call of nnUNetv2_al_round."
+    if progress.complete <= 1 and TRAIN not in progress.markers(last.number):
+        return f"There is no model yet: round {last.number} has not finished its training."
+    if progress.complete > 1 or _checkpoint(folder, last) is None:
+        return "No complete round has a model any more: its checkpoint is needed for this."
+    if people and progress.handed_out > progress.complete:
+        if progress.waits_for_readers:
+            waits = count(progress.awaited_regions, "region")
+            return (
+                f"Round {last.number}, the first with a model, is shown here once readers have annotated {waits} more."
+            )
+        return (
+            f"Round {last.number}, the first with a model, is shown here once the next call of nnUNetv2_al_round has "
+            "completed it."
+        )
+    return f"Round {last.number}, the first with a model, is shown here once it is complete."
 
 
 def _compute(folder: CampaignFolder, roots: Roots, number: int, options: Options, pictures: int) -> Evidence:

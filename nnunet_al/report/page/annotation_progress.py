@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from statistics import fmean
 
-from nnunet_al.campaign.commits import CONSENSUS, CORRECTION, READER, READING, Commit, total_cost
+from nnunet_al.campaign.commits import CLOSED, CONSENSUS, CORRECTION, READER, READING, Commit, total_cost
 from nnunet_al.report.reading.runs import Run
 from nnunet_al.text import count
 
@@ -43,10 +43,11 @@ def _where(run: Run) -> str:
         return "no batch has been handed out" if last is None else f"round {last.number} has no batch yet"
     if last.complete:
         return f"round {last.number} is complete, and no batch is waiting"
-    waits_for = last.waits_for or 0
-    if not waits_for:
+    if any(commit.source == CLOSED and commit.round == last.number for commit in run.commits):
+        return f"the batch of round {last.number} was closed, and the next call continues"
+    if not last.waits_for:
         return f"the batch of round {last.number} is annotated, and the next call continues"
-    return f"round {last.number} waits for {waits_for} of the {last.asked_regions} regions of its batch"
+    return f"round {last.number} waits for {last.waits_for} of the {last.asked_regions} regions of its batch"
 
 
 def _readers(commits: Iterable[Commit]) -> list[str]:

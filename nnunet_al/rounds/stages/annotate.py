@@ -9,7 +9,6 @@ import numpy as np
 
 from nnunet_al.annotation.oracle import ask
 from nnunet_al.campaign.commits import DATASET, ORACLE, asked_regions, awaited_regions
-from nnunet_al.campaign.decisions import Decisions
 from nnunet_al.campaign.ledger import CaseAnnotation
 from nnunet_al.campaign.lock import PATIENCE_SECONDS, campaign_lock
 from nnunet_al.errors import WaitingForReaders
@@ -65,15 +64,9 @@ def _wait_for_readers(context: RoundContext) -> None:
     if missing:
         raise WaitingForReaders(
             f"Waiting for readers: {len(missing)} of {len(asked)} regions of round {context.number} are not annotated "
-            f"yet. The batch lies in {context.round.hand_out}; {_collect_command(context.decided)} takes back what was "
-            "returned."
+            f"yet. The batch lies in {context.round.hand_out}; nnUNetv2_al_collect {context.decided.options} takes "
+            "back what was returned."
         )
-
-
-def _collect_command(decided: Decisions) -> str:
-    number = int(decided.dataset.removeprefix("Dataset").partition("_")[0])
-    where = f"-s {decided.recipe.name} -c {decided.configuration} -f {decided.fold} -seed {decided.seed}"
-    return f"nnUNetv2_al_collect -d {number} {where}" + (f" -tag {decided.tag}" if decided.tag else "")
 
 
 def _commit_batch(context: RoundContext) -> None:

@@ -97,10 +97,10 @@ def initial_weights(context: RoundContext, fold: int) -> dict[str, Any]:
             )
         return {"initial_weights": str(before), "trust_initial_weights": True}  # it is our own
     given = decided.pretrained_weights
-    if given is not None and decided.pretrained_checksum is not None:
-        if not is_intact(Path(given), decided.pretrained_checksum):
-            raise SetupError(
-                f"-pretrained_weights {given} is missing, or not the file that the campaign began with: put it back."
-            )
+    expected = decided.pretrained_checksum
+    if given is not None and expected is not None and not is_intact(Path(given), expected):
+        raise SetupError(
+            f"-pretrained_weights {given} is missing, or not the file that the campaign began with: put it back."
+        )
     trusted = decided.trust_weights
     return {"initial_weights": given, "initial_heads": decided.pretrained_heads, "trust_initial_weights": trusted}
