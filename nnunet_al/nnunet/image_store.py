@@ -59,7 +59,7 @@ class StoredImage:
     @property
     def exists(self) -> bool:
         """Whether the image is complete."""
-        return self.properties_path.exists()
+        return all(path.exists() for path in self._files)
 
     def is_intact(self) -> bool:
         """Tell whether the image is complete and as it was stored; each file is read once in a process for that.

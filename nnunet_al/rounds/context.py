@@ -85,19 +85,26 @@ class RoundContext:
         They are counted when the round begins to compose labels, so that files that readers return while it runs are
         left to the next one. Rounds of earlier versions did not count: theirs are the commits of all rounds before.
         """
-        commits = self.ledger.commits()
-        if self.round.ledger_mark.is_file():
-            return commits[: read_json(self.round.ledger_mark)["entries"]]
+        commits, marked = self.ledger.commits(), self._entries_marked()
+        if marked is not None:
+            return commits[:marked]
         return [commit for commit in commits if commit.round < self.number]
 
     def mark_ledger(self) -> None:
         """Decide which commits this round's model is trained on: all that there are now."""
-        if self.round.ledger_mark.is_file():
+        if self._entries_marked() is not None:
             return
         with campaign_lock(self.folder.ledger_lock, PATIENCE_SECONDS):
             entries = self._entries_composed() or len(self.ledger.commits())
             write_json(self.round.ledger_mark, {"entries": entries if self.number else 0})
         self.__dict__.pop("commits", None)
+
+    def _entries_marked(self) -> int | None:
+        """Return the number of entries that was written down; None if there is none, or the file is broken."""
+        try:
+            return int(read_json(self.round.ledger_mark)["entries"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
 
     def _entries_composed(self) -> int:
         """Return how many entries went into the round's composed labels, whose mark is gone; 0 before there are any."""

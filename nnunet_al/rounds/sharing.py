@@ -100,11 +100,8 @@ def _take_over(context: RoundContext, source: Path) -> bool:
 
     False if they were not there: the other campaign may just be removing them.
     """
-    folder = context.round.view.preprocessed / context.decided.dataset
+    write_model_files(context)
     final = context.checkpoint(context.round)
-    own = (context.plans_file(context.round), folder / "dataset.json", folder / "dataset_fingerprint.json")
-    for name, file in zip(_MODEL_FILES, own, strict=True):
-        write_json(final.parents[1] / name, read_json(file))
     theirs = source / final.parent.relative_to(context.round.root)
     for name in ("checkpoint_best.pth", final.name):
         if not (theirs / name).is_file():
@@ -115,3 +112,12 @@ def _take_over(context: RoundContext, source: Path) -> bool:
             if (theirs / name).is_file():
                 raise
     return final.is_file()
+
+
+def write_model_files(context: RoundContext) -> None:
+    """Write the files that nnU-Net needs beside the folds of a model, where they are not there."""
+    folder, model = context.preprocessed, context.checkpoint(context.round).parents[1]
+    own = (context.plans_file(context.round), folder / "dataset.json", folder / "dataset_fingerprint.json")
+    for name, file in zip(_MODEL_FILES, own, strict=True):
+        if not (model / name).is_file():
+            write_json(model / name, read_json(file))

@@ -18,7 +18,7 @@ from nnunet_al.nnunet.round_view import read_record
 from nnunet_al.nnunet.trainer_settings import TrainerSettings
 from nnunet_al.nnunet.training import train as train_model
 from nnunet_al.rounds.context import RoundContext
-from nnunet_al.rounds.sharing import first_model
+from nnunet_al.rounds.sharing import first_model, write_model_files
 from nnunet_al.rounds.stages.preprocess import preprocess
 from nnunet_al.settings import Training
 from nnunet_al.strategies.ingredients import LOSS_MODULE, parameters_of
@@ -36,6 +36,7 @@ def train(context: RoundContext) -> None:
         say(f"    member {member} of {len(context.member_folds)}")
         _train_fold(context, fold, f"train_member_{member}")
     _train_fold(context, context.decided.fold, "train")
+    write_model_files(context)  # where the model was there, and they were damaged
     dataset_json = read_json(context.round.view.preprocessed / context.decided.dataset / "dataset.json")
     parameters = count_parameters(Plan.of(context.plans, dataset_json, context.decided.configuration))
     devices = {"device": device_name(context.options.device), "gpus": context.options.gpus}
