@@ -35,11 +35,15 @@ def train(context: RoundContext) -> None:
 
 def _train_fold(context: RoundContext, fold: int, log: str) -> None:
     decided = context.decided
+    before = _model_before(context, fold)
+    chosen = {f.name: getattr(decided, f.name) for f in fields(Training)}
+    if before is not None and decided.fine_tuning_epochs is not None:
+        chosen["epochs"] = decided.fine_tuning_epochs
     settings = TrainerSettings(
-        **{f.name: getattr(decided, f.name) for f in fields(Training)},
+        **chosen,
         seed=decided.seed,
         round=context.number,
-        initial_weights=_initial_weights(context, fold),
+        initial_weights=decided.pretrained_weights if before is None else before,
         precision=decided.training_precision,
         **{name: value for name, value in decided.recipe.parameters.items() if name in parameters_of(LOSS_MODULE)},
     )
@@ -60,14 +64,15 @@ def _train_fold(context: RoundContext, fold: int, log: str) -> None:
     )
 
 
-def _initial_weights(context: RoundContext, fold: int) -> str | None:
-    if context.number > 1 and not context.decided.from_scratch:
-        assert context.previous is not None
-        before = context.checkpoint(context.previous, fold)
-        if not before.is_file():
-            raise SetupError(
-                f"The checkpoint {before} to fine-tune from is missing: restore the file, or delete train.json and "
-                f"annotate.json in {context.previous.stages} and run the command with -round {context.previous.number}."
-            )
-        return str(before)
-    return context.decided.pretrained_weights
+def _model_before(context: RoundContext, fold: int) -> str | None:
+    """Return the checkpoint of the round before, from which this one goes on; None where it begins anew."""
+    if context.number < 2 or context.decided.from_scratch:
+        return None
+    assert context.previous is not None
+    before = context.checkpoint(context.previous, fold)
+    if not before.is_file():
+        raise SetupError(
+            f"The checkpoint {before} to fine-tune from is missing: restore the file, or delete train.json and "
+            f"annotate.json in {context.previous.stages} and run the command with -round {context.previous.number}."
+        )
+    return str(before)
