@@ -43,6 +43,8 @@ PART_TWO = (
 """On the Hippocampus, with two seeds, beside those of the main part. `usimf` itself is the third form of the heads;
 `margin`, `least_confidence` and `bald` are what `selective` and `stochastic_batches` claim to improve."""
 BASELINE = "random_foreground"
+CHOSEN_ON: dict[str, tuple[tuple[str, int], ...]] = {}
+"""Compositions of our own -> the sets and seeds on which they were chosen, and so are not tested."""
 
 
 @dataclass(frozen=True)
