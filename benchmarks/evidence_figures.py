@@ -9,7 +9,7 @@ import numpy as np
 from evidence_cells import Row
 from evidence_measures import Curves, of_whole_pool
 from evidence_tables import area_versus, strategies_of
-from evidence_tests import penalties
+from evidence_tests import Without, penalties
 from matplotlib.axes import Axes
 
 from nnunet_al.report.drawing.palette import BLACK, new_figure, own_style, save
@@ -19,7 +19,7 @@ _GREY = "0.6"
 
 
 def draw_all(
-    campaigns: Sequence[Curves], rows: Sequence[Row], order: Sequence[str], other: str, folder: Path
+    campaigns: Sequence[Curves], rows: Sequence[Row], order: Sequence[str], other: str, without: Without, folder: Path
 ) -> list[Path]:
     """Draw all figures for which there is a complete campaign, and return the files."""
     if not campaigns:
@@ -30,7 +30,7 @@ def draw_all(
     draw_curves(campaigns, rows, of, [("contour_mm", "contour length (mm)"), ("cases", "cases touched")], files[1])
     return [
         *files[:2],
-        *([files[2]] if draw_differences(campaigns, of, order, other, files[2]) else []),
+        *([files[2]] if draw_differences(campaigns, of, order, other, without, files[2]) else []),
         *([files[3]] if draw_penalties(campaigns, files[3]) else []),
     ]
 
@@ -66,10 +66,10 @@ def draw_curves(
 
 @own_style()
 def draw_differences(
-    campaigns: Sequence[Curves], of: dict[str, Look], order: Sequence[str], other: str, file: Path
+    campaigns: Sequence[Curves], of: dict[str, Look], order: Sequence[str], other: str, without: Without, file: Path
 ) -> bool:
     """Draw the difference in area to another strategy: pairs, means on each set, and the pooled mean; False if none."""
-    found = sorted(area_versus(campaigns, order, other, None), key=lambda one: one.mean)
+    found = sorted(area_versus(campaigns, order, other, without), key=lambda one: one.mean)
     if not found:
         return False
     area_of = {(one.strategy, one.block): one.area for one in campaigns}
@@ -79,7 +79,7 @@ def draw_differences(
     for height, one in enumerate(found):
         pairs = [(block, area) for (name, block), area in area_of.items() if name == one.strategy]
         for (dataset, seed), area in pairs:
-            if (other, (dataset, seed)) in area_of:
+            if (other, (dataset, seed)) in area_of and (dataset, seed) not in without.get(one.strategy, ()):
                 shift = 0.12 * (datasets.index(dataset) - (len(datasets) - 1) / 2)
                 marker = "osD^v"[datasets.index(dataset) % 5]
                 x = area - area_of[other, (dataset, seed)]
@@ -89,7 +89,7 @@ def draw_differences(
         axes.plot([one.mean], [height], "|", color=BLACK, ms=13, mew=2)
     axes.axvline(0, color=_GREY, lw=0.9)
     axes.set_yticks(range(len(found)), [one.strategy + (" *" if one.beats else "") for one in found])
-    axes.set_xlabel(f"difference in area (mean Dice) to {other}; line: mean and 95 % interval over the pairs")
+    axes.set_xlabel(f"difference in area (mean Dice) to {other}, with mean and 95 % interval")
     axes.set_title("; ".join(f"{'●■◆▲▼'[k % 5]} {name}" for k, name in enumerate(datasets)), fontsize="medium")
     _plain(axes)
     save(figure, file)

@@ -45,7 +45,7 @@ def write_report(folder: Path) -> list[Path]:
     files = [folder / "evidence.md", folder / "part_two.md"]
     write_text(files[0], main_report(rows))
     write_text(files[1], second_report(rows))
-    drawn = draw_all(main_part(rows), rows, MAIN, BASELINE, folder)
+    drawn = draw_all(main_part(rows), rows, MAIN, BASELINE, CHOSEN_ON, folder)
     say(f"Tables and figures are in {folder}")
     return [*files, *drawn]
 
@@ -69,14 +69,10 @@ def main_report(rows: Sequence[Row]) -> str:
         found = area_versus(campaigns, MAIN, other, CHOSEN_ON)
         if found:
             parts.append((f"Area against `{other}`", f"{verdict(found, other)}\n\n{versus_table(found)}"))
-    about = (
-        "Difference in area, with p after Holm; between the costs that all strategies of a set and seed have reached."
-    )
-    costs = cost_table(campaigns, MAIN, BASELINE)
-    parts.append((f"Area against each cost, compared with `{BASELINE}`", f"{about}\n\n{costs}" if costs else ""))
-    about = "Percentage of the cells (set, model from the second on) in which a row beats a column: paired t-test, p < 0.05."
-    matrix = penalty_table(campaigns)
-    parts.append(("Penalty matrix", f"{about}\n\n{matrix}" if matrix else ""))
+    costs, matrix = cost_table(campaigns, MAIN, BASELINE, CHOSEN_ON), penalty_table(campaigns)
+    head = f"Area against each cost, compared with `{BASELINE}`"
+    parts.append((head, f"{_OF_COSTS}\n\n{costs}" if costs else ""))
+    parts.append(("Penalty matrix", f"{_OF_MATRIX}\n\n{matrix}" if matrix else ""))
     return _page("Strategies compared", _ABOUT, parts)
 
 
@@ -90,7 +86,7 @@ def second_report(rows: Sequence[Row]) -> str:
     parts += _of_sets(campaigns, rows, order)
     lines = []
     for strategy, other in BETTER_THAN.items():
-        found = [one for one in area_versus(campaigns, (strategy,), other, None) if one.strategy == strategy]
+        found = [one for one in area_versus(campaigns, (strategy,), other, {}) if one.strategy == strategy]
         if found:
             lines.append((f"`{strategy}` against `{other}`", versus_table(found)))
     parts += lines

@@ -17,7 +17,7 @@ from evidence_measures import (
     paired,
     turned,
 )
-from evidence_tests import ALPHA, Versus, against, penalties
+from evidence_tests import ALPHA, Versus, Without, against, penalties
 
 from nnunet_al.evaluation.budget import Interval, as_curve, budget_to_reach, mean_and_interval
 
@@ -122,12 +122,12 @@ def measure_table(campaigns: Sequence[Curves], rows: Sequence[Row], dataset: str
     return markdown(head, lines)
 
 
-def cost_table(campaigns: Sequence[Curves], order: Sequence[str], other: str) -> str:
+def cost_table(campaigns: Sequence[Curves], order: Sequence[str], other: str, without: Without) -> str:
     """Return how areas against each cost differ from those of another strategy, pooled over sets and seeds."""
     lines: dict[str, list[str]] = {}
     for cost in COSTS:
         values = turned(areas_against(campaigns, cost))
-        for one in against(other, values, strategies_of(campaigns, order)):
+        for one in against(other, values, strategies_of(campaigns, order), without):
             lines.setdefault(one.strategy, []).append(f"{one.mean:+.4f} ({p_text(one.p_holm)})")
     rows = [[f"`{strategy}`", *cells] for strategy, cells in lines.items() if len(cells) == len(COSTS)]
     return markdown(["strategy", *COSTS.values()], rows) if rows else ""
@@ -164,8 +164,8 @@ def penalty_table(campaigns: Sequence[Curves]) -> str:
     return markdown(["beats \\ is beaten", *(f"`{matrix.names[index]}`" for index in order)], lines)
 
 
-def area_versus(campaigns: Sequence[Curves], order: Sequence[str], other: str, without: dict | None) -> list[Versus]:
-    """Compare the areas of all strategies with those of another one."""
+def area_versus(campaigns: Sequence[Curves], order: Sequence[str], other: str, without: Without) -> list[Versus]:
+    """Compare the areas of all strategies with those of another one, ``without`` the blocks they were chosen on."""
     values = paired(campaigns, lambda one: one.area)
     return against(other, values, strategies_of(campaigns, order), without)
 

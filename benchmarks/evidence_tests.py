@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import numpy as np
 from evidence_measures import Block, Curves
@@ -13,6 +14,9 @@ from nnunet_al.evaluation.penalty import PenaltyMatrix, penalty_matrix
 from nnunet_al.evaluation.permutation import paired_permutation_test
 
 ALPHA = 0.05
+Without = Mapping[str, Collection[Block]]
+"""Strategies -> blocks on which they were chosen, and which therefore say nothing about them."""
+_NOTHING: Without = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -42,19 +46,13 @@ class Versus:
 
 
 def against(
-    other: str,
-    values: Mapping[str, Mapping[Block, float]],
-    strategies: Sequence[str],
-    without: Mapping[str, Collection[Block]] | None = None,
+    other: str, values: Mapping[str, Mapping[Block, float]], strategies: Sequence[str], without: Without = _NOTHING
 ) -> list[Versus]:
-    """Compare strategies with another one by values for each strategy and block.
-
-    ``without`` names blocks on which a strategy was chosen, and which therefore say nothing about it.
-    """
+    """Compare strategies with another one by values for each strategy and block."""
     found = []
     for strategy in strategies:
-        left_out = (without or {}).get(strategy, ())
-        common = sorted((values.get(strategy, {}).keys() & values.get(other, {}).keys()) - set(left_out))
+        left_out = {*without.get(strategy, ())}
+        common = sorted((values.get(strategy, {}).keys() & values.get(other, {}).keys()) - left_out)
         if strategy == other or not common:
             continue
         differences = [values[strategy][block] - values[other][block] for block in common]
@@ -66,7 +64,7 @@ def against(
         p = paired_permutation_test(differences, np.random.default_rng(0))
         found.append(Versus(strategy, other, len(common), mean, interval, means, p, p))
     corrected = holm([one.p for one in found])
-    return [Versus(**{**vars(one), "p_holm": p}) for one, p in zip(found, corrected, strict=True)]
+    return [replace(one, p_holm=p) for one, p in zip(found, corrected, strict=True)]
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
