@@ -77,8 +77,7 @@ class Protocol:
     iterations: tuple[int, int, int] = (FIRST, FINE_TUNED, FULL)
     per_epoch: int = ITERATIONS
     regions: int = 500
-    passes: int = 10
-    test_record: int | None = None
+    passes: int = 5
     rounds: int = ROUNDS
 
     def settings(self, seed: int) -> dict[str, Any]:
@@ -118,7 +117,7 @@ QUICK = Protocol(
     "quick", "Dataset998_BenchmarkPhantom", "slice", 4, 4, candidates=30, cases=8, test_every=4, group_by="group",
     iterations=(4, 2, 4), per_epoch=2, regions=12, passes=2, rounds=2,
 )  # fmt: skip
-QUICK_STRATEGIES = ("random", "evenly_spaced", "entropy", "usimf,eta=0")
+QUICK_STRATEGIES = ("random", "evenly_spaced", "usimf,embedding_size=50")
 
 
 def spelled(strategy: str) -> tuple[str, dict[str, Any]]:
