@@ -96,7 +96,7 @@ def run(campaign: Campaign, roots: Roots) -> Iterator[tuple[int, dict[str, Any]]
                 for phase in (PREPARE, TRAIN, EVALUATE):
                     do_phase(roots, request, OPTIONS, number, phase)
             record = record_file(folder, number)
-            if not campaign.is_full and not record.is_file():
+            if not campaign.kind and not record.is_file():
                 record_round(context_of(folder, roots, number), campaign.protocol, record)
             remove_checkpoints(folder, number)
             yield number, row_of(campaign, folder, number)

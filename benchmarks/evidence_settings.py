@@ -21,7 +21,7 @@ ROUNDS = 4
 SEEDS = (0, 1, 2, 3)
 RESULTS = Path(__file__).parent / "results" / "evidence"
 
-ITERATIONS = 25
+ITERATIONS = 50
 FIRST, FINE_TUNED, FULL = 400, 200, 1200
 """Training steps of round 1, of each later round, and on the whole pool (as many as a campaign has in all)."""
 LONGER = 3
