@@ -35,6 +35,7 @@ from evidence_settings import (
     make_parser,
 )
 
+from nnunet_al.errors import NnunetALError
 from nnunet_al.files import read_arrays, write_arrays
 from nnunet_al.nnunet.environment import Roots
 from nnunet_al.terminal import say
@@ -108,4 +109,7 @@ def complete(campaign: Campaign, roots: Roots, results: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except NnunetALError as refused:
+        raise SystemExit(f"Error: {refused}") from None
