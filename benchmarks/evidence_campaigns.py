@@ -68,7 +68,7 @@ class Campaign:
     def request(self, roots: Roots) -> Request:
         """Return the request of the equivalent command line."""
         spelling, parameters = spelled(self.strategy)
-        asked = self.protocol.full_settings() if self.is_full else self.protocol.settings(self.seed)
+        asked = self.protocol.full_settings() if self.is_full else self.protocol.settings()
         table = participants(self.protocol, roots, self.data)
         if table is not None:
             asked |= {"groups": str(table), "group_by": (self.protocol.group_by,)}

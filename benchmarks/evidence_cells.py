@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 KEY = ("dataset", "kind", "strategy", "seed", "round")
 NUMBERS = {
     **{"budget": int, "seed": int, "round": int, "regions": int, "voxels": int, "foreground_voxels": int, "cases": int},
-    **{"dice": float, "hd95_mm": float, "contour_mm": float, "delta": float, "essp": float, "dice_of_classes": str},
+    **{"dice": float, "hd95_mm": float, "contour_mm": float, "delta": float, "essp": float},
     **{"train_seconds": float, "other_seconds": float},
 }
 

@@ -61,8 +61,9 @@ class Protocol:
     group_by : column of ``participants.tsv`` with the group of each case
     cases : use the first so many, of which every ``test_every``-th is tested on; None: all
     test_every : 0: the splits that lie beside the data
-    iterations : training steps of round 1, of later rounds, and on the whole pool
-    regions, passes : of the record for later use
+    iterations, per_epoch : training steps of round 1, of later rounds, and on the whole pool; of an epoch
+    regions, passes : of the pool, and dropout samples, in the record for later use
+    rounds : batches behind the first one
     """
 
     name: str
@@ -80,7 +81,7 @@ class Protocol:
     passes: int = 5
     rounds: int = ROUNDS
 
-    def settings(self, seed: int) -> dict[str, Any]:
+    def settings(self) -> dict[str, Any]:
         """Return the settings of a campaign by the names of `nnunet_al.settings`."""
         first, later, _ = self.iterations
         return {
@@ -93,7 +94,7 @@ class Protocol:
     def full_settings(self) -> dict[str, Any]:
         """Return the settings of a training on the whole pool."""
         same = ("disable_tta", "precision", "optimizer", "batch_size", "iterations")
-        chosen = {name: value for name, value in self.settings(0).items() if name in same}
+        chosen = {name: value for name, value in self.settings().items() if name in same}
         return {**chosen, "epochs": self.iterations[2] // self.per_epoch, "full": True}
 
     def longer(self) -> Protocol:

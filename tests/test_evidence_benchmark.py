@@ -201,7 +201,7 @@ def test_trainings_are_as_long_as_the_protocol_says(modules):
     settings = modules("settings")
     for protocol in (*settings.PROTOCOLS.values(), settings.PROTOCOLS["wbc"].longer()):
         first, later, full = protocol.iterations
-        asked = protocol.settings(0)
+        asked = protocol.settings()
         assert asked["epochs"] * asked["iterations"] == first
         assert asked["fine_tuning_epochs"] * asked["iterations"] == later
         assert protocol.full_settings()["epochs"] * protocol.full_settings()["iterations"] == full
