@@ -109,7 +109,7 @@ PROTOCOLS = {
         # 200 volumes: 80 in the pool, 40 to test on
         Protocol("hippocampus", "Dataset004_Hippocampus", "slice", 20, 32, candidates=600, cases=120, test_every=3),
         # 112 volumes of 56 patients in the pool, 28 of 14 to test on
-        Protocol("acdc", "Dataset027_ACDCsmall", "slice", 16, 8, candidates=600, group_by="group"),
+        Protocol("acdc", "Dataset027_ACDCsmall", "slice", 16, 8, candidates=400, group_by="group"),
         # 160 images in the pool, 40 to test on
         Protocol("wbc", "Dataset120_WBC", "case", 4, 4, group_by="cell", test_every=5),
     )
