@@ -254,6 +254,10 @@ class Succession:
         default=False)
     from_scratch: bool = setting("--from_scratch", bool, "do not fine-tune the model of the round before",
                                  default=False)
+    fine_tuning_epochs: int | str | None = setting(
+        "-fine_tuning_epochs", epochs,
+        "epochs of a round that goes on from the model of the round before, or auto (default: those of -epochs)",
+        metavar="EPOCHS", check=_epochs_or_auto)
     update_intensities: bool = setting(
         "--update_intensities", bool,
         "let the intensity statistics of CT follow the annotations (default: they stay those of the first ones)",

@@ -59,6 +59,10 @@ class Request(_Open):
             )
         if self.full:
             self._check_full()
+        if self.from_scratch and self.fine_tuning_epochs is not None:
+            raise CampaignError(
+                f"-fine_tuning_epochs {self.fine_tuning_epochs}: --from_scratch fine-tunes nothing; leave one out."
+            )
         budget = self.budget or _DEFAULT_BUDGET[self.unit or "patch"]
         if self.candidates is not None and self.candidates <= budget:
             raise CampaignError(

@@ -74,6 +74,19 @@ def tie_names(context: RoundContext, regions: Sequence[Region]) -> list[str]:
     return [f"{derive_seed(seed, number, 'ties', name):08x} {name}" for name in names_N]
 
 
+def with_places(context: RoundContext, candidates: Candidates, numbers_N: np.ndarray) -> Candidates:
+    """Return the candidates, which are the regions ``numbers_N``, with their places and those of all annotated ones."""
+    case_place = {case: place for place, case in enumerate(sorted(context.decided.pool_cases))}
+    pool = {number for number, region in enumerate(context.regions) if region.case in case_place}
+    taken = sorted(pool.difference(candidate_numbers(context)))
+
+    def places(numbers: Sequence[int]) -> np.ndarray:
+        pairs = [(case_place[context.regions[number].case], number) for number in numbers]
+        return np.array(pairs, np.int64).reshape(-1, 2)
+
+    return replace(candidates, places_N_2=places(numbers_N.tolist()), taken_M_2=places(taken))
+
+
 def embedded_numbers(context: RoundContext) -> list[int]:
     """Return the regions that have vectors: the candidates, then, where the selector looks at them, the annotated."""
     candidates = read_arrays(context.round.scores)["numbers_N"].tolist()

@@ -10,7 +10,7 @@ finite, perhaps memory-mapped; and ``rng``, a numpy generator, the only source o
   for their argument ``keys``
 * embeddings: `k_center` (core-set), `kmeans_plusplus` (BADGE's seeding), `kmeans_uncertain`
 * USIM: `draw_query` and `flqmi_gain_order`, `query_sampling`; `QuerySet`
-* baselines: `random_draw`, `random_foreground`
+* baselines: `random_draw`, `random_foreground`, `evenly_spaced`
 
 >>> import numpy as np
 >>> from nnunet_al.selection import k_center, top_k

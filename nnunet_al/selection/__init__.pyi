@@ -1,4 +1,5 @@
 from .class_balanced import class_balanced as class_balanced
+from .evenly_spaced import evenly_spaced as evenly_spaced
 from .flqmi import flqmi_gain_order as flqmi_gain_order
 from .k_center import k_center as k_center
 from .kmeans_plusplus import kmeans_plusplus as kmeans_plusplus

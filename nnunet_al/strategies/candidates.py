@@ -39,6 +39,9 @@ class Candidates:
         the case of each region.
     references_M_d : float array (M, d), optional
         embeddings of the annotated regions; None if there are none.
+    places_N_2, taken_M_2 : int arrays (N, 2) and (M, 2), optional
+        where each candidate, and each annotated region of the pool, stands: the place of its case among the cases, and
+        its own among the regions.
     """
 
     names_N: Sequence[str]
@@ -52,6 +55,8 @@ class Candidates:
     class_scores_N_C: np.ndarray | None = None
     cases_N: Sequence[str] | None = None
     references_M_d: np.ndarray | None = None  # noqa: N815 -- a name carries its shape
+    places_N_2: np.ndarray | None = None
+    taken_M_2: np.ndarray | None = None  # noqa: N815
 
 
 @dataclass(frozen=True)

@@ -106,6 +106,8 @@ class Needs:
         embeddings of the candidates; of the annotated regions.
     query : bool
         a query set, drawn by the scores.
+    places : bool
+        the order of the candidates, and of the annotated regions, within their cases.
     """
 
     scores: bool = False
@@ -115,6 +117,7 @@ class Needs:
     references: bool = False
     class_scores: bool = False
     pair: bool = False
+    places: bool = False
 
     @property
     def metric(self) -> bool:
@@ -144,6 +147,8 @@ class Needs:
             "embeddings_N_d": self.embedding,
             "references_M_d": self.references,
             "query": self.query,
+            "places_N_2": self.places,
+            "taken_M_2": self.places,
         }
         return ("names_N", "cases_N", *(name for name, filled in fields.items() if filled))
 

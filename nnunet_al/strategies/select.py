@@ -94,7 +94,8 @@ def select_batch(
     }
     arguments = {name: offered[name] for name in selector.arguments()}
     count = len(candidates.names_N)
-    for name in set(arguments) & set(selector.needs.fields) - {"references_M_d"}:  # nothing may be annotated yet
+    may_be_absent = {"references_M_d", "taken_M_2"}  # nothing may be annotated yet
+    for name in set(arguments) & set(selector.needs.fields) - may_be_absent:
         assert arguments[name] is not None, f"{recipe.name} needs {name}"
         assert name == "query" or len(arguments[name]) == count, f"{len(arguments[name])} {name} for {count} regions"
     if registry.is_built_in(recipe.selector):

@@ -95,6 +95,11 @@ SELECTORS: Mapping[str, Selector] = MappingProxyType(
             "Föllmer et al. 2024, appendix E",
         ),
         "random": Selector("nnunet_al.selection.random_draw:random_draw", Needs(), "regions uniformly at random"),
+        "evenly_spaced": Selector(
+            "nnunet_al.selection.evenly_spaced:evenly_spaced",
+            Needs(places=True),
+            "regions at even distances over all cases, between those that are annotated",
+        ),
         "random_foreground": Selector(
             "nnunet_al.selection.random_draw:random_foreground",
             Needs(foreground=True),

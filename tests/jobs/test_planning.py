@@ -283,9 +283,7 @@ def test_every_decision_is_in_the_command_as_it_was_given(tmp_path, roots):
         Path(file).touch()
     asked = campaign_request("usimf", tag="t", **FULL, **files)
     left = [f.name for f in fields(Request) if getattr(asked, f.name) is None]
-    assert left == ["full", "labels_are_oracle"], (
-        "all others are tried, and these below, since they go with few of them"
-    )
+    assert left == ["full", "labels_are_oracle", "fine_tuning_epochs"], "all others are tried, and these below"
     (campaign,) = jobs_request(roots, asked).campaigns
     for given in (asked, *(replace(asked, **{name: None}) for name in ("posterior", *FULL) if name != "parameters")):
         command = start_words(replace(campaign, request=given, strategy=given.decide().recipe.name), "4")
@@ -306,6 +304,15 @@ def test_a_campaign_on_the_whole_pool_keeps_its_name_and_its_option_in_every_com
     assert {"--full", "full", "--labels_are_oracle"} <= {*command}
     read = round_command.build_parser().parse_args(command)
     assert request_of(read, DATASET, read.s, read.f, read.seed) == campaign.request
+
+
+def test_shorter_trainings_of_later_rounds_keep_their_option_in_every_command(roots):
+    asked = campaign_request("entropy", epochs=8, fine_tuning_epochs=4)
+    (campaign,) = jobs_request(roots, asked).campaigns
+    read = round_command.build_parser().parse_args(start_words(campaign, "4"))
+    assert request_of(read, DATASET, read.s, 0, 0).decide() == asked.decide()
+    with pytest.raises(CampaignError, match="--from_scratch fine-tunes nothing"):
+        jobs_request(roots, replace(asked, from_scratch=True)).campaigns[0].request.check()
 
 
 def test_parameters_that_make_another_strategy_keep_the_spelling(roots):

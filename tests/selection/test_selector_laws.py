@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from nnunet_al.selection.class_balanced import class_balanced
+from nnunet_al.selection.evenly_spaced import evenly_spaced
 from nnunet_al.selection.k_center import k_center
 from nnunet_al.selection.kmeans_plusplus import kmeans_plusplus
 from nnunet_al.selection.kmeans_uncertain import kmeans_uncertain
@@ -30,6 +31,7 @@ class Pool:
     embeddings_N_d: np.ndarray
     cases_N: np.ndarray
     draws_N: np.ndarray  # in the query set; 0 for regions that are not in it
+    places_N_2: np.ndarray
 
     @property
     def query(self) -> QuerySet:
@@ -39,8 +41,9 @@ class Pool:
 
 def pool(count: int) -> Pool:
     rng = np.random.default_rng(count)
+    order = rng.permutation(count)
     return Pool(
-        names_N=np.array([f"case_{index // 6}[{index % 6}]" for index in rng.permutation(count)], dtype=object),
+        names_N=np.array([f"case_{index // 6}[{index % 6}]" for index in order], dtype=object),
         # few levels make ties, 0 is one of them
         scores_N=rng.integers(0, 8, size=count) / 10,
         others_N=rng.gamma(0.5, size=count),
@@ -48,6 +51,7 @@ def pool(count: int) -> Pool:
         embeddings_N_d=rng.integers(-3, 4, size=(count, 4)).astype(np.float32) / 10,
         cases_N=np.array([f"case_{index}" for index in rng.integers(0, 4, size=count)], dtype=object),
         draws_N=rng.integers(0, 3, size=count),
+        places_N_2=np.stack([order // 6, order % 6], axis=1),
     )
 
 
@@ -78,6 +82,7 @@ SELECTORS: dict[str, Callable[[Pool, int, np.random.Generator], Selection]] = {
         p.scores_N, p.embeddings_N_d, p.cases_N, p.names_N, b, rng, per_case=0.5
     ),
     "query_sampling": lambda p, b, rng: query_sampling(p.query, p.scores_N, p.names_N, b, rng),
+    "evenly_spaced": lambda p, b, rng: evenly_spaced(p.places_N_2, p.names_N, b, rng),
 }
 DETERMINISTIC = {"top_k", "selective", "k_center", "k_center_references"}
 # the others look at the whole batch at once, or at a part of the pool that grows with it
@@ -87,6 +92,7 @@ NESTED = {*SELECTORS} - {
     "class_balanced",
     "class_balanced_softrank",
     "kmeans_uncertain",
+    "evenly_spaced",
 }
 every_selector = pytest.mark.parametrize("select", SELECTORS.values(), ids=SELECTORS)
 

@@ -9,7 +9,7 @@ import numpy as np
 from nnunet_al.strategies.candidates import Candidates
 
 ARRAYS = [item.name for item in fields(Candidates) if item.name not in {"names_N", "cases_N", "query"}]
-PER_REGION = [name for name in ARRAYS if name != "references_M_d"]
+PER_REGION = [name for name in ARRAYS if name not in {"references_M_d", "taken_M_2"}]
 
 
 def pool(count: int, seed: int = 0, classes: int = 3) -> Candidates:
@@ -26,6 +26,8 @@ def pool(count: int, seed: int = 0, classes: int = 3) -> Candidates:
         class_scores_N_C=rng.gamma(0.5, size=(count, classes)),
         cases_N=[f"case_{index // 5:02d}" for index in order],
         references_M_d=rng.normal(size=(4, 12)).astype(np.float32),
+        places_N_2=np.stack([order // 5, order % 5], axis=1),
+        taken_M_2=np.array([[1, 7], [1, 9], [70, 0]]),
     )
 
 
@@ -61,7 +63,10 @@ def degenerate(kind: str, count: int = 30) -> Candidates:
         },
         "foreground everywhere": {"foreground_voxels_N": np.ones(count, dtype=int)},
         "one case": {"cases_N": ["case"] * count},
-        "nothing annotated": {"references_M_d": np.zeros((0, 12), dtype=np.float32)},
+        "nothing annotated": {
+            "references_M_d": np.zeros((0, 12), dtype=np.float32),
+            "taken_M_2": np.zeros((0, 2), dtype=int),
+        },
     }
     return replace(candidates, **changes[kind])
 

@@ -110,6 +110,7 @@ def test_every_combination_selects_and_measures_what_it_selects_by(name):
     fields = {"names_N", "cases_N", "foreground_voxels_N"}
     fields |= {{"class_scores": "class_scores_N_C"}.get(measure, f"{measure}_N") for measure in recipe.measures()}
     fields |= {"embeddings_N_d", "references_M_d"} if "embed" in recipe.phases() else set()
+    fields |= {"places_N_2", "taken_M_2"} if recipe.needs.places else set()
     known = Candidates(**{field: getattr(everything, field) for field in fields})
     assert batch(recipe, known, 5) == batch(recipe, shuffled(everything), 5)
 

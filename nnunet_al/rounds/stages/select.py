@@ -6,12 +6,14 @@ import numpy as np
 
 from nnunet_al.memory import available_bytes
 from nnunet_al.rounds.batch import write_batch
-from nnunet_al.rounds.candidates import candidate_numbers, read_scores, with_embeddings
+from nnunet_al.rounds.candidates import candidate_numbers, read_scores, with_embeddings, with_places
 from nnunet_al.rounds.context import RoundContext
 from nnunet_al.selection.resources import Resources
 from nnunet_al.strategies.select import Candidates, Moment, select_batch
 from nnunet_al.terminal import say
 from nnunet_al.text import count
+
+_WITHOUT_RANKS = ("random", "random_foreground", "evenly_spaced")
 
 
 def select(context: RoundContext) -> None:
@@ -29,6 +31,8 @@ def select(context: RoundContext) -> None:
         numbers_N = np.array(candidate_numbers(context), np.int64)
         regions = [context.regions[number] for number in numbers_N]
         candidates = Candidates([region.name for region in regions], cases_N=[region.case for region in regions])
+    if recipe.needs.places:
+        candidates = with_places(context, candidates, numbers_N)
     if len(numbers_N) <= budget:
         say(
             f"    the pool is used up after this batch: {count(len(numbers_N), 'region')} left for a budget of {budget}"
@@ -44,7 +48,7 @@ def select(context: RoundContext) -> None:
     moment = Moment(context.number, decided.rounds)
     resources = Resources(context.options.device, available_bytes(), lambda sentence: say(f"    {sentence}"))
     chosen = select_batch(recipe, candidates, budget, context.rng, decided.engine or "streaming", moment, resources)
-    ranked = not recipe.selector.startswith("random")
+    ranked = recipe.selector not in _WITHOUT_RANKS
     if ranked and len(chosen) < len(numbers_N):
         _say_ties(chosen.gains_B)
     write_batch(context, numbers_N[chosen.indices_B], chosen.gains_B.tolist() if ranked else [None] * len(chosen))

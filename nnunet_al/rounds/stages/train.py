@@ -56,8 +56,11 @@ def _check_images(context: RoundContext) -> None:
 
 def _train_fold(context: RoundContext, fold: int, log: str) -> None:
     decided = context.decided
+    chosen = {f.name: getattr(decided, f.name) for f in fields(Training)}
+    if context.number > 1 and not decided.from_scratch and decided.fine_tuning_epochs is not None:
+        chosen["epochs"] = decided.fine_tuning_epochs
     settings = TrainerSettings(
-        **{f.name: getattr(decided, f.name) for f in fields(Training)},
+        **chosen,
         seed=decided.seed,
         round=context.number,
         **initial_weights(context, fold),
