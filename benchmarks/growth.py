@@ -135,7 +135,7 @@ def campaign_on(setting: Setting, everything: RoundContext, cases: Sequence[str]
         folder.prepared.root.symlink_to(everything.folder.prepared.root)
     chosen = set(cases)
     save_regions(folder.root / "regions.npz", [region for region in everything.regions if region.case in chosen])
-    replace(everything.decided, pool_cases=tuple(cases)).save(folder.decisions)
+    replace(everything.decided, pool_cases=tuple(cases), regions_checksum=None).save(folder.decisions)
     return folder
 
 
