@@ -99,6 +99,11 @@ class Decisions(Settings):
         content = {"schema": SCHEMA, **content, "recipe": self.recipe.to_json()}
         write_json(path, seal(content, _DECIDED_AT_THE_START))
 
+    def add_checksums(self, path: Path) -> None:
+        """Add the checksums to a file of an earlier version, which keeps all else as it is."""
+        found = {"regions_checksum": self.regions_checksum, "plan_checksum": self.plan_checksum}
+        write_json(path, seal(read_json(path) | found, _DECIDED_AT_THE_START))
+
     @classmethod
     def load(cls, path: Path) -> Decisions:
         """Read the decisions of a campaign.
@@ -112,7 +117,7 @@ class Decisions(Settings):
                 if missing := {*_IN_EVERY_FILE} - {*content}:
                     raise KeyError(*missing)
                 if content.keys() >= {*_DECIDED_AT_THE_START} and not is_sealed(content, _DECIDED_AT_THE_START):
-                    raise ValueError(SEAL)
+                    raise CampaignError(f"{path} is damaged, or was changed by hand: restore it from a backup.")
                 content.pop(SEAL, None)
                 decided: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in content.items()}
                 found = cls(**decided | {"recipe": compatibility.read(content["recipe"])})

@@ -113,6 +113,8 @@ def _command(campaign: CampaignFolder) -> str:
     folder = job_folder_of(campaign.root)
     if folder is not None:
         return command_to_go_on(str(folder))
+    if not campaign.decisions.is_file():
+        return "nnUNetv2_al_round"
     return f"nnUNetv2_al_round {Decisions.load(campaign.decisions).options}"
 
 

@@ -155,7 +155,7 @@ class RoundContext:
     @cached_property
     def regions(self) -> list[Region]:
         """All regions of the campaign; a region's index is its number."""
-        return campaign_regions(self.folder, self.decided, self.data, self.first_plans, self.options.workers)
+        return campaign_regions(self.folder, self.decided, self.data, lambda: self.first_plans, self.options.workers)
 
     @cached_property
     def geometries(self) -> dict[str, CaseGeometry]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
@@ -76,7 +76,7 @@ def read_regions(folder: CampaignFolder, decided: Decisions) -> list[Region] | N
 
 
 def campaign_regions(
-    folder: CampaignFolder, decided: Decisions, data: Data, plans: Mapping[str, Any], workers: int
+    folder: CampaignFolder, decided: Decisions, data: Data, plans: Callable[[], Mapping[str, Any]], workers: int
 ) -> list[Region]:
     """Return the campaign's regions; they are cut again if their file is damaged or gone.
 
@@ -93,7 +93,7 @@ def campaign_regions(
         from nnunet_al.rounds.first_plan import cut_regions  # loads nnU-Net's planners
 
         for _, cases in cases_cut(decided):
-            again += sorted(cut_regions(decided, plans, data, cases, workers))
+            again += sorted(cut_regions(decided, plans(), data, cases, workers))
     if not again or checksum_of(again) != decided.regions_checksum:
         raise CampaignError(f"{file} is damaged or gone, and cannot be made again as it was: restore it from a backup.")
     save_in_order(file, again)

@@ -70,7 +70,7 @@ def do_round(roots: Roots, request: Request, options: Options, number: int | Non
                 requested = request.decide(**device_defaults(options.device))
                 decided = start(folder, requested, roots, data, options.workers, request.read_groups)
             if decided.regions_checksum is None and (sealed := with_checksums(folder, decided)) != decided:
-                sealed.save(folder.decisions)  # begun by an earlier version
+                sealed.add_checksums(folder.decisions)  # begun by an earlier version
                 decided = sealed
             context = RoundContext(folder, chosen, decided, roots, data, options)
             check_before_work(context)

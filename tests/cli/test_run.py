@@ -13,13 +13,13 @@ import pytest
 from rounds.kill_lab import forked, wait, watch
 from tiny_rounds import DATASET, TINY_ROUND, only, outcome, run_command, run_round, snapshot
 
-from nnunet_al.campaign.decisions import Options
+from nnunet_al.campaign.decisions import Decisions, Options
 from nnunet_al.campaign.outlook import CampaignState, outlook, progress_table, remaining_seconds
 from nnunet_al.campaign.planned import plan_campaigns
 from nnunet_al.campaign.request import Request
 from nnunet_al.cli import run
 from nnunet_al.errors import CampaignError, StorageError, WaitingForReaders
-from nnunet_al.files import read_json, write_json
+from nnunet_al.files import read_json
 from nnunet_al.nnunet.environment import Roots
 from nnunet_al.rounds import many
 from nnunet_al.text import duration
@@ -376,10 +376,10 @@ def test_a_pool_that_is_used_up_is_done_before_its_last_round(elsewhere, capsys)
         assert "done, the pool is used up" in capsys.readouterr().out.splitlines()[-2]
     (campaign,) = plan_campaigns(Roots.from_environment(), [Request(DATASET, "2d", 0, 0, None, "random")])
     last = campaign.state().last
-    decisions = read_json(campaign.folder.decisions)
+    decided = Decisions.load(campaign.folder.decisions)
     for number, used_up in ((last, True), (last + 1, False)):  # cases that came before, and after, that round
         changes = [{"round": number, "added": ["new_case"], "withdrawn": []}]
-        write_json(campaign.folder.decisions, decisions | {"pool_changes": changes})
+        replace(decided, pool_changes=tuple(changes)).save(campaign.folder.decisions)
         assert campaign.state().used_up == used_up
 
 

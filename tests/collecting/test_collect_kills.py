@@ -20,8 +20,8 @@ TRIALS = 14
 
 
 def ledger_of(folder: CampaignFolder) -> dict[str, object]:
-    """All that the ledger says, but for the time at which it was said."""
-    entries = {path.name: read_json(path) | {"collected": ""} for path in folder.ledger.glob("*.json")}
+    """All that the ledger says, but for the time at which it was said, and the checksum that follows from it."""
+    entries = {path.name: read_json(path) | {"collected": "", "checksum": ""} for path in folder.ledger.glob("*.json")}
     return entries | {str(p.relative_to(folder.ledger)): hash_file(p) for p in folder.ledger.glob("*/*")}
 
 

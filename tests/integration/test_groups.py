@@ -15,6 +15,7 @@ import pytest
 from nnunet_al.campaign.decisions import Decisions
 from nnunet_al.campaign.overview import campaign_overview, overview_table
 from nnunet_al.campaign.results import row
+from nnunet_al.campaign.stage_markers import mark_anew
 from nnunet_al.cli.evaluate import group_lines, main as evaluate
 from nnunet_al.files import read_arrays, read_json, write_json
 from nnunet_al.rounds.groups import fairness
@@ -320,6 +321,7 @@ def test_the_query_set_of_usim_follows_the_weights(trained, new_results):
         for group, entry in weights["by_group"].items():
             entry["weight"] = 1.0 if group == favoured else 1e-9
         write_json(round_.group_weights, weights)
+        mark_anew(round_.stages, "weigh")
         assert lab.round("3d_fullres", "usimf+fair", "-round", "1") == 0
         numbers_N = read_arrays(round_.scores)["numbers_N"]
         cases = [lab.context(campaign).regions[n].case for n in numbers_N[read_arrays(round_.query)["indices_Q"]]]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from nnunet_al.campaign.stage_markers import mark_anew
 from nnunet_al.files import read_json
 from nnunet_al.nnunet.environment import Roots
 from nnunet_al.nnunet.trainer import nnUNetTrainerAL
@@ -172,6 +173,7 @@ def test_a_diverged_model_is_named(fresh_lab, capsys):
     content = torch.load(path, weights_only=False)
     next(iter(content["network_weights"].values())).fill_(float("nan"))
     torch.save(content, path)
+    mark_anew(campaign.round(1).stages, "train")
     for stage in ("score", "annotate"):
         for marker in campaign.round(1).stages.glob(f"{stage}*.json"):
             marker.unlink()

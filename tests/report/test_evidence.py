@@ -291,9 +291,8 @@ def test_a_case_or_file_that_is_gone_and_a_round_that_is_not_complete_give_sente
 
     regions = folder.root / "regions.npz"
     regions.rename(tmp_path / "regions.npz")
-    sentence = gather(here, folder)
+    sentence = gather(here.with_raw(raw), folder)  # they cannot be cut again without the case
     assert isinstance(sentence, str)
-    assert "regions.npz" in sentence
     (tmp_path / "regions.npz").rename(regions)
 
     (folder.round(1).stages / "annotate.json").unlink()

@@ -5,9 +5,13 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from tiny_rounds import campaign_folder
 
+from nnunet_al.campaign.folders import CampaignFolder
+from nnunet_al.files import read_json, write_json
 from rounds.damage_lab import DAMAGES, STATES, DamageLab, build, trials
 
 TOGETHER = 16
@@ -73,3 +77,58 @@ def test_every_kind_of_file_is_damaged(lab):
         *("checkpoint_final.pth", "metrics.json", "scores.npz", "fisher.npz", "query.npz", "embedded_0_of_1.npz"),
         *("embeddings_0_of_1.npy", "scores_0_of_1.npz", "select.json", "train.json", "versions.json"),
     }
+
+
+def without_checksums(lab: DamageLab) -> None:
+    """Bring the campaign and the store to what versions without checksums left."""
+    campaign = CampaignFolder(campaign_folder(lab.roots))
+    edits: list[tuple[Path, tuple[str, ...], dict]] = [
+        (campaign.decisions, ("checksum", "regions_checksum", "plan_checksum"), {}),
+        *((entry, ("checksum",), {"schema": 2}) for entry in campaign.ledger.glob("*.json")),
+        *((marker, ("checksum", "files"), {}) for marker in campaign.root.glob("round_*/stages/*.json")),
+    ]
+    for path, keys, other in edits:
+        content = read_json(path)
+        write_json(path, {key: value for key, value in content.items() if key not in keys} | other)
+    for record in campaign.root.rglob("al_preprocessed.json"):
+        content = read_json(record)
+        for cases in content.values():
+            for entry in cases.values():
+                del entry["checksums"]
+        write_json(record, content)
+    for path in lab.roots.preprocessed.rglob("*_checksums.json"):
+        path.unlink()
+    (campaign.root / "versions.json").unlink()
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_a_campaign_of_an_earlier_version_goes_on_and_gets_checksums(lab, state, capfd):
+    lab.restore(state)
+    without_checksums(lab)
+    assert lab.go_on() == 0
+    assert "damaged" not in capfd.readouterr().out
+    assert lab.asked() == lab.batch
+    campaign = CampaignFolder(campaign_folder(lab.roots))
+    decided = read_json(campaign.decisions)
+    assert {"checksum", "regions_checksum", "plan_checksum"} <= decided.keys()
+    assert read_json(campaign.round(2).stages / "select.json")["files"]
+
+
+def test_another_version_is_said_once(lab, capfd):
+    lab.restore(STATES[0])
+    file = campaign_folder(lab.roots) / "versions.json"
+    write_json(file, read_json(file) | {"torch": "1.0"})
+    assert lab.go_on("-phase", "prepare") == 0
+    assert "the rounds before were done with 1.0" in capfd.readouterr().out
+    assert lab.go_on("-phase", "train") == 0
+    assert "rounds before" not in capfd.readouterr().out
+
+
+def test_a_lost_volume_of_the_ledger_is_noticed_before_training(lab, capfd):
+    lab.restore(STATES[0])
+    volume = next((campaign_folder(lab.roots) / "ledger").glob("000/*.nii.gz"))
+    volume.unlink()
+    assert lab.go_on() == 2
+    told = capfd.readouterr()
+    assert f"The label volume {volume} of the ledger is missing" in told.err
+    assert "training" not in told.out

@@ -19,7 +19,10 @@ from nnunet_al.report.drawing.selection_picture import Panel
 
 _VERSION = 2  # of the files: raise it when the same inputs would give other numbers
 # decisions that may change
-_LATER = ("test_cases", "withdrawn_cases", "left_out_cases", "pool_changes", "hashes", "groups")
+_LATER = (
+    *("test_cases", "withdrawn_cases", "left_out_cases", "pool_changes", "hashes", "groups"),
+    *("regions_checksum", "plan_checksum", "checksum"),
+)
 _FIELDS = ("title", "box", "spacing_yx", "score", "map_name")
 _ARRAYS = ("image_yx", "prediction_yx", "reference_yx", "uncertainty_yx", "map_yx")
 _CORRECTED = (
