@@ -36,7 +36,7 @@ STRATEGIES = (
     *("usimf", "clasp_pe"),
 )
 PART_TWO = (
-    *("usimf,heads=full", "usimf,heads=all", "usimf,eta=0", "usimc", "core_set", "mean_std", "learning_loss"),
+    *("usimf,heads=full", "usimf,heads=trained", "usimf,eta=0", "usimc", "core_set", "mean_std", "learning_loss"),
     *("margin", "least_confidence", "margin+selective", "least_confidence+selective", "bald+selective"),
     "bald+stochastic_batches",
 )

@@ -5,8 +5,8 @@ first d entries of the bottleneck), and the Fisher information itself, for one b
 in training, gives the gradient of the batch's mean by all weights, but no gradient per region. The usual methods are a
 loop over the regions with ``torch.autograd.grad`` at batch size 1, and ``torch.func.vmap(grad)`` over as many regions
 at a time as fit into memory; both differentiate only by the required weights. These compare all convolutions and the
-output of full resolution. A round's default, the decoder and the trained heads, is compared with one forward and one
-backward pass of the decoder alone, from features that cost nothing. The network is that of nnU-Net's plans
+output of full resolution. The decoder and the trained heads (a round takes one head more) are compared with one forward
+and one backward pass of the decoder alone, from features that cost nothing. The network is that of nnU-Net's plans
 for the dataset, trained for one short round; with --quick it is small, untrained, and its input is noise.
 
 Ours are checked against these methods in float64, and in float32 against autograd after the same forward pass. Float32

@@ -8,7 +8,7 @@ of the share, and of the share relative to that of ``query_sampling``, in the pa
 strategies with ``heads=all`` on models whose untrained heads, of loss weight 0, are drawn anew.
 
     python benchmarks/redundancy.py -cases 60 -random_cases 10 -redraw 3 -seeds 3 -s query_sampling usimf usimf,eta=0 \\
-        usimf,heads=full usimf,heads=full,eta=0 usimf,heads=all usimf,heads=all,eta=0
+        usimf,heads=trained usimf,heads=trained,eta=0 usimf,heads=full usimf,heads=full,eta=0
 """
 
 from __future__ import annotations

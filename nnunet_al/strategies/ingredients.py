@@ -160,14 +160,15 @@ EMBEDDINGS: Mapping[str, Embedding] = MappingProxyType(
         "fisher": Embedding(
             "the Fisher kernel of their gradients",
             phases=("fisher", "embed"),
-            departs="the paper's text takes all parameters (layers=all heads=full), its released code all heads, also "
-            "the lowest one, which is never trained (heads=all), and F of one region (fisher_samples=1)",
+            departs="the decoder's convolutions and all heads, as in the released code, though the lowest is never "
+            "trained; the paper's text takes all parameters (layers=all heads=full); F is averaged over 200 regions, "
+            "that of the code is of one (fisher_samples=1)",
             parameters={
                 **_SIZE,
                 "heads": choice(
-                    ("trained", "full", "all"),
-                    "outputs of deep supervision that the log-likelihood is summed over: those with a weight in the "
-                    "loss, the one of full resolution, or all",
+                    ("all", "trained", "full"),
+                    "outputs of deep supervision that the log-likelihood is summed over: all, those with a weight in "
+                    "the loss, or the one of full resolution",
                 ),
                 "layers": choice(("decoder", "all"), "convolutions whose weights count"),
                 "fisher_samples": count(200, "regions of the query set that the Fisher information is averaged over"),

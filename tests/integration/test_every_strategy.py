@@ -67,7 +67,7 @@ def test_a_strategy_selects_from_the_trained_round(trained, new_results, configu
         ("usimc", {"compression": "count_sketch"}),
         ("badge", {"compression": "count_sketch"}),
         ("usimf", {"heads": "full", "layers": "all"}),
-        ("usimf", {"heads": "all"}),
+        ("usimf", {"heads": "trained"}),
         ("usimf", {"query_mode": "max", "query_size": 30, "eta": 10.0}),
         ("usimf", {"query_mode": "uniform", "greedy": "naive"}),
         ("stochastic_batches", {"num_batches": 4}),

@@ -218,7 +218,7 @@ def test_a_recipe_of_before_there_was_noise_can_be_read():
 
 def test_campaigns_that_began_before_there_were_heads_and_layers_keep_their_gradients():
     content = get("usimf").to_json()
-    assert (content["parameters"]["heads"], content["parameters"]["layers"]) == ("trained", "decoder")
+    assert (content["parameters"]["heads"], content["parameters"]["layers"]) == ("all", "decoder")
     assert read(content) == get("usimf")
     del content["parameters"]["heads"], content["parameters"]["layers"]
     assert read(content) == with_parameters(get("usimf"), heads="full", layers="all")
@@ -230,7 +230,7 @@ def test_campaigns_that_began_before_there_were_heads_and_layers_keep_their_grad
 
 def test_usimf_says_in_a_line_how_it_departs_from_paper_and_code():
     (line,) = [line for line in explain("usimf").splitlines() if line.startswith("  departs")]
-    assert all(part in line for part in ("all parameters (layers=all heads=full)", "all heads", "(heads=all)"))
+    assert all(part in line for part in ("all parameters (layers=all heads=full)", "all heads", "never trained"))
     assert "departs" not in explain("usimc")
 
 
@@ -265,7 +265,7 @@ def test_defaults_are_those_of_the_methods():
         "decoder_gradient": {"embedding_size": 10_000, "compression": "truncate"},
         "fisher": {
             "embedding_size": 10_000,
-            "heads": "trained",
+            "heads": "all",
             "layers": "decoder",
             "fisher_samples": 200,
             "damping": 0.001,
