@@ -20,6 +20,24 @@ from tiny_rounds import DATASET, ENVIRONMENT, SHAPE, hurry, run_round, set_roots
 # where a shell runs the tests in the background, they ignore Control-C, and so would all that they start
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# a file is run by one process: the long ones begin first, so that none is left over at the end
+LONGEST = (
+    *("cluster/test_slurm", "test_benchmarks", "rounds/test_kill", "integration/test_report_of_many"),
+    *("integration/test_every_strategy", "rounds/test_damaged_files", "test_fairness_benchmark", "cli/test_processes"),
+)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Return one process more than there are cores: some tests wait for Slurm, a browser or each other's locks."""
+    return (os.cpu_count() or 1) + 1
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the tests of the longest files first."""
+    places = {f"tests/{name}.py": place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.nodeid.partition("::")[0], len(places)))
+
 
 @pytest.fixture(scope="session")
 def phantom_variants(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
