@@ -8,7 +8,7 @@ from pathlib import Path
 from evidence_cells import Row, read_cells
 from evidence_figures import draw_all
 from evidence_measures import Curves, complete_campaigns
-from evidence_settings import BASELINE, CHOSEN_ON, PART_TWO, STRATEGIES
+from evidence_settings import BASELINE, CHOSEN_ON, PART_TWO, STRATEGIES, spelled
 from evidence_tables import (
     area_versus,
     complete_table,
@@ -32,9 +32,9 @@ MAIN = (*STRATEGIES, *CHOSEN_ON)
 BETTER_THAN = {
     **{f"{metric}+selective": metric for metric in ("margin", "least_confidence", "bald")},
     **{"selective": "entropy", "stochastic_batches": "entropy", "bald+stochastic_batches": "bald"},
-    **{f"usimf,{change}": "usimf" for change in ("heads=full", "heads=all", "eta=0")},
+    **{variant: spelled(variant)[0] for variant in PART_TWO if "," in variant},
 }
-"""Strategies that claim to improve another one."""
+"""Strategy -> the one that it claims to improve, or is a variant of."""
 
 
 def write_report(folder: Path) -> list[Path]:
