@@ -220,6 +220,8 @@ def test_campaigns_that_began_before_there_were_heads_and_layers_keep_their_grad
     content = get("usimf").to_json()
     assert (content["parameters"]["heads"], content["parameters"]["layers"]) == ("all", "decoder")
     assert read(content) == get("usimf")
+    former_default = with_parameters(get("usimf"), heads="trained")
+    assert read(former_default.to_json()) == former_default
     del content["parameters"]["heads"], content["parameters"]["layers"]
     assert read(content) == with_parameters(get("usimf"), heads="full", layers="all")
     truncated = with_parameters(get("usimc"), compression="truncate").to_json()
